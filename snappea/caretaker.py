@@ -1,0 +1,61 @@
+"""The Caretaker: looks after the queue's files while the Foreman works."""
+
+import time
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .database import MEGABYTE, QueueFile, raw
+from .lock import Lock
+from .wakeup import Bell
+
+#: How long the Foreman waits for somebody else's write lock before it looks up, in milliseconds:
+#: short, so that a signal is heard soon.
+BUSY_TIMEOUT = 500
+#: How often the files are looked at, in seconds.
+LOOK_EVERY = 1.0
+#: After so many seconds of rest the write-ahead log is folded into the database.
+REST = 5.0
+#: A larger write-ahead log is folded into the database even while there is work, in bytes.
+LARGE_WAL = 8 * MEGABYTE
+
+
+class Caretaker:
+    """Puts the wakeup file back, keeps the write-ahead log small, notices what cannot be mended."""
+
+    def __init__(self, connection: BaseDatabaseWrapper, file: QueueFile, lock: Lock, bell: Bell) -> None:
+        self._db = raw(connection)
+        self._file = file
+        self._lock = lock
+        self._bell = bell
+        self.next_look = 0.0
+        self._last_work = time.monotonic()
+        self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {4 * MEGABYTE // 1024}")
+
+    def note_work(self) -> None:
+        """Take notice of a round: this is no time of rest."""
+        self._last_work = time.monotonic()
+
+    def look(self) -> str:
+        """Look at the files, and return why the Foreman must stop, or "" if it need not.
+
+        Raises sqlite3.Error if the database does not let itself be looked after.
+        """
+        self.next_look = time.monotonic() + LOOK_EVERY
+        if self._file.is_gone():
+            return f"{self._file.path} was deleted or replaced"
+        if self._lock.is_lost():
+            return f"{self._file.lock} was removed, and another Foreman may have started"
+        self._bell.install()
+        rests = time.monotonic() - self._last_work > REST
+        if self._file.wal_size() > (0 if rests else LARGE_WAL):
+            self._fold()
+        return ""
+
+    def _fold(self) -> None:
+        """Write the write-ahead log into the database and cut it off, unless somebody reads it now."""
+        self._db.execute("PRAGMA busy_timeout = 20")  # writers wait for as long as this waits for readers
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")

@@ -1,0 +1,135 @@
+"""What `manage.py check` says about the set-up: what is wrong, and what to paste."""
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import router
+
+from .conf import current, problems
+from .database import NETWORK_FILE_SYSTEMS, file_system
+from .models import Task
+
+SQLITE = "django.db.backends.sqlite3"
+
+
+@register()
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    """E001: an unknown or ill-typed key in SNAPPEA."""
+    wrong = problems(getattr(settings, "SNAPPEA", {}))
+    return [Error(message, hint=hint, id="snappea.E001") for message, hint in wrong]
+
+
+@register()
+def check_database(**kwargs: Any) -> list[CheckMessage]:
+    """E002 to E008: the queue's database."""
+    if problems(getattr(settings, "SNAPPEA", {})):
+        return []  # E001 comes first: it may name the database
+    alias = current().DATABASE
+    paste = f'DATABASES["{alias}"] = {{"ENGINE": "{SQLITE}", "NAME": BASE_DIR / "snappea.sqlite3"}}'
+    configured = _databases().get(alias)
+    if not configured:
+        return [
+            Error(
+                f"There is no database {alias!r} for the queue.",
+                hint=f"Add to settings: {paste}",
+                id="snappea.E002",
+            )
+        ]
+    if configured.get("ENGINE") != SQLITE:
+        message = (
+            f"The queue's database {alias!r} has the engine {configured.get('ENGINE')!r}; it must be SQLite."
+        )
+        return [Error(message, hint=f"Write: {paste}", id="snappea.E003")]
+    return [*_check_router(alias), *_check_file(alias, configured, paste), *_check_sqlite(alias, configured)]
+
+
+def _databases() -> dict[str, Any]:
+    databases: Any = settings.DATABASES
+    return dict(databases)
+
+
+def _check_router(alias: str) -> Iterator[CheckMessage]:
+    if router.db_for_write(Task) != alias or router.allow_migrate(alias, "auth"):
+        yield Error(
+            f"Snappea's tables are not routed to the database {alias!r}, or others are as well.",
+            hint='Add to settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]',
+            id="snappea.E004",
+        )
+
+
+def _check_file(alias: str, configured: dict[str, Any], paste: str) -> Iterator[CheckMessage]:
+    name = str(configured.get("NAME") or "")
+    if not name or ":memory:" in name or "mode=memory" in name:
+        message = f"The queue's database {alias!r} is in memory, where the Foreman cannot see it."
+        yield Error(message, hint=f"Give it a file: {paste}", id="snappea.E005")
+        return
+    path = os.path.realpath(name)
+    others = [
+        other
+        for other, theirs in _databases().items()
+        if other != alias and theirs.get("NAME") and os.path.realpath(str(theirs["NAME"])) == path
+    ]
+    if alias == "default" or others:
+        yield Error(
+            f"The queue's database {alias!r} is also that of other tables"
+            + (f", as {others[0]!r}." if others else "."),
+            hint=f"Give the queue a file of its own, so that neither waits for the other: {paste}",
+            id="snappea.E006",
+        )
+    if (kind := file_system(path)) in NETWORK_FILE_SYSTEMS:
+        yield Error(
+            f"The queue's database {path} is on a network file system ({kind}), where WAL mode loses data.",
+            hint="Put it on a local disk; all that use it must run on one host.",
+            id="snappea.E007",
+        )
+    for setting in ("MEDIA_ROOT", "STATIC_ROOT"):
+        root = getattr(settings, setting, None)
+        if root and Path(path).is_relative_to(os.path.realpath(root)):
+            yield Error(
+                f"The queue's database {path} lies under {setting}, from where it may be served to anybody.",
+                hint=f"Move it elsewhere: {paste}",
+                id="snappea.E008",
+            )
+
+
+def _check_sqlite(alias: str, configured: dict[str, Any]) -> Iterator[CheckMessage]:
+    if configured.get("ATOMIC_REQUESTS"):
+        yield Error(
+            f"ATOMIC_REQUESTS is on for the queue's database {alias!r}: each request would lock it.",
+            hint=f'Remove it: DATABASES["{alias}"]["ATOMIC_REQUESTS"] = False',
+            id="snappea.E009",
+        )
+    if sqlite3.sqlite_version_info < (3, 35):
+        yield Error(
+            f"Python uses SQLite {sqlite3.sqlite_version}; Snappea needs 3.35 or later.",
+            hint="Install a newer libsqlite3, or a Python that brings one.",
+            id="snappea.E010",
+        )
+
+
+@register(Tags.security, deploy=True)
+def check_deployment(**kwargs: Any) -> list[CheckMessage]:
+    """W001: others on this machine can read the queue's files."""
+    if problems(getattr(settings, "SNAPPEA", {})):
+        return []
+    path = str(_databases().get(current().DATABASE, {}).get("NAME") or "")
+    open_to_others = [
+        file
+        for suffix in ("", "-wal", "-shm")
+        if os.path.exists(file := path + suffix) and os.stat(file).st_mode & stat.S_IROTH
+    ]
+    if not path or not open_to_others:
+        return []
+    return [
+        Warning(
+            f"Everybody on this machine can read the arguments of tasks: {', '.join(open_to_others)}.",
+            hint=f"Run: chmod o= {' '.join(open_to_others)}",
+            id="snappea.W001",
+        )
+    ]

@@ -1,0 +1,113 @@
+"""The SNAPPEA setting: its keys, their defaults, and what is wrong with what was written.
+
+Every key is optional. Times are in seconds.
+"""
+
+import dataclasses
+import difflib
+import functools
+from typing import Any, Literal, get_args, get_origin
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+from .errors import ConfigurationError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """settings.SNAPPEA with the defaults filled in."""
+
+    #: The alias in DATABASES under which the queue's database stands.
+    DATABASE: str = "snappea"
+    #: How many tasks run at once, each in a thread.
+    NUM_WORKERS: int = 4
+    #: How long running tasks may go on after the first SIGTERM or SIGINT, in seconds.
+    GRACEFUL_TIMEOUT: float = 10.0
+    #: Whether the first signal lets the Foreman empty the queue before it stops.
+    WORKAHOLIC: bool = False
+    #: Whether `delay()` runs the task at once, in the caller, without a queue (for tests).
+    TASK_ALWAYS_EAGER: bool = False
+    #: "FULL": a `delay()` that returned survives a power cut. "NORMAL": it survives any crash of
+    #: a process, but a power cut may take the last moments; about ten times faster.
+    SYNCHRONOUS: Literal["FULL", "NORMAL"] = "FULL"
+    #: Whether to wait for wakeups by inotify where it is to be had. False: poll.
+    USE_INOTIFY: bool = True
+    #: How often to look where there is no inotify, in seconds.
+    POLL_INTERVAL: float = 0.05
+    #: Whether a task's arguments appear in the log.
+    LOG_ARGUMENTS: bool = False
+    #: How often a task with acks_late may be interrupted before it is kept for a person to decide.
+    MAX_INTERRUPTIONS: int = 3
+    #: The most that the arguments of one call may take as JSON, in bytes.
+    MAX_ARGUMENT_BYTES: int = 1_048_576
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+_AT_LEAST: dict[str, float] = {
+    "NUM_WORKERS": 1,
+    "GRACEFUL_TIMEOUT": 0,
+    "POLL_INTERVAL": 0.001,
+    "MAX_INTERRUPTIONS": 1,
+    "MAX_ARGUMENT_BYTES": 4,
+}
+
+
+@functools.cache
+def current() -> Settings:
+    """Return the settings in force.
+
+    Raises ConfigurationError for an unknown or ill-typed key.
+    """
+    configured = getattr(settings, "SNAPPEA", {})
+    if wrong := problems(configured):
+        raise ConfigurationError("; ".join(f"{message} {hint}" for message, hint in wrong))
+    return Settings(**configured)
+
+
+def alias() -> str:
+    """Return the alias of the queue's database, even if other keys are wrong: for the router.
+
+    `manage.py check` asks the router before it tells what is wrong.
+    """
+    configured = getattr(settings, "SNAPPEA", {})
+    chosen = configured.get("DATABASE") if isinstance(configured, dict) else None
+    return chosen if isinstance(chosen, str) else Settings.DATABASE
+
+
+@receiver(setting_changed)
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "SNAPPEA":
+        current.cache_clear()
+
+
+def problems(configured: object) -> list[tuple[str, str]]:
+    """Return what is wrong with a SNAPPEA setting, as pairs of message and hint."""
+    if not isinstance(configured, dict):
+        return [("SNAPPEA is not a dict.", 'Write SNAPPEA = {"NUM_WORKERS": 8}.')]
+    found = []
+    for key, value in configured.items():
+        if key not in _FIELDS:
+            found.append((f"SNAPPEA has an unknown key {key!r}.", _did_you_mean(key)))
+        elif expected := _expected(key, value):
+            found.append((f"SNAPPEA[{key!r}] is {value!r}.", f"It must be {expected}."))
+    return found
+
+
+def _did_you_mean(key: object) -> str:
+    close = difflib.get_close_matches(str(key).upper(), _FIELDS, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"The keys are {', '.join(_FIELDS)}."
+
+
+def _expected(key: str, value: object) -> str:
+    """Say what a value should have been, or nothing if it is right."""
+    kind: Any = _FIELDS[key].type
+    if get_origin(kind) is Literal:
+        return "" if value in get_args(kind) else " or ".join(repr(word) for word in get_args(kind))
+    if kind is bool or kind is str:
+        return "" if isinstance(value, kind) else {bool: "True or False", str: "a string"}[kind]
+    number = int if kind is int else (int, float)
+    if isinstance(value, number) and not isinstance(value, bool) and value >= _AT_LEAST[key]:
+        return ""
+    return f"{'a whole number' if kind is int else 'a number'} of at least {_AT_LEAST[key]:g}"

@@ -1,0 +1,208 @@
+"""What we set on the connections to the queue's database, and the file behind them.
+
+The user writes ENGINE and NAME; what he sets himself in OPTIONS wins.
+"""
+
+import os
+import re
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, cast
+from weakref import WeakSet
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
+
+from .conf import alias, current
+
+MEGABYTE = 1024 * 1024
+#: WAL does not work across hosts: its index is shared memory.
+NETWORK_FILE_SYSTEMS = {
+    "9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3",
+}  # fmt: skip
+
+PRAGMAS = {
+    # of a new database: rows are short, and each commit writes whole pages
+    "page_size": 1024,
+    "journal_mode": "WAL",
+    # in pages; the Foreman checkpoints, a process that enqueues does so only if there is no Foreman
+    "wal_autocheckpoint": 64 * MEGABYTE // 1024,
+    "journal_size_limit": 4 * MEGABYTE,
+}
+
+_live: WeakSet[BaseDatabaseWrapper] = WeakSet()
+_kept_across_fork: list[object] = []
+
+
+@dataclass(frozen=True)
+class QueueFile:
+    """The database file as it was when a connection opened it; our other files lie beside it."""
+
+    path: str
+    device: int
+    inode: int
+
+    @cached_property
+    def wakeup(self) -> str:
+        """The file that is touched when there may be something to do."""
+        return f"{self.path}-wakeup"
+
+    @cached_property
+    def lock(self) -> str:
+        """The file whose flock the Foreman holds."""
+        return f"{self.path}-lock"
+
+    @cached_property
+    def logbook(self) -> str:
+        """The file in which the workers note what they begin and end."""
+        return f"{self.path}-logbook"
+
+    def is_gone(self) -> bool:
+        """Tell whether the path now leads to nothing, or to another file."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return True
+        return found.st_ino != self.inode or found.st_dev != self.device
+
+    def wal_size(self) -> int:
+        """Return the size of the write-ahead log in bytes."""
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return 0
+
+
+def open_beside(file: QueueFile, path: str) -> int:
+    """Open one of our own files, readable and writable by whoever may write the database.
+
+    Returns a file descriptor. Never follows a symbolic link. Raises OSError.
+    """
+    database = os.stat(file.path)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise FileExistsError(f"{path} is not a regular file; move it away")
+    if found.st_uid == os.geteuid():
+        if found.st_gid != database.st_gid and os.geteuid() == 0:
+            os.fchown(descriptor, -1, database.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(database.st_mode) & 0o666)
+    return descriptor
+
+
+def file_system(path: str) -> str:
+    """Return the type of the file system that a path lies on, or "" where that is not told."""
+    best, kind = "", ""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                _device, point, this_kind = line.split(" ")[:3]
+                inside = path == point or path.startswith(point.rstrip("/") + "/")
+                if inside and len(point) >= len(best):
+                    best, kind = point, this_kind
+    except OSError:
+        return ""
+    return kind
+
+
+@receiver(connection_created)
+def prepare(*, connection: Any, **kwargs: Any) -> None:
+    """Set our pragmas on a new connection to the queue's database."""
+    if connection.alias != alias() or connection.vendor != "sqlite":
+        return
+    if connection.transaction_mode is None:
+        # a deferred transaction that turns into a writer fails at once with BUSY_SNAPSHOT
+        connection.transaction_mode = "IMMEDIATE"
+    chosen = connection.settings_dict["OPTIONS"].get("init_command", "")
+    theirs = {name.lower() for name in re.findall(r"pragma\s+(\w+)", chosen, re.IGNORECASE)}
+    for pragma, value in PRAGMAS.items():
+        if pragma not in theirs:
+            connection.connection.execute(f"PRAGMA {pragma} = {value}")
+    if "synchronous" not in theirs:
+        connection.connection.execute(f"PRAGMA synchronous = {current().SYNCHRONOUS}")
+    connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
+    connection.snappea_file = _identify(connection.connection)
+    _live.add(connection)
+
+
+def _identify(raw: sqlite3.Connection) -> QueueFile | None:
+    path = raw.execute("PRAGMA database_list").fetchone()[2]
+    if not path:
+        return None  # in memory: there is nobody to wake
+    found = os.stat(path)
+    return QueueFile(path, found.st_dev, found.st_ino)
+
+
+def connect() -> BaseDatabaseWrapper:
+    """Return Django's connection to the queue's database, open on the file that is there now.
+
+    Raises what Django raises if the database cannot be opened.
+    """
+    connection = connections[current().DATABASE]
+    if connection.connection is not None and not connection.in_atomic_block:
+        file = file_of(connection)
+        if file is not None and file.is_gone():
+            connection.close()  # what we would write there, nobody would ever run
+    connection.ensure_connection()
+    return connection
+
+
+def file_of(connection: BaseDatabaseWrapper) -> QueueFile | None:
+    """Return the file behind a connection to the queue's database; None if it is in memory."""
+    return cast(QueueFile | None, getattr(connection, "snappea_file", None))
+
+
+def raw(connection: BaseDatabaseWrapper) -> sqlite3.Connection:
+    """Return the sqlite3 connection beneath Django's, for the hot path."""
+    return cast(sqlite3.Connection, connection.connection)
+
+
+@contextmanager
+def transact(connection: BaseDatabaseWrapper) -> Iterator[sqlite3.Connection]:
+    """Run a block in one write transaction, or as part of the `atomic()` that is open.
+
+    Yields the sqlite3 connection. Raises sqlite3.Error as it comes, after a rollback.
+    """
+    below = raw(connection)
+    if connection.in_atomic_block:
+        yield below
+        return
+    below.execute("BEGIN IMMEDIATE")
+    try:
+        yield below
+        below.execute("COMMIT")
+    except BaseException:
+        if below.in_transaction:
+            below.execute("ROLLBACK")
+        raise
+
+
+def now(connection: BaseDatabaseWrapper) -> str:
+    """Return the time as Django writes it into this database. The queue's only wall clock."""
+    return str(datetime.now(connection.timezone).replace(tzinfo=None))
+
+
+def _hold_connections() -> None:
+    # SQLite's locks are not inherited and its index is shared memory: a child must neither use
+    # a connection of its parent nor close one, not even by forgetting it
+    _kept_across_fork.extend(wrapper.connection for wrapper in list(_live))
+
+
+def _abandon_connections() -> None:
+    for wrapper in list(_live):
+        wrapper.connection = None
+
+
+os.register_at_fork(
+    before=_hold_connections,
+    after_in_parent=_kept_across_fork.clear,
+    after_in_child=_abandon_connections,
+)

@@ -1,0 +1,368 @@
+"""The Foreman: claims, starts and settles tasks. One process, one thread, one loop.
+
+A round: collect the outcomes; in one transaction write them, promote what is due, claim as
+many as there is room for; start what was claimed; sleep until a wakeup, an outcome, a
+deadline or a signal.
+"""
+
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from logging import ERROR, INFO, WARNING
+from types import FrameType
+
+from . import __version__, logbook, queue
+from .caretaker import Caretaker
+from .conf import current
+from .crew import Crew
+from .database import NETWORK_FILE_SYSTEMS, connect, file_of, file_system, now, raw, transact
+from .errors import CannotStart
+from .lock import Lock
+from .log import clean, foreman, say, say_seldom
+from .logbook import Logbook
+from .queue import Claim, Outcome
+from .wakeup import Bell
+
+#: How much work is claimed ahead, in seconds: nothing, where a task takes longer than that.
+AHEAD = 0.005
+MOST_AHEAD = 1000
+#: What was claimed ahead is given back after so many seconds without progress.
+STALE_AFTER = 0.1
+#: How long to rest when somebody rings though there is nothing to do, in seconds.
+FALSE_ALARM = 0.001
+#: How long to wait before the next try when the database refuses, in seconds.
+BACK_OFF = 0.2
+#: How long the last words to the database may take, in seconds.
+LAST_WORDS = 5.0
+#: How soon a thread that waits for Python's lock may have it, in seconds: the Foreman must not starve.
+SWITCH_INTERVAL = 0.0005
+
+
+class Foreman:
+    """The one process that claims, starts and settles the tasks of a queue.
+
+    >>> exit_code = Foreman().run()
+    """
+
+    def __init__(self) -> None:
+        """Open the queue's database. Raises CannotStart if the Foreman could not work with it."""
+        self.settings = current()
+        self.connection = connect()
+        file = file_of(self.connection)
+        if file is None:
+            raise CannotStart("The queue's database is in memory, where no other process can reach it.")
+        if (kind := file_system(file.path)) in NETWORK_FILE_SYSTEMS:
+            raise CannotStart(
+                f"{file.path} is on a network file system ({kind}), where SQLite's WAL mode loses data. "
+                "Put the queue's database on a local disk."
+            )
+        self.file = file
+        self.exit_code = 0
+        self.in_flight: dict[int, Claim] = {}  # what is claimed, by logbook cell
+        self._outcomes: list[tuple[int, Outcome]] = []  # collected, but not yet written
+        self._unbegun: list[tuple[int, Claim]] = []  # taken back from the crew, but not yet given back
+        self._is_uncertain = False  # a transaction failed: it may have been committed all the same
+        self._has_news = True  # somebody may have written since the last claim
+        self._data_version = -1
+        self._next_glance = 0.0
+        self._due: str | None = None
+        self._ahead = 0
+        self._last_round = self._last_progress = time.monotonic()
+        self._is_idle = False  # the last round found nothing to claim, and nothing runs
+        self._signals = 0
+        self._drains = False  # WORKAHOLIC: it was told to stop, and empties the queue first
+        self._stop_by: float | None = None  # set once it stops
+
+    def run(self) -> int:
+        """Work until a signal says stop, and return the exit code: 0 after an orderly stop.
+
+        Raises CannotStart if another Foreman is at work or the files beside the database
+        cannot be written.
+        """
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self.lock = Lock(self.file)
+        try:
+            self._recover()
+            self.bell = Bell(self.file)
+            self.logbook = Logbook(self.file, self.settings.NUM_WORKERS + MOST_AHEAD)
+            self.crew = Crew(self.settings.NUM_WORKERS, self.logbook, self.bell.nudge)
+            self.caretaker = Caretaker(self.connection, self.file, self.lock, self.bell)
+            self._announce()
+        except (OSError, sqlite3.Error) as error:
+            raise CannotStart(f"The Foreman of {self.file.path} cannot start: {error}.") from error
+        with self._heeding_signals():
+            rang = False
+            while not self._is_done():
+                rang = self._turn(rang)
+            self._leave()
+        return self.exit_code
+
+    def _recover(self) -> None:
+        """Settle what a dead Foreman left, before anything is claimed."""
+        with transact(self.connection) as db:
+            notes = logbook.read(self.file)
+            for verdict, count in queue.recover(db, now(self.connection), notes).items():
+                say(WARNING, "The last Foreman left %d running: %s.", count, verdict)
+
+    def _announce(self) -> None:
+        say(
+            INFO,
+            "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, synchronous %s, SQLite %s.",
+            __version__,
+            os.getpid(),
+            self.file.path,
+            self.settings.NUM_WORKERS,
+            queue.depth(raw(self.connection)),
+            self.bell.kind,
+            self.settings.SYNCHRONOUS,
+            sqlite3.sqlite_version,
+        )
+
+    # the round
+
+    def _turn(self, rang: bool) -> bool:
+        """Do what is to be done, then sleep. Take and tell whether the bell ended the sleep."""
+        try:
+            self._look()
+            self._heed_signals()
+            self._has_news = self._has_news or rang
+            if self._has_work() and not self._round() and rang:
+                self.bell.wait(FALSE_ALARM, for_rings=False)  # a flood of rings must cost little
+            return self._sleep()
+        except (sqlite3.Error, OSError, RuntimeError) as error:
+            say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
+            self._is_uncertain = True
+            self.bell.wait(BACK_OFF, for_rings=False)
+            return False
+
+    def _look(self) -> None:
+        """Look, once in a while, at the files, and whether somebody wrote without being heard."""
+        here = time.monotonic()
+        if here >= self.caretaker.next_look and (why := self.caretaker.look()):
+            self._stop(why, exit_code=1)
+        if here >= self._next_glance:
+            self._next_glance = here + self.bell.patience
+            # a number that changes when another connection commits
+            version = raw(self.connection).execute("PRAGMA data_version").fetchone()[0]
+            self._has_news = self._has_news or version != self._data_version
+            self._data_version = version
+
+    def _has_work(self) -> bool:
+        if self._outcomes or self._unbegun or self._is_uncertain or self.crew.has_outcomes():
+            return True
+        return self._is_stuck() or (self._room() > 0 and (self._has_news or self._is_due()))
+
+    def _round(self) -> bool:
+        """Settle what ended, claim what there is room for, start it. Tell whether there was any."""
+        self._outcomes += self.crew.collect()
+        self._plan_ahead()
+        if self._is_stuck():
+            self._take_back()
+        room = self._room()
+        claims: list[Claim] = []
+        with transact(self.connection) as db:
+            moment = now(self.connection)
+            self._write(db, moment)
+            if room > 0:
+                if self._due is not None and self._due <= moment:
+                    queue.promote(db, moment)
+                claims = queue.claim(db, moment, room)
+        finished = self._close_accounts()
+        self._start(claims)
+        if room > 0:
+            self._has_news = False
+            self._is_idle = not self.in_flight
+            self._due = queue.next_due(raw(self.connection))
+        self.caretaker.note_work()
+        self._report(finished)
+        return bool(claims or finished)
+
+    def _write(self, db: sqlite3.Connection, moment: str) -> None:
+        """Write what became of claims."""
+        if self._is_uncertain:
+            queue.give_back_orphans(db, self.in_flight.values())
+        lost = queue.settle(db, moment, [outcome for _cell, outcome in self._outcomes])
+        if lost and not self._is_uncertain:
+            say(WARNING, "%d finished tasks had been changed by somebody else; they were left alone.", lost)
+        queue.give_back(db, [claim for _cell, claim in self._unbegun])
+
+    def _close_accounts(self) -> list[Outcome]:
+        """Forget the claims whose end is committed, and return their outcomes."""
+        finished = [outcome for _cell, outcome in self._outcomes]
+        for cell, _ in (*self._outcomes, *self._unbegun):
+            del self.in_flight[cell]
+            self.logbook.free.append(cell)
+        self._outcomes, self._unbegun = [], []
+        self._is_uncertain = False
+        self._last_round = time.monotonic()
+        if finished:
+            self._last_progress = self._last_round
+        return finished
+
+    def _start(self, claims: list[Claim]) -> None:
+        if not claims:
+            return
+        if not self.crew.backlog():
+            self._last_progress = time.monotonic()
+        entered = [(self.logbook.enter(claim.id, claim.claims), claim) for claim in claims]
+        self.in_flight |= entered
+        self.crew.low_water = self._ahead // 2
+        try:
+            self.crew.hand_over(entered)
+        except RuntimeError:
+            self._take_back()
+            raise
+
+    def _take_back(self) -> None:
+        self._unbegun += self.crew.take_back()
+        self._ahead = 0
+
+    def _report(self, finished: list[Outcome]) -> None:
+        """Log a line for each task that ended."""
+        verbose = foreman.isEnabledFor(INFO)
+        for claim, duration, error, reason in finished:
+            if error or verbose:
+                name = clean(claim.task_name)
+                if self.settings.LOG_ARGUMENTS:
+                    name = f"{name}(*{clean(claim.args)}, **{clean(claim.kwargs)})"
+                if error:
+                    say(ERROR, "Failed %s #%d after %.3f s: %s", name, claim.id, duration, reason)
+                else:
+                    say(INFO, "Finished %s #%d in %.3f s", name, claim.id, duration)
+
+    # how much, and how long
+
+    def _room(self) -> int:
+        """Return how many tasks may be claimed."""
+        if self._stop_by is not None:
+            return 0
+        claimed = len(self.in_flight) - len(self._outcomes) - len(self._unbegun)
+        return self.crew.size + self._ahead - claimed
+
+    def _plan_ahead(self) -> None:
+        """Learn from what just ended how much the crew gets done in AHEAD seconds."""
+        if count := len(self._outcomes):
+            seconds = sum(outcome.duration for _cell, outcome in self._outcomes)
+            by_duration = self.crew.size * AHEAD * count / max(seconds, 1e-6)
+            by_rate = AHEAD * count / max(time.monotonic() - self._last_round, 1e-6)
+            self._ahead = int(min(by_duration, by_rate, MOST_AHEAD))
+
+    def _is_stuck(self) -> bool:
+        """Tell whether claims wait although no worker makes progress."""
+        return self.crew.backlog() > 0 and time.monotonic() - self._last_progress > STALE_AFTER
+
+    def _is_due(self) -> bool:
+        return self._due is not None and self._due <= now(self.connection)
+
+    def _sleep(self) -> bool:
+        """Sleep until there may be something to do. Tell whether the bell rang."""
+        self.crew.foreman_sleeps = True
+        try:
+            if self.crew.needs_foreman():
+                return False
+            return self.bell.wait(self._patience(), for_rings=self._room() > 0)
+        finally:
+            self.crew.foreman_sleeps = False
+
+    def _patience(self) -> float:
+        """Return how long to sleep at most, in seconds."""
+        if self._drains and self._is_idle:
+            return 0
+        here = time.monotonic()
+        patience = min(self.caretaker.next_look, self._next_glance) - here
+        if self.crew.backlog():
+            patience = min(patience, STALE_AFTER)
+        if self._stop_by is not None:
+            patience = min(patience, self._stop_by - here)
+        elif self._due is not None and self._room() > 0:
+            due = datetime.fromisoformat(self._due) - datetime.fromisoformat(now(self.connection))
+            patience = min(patience, due.total_seconds())
+        return patience
+
+    # the end
+
+    @contextmanager
+    def _heeding_signals(self) -> Iterator[None]:
+        def count(_number: int, _frame: FrameType | None) -> None:
+            self._signals += 1
+
+        def leave_to_parent() -> None:  # in a child that a task forked
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            self.lock.close()
+
+        os.register_at_fork(after_in_child=leave_to_parent)
+        before = {number: signal.signal(number, count) for number in (signal.SIGTERM, signal.SIGINT)}
+        signal.set_wakeup_fd(self.bell.wakeup_fd, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _heed_signals(self) -> None:
+        if not self._signals or self._stop_by is not None:
+            return
+        if self.settings.WORKAHOLIC and self._signals == 1:
+            if not self._drains:  # look once more, whatever the last look said
+                self._drains, self._is_idle, self._has_news = True, False, True
+            if not self._is_idle:
+                return
+        self._stop("a signal said so")
+
+    def _stop(self, why: str, exit_code: int = 0) -> None:
+        """Claim no more, give back what has not begun, and wait for the rest."""
+        if self._stop_by is not None:
+            return
+        self.exit_code = exit_code
+        self._stop_by = time.monotonic() + self.settings.GRACEFUL_TIMEOUT
+        self._take_back()
+        running = len(self.in_flight) - len(self._outcomes) - len(self._unbegun)
+        say(
+            ERROR if exit_code else INFO,
+            "Stopping: %s. Waiting up to %g s for %d tasks; another signal ends that.",
+            why,
+            self.settings.GRACEFUL_TIMEOUT,
+            running,
+        )
+
+    def _is_done(self) -> bool:
+        if self._stop_by is None:
+            return False
+        return not self.in_flight or self._signals >= 2 or time.monotonic() >= self._stop_by
+
+    def _leave(self) -> None:
+        """Settle everything for the last time: what still runs is interrupted."""
+        give_up = time.monotonic() + LAST_WORDS
+        while True:
+            try:
+                self._say_last_words()
+                return
+            except (sqlite3.Error, OSError) as error:
+                if time.monotonic() > give_up:
+                    say(ERROR, "Could not write the last states (%r); the next Foreman will.", error)
+                    self.exit_code = 1
+                    return
+                time.sleep(BACK_OFF)
+
+    def _say_last_words(self) -> None:
+        self._outcomes += self.crew.collect()
+        ended = {cell for cell, _ in (*self._outcomes, *self._unbegun)}
+        running = [claim for cell, claim in self.in_flight.items() if cell not in ended]
+        why = "The Foreman was stopped while this task ran."
+        with transact(self.connection) as db:
+            moment = now(self.connection)
+            self._write(db, moment)
+            for claim in running:
+                queue.interrupt(db, moment, claim.id, claim.claims, why)
+        self._report(self._close_accounts())
+        for claim in running:
+            say(WARNING, "Interrupted %s #%d", clean(claim.task_name), claim.id)
+        say(INFO, "Stopped.")

@@ -1,0 +1,35 @@
+"""Log lines that can do no harm.
+
+A handler that raises costs no task, a name with control characters in it stays on its line,
+and what would repeat itself all the time is said once a minute.
+"""
+
+import logging
+import time
+
+#: What the Foreman does; `snappea` is the logger to configure for all of it.
+foreman = logging.getLogger("snappea.foreman")
+_last_said: dict[str, float] = {}
+
+
+def say(level: int, message: str, *args: object) -> None:
+    """Log a line as the Foreman, whatever state the log handlers are in."""
+    try:
+        foreman.log(level, message, *args)
+    except Exception:  # there is nobody left to tell
+        pass
+
+
+def say_seldom(level: int, message: str, *args: object) -> None:
+    """Log a line unless the very same was logged within the last minute."""
+    line, now = message % args, time.monotonic()
+    for old in [old for old, said in _last_said.items() if now - said >= 60.0]:
+        del _last_said[old]
+    if line not in _last_said:
+        _last_said[line] = now
+        say(level, message, *args)
+
+
+def clean(text: str) -> str:
+    """Return a text that is safe on a line of a log: control characters are escaped."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -1,0 +1,76 @@
+"""`manage.py runsnappea`: the Foreman, beside gunicorn."""
+
+import logging
+import os
+import pkgutil
+import sys
+import threading
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connections
+from django.db.migrations.recorder import MigrationRecorder
+from django.utils.module_loading import autodiscover_modules
+
+from snappea import migrations
+from snappea.conf import current
+from snappea.errors import CannotStart
+from snappea.foreman import Foreman
+
+
+class Command(BaseCommand):
+    """Run the Foreman until a signal says stop."""
+
+    help = "Runs the Foreman: the one process that runs what delay() enqueued."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Exit with 0 after an orderly stop, with 1 if it cannot start or had to stop by itself."""
+        if current().TASK_ALWAYS_EAGER:
+            raise CommandError(
+                'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run at once where they are enqueued, '
+                "and there is nothing for a Foreman to do. Remove it to run tasks in the background."
+            )
+        _log_to_stderr(options["verbosity"])
+        autodiscover_modules("tasks")
+        try:
+            _require_migrated(current().DATABASE)
+            foreman = Foreman()
+            exit_code = foreman.run()
+        except CannotStart as error:
+            raise CommandError(str(error)) from error
+        except DatabaseError as error:
+            name = connections[current().DATABASE].settings_dict["NAME"]
+            raise CommandError(f"The Foreman cannot start on the database {name}: {error}.") from error
+        _exit(exit_code, at_once=bool(foreman.in_flight))
+
+
+def _require_migrated(alias: str) -> None:
+    cure = f"Run: python manage.py migrate --using={alias}"
+    path = str(connections[alias].settings_dict["NAME"])
+    if not path.startswith("file:") and not os.path.exists(path):
+        raise CannotStart(f"The queue's database {path} does not exist. {cure}")
+    applied = MigrationRecorder(connections[alias]).applied_migrations()
+    ours = {("snappea", module.name) for module in pkgutil.iter_modules(migrations.__path__)}
+    if ours - applied.keys():
+        raise CannotStart(f"The queue's database {path} is not migrated. {cure}")
+
+
+def _log_to_stderr(verbosity: int) -> None:
+    """Show the log on the console, if the project's LOGGING does not send it anywhere."""
+    logger = logging.getLogger("snappea")
+    if not logging.getLogger("snappea.foreman").hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
+
+
+def _exit(exit_code: int, at_once: bool) -> None:
+    """End the process: at once if tasks still run, and soon even if a thread of theirs hangs."""
+    if at_once:
+        logging.shutdown()
+        os._exit(exit_code)
+    guard = threading.Timer(5.0, os._exit, [exit_code])
+    guard.daemon = True
+    guard.start()
+    sys.exit(exit_code)

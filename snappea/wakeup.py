@@ -1,0 +1,162 @@
+"""The wakeup: ring() touches a file, the Bell waits for that.
+
+A wakeup is a hint that there may be something to do. The table is the truth: a lost wakeup
+delays a task by a second at most.
+"""
+
+import logging
+import math
+import os
+import select
+import socket
+from typing import Any
+
+from .conf import current
+from .database import QueueFile, open_beside
+
+logger = logging.getLogger("snappea.wakeup")
+_said: set[str] = set()
+
+
+def ring(file: QueueFile | None) -> None:
+    """Wake the Foreman of a queue, if there is one. Never raises: the table is the truth."""
+    if file is None:
+        return
+    try:
+        os.utime(file.wakeup, follow_symlinks=False)
+    except FileNotFoundError:
+        pass  # no Foreman yet, or it is just putting the file back; it looks at the table then
+    except OSError as error:
+        _say_once(f"Cannot touch {file.wakeup} ({error}); the Foreman looks once a second anyway.")
+
+
+def _say_once(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        logger.warning(message)
+
+
+class Bell:
+    """Waits for a ring on the wakeup file, or for a nudge from a thread or a signal handler.
+
+    By inotify where that is to be had, otherwise by looking at the file's time.
+    """
+
+    def __init__(self, file: QueueFile) -> None:
+        self._file = file
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        #: For signal.set_wakeup_fd().
+        self.wakeup_fd = self._writer.fileno()
+        self._nudges = select.poll()
+        self._nudges.register(self._reader, select.POLLIN)
+        self._all = select.poll()
+        self._all.register(self._reader, select.POLLIN)
+        self._inotify: Any = _inotify() if current().USE_INOTIFY else None
+        if self._inotify:
+            self._all.register(self._inotify, select.POLLIN)
+        self._watched: tuple[int, int] | None = None
+        self._touched = 0
+        self.install()
+
+    @property
+    def patience(self) -> float:
+        """How long to wait before a look at the table, in seconds."""
+        return 1.0 if self._inotify and self._watched else current().POLL_INTERVAL
+
+    @property
+    def kind(self) -> str:
+        """How it waits, in one word."""
+        return "inotify" if self._inotify else "polling"
+
+    def nudge(self) -> None:
+        """End the current or the next wait(). For threads; safe at any time."""
+        try:
+            self._writer.send(b"\0")
+        except (BlockingIOError, OSError):
+            pass  # full: it will wake up anyway. Closed: nobody waits any more
+
+    def wait(self, timeout: float, for_rings: bool = True) -> bool:
+        """Sleep until a ring, a nudge, or `timeout` seconds have passed. Tell whether it rang.
+
+        Without `for_rings` rings are left for the next wait.
+        """
+        ready = (self._all if for_rings else self._nudges).poll(math.ceil(max(timeout, 0) * 1000))
+        rang = False
+        for descriptor, _events in ready:
+            if descriptor == self._reader.fileno():
+                self._drain()
+            else:
+                rang = self._read_events()
+        if for_rings and not rang and not self._inotify:
+            rang = self._was_touched()
+        return rang
+
+    def _drain(self) -> None:
+        try:
+            while len(self._reader.recv(4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+
+    def _read_events(self) -> bool:
+        from inotify_simple import flags
+
+        for event in self._inotify.read(timeout=0):
+            if event.mask & (flags.IGNORED | flags.DELETE_SELF | flags.MOVE_SELF):
+                self._watched = None
+        if self._watched is None:
+            self.install()
+        return True
+
+    def _was_touched(self) -> bool:
+        try:
+            touched = os.stat(self._file.wakeup).st_mtime_ns
+        except OSError:
+            return False
+        rang, self._touched = touched != self._touched, touched
+        return rang
+
+    def install(self) -> None:
+        """Put the wakeup file (back) in its place and watch it, if the one there is not ours."""
+        try:
+            found = os.lstat(self._file.wakeup)
+            if self._watched == (found.st_dev, found.st_ino):
+                return
+        except OSError:
+            pass
+        self._watched = None
+        try:
+            descriptor = open_beside(self._file, self._file.wakeup)
+            created = os.fstat(descriptor)
+            os.close(descriptor)
+            if self._inotify:
+                self._watch()
+            self._watched = (created.st_dev, created.st_ino)
+        except OSError as error:
+            _say_once(f"No wakeups by {self._file.wakeup} ({error}); looking at the table instead.")
+
+    def _watch(self) -> None:
+        from inotify_simple import flags
+
+        mask = flags.ATTRIB | flags.DELETE_SELF | flags.MOVE_SELF | flags.DONT_FOLLOW
+        self._inotify.add_watch(self._file.wakeup, mask)
+
+    def close(self) -> None:
+        """Give back all descriptors."""
+        self._reader.close()
+        self._writer.close()
+        if self._inotify:
+            self._inotify.close()
+
+
+def _inotify() -> Any:
+    """Return an INotify object, or None (and say why, once) where it is not to be had."""
+    try:
+        from inotify_simple import INotify
+
+        return INotify(nonblocking=True)
+    except (ImportError, OSError, AttributeError) as error:
+        _say_once(f"No inotify here ({error}); polling instead.")
+        return None

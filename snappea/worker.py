@@ -1,0 +1,105 @@
+"""One task to one Outcome. Never raises, and never writes to the queue's tables."""
+
+import contextvars
+import os
+import threading
+import time
+import traceback
+from logging import DEBUG, ERROR, WARNING
+from typing import Any
+
+from django.db import connections
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
+
+from .arguments import decode
+from .log import clean, foreman, say
+from .queue import Claim, Outcome
+from .tasks import resolve
+
+#: The most that is kept of an error, in characters.
+MAX_ERROR = 20_000
+#: The most of it that a line of the log shows, in characters.
+MAX_REASON = 300
+
+_thread = threading.local()
+
+
+def run(claim: Claim) -> Outcome:
+    """Run a claimed task in this thread and return what became of it, whatever that is."""
+    if foreman.isEnabledFor(DEBUG):
+        say(DEBUG, "Starting %s #%d", clean(claim.task_name), claim.id)
+    pid = os.getpid()
+    failure: BaseException | None = None
+    began = time.monotonic()
+    try:
+        task = resolve(claim.task_name)
+        args, kwargs = decode(claim.args, claim.kwargs)
+        # a context of its own: what a task activates (a language, a time zone) ends with it
+        contextvars.Context().run(task.run, args, kwargs)
+    except BaseException as raised:
+        failure = raised
+    if os.getpid() != pid:
+        os._exit(1 if failure else 0)  # the task forked, and this is the child: the claim is not its own
+    duration = time.monotonic() - began
+    if failure is None:
+        return Outcome(claim, duration)
+    return Outcome(claim, duration, _traceback_of(failure), _reason_of(failure))
+
+
+def _traceback_of(failure: BaseException) -> str:
+    """Return the traceback as text, the middle left out if it is long."""
+    try:
+        text = "".join(traceback.format_exception(failure))
+    except BaseException as worse:  # a __str__ that raises, no memory, no stack left
+        return f"{type(failure).__name__} (no traceback: {type(worse).__name__} while it was written)"
+    text = text.encode(errors="backslashreplace").decode()
+    if len(text) > MAX_ERROR:
+        half = MAX_ERROR // 2
+        text = f"{text[:half]}\n... {len(text) - MAX_ERROR} characters left out ...\n{text[-half:]}"
+    return text
+
+
+def _reason_of(failure: BaseException) -> str:
+    """Return the error in one line."""
+    try:
+        return clean(f"{type(failure).__name__}: {failure}"[:MAX_REASON])
+    except BaseException:  # a __str__ that raises
+        return type(failure).__name__
+
+
+@receiver(connection_created)
+def _note_connection(**kwargs: Any) -> None:
+    _thread.has_connections = True
+
+
+def tidy_connections() -> None:
+    """Roll back what a task left open in this thread, and close connections that are due for it.
+
+    Does around a task what Django does around a request. Never raises.
+    """
+    if not getattr(_thread, "has_connections", False):
+        return  # asking Django for each connection would cost more than a short task
+    _thread.has_connections = False
+    for connection in connections.all(initialized_only=True):
+        try:
+            if connection.in_atomic_block or getattr(connection.connection, "in_transaction", False):
+                say(ERROR, "A task left a transaction open on %r; it is rolled back.", connection.alias)
+                # as if there were no transaction: otherwise close() leaves that to its end
+                connection.in_atomic_block = connection.closed_in_transaction = False
+                connection.close()
+            else:
+                connection.close_if_unusable_or_obsolete()
+            _thread.has_connections |= connection.connection is not None
+        except Exception as error:
+            _thread.has_connections = True
+            say(ERROR, "Could not tidy up the connection %r: %r", connection.alias, error)
+
+
+def close_connections() -> None:
+    """Close this thread's connections, whatever they say to that."""
+    for connection in connections.all(initialized_only=True):
+        try:
+            connection.close()
+        except Exception as error:
+            say(WARNING, "Could not close the connection %r: %r", connection.alias, error)
