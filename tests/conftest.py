@@ -1,0 +1,68 @@
+"""Fixtures: a migrated site in a directory of its own, for real processes and for this one."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+
+from tests.site import Site
+
+
+def _move_databases(directory: Path) -> None:
+    for alias in connections:
+        connections[alias].close()
+        connections[alias].settings_dict["NAME"] = str(directory / f"{alias}.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> Path:
+    """Return a directory with both databases, migrated and empty."""
+    directory = tmp_path_factory.mktemp("migrated")
+    with django_db_blocker.unblock():
+        _move_databases(directory)
+        call_command("migrate", verbosity=0)
+        call_command("migrate", using="snappea", verbosity=0)
+        connections.close_all()
+    return directory
+
+
+@pytest.fixture
+def site(migrated: Path, tmp_path: Path, django_db_blocker: Any, settings: Any) -> Iterator[Site]:
+    """Return a site that this process uses as well: `delay()` here writes into its database."""
+    for database in migrated.glob("*.sqlite3"):
+        shutil.copy(database, tmp_path)
+    site = Site(tmp_path)
+    settings.SNAPPEA = dict(site.settings)
+    settings.DIR = tmp_path
+    with django_db_blocker.unblock():
+        _move_databases(tmp_path)
+        yield site
+        site.end()
+        connections.close_all()
+
+
+@pytest.fixture(params=["inotify", "polling"])
+def wakeups(request: pytest.FixtureRequest, site: Site) -> str:
+    """Run a test twice: with inotify, and without."""
+    site.settings["USE_INOTIFY"] = request.param == "inotify"
+    return str(request.param)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare our marker."""
+    config.addinivalue_line("markers", "needs(program): skip, and say so loudly, where a program is missing")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what cannot be tried here; with CI set there is no excuse."""
+    for marker in item.iter_markers("needs"):
+        program = marker.args[0]
+        if shutil.which(program) is None:
+            if os.environ.get("CI"):
+                pytest.fail(f"{program} is not installed, and CI must not skip this")
+            pytest.skip(f"NOT TRIED: {program} is not installed (apt-get install {program})")

@@ -1,0 +1,42 @@
+"""The project in which the tests run; its files lie in $SNAPPEA_TEST_DIR."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from django import VERSION
+
+DIR = Path(os.environ.get("SNAPPEA_TEST_DIR") or tempfile.mkdtemp(prefix="snappea-tests-"))
+DEBUG = False
+SECRET_KEY = "only for tests"
+USE_TZ = True
+TIME_ZONE = "UTC"
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "snappea",
+    "tests.playground",
+    "example_project.tracker",
+]
+ROOT_URLCONF = "example_project.urls"
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+DSN_KEYS = {1: "a-key"}
+ADMINS = ["admin@localhost"] if VERSION >= (6, 0) else [("The admin", "admin@localhost")]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DIR / "default.sqlite3"},
+    "snappea": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("SNAPPEA_TEST_DATABASE") or DIR / "snappea.sqlite3",
+    },
+}
+DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
+SNAPPEA = json.loads(os.environ.get("SNAPPEA_TEST_SETTINGS", "{}"))
+
+if os.environ.get("SNAPPEA_TEST_LOGGING") == "broken":
+    LOGGING = {
+        "version": 1,
+        "handlers": {"broken": {"class": "tests.playground.broken_logging.BrokenHandler"}},
+        "root": {"handlers": ["broken"], "level": "DEBUG"},
+    }

@@ -1,0 +1,173 @@
+"""A site for a test: a directory with both databases, and the processes that use them."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.db import connections
+
+from tests.playground.ledger import Ledger
+
+ROOT = Path(__file__).parent.parent
+#: These machines are slow at times; nothing here waits for so long unless something is wrong.
+DEADLINE = 60.0
+
+
+def wait_until(condition: Callable[[], Any], what: str = "", deadline: float = DEADLINE) -> Any:
+    """Return the condition's value as soon as it is true. Raises AssertionError after the deadline."""
+    end = time.monotonic() + deadline
+    while not (value := condition()):
+        assert time.monotonic() < end, f"waited {deadline} s in vain: {what or condition}"
+        time.sleep(0.005)
+    return value
+
+
+class Process:
+    """A `manage.py` command, or a program, in the site; its output lies in a file."""
+
+    def __init__(self, site: "Site", arguments: list[str], wrapper: list[str], **settings: Any) -> None:
+        self.log = site.directory / f"process-{len(site.processes)}.log"
+        command = [*wrapper, sys.executable, *arguments]
+        with self.log.open("wb") as output:
+            self.popen = subprocess.Popen(
+                command, env=site.environment(**settings), cwd=ROOT, stdout=output, stderr=output
+            )
+        self.wrapped = bool(wrapper)
+        site.processes.append(self)
+
+    @property
+    def pid(self) -> int:
+        """The process itself, not what wraps it."""
+        if not self.wrapped:
+            return self.popen.pid
+        children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text().split()
+        return int(children[0])
+
+    def output(self) -> str:
+        """Return what it wrote so far."""
+        return self.log.read_text(errors="replace")
+
+    def wait_for_output(self, pattern: str) -> "re.Match[str]":
+        """Wait until a pattern is in the output. Raises AssertionError if the process ends before."""
+
+        def found() -> "re.Match[str] | None":
+            match = re.search(pattern, self.output())
+            if match is None and self.popen.poll() is not None:
+                match = re.search(pattern, self.output())
+                assert match, f"ended with {self.popen.returncode}:\n{self.output()}"
+            return match
+
+        match: re.Match[str] = wait_until(found, f"{pattern!r} in {self.output()}")
+        return match
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """Wait for its end, and return the exit code."""
+        return self.popen.wait(DEADLINE)
+
+    def stop(self) -> int:
+        """Tell it to stop, and return the exit code."""
+        self.send(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """Kill it as hard as can be."""
+        self.send(signal.SIGKILL)
+        self.wait()
+
+
+class Site:
+    """A directory with a site's databases, its ledger, and its processes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.database = directory / "snappea.sqlite3"
+        self.ledger = Ledger(directory)
+        self.processes: list[Process] = []
+        self.settings: dict[str, Any] = {"SYNCHRONOUS": "NORMAL"}
+        self.variables: dict[str, str] = {}
+
+    def move_database(self, directory: Path) -> None:
+        """Let the queue's database lie in another directory, for this process and all that follow."""
+        self.database = directory / "snappea.sqlite3"
+        shutil.move(self.directory / "snappea.sqlite3", self.database)
+        connections["snappea"].close()
+        connections["snappea"].settings_dict["NAME"] = str(self.database)
+        self.variables["SNAPPEA_TEST_DATABASE"] = str(self.database)
+
+    def environment(self, **settings: Any) -> dict[str, str]:
+        """Return the environment of a process of this site."""
+        return {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "SNAPPEA_TEST_DIR": str(self.directory),
+            "SNAPPEA_TEST_SETTINGS": json.dumps({**self.settings, **settings}),
+            "PYTHONUNBUFFERED": "1",
+            **self.variables,
+        }
+
+    def foreman(self, *flags: str, wrapper: list[str] | None = None, **settings: Any) -> Process:
+        """Start `runsnappea` and wait until it is at work."""
+        process = self.manage("runsnappea", *flags, wrapper=wrapper, **settings)
+        if "-v0" in flags:  # it says nothing, but it signs its lock
+            lock = Path(f"{self.database}-lock")
+            wait_until(lambda: lock.exists() and f"pid {process.pid} on" in lock.read_text())
+        else:
+            process.wait_for_output("tasks ready")
+        return process
+
+    def hasty_foreman(self, **constants: float) -> Process:
+        """Start a Foreman with other constants than its own, so that a test need not wait so long."""
+        code = "from snappea import caretaker, crew\n"
+        code += "".join(f"{name.replace('__', '.')} = {value}\n" for name, value in constants.items())
+        code += "from django.core.management import call_command\ncall_command('runsnappea')\n"
+        process = self.program(code)
+        process.wait_for_output("tasks ready")
+        return process
+
+    def manage(self, *arguments: str, wrapper: list[str] | None = None, **settings: Any) -> Process:
+        """Start a management command."""
+        return Process(self, ["-m", "django", *arguments], wrapper or [], **settings)
+
+    def program(self, code: str, *arguments: str, wrapper: list[str] | None = None) -> Process:
+        """Start a program in which Django is set up and the playground's tasks are imported."""
+        preamble = "import sys, django\ndjango.setup()\nfrom tests.playground.tasks import *\n"
+        return Process(self, ["-c", preamble + code, *arguments], wrapper or [])
+
+    def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run a statement on the queue's database, as somebody from outside."""
+        connection = sqlite3.connect(self.database, timeout=DEADLINE, isolation_level=None)
+        try:
+            return connection.execute(statement, parameters).fetchall()
+        finally:
+            connection.close()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows have which status."""
+        return dict(self.sql("SELECT status, count(*) FROM snappea_task GROUP BY status"))
+
+    def wait_until_empty(self) -> None:
+        """Wait until nothing is ready or running."""
+        wait_until(lambda: not {"ready", "running"} & set(self.counts()), f"{self.counts()} to be worked off")
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        for process in self.processes:
+            if process.popen.poll() is None:
+                with contextlib.suppress(OSError, IndexError):
+                    process.send(signal.SIGKILL)  # the process itself: without its tracer it would live on
+                process.popen.kill()
+                process.popen.wait()

@@ -1,0 +1,109 @@
+"""System checks: each with its number, and a hint ready to paste."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+
+from snappea import checks, database
+from tests.site import Site
+
+Messages = Callable[[], dict[str, str]]
+pytestmark = pytest.mark.filterwarnings("ignore:Overriding setting DATABASES")
+
+
+@pytest.fixture
+def messages(site: Site, settings: Any) -> Messages:
+    """Return a function that returns the checks' messages and hints, by id."""
+    configured: Any = django_settings.DATABASES
+    settings.DATABASES = {
+        alias: {**values, "NAME": str(site.directory / f"{alias}.sqlite3")}
+        for alias, values in configured.items()
+    }
+
+    def run() -> dict[str, str]:
+        found = [*checks.check_settings(), *checks.check_database(), *checks.check_deployment()]
+        assert all(message.hint for message in found)
+        return {str(message.id): f"{message.msg} {message.hint}" for message in found}
+
+    return run
+
+
+def test_nothing_is_wrong_with_a_good_set_up(site: Site, messages: Messages) -> None:
+    site.database.chmod(0o600)
+    assert messages() == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "number", "words"),
+    [
+        ("SNAPPEA", {"NUM_WORKER": 3}, "E001", "Did you mean 'NUM_WORKERS'?"),
+        ("SNAPPEA", {"DATABASE": "quue"}, "E002", 'Add to settings: DATABASES["quue"] = {"ENGINE": '),
+        ("ENGINE", "django.db.backends.postgresql", "E003", "it must be SQLite. Write: DATABASES"),
+        ("DATABASE_ROUTERS", [], "E004", 'DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]'),
+        ("NAME", ":memory:", "E005", "in memory, where the Foreman cannot see it"),
+        ("NAME", "file:x?mode=memory&cache=shared", "E005", "in memory"),
+        ("NAME", "", "E005", "in memory"),
+        ("NAME", "default.sqlite3", "E006", "also that of other tables, as 'default'. Give the queue a file"),
+        ("SNAPPEA", {"DATABASE": "default"}, "E006", "Give the queue a file of its own"),
+        ("MEDIA_ROOT", ".", "E008", "lies under MEDIA_ROOT"),
+        ("STATIC_ROOT", ".", "E008", "lies under STATIC_ROOT"),
+        ("ATOMIC_REQUESTS", True, "E009", 'DATABASES["snappea"]["ATOMIC_REQUESTS"] = False'),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_cure(
+    site: Site, settings: Any, messages: Messages, setting: str, value: Any, number: str, words: str
+) -> None:
+    if setting in ("ENGINE", "NAME", "ATOMIC_REQUESTS"):
+        if value == "default.sqlite3":
+            value = site.directory / value
+        settings.DATABASES["snappea"][setting] = value
+    else:
+        setattr(settings, setting, str(site.directory) if value == "." else value)
+    found = messages()
+    assert words in found[f"snappea.{number}"], found
+
+
+def test_a_network_file_system(site: Site, messages: Messages, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = database.file_system(str(site.database))
+    assert here and here not in database.NETWORK_FILE_SYSTEMS
+    monkeypatch.setattr(checks, "NETWORK_FILE_SYSTEMS", {here})
+    assert "is on a network file system" in messages()["snappea.E007"]
+
+
+def test_an_old_sqlite(messages: Messages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 34, 1))
+    assert "needs 3.35 or later" in messages()["snappea.E010"]
+
+
+def test_files_that_everybody_can_read(site: Site, messages: Messages) -> None:
+    site.database.chmod(0o644)
+    assert f"chmod o= {site.database}" in messages()["snappea.W001"]
+
+
+def run_check(site: Site, *flags: str, **settings: Any) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "django", "check", *flags],
+        env=site.environment(**settings),
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_manage_check_prints_them(site: Site) -> None:
+    assert run_check(site).returncode == 0
+    done = run_check(site, NUM_WORKRES=3)
+    assert done.returncode == 1
+    assert "(snappea.E001) SNAPPEA has an unknown key 'NUM_WORKRES'." in done.stderr
+    assert "HINT: Did you mean 'NUM_WORKERS'?" in done.stderr
+
+
+def test_each_check_is_tested_here() -> None:
+    source = Path(checks.__file__).read_text()
+    here = Path(__file__).read_text()
+    numbers = {line.split("snappea.")[1][:4] for line in source.splitlines() if 'id="snappea.' in line}
+    assert len(numbers) == 11 and all(number in here for number in numbers)

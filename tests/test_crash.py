@@ -1,0 +1,231 @@
+"""kill -9, at any moment, of anybody: what was accepted ran or is there to be seen, and nothing ran twice."""
+
+import json
+import random
+import signal
+import time
+from collections import Counter
+from functools import partial
+
+import pytest
+from django.db import connections
+
+from snappea.models import Task
+from tests.playground.tasks import die, die_late, fail, nap, nap_late, nothing, record
+from tests.site import Process, Site, wait_until
+
+ENQUEUE_FOR_EVER = """
+import itertools
+from tests.playground.ledger import note
+who = sys.argv[1]
+for number in itertools.count():
+    key = f"{who}-{number}"
+    note("try", key)
+    if number % 3 == 0:
+        fail.delay(key)
+    elif number % 3 == 1:
+        nap.delay(key, number % 5 / 1000)
+    else:
+        nap_late.delay(key, number % 5 / 1000)
+    note("ack", key)
+    time.sleep(0.002)
+"""
+
+
+def rows_by_key(site: Site) -> dict[str, tuple[str, str]]:
+    """Return task name and status of the rows that are left, by the key that the task was called with."""
+    rows = site.sql("SELECT args, task_name, status FROM snappea_task")
+    return {json.loads(args)[0]: (name, status) for args, name, status in rows}
+
+
+def assert_nothing_lost(site: Site, kills: int) -> None:
+    """Hold the ledger against the table: rules I1 to I4, I8, I9, I16 of delivery."""
+    accepted = site.ledger.keys("ack")
+    started, ended = site.ledger.keys("start"), site.ledger.keys("end")
+    rows = rows_by_key(site)
+    assert {status for _name, status in rows.values()} <= {"failed", "interrupted"}
+    lost = [key for key in accepted if not ended[key] and key not in rows]
+    assert not lost, f"accepted, but neither ran nor kept: {lost}"
+    repeated = {key: count for key, count in started.items() if count > 1}
+    late = {key for key in started if int(key.rpartition("-")[2]) % 3 == 2}
+    assert not repeated.keys() - late, f"ran twice without acks_late: {repeated.keys() - late}"
+    failing = {key for key in accepted if int(key.rpartition("-")[2]) % 3 == 0}
+    assert failing <= rows.keys(), "failures are kept"
+    assert not [key for key in started if not ended[key] and key not in rows], "begun and not finished: kept"
+    # between the note in the logbook and the first or after the last line of the body lies a moment
+    # in which a kill is told wrong; that must stay as rare as it is short
+    interrupted = {key for key, (_name, status) in rows.items() if status == "interrupted"}
+    never_began = {key for key in interrupted if not started[key]}
+    had_ended = {key for key in interrupted if ended[key]}
+    assert len(never_began) + len(had_ended) <= max(2, kills // 5), (never_began, had_ended)
+    assert site.sql("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_thirty_kills_of_the_foreman_under_load(site: Site, wakeups: str) -> None:
+    chance = random.Random(wakeups)
+    enqueuers = [site.program(ENQUEUE_FOR_EVER, who) for who in ("a", "b")]
+    for _ in range(30):
+        foreman = site.foreman(NUM_WORKERS=4)
+        time.sleep(chance.random() * 0.2)
+        foreman.kill()
+    for enqueuer in enqueuers:
+        assert enqueuer.popen.poll() is None, enqueuer.output()
+        enqueuer.kill()
+    site.foreman()
+    site.wait_until_empty()
+    assert len(site.ledger.keys("end")) > 100
+    assert_nothing_lost(site, kills=30)
+
+
+def test_kills_of_the_enqueuers(site: Site) -> None:
+    """A row is there whole or not at all, no lock stays behind, and what was not rung for is found."""
+    site.foreman()
+    chance = random.Random(4)
+    for number in range(8):
+        enqueuer = site.program(ENQUEUE_FOR_EVER, f"e{number}")
+        wait_until(partial(site.ledger.count, "ack", f"e{number}-0"))
+        time.sleep(chance.random() * 0.1)
+        enqueuer.kill()
+    site.wait_until_empty()
+    assert_nothing_lost(site, kills=0)
+    attempted = site.ledger.keys("try")
+    assert site.ledger.keys("start").keys() <= attempted.keys()
+    record.delay("still-open")
+    wait_until(lambda: site.ledger.count("end", "still-open"), deadline=15)
+
+
+def test_a_row_that_nobody_rang_for_is_found(site: Site, wakeups: str) -> None:
+    site.foreman()
+    before = time.monotonic()
+    site.sql(
+        "INSERT INTO snappea_task (task_name, args, enqueued_at) VALUES (?, '[\"quiet\"]', datetime('now'))",
+        record.name,
+    )
+    wait_until(lambda: site.ledger.count("end", "quiet"))
+    assert site.ledger.moments("end", "quiet")[0] - before < 15
+
+
+def kill_at(site: Site, call: str, number: int) -> Process:
+    """Start a Foreman that is killed as it makes a system call for the n-th time."""
+    strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
+    return site.manage("runsnappea", wrapper=[*strace, "-e", f"inject={call}:signal=KILL:when={number}"])
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [("pwrite64", n) for n in (1, 2, 3, 5, 8, 13, 21, 34, 55)]
+    + [("fdatasync", n) for n in (1, 2, 3, 5)]
+    + [("ftruncate", 1), ("unlink", 1)],
+)
+def test_a_kill_at_any_write(site: Site, call: str, number: int) -> None:
+    site.settings["SYNCHRONOUS"] = "FULL"
+    for key in range(30):
+        (fail, nap, nap_late)[key % 3].delay(f"k-{key}", *[0.005] * (key % 3 > 0))
+    for key in range(30):
+        with site.ledger.path.open("a") as ledger:
+            ledger.write(f"0 ack k-{key}\n")
+    connections.close_all()  # so that the Foreman's is the last, and takes the write-ahead log away
+    process = kill_at(site, call, number)
+    wait_until(lambda: process.popen.poll() is not None or not {"ready", "running"} & set(site.counts()))
+    if process.popen.poll() is None:
+        process.send(signal.SIGTERM)  # what it writes at its end counts as well
+    assert process.wait() == -signal.SIGKILL
+    site.foreman()
+    site.wait_until_empty()
+    assert_nothing_lost(site, kills=5)
+
+
+def test_a_stopped_process_goes_on(site: Site) -> None:
+    foreman = site.foreman()
+    nap.delay_many((f"n-{key}", 0.01) for key in range(1, 100, 3))
+    for number in range(5):
+        record.delay(f"meanwhile-{number}")  # not while it is stopped: it may hold the write lock then
+        foreman.send(signal.SIGSTOP)
+        time.sleep(0.1)
+        foreman.send(signal.SIGCONT)
+        time.sleep(0.05)
+    site.wait_until_empty()
+    assert set(site.ledger.keys("start").values()) == {1}
+    assert site.counts() == {} and len(site.ledger.keys("end")) == 38
+
+
+@pytest.mark.parametrize("how", ["exit", "segfault"])
+def test_a_task_that_ends_the_process(site: Site, how: str) -> None:
+    foreman = site.foreman(NUM_WORKERS=2)
+    nap.delay("neighbour", 60)
+    wait_until(lambda: site.ledger.count("start", "neighbour"))
+    die.delay("killer", how)
+    assert foreman.wait() in (7, -signal.SIGSEGV)
+    record.delay("after")
+    recovered = site.foreman()
+    site.wait_until_empty()
+    assert site.ledger.count("end", "after") == 1
+    assert rows_by_key(site) == {
+        "neighbour": (nap.name, "interrupted"),
+        "killer": (die.name, "interrupted"),
+    }
+    assert "The Foreman died while this task ran" in Task.objects.filter(status="interrupted")[0].error
+    assert "The last Foreman left 2 running: interrupted." in recovered.output()
+
+
+def test_a_poison_task_is_given_up_after_three_interruptions(site: Site) -> None:
+    die_late.delay("poison")
+    record.delay("other")
+    for _ in range(3):
+        foreman = site.manage("runsnappea", NUM_WORKERS=1)
+        assert foreman.wait() == 7
+    site.foreman(NUM_WORKERS=1)
+    wait_until(lambda: site.ledger.count("end", "other"))
+    site.wait_until_empty()
+    assert site.ledger.count("start", "poison") == 3
+    row = Task.objects.get()
+    assert (row.status, row.interruptions, row.attempts, row.claims) == ("interrupted", 3, 3, 3)
+
+
+def test_what_was_claimed_ahead_is_not_shown_as_interrupted(site: Site) -> None:
+    nothing.delay_many(() for _ in range(3000))  # so that much is claimed ahead
+    die.delay("killer", "exit")
+    record.delay_many((key,) for key in range(500))
+    foreman = site.foreman(NUM_WORKERS=1)
+    assert foreman.wait() == 7
+    running = site.counts()["running"]
+    assert running > 10, "the test needs something that was claimed ahead"
+    again = site.foreman()
+    site.wait_until_empty()
+    assert rows_by_key(site) == {"killer": (die.name, "interrupted")}
+    assert site.ledger.keys("start") == Counter({"killer": 1} | {str(key): 1 for key in range(500)})
+    assert "never begun" in again.output()
+
+
+@pytest.mark.parametrize("spoil", ["missing", "of another boot", "garbage"])
+def test_without_a_logbook_to_believe_everything_may_have_begun(site: Site, spoil: str) -> None:
+    nap.delay("once", 60)
+    nap_late.delay("again", 0.01)
+    foreman = site.foreman(NUM_WORKERS=2)
+    wait_until(lambda: site.ledger.count("start", "once"))
+    wait_until(lambda: site.ledger.count("end", "again"))
+    foreman.kill()
+    logbook = site.directory / "snappea.sqlite3-logbook"
+    if spoil == "missing":
+        logbook.unlink()
+    elif spoil == "garbage":
+        logbook.write_bytes(b"nonsense")
+    else:
+        content = bytearray(logbook.read_bytes())
+        content[8:44] = b"00000000-0000-0000-0000-000000000000"
+        logbook.write_bytes(content)
+    site.sql("UPDATE snappea_task SET status = 'running' WHERE status = 'ready'")
+    site.foreman()
+    site.wait_until_empty()
+    assert rows_by_key(site)["once"] == (nap.name, "interrupted")
+
+
+@pytest.mark.needs("strace")
+def test_every_accepted_task_was_synced_to_the_disk(site: Site) -> None:
+    site.settings["SYNCHRONOUS"] = "FULL"
+    trace = site.directory / "trace"
+    strace = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=fsync,fdatasync"]
+    code = "nothing.delay()\nprint('warm', flush=True)\nfor _ in range(25): nothing.delay()\n"
+    assert site.program(code, wrapper=strace).wait() == 0
+    assert sum("sync(" in line for line in trace.read_text().splitlines()) >= 26

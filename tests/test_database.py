@@ -1,0 +1,111 @@
+"""The connection: our pragmas, the user's that win, the file behind it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+
+from snappea import database
+from snappea.database import connect, file_of, file_system, open_beside, raw
+from tests.playground.tasks import nothing
+from tests.site import Site
+
+
+def pragma(name: str) -> Any:
+    return raw(connect()).execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def test_our_pragmas(site: Site, settings: Any) -> None:
+    settings.SNAPPEA = {}
+    connections["snappea"].close()
+    assert pragma("journal_mode") == "wal"
+    assert pragma("synchronous") == 2, "FULL"
+    assert pragma("wal_autocheckpoint") * pragma("page_size") == 64 * 1024 * 1024
+    assert pragma("busy_timeout") == 5000
+    assert connect().transaction_mode == "IMMEDIATE"  # type: ignore[attr-defined]
+
+
+def test_synchronous_is_a_setting(site: Site, settings: Any) -> None:
+    settings.SNAPPEA = {"SYNCHRONOUS": "NORMAL"}
+    connections["snappea"].close()
+    assert pragma("synchronous") == 1
+
+
+@pytest.fixture
+def options(site: Site) -> Iterator[dict[str, Any]]:
+    """Return the OPTIONS of the queue's database, to be changed for this test."""
+    connections["snappea"].close()
+    chosen: dict[str, Any] = connections["snappea"].settings_dict["OPTIONS"]
+    yield chosen
+    chosen.clear()
+    connections["snappea"].close()
+
+
+def test_what_the_user_sets_wins(options: dict[str, Any]) -> None:
+    options.update(
+        init_command="PRAGMA synchronous=EXTRA; pragma wal_autocheckpoint = 7;",
+        transaction_mode="EXCLUSIVE",
+        timeout=1.5,
+    )
+    assert (pragma("synchronous"), pragma("wal_autocheckpoint"), pragma("busy_timeout")) == (3, 7, 1500)
+    assert pragma("journal_mode") == "wal"
+    assert connect().transaction_mode == "EXCLUSIVE"  # type: ignore[attr-defined]
+
+
+def test_other_databases_are_left_alone(site: Site) -> None:
+    connections["default"].ensure_connection()
+    assert connections["default"].transaction_mode is None  # type: ignore[attr-defined]
+    assert raw(connections["default"]).execute("PRAGMA journal_mode").fetchone()[0] == "delete"
+
+
+def test_a_write_transaction_begins_as_one(site: Site) -> None:
+    """So that it waits its turn; a reader that turns writer is refused at once."""
+    with transaction.atomic(using="snappea"):
+        other = site.program(
+            "connections['snappea'].settings_dict['OPTIONS']['timeout'] = 0.1\nnothing.delay()"
+        )
+        assert other.wait() == 1 and "database is locked" in other.output()
+
+
+def test_the_connection_stays_open_between_requests(site: Site) -> None:
+    nothing.delay()
+    before = raw(connect())
+    connect().close_if_unusable_or_obsolete()
+    assert raw(connect()) is before
+
+
+def test_a_replaced_file_is_noticed_by_who_enqueues(site: Site, migrated: Path) -> None:
+    nothing.delay()
+    file = file_of(connect())
+    assert file and not file.is_gone()
+    for leftover in site.directory.glob("snappea.sqlite3*"):
+        leftover.unlink()
+    assert file.is_gone()
+    site.database.write_bytes((migrated / "snappea.sqlite3").read_bytes())
+    assert file.is_gone()
+    nothing.delay()
+    assert site.counts() == {"ready": 1}
+
+
+def test_our_files_lie_beside_the_database_with_its_mode(site: Site) -> None:
+    site.database.chmod(0o640)
+    site.foreman()
+    for suffix in ("wakeup", "lock", "logbook"):
+        assert Path(f"{site.database}-{suffix}").stat().st_mode & 0o777 == 0o640
+
+
+def test_only_regular_files_are_opened(site: Site) -> None:
+    file = file_of(connect())
+    assert file
+    os.mkfifo(file.wakeup)
+    with pytest.raises(FileExistsError, match="is not a regular file; move it away"):
+        open_beside(file, file.wakeup)
+
+
+def test_the_file_system_of_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert file_system("/proc/self") == "proc"
+    assert file_system("/nowhere/at/all") == file_system("/")
+    assert "nfs4" in database.NETWORK_FILE_SYSTEMS

@@ -1,0 +1,65 @@
+"""The house: who may import whom, and who may write."""
+
+import ast
+import re
+from pathlib import Path
+
+import snappea
+
+HOME = Path(snappea.__file__).parent
+#: Downwards: each file imports only from files above it.
+ORDER = [
+    *("errors", "conf", "log", "models", "router", "database", "wakeup", "logbook", "lock", "queue"),
+    *("arguments", "tasks", "worker", "crew", "caretaker", "foreman", "checks", "apps"),
+]
+
+
+def imports(path: Path) -> set[str]:
+    """Return which of our modules a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("snappea")):
+            module = (node.module or "").removeprefix("snappea").lstrip(".")
+            found |= {module.split(".")[0]} if module else {alias.name for alias in node.names}
+    return found & {path.stem for path in HOME.glob("*.py")}
+
+
+def test_each_file_imports_only_from_files_above_it() -> None:
+    assert {path.stem for path in HOME.glob("*.py")} == {*ORDER, "__init__"}
+    for position, module in enumerate(ORDER):
+        below = imports(HOME / f"{module}.py") - set(ORDER[:position])
+        assert not below, f"{module} imports {below}"
+
+
+def test_nothing_imports_the_foreman_but_its_command() -> None:
+    users = [path.stem for path in HOME.rglob("*.py") if "foreman" in imports(path)]
+    assert users == ["runsnappea"]
+
+
+def test_only_queue_writes_task_rows() -> None:
+    statement = re.compile(r"(INSERT INTO|UPDATE|DELETE FROM)\s+snappea_task", re.IGNORECASE)
+    orm = re.compile(r"\.(save|update|bulk_update|bulk_create|create|get_or_create|delete)\(")
+    for path in HOME.rglob("*.py"):
+        if "migrations" in path.parts or path.name == "queue.py":
+            continue
+        text = re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL)
+        assert not statement.search(text), path
+        assert "Task.objects" not in text, path
+        written = {match[0] for match in orm.finditer(text)}
+        assert not written, f"{path}: {written}"
+
+
+def test_no_code_comes_from_data() -> None:
+    for path in HOME.rglob("*.py"):
+        words = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        assert not words & {"eval", "exec", "compile", "pickle", "marshal", "yaml", "__import__"}, path
+
+
+def test_the_foreman_is_readable() -> None:
+    """Long functions and files ask to be looked at again."""
+    for path in HOME.rglob("*.py"):
+        text = path.read_text()
+        assert len(text.splitlines()) < 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno:
+                assert node.end_lineno - node.lineno < 45, f"{path}: {node.name}"

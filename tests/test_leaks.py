@@ -1,0 +1,67 @@
+"""What a long-running Foreman must not gather: memory, threads, descriptors, write-ahead log."""
+
+import time
+from pathlib import Path
+
+from tests.playground.tasks import enqueue_more, fail, leak_transaction, nothing, record, record_async
+from tests.site import Process, Site, wait_until
+
+
+def _holdings(foreman: Process) -> tuple[int, int, int]:
+    """Return threads, descriptors, and resident memory in kB."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{foreman.pid}/status").read_text().splitlines())
+    descriptors = len(list(Path(f"/proc/{foreman.pid}/fd").iterdir()))
+    return int(status["Threads"]), descriptors, int(status["VmRSS"].split()[0])
+
+
+def _load(site: Site, rounds: int) -> None:
+    for number in range(rounds):
+        nothing.delay_many(() for _ in range(1000))
+        for key in range(10):
+            record.delay(key)
+            record_async.delay(key)
+            fail.delay(key)
+        leak_transaction.delay(number)
+        enqueue_more.delay("more", 20)
+    site.wait_until_empty()
+
+
+def test_threads_descriptors_and_memory_do_not_grow(site: Site) -> None:
+    foreman = site.foreman("-v0", NUM_WORKERS=4)
+    _load(site, 3)
+    threads, descriptors, memory = _holdings(foreman)
+    _load(site, 15)
+    wait_until(lambda: _holdings(foreman)[0] <= threads)
+    _threads, descriptors_after, memory_after = _holdings(foreman)
+    assert descriptors_after <= descriptors + 4  # each worker may hold one connection more than before
+    assert memory_after <= memory * 1.1
+
+
+def test_the_write_ahead_log_is_bounded_and_folded_in_at_rest(site: Site) -> None:
+    foreman = site.hasty_foreman(caretaker__REST=0.5)
+    wal = Path(f"{site.database}-wal")
+    largest = 0
+    for _ in range(20):
+        nothing.delay_many(() for _ in range(2000))
+        largest = max(largest, wal.stat().st_size)
+        site.wait_until_empty()
+    assert largest < 32 * 1024 * 1024
+    wait_until(lambda: wal.stat().st_size == 0, "the write-ahead log to be folded in at rest")
+    assert foreman.popen.poll() is None
+
+
+def test_connections_of_idle_workers_are_closed(site: Site) -> None:
+    """So that databases can be checkpointed. (The database's own descriptor SQLite keeps for reuse.)"""
+    foreman = site.hasty_foreman(crew__IDLE_AFTER=1.5)
+    record.delay("x")
+    enqueue_more.delay("more", 1)
+    site.wait_until_empty()
+
+    def open_logs() -> list[str]:
+        links = [path.readlink() for path in Path(f"/proc/{foreman.pid}/fd").iterdir()]
+        return [str(link) for link in links if str(link).endswith("-wal")]
+
+    assert len(open_logs()) >= 2
+    before = time.monotonic()
+    wait_until(lambda: len(open_logs()) == 1, "the workers' connections to be closed")
+    assert time.monotonic() - before > 1

@@ -1,0 +1,80 @@
+"""The Task: its defaults, its states, its moves, and the indexes that carry the queue."""
+
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+
+from snappea import queue
+from snappea.models import DELETED, MOVES, Status, Task
+from tests.site import Site
+
+
+def test_the_states_and_what_the_admin_calls_them() -> None:
+    assert {status.value: status.label for status in Status} == {
+        "scheduled": "Future",
+        "ready": "Pending",
+        "running": "Active",
+        "failed": "Failed",
+        "interrupted": "Dirty",
+        "successful": "Finished",
+        "cancelled": "Cancelled",
+    }
+
+
+def test_every_move_is_between_states() -> None:
+    states = {*Status.values, DELETED}
+    for origins, targets in MOVES.values():
+        assert set(origins) < states and DELETED not in origins
+        assert targets and set(targets) <= states
+
+
+def test_a_row_by_orm_and_a_row_by_sql_have_the_same_defaults(site: Site) -> None:
+    by_orm = Task.objects.create(task_name="x")
+    site.sql("INSERT INTO snappea_task (task_name, enqueued_at) VALUES ('x', '2026-01-01 00:00:00')")
+    rows = list(Task.objects.order_by("id").values())
+    for row in rows:
+        del row["id"], row["enqueued_at"]
+    assert rows[0] == rows[1]
+    assert (by_orm.status, by_orm.queue, by_orm.args, str(by_orm)) == ("ready", "default", "[]", "x #1")
+
+
+@pytest.mark.parametrize("args", [[42], "[42]"])
+def test_arguments_may_be_given_as_data_or_as_json(site: Site, args: Any) -> None:
+    Task.objects.create(task_name="x", args=args, kwargs={"a": None})
+    assert Task.objects.values_list("args", "kwargs").get() == ("[42]", '{"a": null}')
+
+
+def test_ids_are_never_used_again(site: Site) -> None:
+    """The logbook and whoever keeps an id rely on it."""
+    first = Task.objects.create(task_name="x")
+    first_id = first.pk
+    first.delete()
+    assert Task.objects.create(task_name="x").pk > first_id
+
+
+@pytest.mark.parametrize(
+    "name", ["PROMOTE", "NEXT_DUE", "CLAIM", "GIVE_BACK", "SUCCEED", "FAIL", "RUNNING", "DEPTH"]
+)
+def test_no_statement_of_the_round_scans_or_sorts_the_table(site: Site, name: str) -> None:
+    """So that no claim costs more because the backlog is large."""
+    statement = getattr(queue, name)
+    plan = site.sql(f"EXPLAIN QUERY PLAN {statement}", *[1] * statement.count("?"))
+    steps = [row[3] for row in plan]
+    for step in steps:
+        assert "TEMP B-TREE" not in step
+        assert not step.startswith("SCAN snappea_task") or "INDEX snappea_" in step, steps
+
+
+def test_the_migration_is_up_to_date(site: Site) -> None:
+    call_command("makemigrations", "snappea", check=True, dry_run=True, verbosity=0)
+
+
+def test_the_indexes_are_partial(site: Site) -> None:
+    found = dict(
+        site.sql("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND name LIKE 'snappea%'")
+    )
+    assert set(found) == {"snappea_ready", "snappea_scheduled", "snappea_begun"}
+    assert all(" WHERE " in sql for sql in found.values())
+    assert connections["snappea"].vendor == "sqlite"

@@ -1,0 +1,236 @@
+"""Every verb against every state: legal moves work, all others are refused and change nothing."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connections, transaction
+
+from snappea import queue
+from snappea.database import connect, now, raw, transact
+from snappea.errors import EnqueueError, SnappeaError
+from snappea.logbook import Note
+from snappea.models import DELETED, MOVES, Status, Task
+from snappea.queue import Call, Claim, Outcome
+from tests.playground.tasks import nothing, record
+from tests.site import Site
+
+MOMENT = "2026-01-01 12:00:00"
+CALL = Call("some.task", "[]", "{}", "default", 0, False)
+
+
+def claim_of(task_id: int, claims: int = 1) -> Claim:
+    return Claim(0, task_id, claims, "some.task", "[]", "{}")
+
+
+#: Each verb that exists so far, applied to the task with id 1 and claims 1.
+VERBS: dict[str, Callable[[sqlite3.Connection], Any]] = {
+    "promote": lambda db: queue.promote(db, MOMENT),
+    "claim": lambda db: queue.claim(db, MOMENT, 10),
+    "give back": lambda db: queue.give_back(db, [claim_of(1)]),
+    "succeed": lambda db: queue.settle(db, MOMENT, [Outcome(claim_of(1), 0.1)]),
+    "fail": lambda db: queue.settle(db, MOMENT, [Outcome(claim_of(1), 0.1, "error", "reason")]),
+    "interrupt": lambda db: queue.interrupt(db, MOMENT, 1, 1, "why"),
+    "requeue": lambda db: queue.requeue(Task.objects.all()),
+    "cancel": lambda db: queue.cancel(Task.objects.all()),
+}
+
+
+@pytest.mark.parametrize("status", Status.values)
+@pytest.mark.parametrize("verb", VERBS)
+def test_state_by_verb(site: Site, verb: str, status: str) -> None:
+    Task.objects.create(
+        task_name="some.task", status=status, run_after="2026-01-01T11:00Z", claims=1, attempts=1
+    )
+    before = Task.objects.values().get()
+    VERBS[verb](raw(connect()))
+    after = Task.objects.values().first()
+    if status in MOVES[verb].origins:
+        assert (after["status"] if after else DELETED) in MOVES[verb].targets
+    else:
+        assert after == before
+
+
+def test_a_late_finish_is_refused_by_the_fence(site: Site) -> None:
+    Task.objects.create(task_name="some.task", status="running", claims=2)
+    db = raw(connect())
+    before = Task.objects.values().get()
+    assert queue.settle(db, MOMENT, [Outcome(claim_of(1, claims=1), 0.1)]) == 1
+    assert queue.settle(db, MOMENT, [Outcome(claim_of(1, claims=1), 0.1, "error")]) == 1
+    assert queue.interrupt(db, MOMENT, 1, 1, "why") is None
+    queue.give_back(db, [claim_of(1, claims=1)])
+    assert Task.objects.values().get() == before
+
+
+def test_claims_are_in_order_of_priority_then_of_age(site: Site) -> None:
+    for priority in (0, 5, 0, -3, 5):
+        Task.objects.create(task_name="some.task", priority=priority)
+    db = raw(connect())
+    assert [claim.id for claim in queue.claim(db, MOMENT, 3)] == [2, 5, 1]
+    assert [claim.id for claim in queue.claim(db, MOMENT, 3)] == [3, 4]
+    assert queue.claim(db, MOMENT, 3) == []
+    assert set(Task.objects.values_list("attempts", "claims")) == {(1, 1)}
+
+
+def test_giving_back_counts_no_attempt_but_keeps_the_claim(site: Site) -> None:
+    queue.enqueue(CALL)
+    db = raw(connect())
+    queue.give_back(db, queue.claim(db, MOMENT, 1))
+    row = Task.objects.get()
+    assert (row.status, row.attempts, row.claims, row.started_at) == ("ready", 0, 1, None)
+
+
+def test_interruptions(site: Site, settings: Any) -> None:
+    settings.SNAPPEA = {"MAX_INTERRUPTIONS": 3}
+    db = raw(connect())
+    Task.objects.create(task_name="some.task", acks_late=True)
+    for expected in ("ready", "ready", "interrupted"):
+        (claim,) = queue.claim(db, MOMENT, 1)
+        assert queue.interrupt(db, MOMENT, claim.id, claim.claims, "why") == expected
+    row = Task.objects.get()
+    assert (row.attempts, row.claims, row.interruptions, row.error) == (3, 3, 3, "why")
+    assert queue.requeue(Task.objects.all()) == 1
+    row.refresh_from_db()
+    assert (row.status, row.attempts, row.claims, row.interruptions) == ("ready", 0, 3, 0)
+
+
+def test_promotion_takes_what_is_due_and_not_too_much_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "PROMOTE_AT_ONCE", 2)
+    for minute in (5, 3, 1, 59):
+        Task.objects.create(task_name="x", status="scheduled", run_after=f"2026-01-01T12:{minute:02}Z")
+    db = raw(connect())
+    assert queue.next_due(db) == "2026-01-01 12:01:00"
+    assert queue.promote(db, "2026-01-01 12:00:59.999999") == 0
+    assert queue.promote(db, "2026-01-01 12:05:00.000001") == 2
+    assert list(Task.objects.filter(status="ready").values_list("id", flat=True)) == [2, 3]
+    assert queue.promote(db, "2026-01-01 12:05:00.000001") == 1
+    assert queue.next_due(db) == "2026-01-01 12:59:00"
+
+
+def test_recovery_by_the_notes(site: Site) -> None:
+    notes = {
+        (2, 1): Note.CLAIMED,
+        (3, 1): Note.BEGUN,
+        (4, 1): Note.SUCCEEDED,
+        (5, 1): Note.FAILED,
+        (6, 9): Note.BEGUN,
+    }
+    for number in range(1, 8):
+        Task.objects.create(task_name="x", status="running", claims=1, attempts=1, acks_late=number == 7)
+    notes[(7, 1)] = Note.BEGUN
+    counts = queue.recover(raw(connect()), MOMENT, notes)
+    assert counts == {
+        "never begun": 3,
+        "interrupted": 1,
+        "succeeded": 1,
+        "failed": 1,
+        "interrupted, to run again": 1,
+    }
+    assert dict(Task.objects.values_list("id", "status")) == {
+        1: "ready",
+        2: "ready",
+        3: "interrupted",
+        5: "failed",
+        6: "ready",
+        7: "ready",
+    }
+
+
+def test_recovery_without_notes_takes_everything_for_begun(site: Site) -> None:
+    for acks_late in (False, True):
+        Task.objects.create(task_name="x", status="running", claims=1, acks_late=acks_late)
+    assert queue.recover(raw(connect()), MOMENT, None) == {"interrupted": 1, "interrupted, to run again": 1}
+
+
+def test_orphans_of_a_commit_that_only_seemed_to_fail(site: Site) -> None:
+    for _ in range(3):
+        queue.enqueue(CALL)
+    db = raw(connect())
+    known = queue.claim(db, MOMENT, 3)[:1]
+    queue.give_back_orphans(db, known)
+    assert list(Task.objects.order_by("id").values_list("status", flat=True)) == ["running", "ready", "ready"]
+
+
+# enqueue
+
+
+def test_enqueue_writes_the_row(site: Site) -> None:
+    assert queue.enqueue(CALL) == 1
+    row = Task.objects.get()
+    assert (row.task_name, row.args, row.kwargs, row.status, row.attempts) == (
+        "some.task",
+        "[]",
+        "{}",
+        "ready",
+        0,
+    )
+    assert abs((row.enqueued_at - Task._meta.get_field("enqueued_at").get_default()).total_seconds()) < 60
+
+
+def test_enqueue_many_returns_the_ids_in_order(site: Site) -> None:
+    assert queue.enqueue_many([]) == range(0)
+    queue.enqueue(CALL)
+    calls = [CALL._replace(args=f"[{number}]") for number in range(1000)]
+    ids = queue.enqueue_many(calls)
+    assert [Task.objects.get(id=ids[n]).args for n in (0, 1, 999)] == ["[0]", "[1]", "[999]"]
+    assert len(ids) == 1000 and Task.objects.count() == 1001
+
+
+def test_enqueue_many_is_whole_or_not_at_all(site: Site) -> None:
+    site.sql(
+        "CREATE TRIGGER full BEFORE INSERT ON snappea_task WHEN NEW.args = '[7]' "
+        "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+    )
+    with pytest.raises(Exception, match="full"):
+        queue.enqueue_many([CALL._replace(args=f"[{number}]") for number in range(10)])
+    assert Task.objects.count() == 0
+    assert not raw(connect()).in_transaction
+
+
+def test_enqueue_belongs_to_the_transaction_of_the_queues_database(site: Site) -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic(using="snappea"):
+        queue.enqueue(CALL)
+        queue.enqueue_many([CALL, CALL])
+        assert Task.objects.count() == 3
+        _ = 1 / 0
+    assert Task.objects.count() == 0
+
+
+def test_a_refusal_says_what_to_do(site: Site) -> None:
+    site.sql("DROP TABLE snappea_task")
+    with pytest.raises(EnqueueError) as refused:
+        nothing.delay()
+    assert str(refused.value) == (
+        "tests.playground.tasks.nothing was not enqueued: no such table: snappea_task "
+        "(run: python manage.py migrate --using=snappea). Nothing was written."
+    )
+    assert isinstance(refused.value, SnappeaError) and isinstance(refused.value, OperationalError)
+
+
+def test_quotes_and_the_like_are_data(site: Site) -> None:
+    nasty = "'; DROP TABLE snappea_task; --\"\x00"
+    queue.enqueue(CALL._replace(task_name=nasty, queue=nasty))
+    assert Task.objects.values_list("task_name", "queue").get() == (nasty, nasty)
+
+
+def test_transact_rolls_back_and_joins(site: Site) -> None:
+    connection = connect()
+    with pytest.raises(ZeroDivisionError), transact(connection) as db:
+        db.execute("DELETE FROM snappea_task")
+        _ = 1 / 0
+    assert not raw(connection).in_transaction
+    with transaction.atomic(using="snappea"), transact(connection) as db:
+        db.execute(queue.INSERT, (*CALL, now(connection)))
+    assert Task.objects.count() == 1
+
+
+def test_cancel_does_not_need_a_fast_delete(site: Site) -> None:
+    """With receivers on delete, Django looks first and deletes then; nothing may be claimed in between."""
+    queue.enqueue_many([CALL] * 3)
+    with connections["snappea"].execute_wrapper(lambda execute, *rest: execute(*rest)):
+        assert queue.cancel(Task.objects.all()) == 3
+    record.delay("x")
+    assert Task.objects.count() == 1

@@ -1,0 +1,83 @@
+"""`manage.py runsnappea`: what it refuses to start on, in one clear line and with exit code 1."""
+
+import logging
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import connections
+
+from snappea.management.commands.runsnappea import _log_to_stderr
+from tests.site import Process, Site
+
+
+def assert_refuses(process: Process, words: str) -> None:
+    assert process.wait() == 1
+    lines = process.output().strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("CommandError: ") and words in lines[0], process.output()
+
+
+def test_a_database_that_does_not_exist(site: Site) -> None:
+    connections.close_all()
+    site.database.unlink()
+    assert_refuses(site.manage("runsnappea"), "does not exist. Run: python manage.py migrate --using=snappea")
+    assert not site.database.exists()
+
+
+def test_a_database_that_is_not_migrated(site: Site) -> None:
+    call_command("migrate", "snappea", "zero", using="snappea", verbosity=0)
+    assert_refuses(
+        site.manage("runsnappea"), "is not migrated. Run: python manage.py migrate --using=snappea"
+    )
+
+
+def test_a_directory_that_does_not_exist(site: Site) -> None:
+    site.variables["SNAPPEA_TEST_DATABASE"] = str(site.directory / "no" / "such" / "queue.sqlite3")
+    assert_refuses(site.manage("runsnappea"), "does not exist")
+
+
+def test_a_file_that_is_no_database(site: Site) -> None:
+    connections.close_all()
+    site.database.write_text("this is a letter to my aunt, and no database" * 100)
+    assert_refuses(site.manage("runsnappea"), "file is not a database")
+
+
+def test_eager_tasks(site: Site) -> None:
+    process = site.manage("runsnappea", TASK_ALWAYS_EAGER=True)
+    assert_refuses(process, 'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run at once')
+
+
+def test_wrong_settings(site: Site) -> None:
+    process = site.manage("runsnappea", NUM_WORKERS=0)
+    assert process.wait() == 1
+    assert "snappea.E001" in process.output() and "Traceback" not in process.output()
+
+
+def test_a_database_on_a_network_file_system(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snappea.foreman.file_system", lambda _path: "nfs4")
+    with pytest.raises(CommandError, match=r"is on a network file system \(nfs4\)"):
+        call_command("runsnappea")
+
+
+@pytest.mark.parametrize(("verbosity", "level"), [(0, "WARNING"), (1, "INFO"), (2, "DEBUG"), (3, "DEBUG")])
+def test_the_verbosity_is_the_level_of_the_log(
+    verbosity: int, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("snappea")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logger.level)
+    _log_to_stderr(verbosity)
+    assert logging.getLevelName(logger.level) == level and len(logger.handlers) == 1
+    _log_to_stderr(verbosity)
+    assert len(logger.handlers) == 1
+
+
+def test_logging_that_the_project_configured_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("snappea")
+    theirs: Any = logging.NullHandler()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [theirs])
+    monkeypatch.setattr(logger, "handlers", [])
+    _log_to_stderr(1)
+    assert logger.handlers == []

@@ -1,0 +1,54 @@
+"""What mypy --strict says of the users' code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.site import ROOT
+
+SAMPLE = """
+from snappea import AsyncResult, TaskFunction, task
+
+@task
+def send_mail(user_id: int, subject: str = "") -> bool:
+    return True
+
+@task(acks_late=True, priority=5, queue="mail")
+async def refresh(url: str) -> None: ...
+
+def right() -> None:
+    result: AsyncResult = send_mail.delay(42)
+    send_mail.delay(42, subject="hello")
+    send_mail.delay_on_commit(42, "hello")
+    send_mail.delay_on_commit(42, using="other")
+    send_mail.delay_many([(1,), (2, "two")])
+    plain: bool = send_mail(42)
+    refresh.delay("https://example.org")
+    made: TaskFunction[[int, str], bool] = send_mail
+
+async def right_as_well() -> None:
+    await refresh("https://example.org")
+    await send_mail.adelay(42)
+
+def wrong() -> None:
+    send_mail.delay("42")  # wrong
+    send_mail.delay()  # wrong
+    send_mail.delay(42, body="x")  # wrong
+    send_mail.delay_on_commit("42")  # wrong
+    send_mail("42")  # wrong
+    refresh.delay(42)  # wrong
+    result: int = send_mail.delay(42)  # wrong
+    task(priority="high")  # wrong
+    task(prio=5)  # wrong
+"""
+
+
+def test_right_calls_are_accepted_and_wrong_ones_refused(tmp_path: Path) -> None:
+    sample = tmp_path / "sample.py"
+    sample.write_text(SAMPLE)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml")]
+    done = subprocess.run([*mypy, str(sample)], cwd=ROOT, capture_output=True, text=True)
+    refused = {int(number) for number in re.findall(r"sample\.py:(\d+): error", done.stdout)}
+    wrong = {n for n, line in enumerate(SAMPLE.splitlines(), 1) if line.endswith("# wrong")}
+    assert refused == wrong, done.stdout + done.stderr

@@ -1,0 +1,135 @@
+"""One claim to one Outcome, whatever the task does."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+from django.utils import translation
+
+from snappea import task, worker
+from snappea.queue import Claim
+from snappea.tasks import TaskFunction, registry
+from tests.site import Site
+
+Made = Callable[[Callable[..., Any]], TaskFunction[..., Any]]
+
+
+def claim_of(made: "TaskFunction[..., Any]", args: str = "[]", kwargs: str = "{}") -> Claim:
+    return Claim(0, 1, 1, made.name, args, kwargs)
+
+
+@pytest.fixture
+def made(site: Site) -> Iterator[Made]:
+    """Return a decorator that makes a task for this test only."""
+    before = set(registry)
+    yield task(name="tests.made")
+    for name in set(registry) - before:
+        del registry[name]
+
+
+def test_success(made: Made) -> None:
+    seen = []
+
+    @made
+    def keep(*args: Any, **kwargs: Any) -> None:
+        seen.append((args, kwargs))
+
+    outcome = worker.run(claim_of(keep, '[1, "two"]', '{"three": [3]}'))
+    assert seen == [((1, "two"), {"three": [3]})]
+    assert (outcome.error, outcome.reason) == ("", "") and 0 <= outcome.duration < 60
+
+
+def test_failure_has_a_traceback_and_a_reason(made: Made) -> None:
+    @made
+    def fail() -> None:
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise ValueError("second\nline") from error
+
+    outcome = worker.run(claim_of(fail))
+    assert "KeyError: 'first'" in outcome.error and "direct cause" in outcome.error
+    assert outcome.error.rstrip().endswith("ValueError: second\nline")
+    assert outcome.reason == r"ValueError: second\nline"
+
+
+def test_long_and_odd_messages(made: Made) -> None:
+    @made
+    def fail() -> None:
+        raise ValueError("\ud800" + "x" * 1_000_000)
+
+    outcome = worker.run(claim_of(fail))
+    assert len(outcome.error) < worker.MAX_ERROR + 100 and "characters left out" in outcome.error
+    assert len(outcome.reason) <= worker.MAX_REASON + 20
+    outcome.error.encode()
+    outcome.reason.encode()
+
+
+def test_an_asynchronous_task_runs_to_its_end(made: Made) -> None:
+    seen = []
+
+    @made
+    async def keep(value: int) -> None:
+        seen.append(value)
+
+    assert worker.run(claim_of(keep, "[3]")).error == ""
+    assert seen == [3]
+
+
+def test_what_a_task_activates_ends_with_it(made: Made) -> None:
+    @made
+    def activate() -> None:
+        translation.activate("nl")
+
+    before = translation.get_language()
+    assert worker.run(claim_of(activate)).error == ""
+    assert translation.get_language() == before != "nl"
+
+
+def test_a_transaction_left_open_is_rolled_back(made: Made, caplog: pytest.LogCaptureFixture) -> None:
+    @made
+    def leak() -> None:
+        transaction.atomic().__enter__()
+        with connections["default"].cursor() as cursor:
+            cursor.execute("CREATE TABLE leaked (id integer)")
+
+    assert worker.run(claim_of(leak)).error == ""
+    worker.tidy_connections()
+    assert "left a transaction open on 'default'" in caplog.text
+    assert "leaked" not in connections["default"].introspection.table_names()
+    with transaction.atomic():
+        assert connections["default"].in_atomic_block
+
+
+def test_a_connection_closed_within_a_transaction_can_be_used_again(made: Made) -> None:
+    @made
+    def close() -> None:
+        transaction.atomic().__enter__()
+        connections["default"].ensure_connection()
+        connections["default"].close()
+
+    worker.run(claim_of(close))
+    worker.tidy_connections()
+    assert connections["default"].introspection.table_names()
+
+
+def test_connections_are_closed_as_around_a_request(made: Made) -> None:
+    @made
+    def query() -> None:
+        connections["default"].ensure_connection()
+
+    worker.run(claim_of(query))
+    worker.tidy_connections()
+    assert connections["default"].connection is None, "CONN_MAX_AGE is 0"
+
+
+def test_a_child_that_a_task_forked_never_returns(made: Made) -> None:
+    @made
+    def fork() -> None:
+        if (child := os.fork()) == 0:
+            raise SystemExit
+        assert os.waitpid(child, 0)[1] == 256, "it ended by itself, with exit code 1"
+
+    assert worker.run(claim_of(fork)).error == ""
