@@ -1,0 +1,60 @@
+"""Settings of the example: a tiny error tracker that digests in the background."""
+
+import os
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(os.environ.get("EXAMPLE_DATA_DIR") or Path(__file__).resolve().parent / "data")
+DATA_DIR.mkdir(exist_ok=True)
+
+SECRET_KEY = os.environ.get("SECRET_KEY", "not-a-secret-good-enough-for-an-example-on-localhost")
+DEBUG = os.environ.get("DEBUG") == "1"
+ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
+
+INSTALLED_APPS = ["snappea", "example_project.tracker"]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "example_project.urls"
+WSGI_APPLICATION = "example_project.wsgi.application"
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DATA_DIR / "tracker.sqlite3",
+        "CONN_MAX_AGE": 60,
+        "OPTIONS": {
+            "init_command": "PRAGMA journal_mode = WAL",
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+        },
+    },
+    "snappea": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA_DIR / "snappea.sqlite3"},
+}
+DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+SNAPPEA = {"NUM_WORKERS": 8}
+
+#: The public key of each project's DSN, by the project's number.
+DSN_KEYS = {1: os.environ.get("DSN_KEY", "5eedfeedcafe42d0a11fee1badc0ffee")}
+
+ADMINS = [("The admin", "admin@localhost")]
+EMAIL_BACKEND = "example_project.tracker.mail.OneFilePerMail"
+EMAIL_FILE_PATH = DATA_DIR / "mails"
+EMAIL_SUBJECT_PREFIX = "[Tracker] "
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {"django": {"handlers": []}},  # Django's own would mail each error to the admins
+}
