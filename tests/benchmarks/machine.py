@@ -1,0 +1,64 @@
+"""What the figures were measured on, and with."""
+
+import os
+import platform
+import sqlite3
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+
+import django
+
+from .systems.base import System
+from .trial import TICKS
+
+
+def machine(directory: Path, systems: Iterable[System]) -> Iterator[str]:
+    """Yield lines that describe the machine and name the versions."""
+    cores = len(os.sched_getaffinity(0))
+    yield f"{cores} cores ({_processor()}), {platform.system()} {platform.release()};"
+    yield f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, Django {django.__version__},"
+    yield f"{', '.join(_versions(systems))}; files on {_file_system(directory)}."
+
+
+class Disturbance:
+    """How much of the machine others use, from its making on."""
+
+    def __init__(self) -> None:
+        self._busy, self._total = self._seconds()
+
+    def share(self) -> float:
+        """Return their share of the processor time that there was; with steal, without what we used."""
+        busy, total = self._seconds()
+        return max(busy - self._busy, 0.0) / max(total - self._total, 1e-6)
+
+    def _seconds(self) -> tuple[float, float]:
+        fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]
+        user, nice, system, idle, wait, *interrupts = (int(ticks) / TICKS for ticks in fields)
+        busy = user + nice + system + sum(interrupts)
+        return busy - sum(os.times()[:4]), busy + idle + wait
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _versions(systems: Iterable[System]) -> list[str]:
+    """Return the names and versions of the packages under test."""
+    distributions = packages_distributions()
+    modules = dict.fromkeys(module for system in systems for module in ("snappea", *system.requires))
+    names = (distributions[module][0] for module in modules if module in distributions)
+    return [f"{name} {version(name)}" for name in names]
+
+
+def _file_system(directory: Path) -> str:
+    """Return the type of the file system that a directory lies on."""
+    best, kind = Path(), "an unknown file system"
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _device, point, this_kind = line.split()[:3]
+        if directory.is_relative_to(point) and len(point) >= len(str(best)):
+            best, kind = Path(point), this_kind
+    return kind

@@ -1,0 +1,111 @@
+"""What is measured: one function each, from a system on some cores to figures by name."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .systems.base import System
+from .templates import Templates
+from .trial import Trial
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything."""
+
+    calls: int = 10_000
+    tasks: int = 20_000
+    behind: int = 1_000_000
+    questions: int = 300
+    naps: int = 400
+    idle: float = 20.0
+    #: How long to wait until all that is done once after the last task is done.
+    rest: float = 12.0
+
+
+QUICK = Sizes(calls=1000, tasks=2000, behind=20_000, questions=20, naps=80, idle=1.0, rest=1.0)
+NAP_MILLISECONDS = 50
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how to measure, but for the system and the cores."""
+
+    sizes: Sizes
+    templates: Templates
+
+    def trial(self, system: System, cores: set[int]) -> Trial:
+        """Return a trial with an empty queue."""
+        return Trial(system, self.templates.empty(system), cores)
+
+
+Figures = dict[str, float]
+Measurement = Callable[[Bench, System, set[int]], Figures]
+
+
+def enqueue(bench: Bench, system: System, cores: set[int]) -> Figures:
+    with bench.trial(system, cores) as trial:
+        calls = max(int(bench.sizes.calls * system.share), 500)
+        return {"enqueue": trial.enqueue("one_by_one", calls)}
+
+
+def drain(bench: Bench, system: System, cores: set[int]) -> Figures:
+    template, tasks = bench.templates.full(system)
+    with Trial(system, template, cores) as trial:
+        trial.start_worker()
+        (began,), (ended,) = trial.hear(2)
+        return {"drain": tasks / (ended - began)}
+
+
+def stream(bench: Bench, system: System, cores: set[int]) -> Figures:
+    with bench.trial(system, cores) as trial:
+        trial.start_idle_worker()
+        tasks = int(bench.sizes.tasks * system.share)
+        enqueued = trial.enqueue("stream", tasks)
+        ((ended,),) = trial.hear(1)
+        return {
+            "stream": tasks / (ended - enqueued["began"]),
+            "call p99": enqueued["p99"] * 1000,
+            "call slowest": enqueued["slowest"] * 1000,
+        }
+
+
+def latency(bench: Bench, system: System, cores: set[int]) -> Figures:
+    with bench.trial(system, cores) as trial:
+        trial.start_idle_worker()
+        count = int(bench.sizes.questions * system.questions_share)
+        waited = sorted(trial.enqueue("questions", max(count, 5)))
+        return {
+            "pick-up p50": statistics.median(waited) * 1000,
+            "pick-up p99": waited[int(len(waited) * 0.99)] * 1000,
+        }
+
+
+def naps(bench: Bench, system: System, cores: set[int]) -> Figures:
+    with bench.trial(system, cores) as trial:
+        trial.start_idle_worker()
+        trial.enqueue("naps", bench.sizes.naps, NAP_MILLISECONDS)
+        told = trial.hear(bench.sizes.naps)
+        return {"naps": max(end for _, end in told) - min(begin for begin, _ in told)}
+
+
+def idle(bench: Bench, system: System, cores: set[int]) -> Figures:
+    with bench.trial(system, cores) as trial:
+        trial.start_idle_worker()
+        time.sleep(bench.sizes.rest)
+        cpu, written, files = trial.cpu_seconds(), trial.written_bytes(), trial.changed_files()
+        time.sleep(bench.sizes.idle)
+        figures = {
+            "idle CPU": trial.cpu_seconds() - cpu,
+            "idle bytes": float(trial.written_bytes() - written),
+            "idle changes": float(len(files.items() ^ trial.changed_files().items())),
+            "memory": trial.resident_megabytes(),
+        }
+        (waited,) = trial.enqueue("questions", 1)
+        return {**figures, "pick-up after idling": waited * 1000}
+
+
+MEASUREMENTS: dict[str, Measurement] = {
+    measurement.__name__: measurement for measurement in (enqueue, drain, stream, latency, naps, idle)
+}

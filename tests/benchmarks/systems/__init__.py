@@ -1,0 +1,28 @@
+"""The systems under test, in the order of the tables."""
+
+from .base import System
+from .django_taskq import DjangoTaskq
+from .django_tasks_db import DjangoTasksDB
+from .huey import Huey
+from .raw_sqlite import RawSqlite
+from .snappea import READY, SCHEDULED, Snappea
+
+DRAIN = frozenset(("drain",))
+WRITES = frozenset(("enqueue", "drain"))
+
+SYSTEMS: dict[str, System] = {
+    system.name: system
+    for system in (
+        Snappea("snappea", "Snappea"),
+        Snappea("snappea-ready", "Snappea, {behind:,} ready behind", DRAIN, behind=READY),
+        Snappea("snappea-scheduled", "Snappea, {behind:,} scheduled", DRAIN, behind=SCHEDULED),
+        Snappea("snappea-log", "Snappea, each task logged", DRAIN, verbosity=1),
+        Snappea("snappea-full", "Snappea, FULL", WRITES, synchronous="FULL"),
+        RawSqlite("sqlite", "sqlite3 alone", "NORMAL"),
+        RawSqlite("sqlite-full", "sqlite3 alone, FULL", "FULL"),
+        Huey("huey", "Huey"),
+        Huey("huey-full", "Huey, FULL", WRITES, full=True),
+        DjangoTaskq("django-taskq", "django-taskq"),
+        DjangoTasksDB("django-tasks-db", "django-tasks-db"),
+    )
+}

@@ -1,0 +1,51 @@
+"""Huey on SQLite, with its own consumer and threads; without Django and without a log."""
+
+import sqlite3
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from .base import EVERYTHING, WORKERS, Function, System
+
+
+class NormalConnection(sqlite3.Connection):
+    """A connection with synchronous=NORMAL, for which Huey itself has no option."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA synchronous = NORMAL")
+
+
+class Huey(System):
+    """SqliteHuey, everything else as it comes."""
+
+    family = "huey"
+    requires = ("huey",)
+
+    def __init__(
+        self, name: str, title: str, measured: frozenset[str] = EVERYTHING, full: bool = False
+    ) -> None:
+        super().__init__(name, title, measured)
+        self.options: dict[str, Any] = {"fsync": True} if full else {"factory": NormalConnection}
+        self.share = 0.25 if full else 1.0
+
+    def worker(self) -> list[str]:
+        return ["-m", "tests.benchmarks.systems.huey"]
+
+    def set_up(self, directory: Path) -> None:
+        self.queue = import_module("huey").SqliteHuey(filename=str(directory / "huey.db"), **self.options)
+
+    def task(self, function: Function) -> Any:
+        return self.queue.task()(function)
+
+    def enqueuer(self, task: Any) -> Function:
+        enqueue: Function = task
+        return enqueue
+
+    def consume(self) -> None:
+        self.queue.create_consumer(workers=WORKERS).run()
+
+
+if __name__ == "__main__":
+    sys.exit(import_module("tests.benchmarks.tasks").system.consume())

@@ -1,0 +1,68 @@
+"""Snappea, as it is in this checkout."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from .base import EVERYTHING, WORKERS, Function
+from .django_project import DjangoSystem
+
+READY = ("ready", None)
+SCHEDULED = ("scheduled", "2999-01-01 00:00:00")
+CROWD = """
+    INSERT INTO snappea_task (task_name, args, status, run_after, enqueued_at)
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT ?)
+    SELECT 'tests.benchmarks.tasks.nothing', '[' || i || ']', ?, ?, '2026-01-01 00:00:00.000001' FROM n"""
+
+
+class Snappea(DjangoSystem):
+    """The Foreman with its threads, on a SQLite database of its own."""
+
+    family = "snappea"
+    installed = ("snappea",)
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        measured: frozenset[str] = EVERYTHING,
+        synchronous: str = "NORMAL",
+        verbosity: int = 0,
+        behind: tuple[str, str | None] | None = None,
+    ) -> None:
+        super().__init__(name, title, measured)
+        self.synchronous = synchronous
+        self.verbosity = verbosity
+        self.behind = behind
+
+    def prepare(self, directory: Path) -> list[str]:
+        (directory / "snappea.sqlite3-wakeup").touch()  # there from the first Foreman on
+        return ["-m", "django", "migrate", "--using=snappea", "-v", "0"]
+
+    def crowd(self, directory: Path, rows: int) -> None:
+        if self.behind:
+            connection = sqlite3.connect(directory / "snappea.sqlite3")
+            with connection:
+                connection.execute(CROWD, (rows, *self.behind))
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.close()
+
+    def worker(self) -> list[str]:
+        return ["-m", "django", "runsnappea", "-v", str(self.verbosity)]
+
+    def django_settings(self, directory: Path) -> dict[str, Any]:
+        settings = super().django_settings(directory)
+        queue = {"ENGINE": "django.db.backends.sqlite3", "NAME": directory / "snappea.sqlite3"}
+        settings["DATABASES"]["snappea"] = queue
+        settings["DATABASE_ROUTERS"] = ["snappea.router.SnappeaRouter"]
+        settings["SNAPPEA"] = {"NUM_WORKERS": WORKERS, "SYNCHRONOUS": self.synchronous}
+        return settings
+
+    def task(self, function: Function) -> Any:
+        from snappea import task
+
+        return task(function)
+
+    def enqueuer(self, task: Any) -> Function:
+        enqueue: Function = task.delay
+        return enqueue
