@@ -1,0 +1,95 @@
+"""The manual: what exists is in it, and what is in it exists."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from snappea import checks, errors, task
+from snappea.conf import Settings
+from snappea.models import Status
+from tests.site import ROOT
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = ROOT / "snappea" / "management" / "commands"
+
+
+def first_words_of_tables() -> set[str]:
+    """Return what stands in backticks at the start of a table's rows."""
+    return {
+        word
+        for row in re.findall(r"^\| (`.*?) \|", README, re.MULTILINE)
+        for word in re.findall(r"`(.*?)`", row)
+    }
+
+
+def test_the_first_screen_holds_exactly_the_two_set_up_commands() -> None:
+    first_screen = README[: README.index("\n## ")]
+    assert first_screen.count("\n") < 30
+    blocks = re.findall(r"```\n(.*?)\n```", first_screen, re.DOTALL)
+    assert blocks == [
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[example]' && .venv/bin/python manage.py demo",
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest",
+    ]
+
+
+def test_each_setting_stands_there_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| `(.*?)` \|", README, re.MULTILINE))
+    assert set(rows) == set(Settings.__dataclass_fields__)
+    for name, default in rows.items():
+        assert eval(default) == getattr(Settings(), name), name
+
+
+def test_each_state_stands_there_with_its_label() -> None:
+    rows = re.findall(r"^\| `([a-z]+)` \| .* \| (\w+) \|$", README, re.MULTILINE)
+    assert dict(rows) == {status.value: status.label for status in Status}
+
+
+def test_each_option_of_task_stands_there_with_its_default() -> None:
+    parameters = list(inspect.signature(task).parameters.values())[1:]
+    for parameter in parameters:
+        assert re.search(rf"^\| `{parameter.name}` \| `.+` \|", README, re.MULTILINE), parameter
+    documented = re.search(r"### Options of `@task`\n(.*?)\n##", README, re.DOTALL)
+    assert documented and len(re.findall(r"^\| `", documented[1], re.MULTILINE)) == len(parameters)
+
+
+def test_each_check_stands_there() -> None:
+    source = Path(checks.__file__).read_text()
+    assert set(re.findall(r'id="(snappea\.\w+)"', source)) == set(
+        re.findall(r"^\| `(snappea\.\w+)`", README, re.M)
+    )
+
+
+def test_each_error_stands_there() -> None:
+    ours = {
+        name
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and kind.__module__ == errors.__name__
+    }
+    assert ours - {"SnappeaError"} <= first_words_of_tables()
+    for name in ours:
+        assert name in (errors.__doc__ or ""), "the tree shows all of them"
+
+
+def test_each_command_stands_there() -> None:
+    commands = {path.stem for path in COMMANDS.glob("*.py")} - {"__init__"}
+    assert commands == {"migrate", "runsnappea"}
+    for command in commands:
+        assert f"python manage.py {command}" in README
+
+
+def test_each_file_of_the_library_stands_there() -> None:
+    files = {path.name for path in (ROOT / "snappea").glob("*.py")} - {"__init__.py"}
+    assert files == {word for word in first_words_of_tables() if word.endswith(".py")}
+
+
+@pytest.mark.parametrize("call", ["delay", "delay_on_commit", "adelay", "delay_many"])
+def test_each_call_stands_there(call: str) -> None:
+    assert f"send_mail.{call}(" in README
+
+
+def test_the_top_level_holds_what_was_agreed_and_nothing_else() -> None:
+    agreed = {"snappea", "tests", "example_project", "manage.py", "pyproject.toml", "README.md", "LICENSE"}
+    generated = {"snappea.egg-info", "build", "dist"}
+    assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - generated == agreed
