@@ -5,31 +5,47 @@ But for tuples, which arrive as lists.
 
 import json
 import math
+from collections.abc import Callable
+from json.encoder import encode_basestring
 from typing import Any, NoReturn
 
 from .errors import UnreadableArguments, UnserializableArgument
 
 MAX_DEPTH = 100
-_SCALARS = frozenset((str, int, float, bool, type(None)))
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
+#: How most arguments are written, several times as fast as by the encoder.
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    int: int.__repr__,
+    str: encode_basestring,
+    bool: {False: "false", True: "true"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
+}
 
 
 def encode(arguments: tuple[Any, ...] | dict[str, Any], name: str) -> str:
     """Encode positional or keyword arguments as strict JSON. Raises UnserializableArgument."""
-    values = arguments.values() if isinstance(arguments, dict) else arguments
-    for value in values:
-        if type(value) not in _SCALARS:
-            _check(arguments, name)
-            break
     try:
-        encoded = _encode(arguments)
+        encoded = _encode_plain(arguments)
+        if encoded is None:
+            _check(arguments, name)
+            encoded = _encode(arguments)
         if not encoded.isascii():
             encoded.encode()
     except (TypeError, ValueError):  # a UnicodeEncodeError is a ValueError
         _check(arguments, name)
         raise
     return encoded
+
+
+def _encode_plain(arguments: tuple[Any, ...] | dict[str, Any]) -> str | None:
+    """Encode a tuple of what has a writer; return None for everything else."""
+    if not isinstance(arguments, tuple):
+        return None
+    try:
+        return f"[{','.join([_WRITERS[type(value)](value) for value in arguments])}]"
+    except KeyError:
+        return None
 
 
 def _check(value: Any, name: str, where: str = "", depth: int = 0) -> None:

@@ -15,7 +15,7 @@ BUSY_TIMEOUT = 500
 LOOK_EVERY = 1.0
 #: After so many seconds of rest the write-ahead log is folded into the database.
 REST = 5.0
-#: A larger write-ahead log is folded into the database even while there is work, in bytes.
+#: A larger write-ahead log is folded in even while there is work, and cut off, in bytes.
 LARGE_WAL = 8 * MEGABYTE
 
 
@@ -28,13 +28,14 @@ class Caretaker:
         self._lock = lock
         self._bell = bell
         self.next_look = 0.0
-        self._last_work = time.monotonic()
+        self.note_work()
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {4 * MEGABYTE // 1024}")
 
     def note_work(self) -> None:
         """Take notice of a round: this is no time of rest."""
         self._last_work = time.monotonic()
+        self._is_folded = False
 
     def look(self) -> str:
         """Look at the files, and return why the Foreman must stop, or "" if it need not.
@@ -47,15 +48,21 @@ class Caretaker:
         if self._lock.is_lost():
             return f"{self._file.lock} was removed, and another Foreman may have started"
         self._bell.install()
-        rests = time.monotonic() - self._last_work > REST
-        if self._file.wal_size() > (0 if rests else LARGE_WAL):
-            self._fold()
+        if self._file.wal_size() > LARGE_WAL:
+            self._fold("TRUNCATE")
+        elif not self._is_folded and time.monotonic() - self._last_work > REST:
+            self._fold("PASSIVE")
         return ""
 
-    def _fold(self) -> None:
-        """Write the write-ahead log into the database and cut it off, unless somebody reads it now."""
+    def _fold(self, mode: str) -> None:
+        """Write the write-ahead log into the database, as far as nobody reads what it would replace.
+
+        PASSIVE leaves the file as long as it is: a commit that overwrites needs half the fsync of one
+        that makes the file grow.
+        """
         self._db.execute("PRAGMA busy_timeout = 20")  # writers wait for as long as this waits for readers
         try:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            _busy, logged, folded = self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            self._is_folded = logged == folded
         finally:
             self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")

@@ -80,11 +80,11 @@ def read(file: QueueFile) -> Mapping[tuple[int, int], Note] | None:
             content = logbook.read()
         magic, boot_id, cells = _HEADER.unpack_from(content)
         words = struct.unpack_from(f"{cells * _CELL}q", content, _HEADER.size)
-    except (OSError, struct.error):
+        notes = {(words[i], words[i + 1]): Note(words[i + 2]) for i in range(0, len(words), _CELL)}
+    except (OSError, struct.error, ValueError):
         return None
-    if magic != _MAGIC or not boot_id.strip(b"\0") or boot_id != _boot_id().ljust(40, b"\0"):
-        return None
-    return {(words[i], words[i + 1]): Note(words[i + 2]) for i in range(0, len(words), _CELL)}
+    is_of_this_boot = boot_id.strip(b"\0") and boot_id == _boot_id().ljust(40, b"\0")
+    return notes if magic == _MAGIC and is_of_this_boot else None
 
 
 def _boot_id() -> bytes:

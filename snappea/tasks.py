@@ -27,6 +27,7 @@ from .errors import ArgumentsTooLarge, TaskDefinitionError, UnknownTask
 P = ParamSpec("P")
 R = TypeVar("R")
 Params = inspect.Parameter
+MOST_BYTES = 4  # of a character in UTF-8
 
 logger = logging.getLogger("snappea.tasks")
 registry: dict[str, "TaskFunction[..., Any]"] = {}
@@ -134,14 +135,17 @@ class TaskFunction(Generic[P, R]):
                 self.signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise TypeError(f"{self.name}(): {error}") from None
-        encoded = encode(args, self.name), encode(kwargs, self.name) if kwargs else "{}"
-        size = sum(len(text) if text.isascii() else len(text.encode()) for text in encoded)
-        if size > current().MAX_ARGUMENT_BYTES:
-            raise ArgumentsTooLarge(
-                f"{self.name}(): the arguments take {size} bytes as JSON, more than MAX_ARGUMENT_BYTES "
-                f"({current().MAX_ARGUMENT_BYTES}). Store them, and pass the primary key."
-            )
-        return queue.Call(self.name, *encoded, self.queue, self.priority, self.acks_late)
+        encoded = encode(args, self.name)
+        named = encode(kwargs, self.name) if kwargs else "{}"
+        limit = current().MAX_ARGUMENT_BYTES
+        if (len(encoded) + len(named)) * MOST_BYTES > limit:
+            size = len(encoded.encode()) + len(named.encode())
+            if size > limit:
+                raise ArgumentsTooLarge(
+                    f"{self.name}(): the arguments take {size} bytes as JSON, more than MAX_ARGUMENT_BYTES "
+                    f"({limit}). Store them, and pass the primary key."
+                )
+        return queue.Call(self.name, encoded, named, self.queue, self.priority, self.acks_late)
 
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Run the function to its end, in an event loop if it is asynchronous."""

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.site import Site
 def keeper(site: Site) -> Iterator[Caretaker]:
     file = file_of(connect())
     assert file
+    raw(connect()).execute("PRAGMA wal_checkpoint(TRUNCATE)")
     lock, bell = Lock(file), Bell(file)
     yield Caretaker(connect(), file, lock, bell)
     bell.close()
@@ -45,35 +47,49 @@ def test_the_wakeup_file_is_put_back(site: Site, keeper: Caretaker) -> None:
     assert Path(f"{site.database}-wakeup").exists()
 
 
-def test_the_log_is_folded_in_at_rest_or_when_it_is_large(
-    site: Site, keeper: Caretaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wal = Path(f"{site.database}-wal")
+def in_database(site: Site) -> int:
+    """Count the tasks that stand in the database file itself, whatever is in the write-ahead log."""
+    with closing(sqlite3.connect(f"file:{site.database}?immutable=1", uri=True)) as db:
+        count: int = db.execute("SELECT count(*) FROM snappea_task").fetchone()[0]
+        return count
+
+
+def test_the_log_is_folded_in_at_rest(site: Site, keeper: Caretaker, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing.delay()
     keeper.look()
-    assert wal.stat().st_size > 0, "no time of rest yet, and not large"
-    monkeypatch.setattr(caretaker, "LARGE_WAL", 1)
-    keeper.look()
-    assert wal.stat().st_size == 0
-    nothing.delay()
-    monkeypatch.setattr(caretaker, "LARGE_WAL", 10**9)
+    assert in_database(site) == 0, "no time of rest yet"
     monkeypatch.setattr(caretaker, "REST", -1.0)
     keeper.look()
-    assert wal.stat().st_size == 0
+    assert in_database(site) == 1
+    assert Path(f"{site.database}-wal").stat().st_size > 0, "commits overwrite it, which is cheaper"
+    nothing.delay()
+    keeper.look()
+    assert in_database(site) == 1, "once is enough"
+    keeper.note_work()
+    keeper.look()
+    assert in_database(site) == 2
+
+
+def test_a_large_log_is_folded_in_and_cut_off(
+    site: Site, keeper: Caretaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caretaker, "LARGE_WAL", 1)
+    nothing.delay()
+    keeper.look()
+    assert in_database(site) == 1
+    assert Path(f"{site.database}-wal").stat().st_size == 0
 
 
 def test_a_reader_does_not_stop_the_caretaker(
     site: Site, keeper: Caretaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(caretaker, "REST", -1.0)
-    nothing.delay()
-    reader = sqlite3.connect(site.database, isolation_level=None)
-    reader.execute("BEGIN")
-    reader.execute("SELECT * FROM snappea_task").fetchone()
-    nothing.delay()
-    assert keeper.look() == ""
-    assert Path(f"{site.database}-wal").stat().st_size > 0
-    reader.close()
+    with closing(sqlite3.connect(site.database, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM snappea_task").fetchone()
+        nothing.delay()
+        assert keeper.look() == ""
+        assert in_database(site) == 0
     keeper.look()
-    assert Path(f"{site.database}-wal").stat().st_size == 0
+    assert in_database(site) == 1
     assert raw(connect()).execute("PRAGMA busy_timeout").fetchone() == (caretaker.BUSY_TIMEOUT,)

@@ -37,8 +37,8 @@ def test_threads_descriptors_and_memory_do_not_grow(site: Site) -> None:
     assert memory_after <= memory * 1.1
 
 
-def test_the_write_ahead_log_is_bounded_and_folded_in_at_rest(site: Site) -> None:
-    foreman = site.hasty_foreman(caretaker__REST=0.5)
+def test_the_write_ahead_log_is_bounded(site: Site) -> None:
+    foreman = site.foreman()
     wal = Path(f"{site.database}-wal")
     largest = 0
     for _ in range(20):
@@ -46,7 +46,7 @@ def test_the_write_ahead_log_is_bounded_and_folded_in_at_rest(site: Site) -> Non
         largest = max(largest, wal.stat().st_size)
         site.wait_until_empty()
     assert largest < 32 * 1024 * 1024
-    wait_until(lambda: wal.stat().st_size == 0, "the write-ahead log to be folded in at rest")
+    wait_until(lambda: wal.stat().st_size <= 8 * 1024 * 1024, "the write-ahead log to be cut off")
     assert foreman.popen.poll() is None
 
 

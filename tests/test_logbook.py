@@ -69,6 +69,13 @@ def test_what_is_no_logbook_is_not_believed(file: QueueFile, content: bytes) -> 
     assert logbook.read(file) is None
 
 
+def test_a_logbook_with_a_note_that_is_none_is_not_believed(file: QueueFile) -> None:
+    book = Logbook(file, 5)
+    book.note(book.enter(1, 1), 99)
+    book.close()
+    assert logbook.read(file) is None
+
+
 def test_no_logbook(file: QueueFile) -> None:
     assert logbook.read(file) is None
 
