@@ -8,7 +8,7 @@ from .raw_sqlite import RawSqlite
 from .snappea import READY, SCHEDULED, Snappea
 
 DRAIN = frozenset(("drain",))
-WRITES = frozenset(("enqueue", "drain"))
+WRITES = frozenset(("enqueue", "drain", "stream"))
 
 SYSTEMS: dict[str, System] = {
     system.name: system

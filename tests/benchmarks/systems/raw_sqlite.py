@@ -18,7 +18,7 @@ INSERT = """
 
 
 class RawSqlite(System):
-    """One connection in WAL mode, one row per transaction."""
+    """One connection in WAL mode, one row per transaction, folding in left to others as with Snappea."""
 
     family = "sqlite"
 
@@ -30,6 +30,7 @@ class RawSqlite(System):
         self.connection = sqlite3.connect(directory / "raw.sqlite3", isolation_level=None)
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute(f"PRAGMA synchronous = {self.synchronous}")
+        self.connection.execute("PRAGMA wal_autocheckpoint = 0")
         self.connection.executescript(TABLE)
 
     def task(self, function: Function) -> Any:
