@@ -13,15 +13,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .context import current_task as current_task
+    from .errors import Retry as Retry
     from .errors import SnappeaError as SnappeaError
-    from .tasks import AsyncResult as AsyncResult
+    from .errors import TaskRevoked as TaskRevoked
+    from .results import AsyncResult as AsyncResult
+    from .tasks import Signature as Signature
     from .tasks import TaskFunction as TaskFunction
+    from .tasks import shared_task as shared_task
     from .tasks import task as task
 
-__version__ = "0.1.0"
-__all__ = ["AsyncResult", "SnappeaError", "TaskFunction", "task"]
+__version__ = "0.2.0"
 
-_HOMES = {"AsyncResult": "tasks", "TaskFunction": "tasks", "task": "tasks", "SnappeaError": "errors"}
+_HOMES = {
+    "AsyncResult": "results",
+    "Retry": "errors",
+    "Signature": "tasks",
+    "SnappeaError": "errors",
+    "TaskFunction": "tasks",
+    "TaskRevoked": "errors",
+    "current_task": "context",
+    "shared_task": "tasks",
+    "task": "tasks",
+}
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> object:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from json.encoder import encode_basestring
 from typing import Any, NoReturn
 
-from .errors import UnreadableArguments, UnserializableArgument
+from .errors import UnreadableArguments, UnserializableArgument, UnserializableResult
 
 MAX_DEPTH = 100
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -98,6 +98,15 @@ def _cure(value: object) -> str:
 def _refuse(name: str, where: str, what: str, cure: str) -> NoReturn:
     place = where if len(where) <= 100 else f"{where[:100]}..."
     raise UnserializableArgument(f"{name}(): argument{place} is {what}, which is not JSON: {cure}.")
+
+
+def encode_result(result: Any, name: str) -> str:
+    """Encode what a task returned. Raises UnserializableResult."""
+    try:
+        return encode((result,), name)[1:-1]
+    except TypeError as error:
+        message = str(error).replace("argument[0]", "its result", 1)
+        raise UnserializableResult(f"{message} Or drop result_ttl, if nobody asks for it.") from None
 
 
 def decode(args: str, kwargs: str) -> tuple[list[Any], dict[str, Any]]:

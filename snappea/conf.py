@@ -6,11 +6,14 @@ Every key is optional. Times are in seconds.
 import dataclasses
 import difflib
 import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Literal, get_args, get_origin
 
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.dispatch import receiver
+from django.utils.module_loading import import_string
 
 from .errors import ConfigurationError
 
@@ -42,6 +45,14 @@ class Settings:
     MAX_INTERRUPTIONS: int = 3
     #: The most that the arguments of one call may take as JSON, in bytes.
     MAX_ARGUMENT_BYTES: int = 1_048_576
+    #: The queues that exist beside "default", each with its limits; None: any name is a queue.
+    #: {"mail": {"max_concurrency": 2}, "reports": {}}
+    QUEUES: dict[str, dict[str, int]] | None = None
+    #: A function, or the path of one, that returns keyword arguments to add to each call that is enqueued.
+    HOOK_ADD_TASK_KWARGS: Callable[[], dict[str, Any]] | str | None = None
+    #: A function, or the path of one, that is given a task's keyword arguments, may take out what the
+    #: other hook added, and returns a context manager for the task to run in.
+    HOOK_RUN_TASK_CONTEXT: Callable[[dict[str, Any]], AbstractContextManager[Any]] | str | None = None
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
@@ -76,10 +87,28 @@ def alias() -> str:
     return chosen if isinstance(chosen, str) else Settings.DATABASE
 
 
+HOOKS: tuple[Literal["HOOK_ADD_TASK_KWARGS"], Literal["HOOK_RUN_TASK_CONTEXT"]] = (
+    "HOOK_ADD_TASK_KWARGS",
+    "HOOK_RUN_TASK_CONTEXT",
+)
+
+
+@functools.cache
+def hook(name: Literal["HOOK_ADD_TASK_KWARGS", "HOOK_RUN_TASK_CONTEXT"]) -> Callable[..., Any] | None:
+    """Return the function of a hook, None if there is none. Raises ConfigurationError."""
+    named: Callable[..., Any] | str | None = getattr(current(), name)
+    try:
+        found: Callable[..., Any] | None = import_string(named) if isinstance(named, str) else named
+        return found
+    except ImportError as error:
+        raise ConfigurationError(f"SNAPPEA[{name!r}] is {named!r}: {error}") from error
+
+
 @receiver(setting_changed)
 def _forget(*, setting: str, **kwargs: Any) -> None:
     if setting == "SNAPPEA":
         current.cache_clear()
+        hook.cache_clear()
 
 
 def problems(configured: object) -> list[tuple[str, str]]:
@@ -103,6 +132,10 @@ def _did_you_mean(key: object) -> str:
 def _expected(key: str, value: object) -> str:
     """Say what a value should have been, or nothing if it is right."""
     kind: Any = _FIELDS[key].type
+    if key == "QUEUES":
+        return "" if _are_queues(value) else 'a dict such as {"mail": {"max_concurrency": 2}, "reports": {}}'
+    if key.startswith("HOOK_"):
+        return "" if value is None or isinstance(value, str) or callable(value) else "a function, or its path"
     if get_origin(kind) is Literal:
         return "" if value in get_args(kind) else " or ".join(repr(word) for word in get_args(kind))
     if kind is bool or kind is str:
@@ -111,3 +144,15 @@ def _expected(key: str, value: object) -> str:
     if isinstance(value, number) and not isinstance(value, bool) and value >= _AT_LEAST[key]:
         return ""
     return f"{'a whole number' if kind is int else 'a number'} of at least {_AT_LEAST[key]:g}"
+
+
+def _are_queues(value: object) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and isinstance(limits, dict)
+        and limits.keys() <= {"max_concurrency"}
+        and all(type(limit) is int and limit >= 1 for limit in limits.values())
+        for name, limits in value.items()
+    )

@@ -13,9 +13,10 @@ from logging import WARNING
 from typing import TypeVar
 
 from . import worker
+from .limits import Desk
 from .log import say_seldom
 from .logbook import Logbook, Note
-from .queue import Claim, Outcome
+from .records import Claim, Outcome
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class Crew:
         self._backlog: deque[tuple[int, Claim]] = deque()
         self._outcomes: deque[tuple[int, Outcome]] = deque()
         self._parked: list[threading.Lock] = []
+        self._desks: list[Desk] = []
 
     def hand_over(self, claims: Iterable[tuple[int, Claim]]) -> None:
         """Let the crew run claims, each with the number of its logbook cell.
@@ -80,6 +82,16 @@ class Crew:
         """Return the claims that no worker has begun; they are the crew's no longer."""
         return _drain(self._backlog)
 
+    def revoke(self, cell: int, claim: Claim) -> None:
+        """End a claim: at once if no worker has begun it, otherwise by TaskRevoked inside the task."""
+        try:
+            self._backlog.remove((cell, claim))
+        except ValueError:
+            any(desk.interrupt(claim) for desk in self._desks)
+        else:
+            reason = "TaskRevoked: before it began"
+            self._outcomes.append((cell, Outcome(claim, 0.0, reason, reason, is_revoked=True)))
+
     def collect(self) -> list[tuple[int, Outcome]]:
         """Return the outcomes since the last call."""
         return _drain(self._outcomes)
@@ -95,6 +107,8 @@ class Crew:
     def _work(self) -> None:
         parking = threading.Lock()
         parking.acquire()
+        desk = Desk()
+        self._desks.append(desk)
         try:
             while True:
                 try:
@@ -102,14 +116,18 @@ class Crew:
                 except IndexError:
                     self._park(parking)
                 else:
-                    self._run(cell, claim)
+                    self._run(cell, claim, desk)
         finally:
+            self._desks.remove(desk)
             self._slots.release()
 
-    def _run(self, cell: int, claim: Claim) -> None:
+    def _run(self, cell: int, claim: Claim, desk: Desk) -> None:
         self._logbook.note(cell, Note.BEGUN)
-        outcome = worker.run(claim)
-        self._logbook.note(cell, Note.FAILED if outcome.error else Note.SUCCEEDED)
+        outcome = worker.run(claim, desk)
+        if not outcome.error:
+            self._logbook.note(cell, Note.SUCCEEDED)
+        else:
+            self._logbook.note(cell, Note.FAILED if outcome.retry_after is None else Note.TO_RETRY)
         worker.tidy_connections()
         self._outcomes.append((cell, outcome))
         if self.foreman_sleeps:

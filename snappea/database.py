@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, cast
 from weakref import WeakSet
@@ -195,9 +195,39 @@ def transact(connection: BaseDatabaseWrapper) -> Iterator[sqlite3.Connection]:
         raise
 
 
-def now(connection: BaseDatabaseWrapper) -> str:
-    """Return the time as Django writes it into this database. The queue's only wall clock."""
-    return str(datetime.now(connection.timezone).replace(tzinfo=None))
+def now(connection: BaseDatabaseWrapper | None = None) -> str:
+    """Return the time as Django writes it into the queue's database. The queue's only wall clock."""
+    zone = (connection or connections[current().DATABASE]).timezone
+    return str(datetime.now(zone).replace(tzinfo=None))
+
+
+def as_text(moment: datetime) -> str:
+    """Return a time as Django writes it into the queue's database.
+
+    Raises ValueError if it is naive though USE_TZ is on.
+    """
+    zone = connections[current().DATABASE].timezone
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(zone).replace(tzinfo=None)
+    elif zone is not None:
+        raise ValueError(
+            f"{moment!r} is naive, and could be any hour: pass an aware datetime, as from "
+            "django.utils.timezone.now()"
+        )
+    return str(moment)
+
+
+def as_datetime(text: str) -> datetime:
+    """Return the time that stands in the queue's database."""
+    return datetime.fromisoformat(text).replace(tzinfo=connections[current().DATABASE].timezone)
+
+
+def later(moment: str, seconds: float) -> str:
+    """Return the time so many seconds after another one; no later than Python can count."""
+    try:
+        return str(datetime.fromisoformat(moment) + timedelta(seconds=seconds))
+    except OverflowError:
+        return str(datetime.max)
 
 
 def _hold_connections() -> None:

@@ -5,14 +5,27 @@ SnappeaError
 ├── TaskDefinitionError     a @task cannot be what it is declared to be; raised at import
 ├── UnserializableArgument  an argument is not strict JSON (also a TypeError)
 ├── ArgumentsTooLarge       the arguments exceed MAX_ARGUMENT_BYTES (also a ValueError)
+├── UnknownQueue            a task's queue is not in QUEUES (also a ValueError)
 ├── EnqueueError            the queue's database refused; nothing was written (also an OperationalError)
 ├── UnknownTask             a row names what is no task; kept on the row
 ├── UnreadableArguments     a row's arguments cannot be read; kept on the row
+├── UnserializableResult    what a task returned is not strict JSON (also a TypeError); kept on the row
+├── Retry                   raise it in a task to have it tried again
+├── NoCurrentTask           current_task was asked where no task runs (also a RuntimeError)
+├── TaskFailed              from get(): the task failed, was interrupted or cancelled
+├── ResultNotKept           from get(): nothing is kept of the task (also a LookupError)
 └── CannotStart             the Foreman refuses to start, and says why
+
+TaskRevoked               raised inside a task that is to end now; a BaseException, so that
+                          `except Exception` does not stop it
 
 An error's message says what is wrong and what to do about it.
 """
 
+import math
+from datetime import datetime, timedelta
+
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
@@ -37,6 +50,10 @@ class ArgumentsTooLarge(SnappeaError, ValueError):
     """The arguments take more than SNAPPEA["MAX_ARGUMENT_BYTES"] bytes; nothing was written."""
 
 
+class UnknownQueue(SnappeaError, ValueError):
+    """A task's queue is not among SNAPPEA["QUEUES"]; nothing was written."""
+
+
 class EnqueueError(SnappeaError, OperationalError):
     """The queue's database refused the task (full, locked, not migrated); nothing was written."""
 
@@ -47,6 +64,71 @@ class UnknownTask(SnappeaError):
 
 class UnreadableArguments(SnappeaError):
     """A row's `args` is not a JSON list, or its `kwargs` is not a JSON object."""
+
+
+class UnserializableResult(SnappeaError, TypeError):
+    """What a task with `result_ttl` returned is not strict JSON."""
+
+
+class Retry(SnappeaError):
+    """Raised in a task, it has the task tried again.
+
+    `exc`: why; kept on the row, and what the task has failed with once there are no retries left.
+    `countdown` (seconds) or `eta` (an aware datetime): when; by the task's own options if neither is
+    given. `max_retries`: instead of the task's own.
+
+    >>> raise Retry(countdown=30)
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        exc: BaseException | None = None,
+        countdown: float | timedelta | None = None,
+        eta: datetime | None = None,
+        max_retries: int | None = None,
+    ) -> None:
+        super().__init__(message or (f"{type(exc).__name__}: {exc}" if exc else "tried again"))
+        self.exc = self.__cause__ = exc
+        self.countdown = countdown.total_seconds() if isinstance(countdown, timedelta) else countdown
+        self.eta = eta
+        self.max_retries = max_retries
+        self._check()
+
+    def _check(self) -> None:
+        """Raise TypeError or ValueError for what the Foreman could make nothing of."""
+        for name, kinds in (("countdown", (int, float)), ("eta", (datetime,)), ("max_retries", (int,))):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kinds):
+                raise TypeError(f"Retry: {name}={value!r} must be a {kinds[-1].__name__}.")
+        if self.countdown is not None and math.isnan(self.countdown):
+            raise ValueError("Retry: countdown must not be NaN.")
+        if self.eta is not None and self.eta.tzinfo is None and settings.USE_TZ:
+            raise ValueError(f"Retry: {self.eta!r} is naive, and could be any hour: pass an aware datetime.")
+
+
+class NoCurrentTask(SnappeaError, RuntimeError):
+    """`current_task` was asked something where no task runs."""
+
+
+class TaskFailed(SnappeaError):
+    """What `AsyncResult.get()` raises for a task that did not succeed; `traceback` is the text on its row."""
+
+    def __init__(self, message: str, traceback: str) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}\n\n{self.traceback}" if self.traceback else str(self.args[0])
+
+
+class ResultNotKept(SnappeaError, LookupError):
+    """The task keeps no result (`result_ttl`), or its row is gone."""
+
+
+class TaskRevoked(BaseException):
+    """Raised inside a running task by `revoke(terminate=True)`. Clean up, and let it pass."""
 
 
 class CannotStart(SnappeaError):

@@ -6,26 +6,28 @@ deadline or a signal.
 """
 
 import os
-import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from logging import ERROR, INFO, WARNING
-from types import FrameType
 
-from . import __version__, logbook, queue
+from . import __version__, context, logbook, queue
+from .accounts import Accounts
+from .attention import Attention
 from .caretaker import Caretaker
-from .conf import current
+from .conf import HOOKS, current, hook
 from .crew import Crew
 from .database import NETWORK_FILE_SYSTEMS, connect, file_of, file_system, now, raw, transact
 from .errors import CannotStart
+from .gatekeeper import Gatekeeper
 from .lock import Lock
-from .log import clean, foreman, say, say_seldom
+from .log import say, say_seldom
 from .logbook import Logbook
-from .queue import Claim, Outcome
+from .records import Claim, Expired, Glance, Outcome
+from .reports import report_ends, report_expired, report_interrupted
 from .wakeup import Bell
 
 #: How much work is claimed ahead, in seconds: nothing, where a task takes longer than that.
@@ -37,6 +39,8 @@ STALE_AFTER = 0.1
 FALSE_ALARM = 0.001
 #: How long to wait before the next try when the database refuses, in seconds.
 BACK_OFF = 0.2
+#: How often the progress of tasks is written, in seconds.
+PROGRESS_EVERY = 1.0
 #: How long the last words to the database may take, in seconds.
 LAST_WORDS = 5.0
 #: How soon a thread that waits for Python's lock may have it, in seconds: the Foreman must not starve.
@@ -49,9 +53,16 @@ class Foreman:
     >>> exit_code = Foreman().run()
     """
 
-    def __init__(self) -> None:
-        """Open the queue's database. Raises CannotStart if the Foreman could not work with it."""
+    def __init__(self, queues: Sequence[str] = (), strict: bool = False) -> None:
+        """Open the queue's database. Raises CannotStart if the Foreman could not work with it.
+
+        `queues`: the only ones to serve, all if empty. `strict`: nothing from one of them while there
+        is something in one before it.
+        """
         self.settings = current()
+        self.gatekeeper = Gatekeeper(queues, strict)
+        for name in HOOKS:
+            hook(name)  # a hook that cannot be had fails here, not in each task
         self.connection = connect()
         file = file_of(self.connection)
         if file is None:
@@ -63,18 +74,17 @@ class Foreman:
             )
         self.file = file
         self.exit_code = 0
-        self.in_flight: dict[int, Claim] = {}  # what is claimed, by logbook cell
-        self._outcomes: list[tuple[int, Outcome]] = []  # collected, but not yet written
-        self._unbegun: list[tuple[int, Claim]] = []  # taken back from the crew, but not yet given back
+        self.accounts = Accounts()
+        self.attention = Attention()
         self._is_uncertain = False  # a transaction failed: it may have been committed all the same
         self._has_news = True  # somebody may have written since the last claim
         self._data_version = -1
         self._next_glance = 0.0
-        self._due: str | None = None
+        self._next_progress = 0.0
+        self._glance = Glance(None, None, None, None, False, False)
         self._ahead = 0
         self._last_round = self._last_progress = time.monotonic()
         self._is_idle = False  # the last round found nothing to claim, and nothing runs
-        self._signals = 0
         self._drains = False  # WORKAHOLIC: it was told to stop, and empties the queue first
         self._stop_by: float | None = None  # set once it stops
 
@@ -95,7 +105,7 @@ class Foreman:
             self._announce()
         except (OSError, sqlite3.Error) as error:
             raise CannotStart(f"The Foreman of {self.file.path} cannot start: {error}.") from error
-        with self._heeding_signals():
+        with self.attention.paid(self.bell.wakeup_fd, self.lock.close):
             rang = False
             while not self._is_done():
                 rang = self._turn(rang)
@@ -105,9 +115,12 @@ class Foreman:
     def _recover(self) -> None:
         """Settle what a dead Foreman left, before anything is claimed."""
         with transact(self.connection) as db:
-            notes = logbook.read(self.file)
-            for verdict, count in queue.recover(db, now(self.connection), notes).items():
-                say(WARNING, "The last Foreman left %d running: %s.", count, verdict)
+            recovered = queue.recover(db, now(self.connection), logbook.read(self.file))
+        for verdict, count in Counter(task.verdict for task in recovered).items():
+            say(WARNING, "The last Foreman left %d running: %s.", count, verdict)
+        for task in recovered:
+            if task.status:
+                report_interrupted(task.id, task.task_name, task.status)
 
     def _announce(self) -> None:
         say(
@@ -151,53 +164,91 @@ class Foreman:
             version = raw(self.connection).execute("PRAGMA data_version").fetchone()[0]
             self._has_news = self._has_news or version != self._data_version
             self._data_version = version
+            self._glance_around()
+
+    def _glance_around(self) -> None:
+        """See what the next round has to do; outside the transaction: what was claimed starts first."""
+        self._glance = glance = queue.glance(raw(self.connection))
+        is_expired = glance.expiry is not None and glance.expiry <= now(self.connection)
+        self._has_news = self._has_news or glance.has_newcomers or is_expired
+        if glance.has_revoked:
+            self._revoke(queue.revoked(raw(self.connection)))
 
     def _has_work(self) -> bool:
-        if self._outcomes or self._unbegun or self._is_uncertain or self.crew.has_outcomes():
+        accounts = self.accounts
+        if accounts.outcomes or accounts.unbegun or self._is_uncertain or self.crew.has_outcomes():
             return True
-        return self._is_stuck() or (self._room() > 0 and (self._has_news or self._is_due()))
+        if self._is_stuck() or self._is_progress_due():
+            return True
+        return self._room() > 0 and (self._has_news or self._is_due() or self.gatekeeper.is_due())
 
     def _round(self) -> bool:
         """Settle what ended, claim what there is room for, start it. Tell whether there was any."""
-        self._outcomes += self.crew.collect()
+        self.accounts.outcomes += self.crew.collect()
         self._plan_ahead()
         if self._is_stuck():
             self._take_back()
         room = self._room()
         claims: list[Claim] = []
+        expired: list[Expired] = []
         with transact(self.connection) as db:
             moment = now(self.connection)
             self._write(db, moment)
             if room > 0:
-                if self._due is not None and self._due <= moment:
-                    queue.promote(db, moment)
-                claims = queue.claim(db, moment, room)
+                claims, expired = self._claim(db, moment, room)
         finished = self._close_accounts()
         self._start(claims)
         if room > 0:
-            self._has_news = False
-            self._is_idle = not self.in_flight
-            self._due = queue.next_due(raw(self.connection))
+            self.gatekeeper.forget_left()
+            self.gatekeeper.note_left(expired)
+            self._has_news = bool(expired)
+            self._glance_around()
+            if len(claims) < room and self.gatekeeper.has_missed(self._glance):
+                self._has_news = True
+            is_at_rest = not self.accounts.in_flight and self.gatekeeper.next_opening() is None
+            self._is_idle = is_at_rest and not self._has_news
         self.caretaker.note_work()
-        self._report(finished)
-        return bool(claims or finished)
+        report_ends(finished, self.settings.LOG_ARGUMENTS)
+        report_expired(expired)
+        return bool(claims or finished or expired)
+
+    def _claim(self, db: sqlite3.Connection, moment: str, room: int) -> tuple[list[Claim], list[Expired]]:
+        """Claim what is to be started, and delete what it is too late for."""
+        glance, expired = self._glance, []
+        if glance.due is not None and glance.due <= moment:
+            queue.promote(db, moment)
+        if glance.expiry is not None and glance.expiry <= moment:
+            expired = queue.expire(db, moment)
+            self.gatekeeper.note_left(expired)
+        claims = self.gatekeeper.claim(db, moment, room, glance, self.accounts)
+        late = [claim for claim in claims if claim.terms and (claim.expires_at or "never") <= moment]
+        if late:
+            expired += queue.expire_claimed(db, late)
+            claims = [claim for claim in claims if claim not in late]
+        return claims, expired
 
     def _write(self, db: sqlite3.Connection, moment: str) -> None:
-        """Write what became of claims."""
+        """Write what became of claims, and how far others are."""
+        accounts = self.accounts
         if self._is_uncertain:
-            queue.give_back_orphans(db, self.in_flight.values())
-        lost = queue.settle(db, moment, [outcome for _cell, outcome in self._outcomes])
+            queue.give_back_orphans(db, accounts.in_flight.values())
+        if self._is_progress_due():
+            self._next_progress = time.monotonic() + PROGRESS_EVERY
+            queue.note_progress(db, context.take_progress())
+        elif context.has_progress():  # the last words of what ends now, before it has ended
+            queue.note_progress(
+                db, context.take_progress(outcome.claim.id for _cell, outcome in accounts.outcomes)
+            )
+        lost = queue.settle(db, moment, [outcome for _cell, outcome in accounts.outcomes])
         if lost and not self._is_uncertain:
             say(WARNING, "%d finished tasks had been changed by somebody else; they were left alone.", lost)
-        queue.give_back(db, [claim for _cell, claim in self._unbegun])
+        queue.give_back(db, [claim for _cell, claim in accounts.unbegun])
+        self.gatekeeper.note_left(outcome.claim for _cell, outcome in accounts.outcomes)
+        self.gatekeeper.note_left(claim for _cell, claim in accounts.unbegun)  # cancelled, if revoked
 
     def _close_accounts(self) -> list[Outcome]:
         """Forget the claims whose end is committed, and return their outcomes."""
-        finished = [outcome for _cell, outcome in self._outcomes]
-        for cell, _ in (*self._outcomes, *self._unbegun):
-            del self.in_flight[cell]
-            self.logbook.free.append(cell)
-        self._outcomes, self._unbegun = [], []
+        finished = self.accounts.close(self.logbook)
         self._is_uncertain = False
         self._last_round = time.monotonic()
         if finished:
@@ -209,8 +260,7 @@ class Foreman:
             return
         if not self.crew.backlog():
             self._last_progress = time.monotonic()
-        entered = [(self.logbook.enter(claim.id, claim.claims), claim) for claim in claims]
-        self.in_flight |= entered
+        entered = self.accounts.open(claims, self.logbook)
         self.crew.low_water = self._ahead // 2
         try:
             self.crew.hand_over(entered)
@@ -219,21 +269,14 @@ class Foreman:
             raise
 
     def _take_back(self) -> None:
-        self._unbegun += self.crew.take_back()
+        self.accounts.unbegun += self.crew.take_back()
         self._ahead = 0
 
-    def _report(self, finished: list[Outcome]) -> None:
-        """Log a line for each task that ended."""
-        verbose = foreman.isEnabledFor(INFO)
-        for claim, duration, error, reason in finished:
-            if error or verbose:
-                name = clean(claim.task_name)
-                if self.settings.LOG_ARGUMENTS:
-                    name = f"{name}(*{clean(claim.args)}, **{clean(claim.kwargs)})"
-                if error:
-                    say(ERROR, "Failed %s #%d after %.3f s: %s", name, claim.id, duration, reason)
-                else:
-                    say(INFO, "Finished %s #%d in %.3f s", name, claim.id, duration)
+    def _revoke(self, revoked: list[tuple[int, int]]) -> None:
+        """End the claims whose end somebody asked for."""
+        for cell, claim in list(self.accounts.in_flight.items()) if revoked else ():
+            if (claim.id, claim.claims) in revoked:
+                self.crew.revoke(cell, claim)
 
     # how much, and how long
 
@@ -241,13 +284,12 @@ class Foreman:
         """Return how many tasks may be claimed."""
         if self._stop_by is not None:
             return 0
-        claimed = len(self.in_flight) - len(self._outcomes) - len(self._unbegun)
-        return self.crew.size + self._ahead - claimed
+        return self.crew.size + self._ahead - self.accounts.count_running()
 
     def _plan_ahead(self) -> None:
         """Learn from what just ended how much the crew gets done in AHEAD seconds."""
-        if count := len(self._outcomes):
-            seconds = sum(outcome.duration for _cell, outcome in self._outcomes)
+        if count := len(self.accounts.outcomes):
+            seconds = sum(outcome.duration for _cell, outcome in self.accounts.outcomes)
             by_duration = self.crew.size * AHEAD * count / max(seconds, 1e-6)
             by_rate = AHEAD * count / max(time.monotonic() - self._last_round, 1e-6)
             self._ahead = int(min(by_duration, by_rate, MOST_AHEAD))
@@ -257,7 +299,10 @@ class Foreman:
         return self.crew.backlog() > 0 and time.monotonic() - self._last_progress > STALE_AFTER
 
     def _is_due(self) -> bool:
-        return self._due is not None and self._due <= now(self.connection)
+        return self._glance.due is not None and self._glance.due <= now(self.connection)
+
+    def _is_progress_due(self) -> bool:
+        return context.has_progress() and time.monotonic() >= self._next_progress
 
     def _sleep(self) -> bool:
         """Sleep until there may be something to do. Tell whether the bell rang."""
@@ -271,7 +316,7 @@ class Foreman:
 
     def _patience(self) -> float:
         """Return how long to sleep at most, in seconds."""
-        if self._drains and self._is_idle:
+        if (self._drains and self._is_idle) or (self._has_news and self._room() > 0):
             return 0
         here = time.monotonic()
         patience = min(self.caretaker.next_look, self._next_glance) - here
@@ -279,38 +324,20 @@ class Foreman:
             patience = min(patience, STALE_AFTER)
         if self._stop_by is not None:
             patience = min(patience, self._stop_by - here)
-        elif self._due is not None and self._room() > 0:
-            due = datetime.fromisoformat(self._due) - datetime.fromisoformat(now(self.connection))
-            patience = min(patience, due.total_seconds())
+        elif self._room() > 0:
+            if (opening := self.gatekeeper.next_opening()) is not None:
+                patience = min(patience, opening - here)
+            if self._glance.due is not None:
+                due = datetime.fromisoformat(self._glance.due) - datetime.fromisoformat(now(self.connection))
+                patience = min(patience, due.total_seconds())
         return patience
 
     # the end
 
-    @contextmanager
-    def _heeding_signals(self) -> Iterator[None]:
-        def count(_number: int, _frame: FrameType | None) -> None:
-            self._signals += 1
-
-        def leave_to_parent() -> None:  # in a child that a task forked
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
-            self.lock.close()
-
-        os.register_at_fork(after_in_child=leave_to_parent)
-        before = {number: signal.signal(number, count) for number in (signal.SIGTERM, signal.SIGINT)}
-        signal.set_wakeup_fd(self.bell.wakeup_fd, warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(-1)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _heed_signals(self) -> None:
-        if not self._signals or self._stop_by is not None:
+        if not self.attention.signals or self._stop_by is not None:
             return
-        if self.settings.WORKAHOLIC and self._signals == 1:
+        if self.settings.WORKAHOLIC and self.attention.signals == 1:
             if not self._drains:  # look once more, whatever the last look said
                 self._drains, self._is_idle, self._has_news = True, False, True
             if not self._is_idle:
@@ -324,7 +351,7 @@ class Foreman:
         self.exit_code = exit_code
         self._stop_by = time.monotonic() + self.settings.GRACEFUL_TIMEOUT
         self._take_back()
-        running = len(self.in_flight) - len(self._outcomes) - len(self._unbegun)
+        running = self.accounts.count_running()
         say(
             ERROR if exit_code else INFO,
             "Stopping: %s. Waiting up to %g s for %d tasks; another signal ends that.",
@@ -336,7 +363,7 @@ class Foreman:
     def _is_done(self) -> bool:
         if self._stop_by is None:
             return False
-        return not self.in_flight or self._signals >= 2 or time.monotonic() >= self._stop_by
+        return not self.accounts.in_flight or self.attention.signals >= 2 or time.monotonic() >= self._stop_by
 
     def _leave(self) -> None:
         """Settle everything for the last time: what still runs is interrupted."""
@@ -353,16 +380,14 @@ class Foreman:
                 time.sleep(BACK_OFF)
 
     def _say_last_words(self) -> None:
-        self._outcomes += self.crew.collect()
-        ended = {cell for cell, _ in (*self._outcomes, *self._unbegun)}
-        running = [claim for cell, claim in self.in_flight.items() if cell not in ended]
+        self.accounts.outcomes += self.crew.collect()
+        running = list(self.accounts.running())
         why = "The Foreman was stopped while this task ran."
         with transact(self.connection) as db:
             moment = now(self.connection)
             self._write(db, moment)
-            for claim in running:
-                queue.interrupt(db, moment, claim.id, claim.claims, why)
-        self._report(self._close_accounts())
-        for claim in running:
-            say(WARNING, "Interrupted %s #%d", clean(claim.task_name), claim.id)
+            states = [queue.interrupt(db, moment, claim.id, claim.claims, why) for claim in running]
+        report_ends(self._close_accounts(), self.settings.LOG_ARGUMENTS)
+        for claim, status in zip(running, states, strict=True):
+            report_interrupted(claim.id, claim.task_name, status)
         say(INFO, "Stopped.")

@@ -28,6 +28,7 @@ class Note(IntEnum):
     BEGUN = 1
     SUCCEEDED = 2
     FAILED = 3
+    TO_RETRY = 4
 
 
 class Logbook:

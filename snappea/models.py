@@ -20,6 +20,14 @@ class Status(models.TextChoices):
     CANCELLED = "cancelled", "Cancelled"
 
 
+class Gate(models.IntegerChoices):
+    """Whether a ready task may be claimed."""
+
+    OPEN = 0, "may be claimed"
+    NEW = 1, "not yet sorted into its lane"
+    SHUT = 2, "waits for its lane"
+
+
 class Move(NamedTuple):
     """A verb of a task's life: from which states to which; DELETED stands for "the row goes"."""
 
@@ -57,12 +65,17 @@ class JSONText(models.TextField):  # type: ignore[type-arg]  # not subscriptable
 
     def get_prep_value(self, value: Any) -> Any:
         """Encode what is not text yet: `Task.objects.create(task_name=..., args=[42])` works."""
-        return value if isinstance(value, str) else json.dumps(value, allow_nan=False)
+        if isinstance(value, str) or (value is None and self.null):
+            return value
+        return json.dumps(value, allow_nan=False)
 
     def deconstruct(self) -> Any:
         """Be a plain TextField to migrations, which then outlive this class."""
         name, _path, args, kwargs = super().deconstruct()
         return name, "django.db.models.TextField", args, kwargs
+
+
+WAITING = ("ready", "scheduled")
 
 
 class Task(models.Model):
@@ -91,19 +104,85 @@ class Task(models.Model):
     #: How often it was ever claimed, never reset: the fence against a late finish.
     claims = models.IntegerField(default=0, db_default=0)
     interruptions = models.IntegerField(default=0, db_default=0)
-    #: Why it failed or was interrupted; a traceback where there is one.
+    #: Why the last attempt failed or was interrupted; a traceback where there is one.
     error = models.TextField(default="", db_default="", blank=True)
+    #: A line for each attempt that failed or was interrupted; `attempt_errors()` reads it.
+    errors = models.TextField(default="", db_default="", blank=True)
+
+    #: Past it a waiting task is not run any more, and a kept result goes.
+    expires_at = models.DateTimeField(null=True, blank=True)
+    #: How long to keep the row once it succeeded, in seconds; None: not at all.
+    result_ttl = models.IntegerField(null=True, blank=True)
+    result = JSONText(null=True, blank=True)
+    #: The task that enqueued this one.
+    parent_id = models.BigIntegerField(null=True, blank=True)
+    #: Somebody asked for its end while it ran.
+    is_revoked = models.BooleanField(default=False, db_default=False)
+    progress_done = models.FloatField(null=True, blank=True)
+    progress_total = models.FloatField(null=True, blank=True)
+    progress_note = models.TextField(default="", db_default="", blank=True)
+
+    #: What an identical call has as well, while there may be only one.
+    unique_key = models.CharField(max_length=64, null=True, blank=True)
+    #: Whether it is alone until it has finished, not only while it waits.
+    unique_running = models.BooleanField(default=False, db_default=False)
+    #: What its limits are shared with: tasks of one lane wait for each other.
+    lane = models.CharField(max_length=600, null=True, blank=True)
+    #: How many of its lane may be claimed at a time.
+    lane_limit = models.IntegerField(null=True, blank=True)
+    #: How many seconds lie between two starts in its lane.
+    lane_interval = models.FloatField(null=True, blank=True)
+    gate = models.SmallIntegerField(choices=Gate.choices, default=Gate.OPEN, db_default=Gate.OPEN.value)
 
     class Meta:
-        # one partial index for each question that the Foreman asks: what is next, what is next due,
-        # and what is neither; an index more is a microsecond more for each enqueue
+        # one partial index for each question that the Foreman asks; one that a row has no part in costs
+        # its insert next to nothing (if its condition has no list of more than two, for which SQLite
+        # builds a table each time), one that it has part in a microsecond
         indexes = [
-            models.Index(fields=["-priority"], name="snappea_ready", condition=Q(status="ready")),
+            models.Index(
+                fields=["queue", "-priority"], name="snappea_ready", condition=Q(status="ready") & Q(gate=0)
+            ),
             models.Index(fields=["run_after"], name="snappea_scheduled", condition=Q(status="scheduled")),
             models.Index(
-                fields=["status"], name="snappea_begun", condition=~Q(status__in=("ready", "scheduled"))
+                fields=["status"],
+                name="snappea_kept",
+                condition=~Q(status__in=WAITING) & ~Q(status="running"),
+            ),
+            models.Index(fields=["is_revoked"], name="snappea_revoked", condition=Q(is_revoked=True)),
+            models.Index(fields=["gate"], name="snappea_new", condition=Q(gate=1) & Q(status="ready")),
+            models.Index(
+                fields=["lane", "status", "gate", "-priority"],
+                name="snappea_lane",
+                condition=Q(lane__isnull=False),
+            ),
+            models.Index(
+                fields=["expires_at"],
+                name="snappea_expires",
+                condition=Q(expires_at__isnull=False) & Q(status__in=(*WAITING, "successful")),
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["unique_key"],
+                name="snappea_unique_waiting",
+                condition=Q(unique_key__isnull=False) & Q(status__in=WAITING),
+            ),
+            models.UniqueConstraint(
+                fields=["unique_key"],
+                name="snappea_unique_running",
+                condition=Q(unique_running=True) & Q(status__in=(*WAITING, "running")),
             ),
         ]
 
     def __str__(self) -> str:
         return f"{self.task_name} #{self.pk}"
+
+    def attempt_errors(self) -> list[dict[str, Any]]:
+        """Return what became of the attempts that did not succeed: `attempt`, `at` and `error` of each."""
+        found = []
+        for line in self.errors.splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                pass  # cut off, to bound the column, or written by hand
+        return found

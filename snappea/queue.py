@@ -1,133 +1,120 @@
 """Every write to a Task row, in the order of a task's life.
 
-The hot path is plain SQL on the sqlite3 connection beneath Django's. Each statement's WHERE
-names the states it may start from, and for a running task `claims`, the fence: what was
-claimed again in the meantime is not touched by a late finish.
+The hot path is plain SQL on the sqlite3 connection beneath Django's; `statements.py` has it all.
 """
 
+import heapq
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, cast
 
 from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
-from django.db.models.signals import post_save
+from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
 from .conf import current
-from .database import connect, file_of, now, raw, transact
+from .database import connect, file_of, later, now, raw, transact
 from .errors import EnqueueError
 from .logbook import Note
-from .models import MOVES, Status, Task
+from .models import MOVES, Gate, Status, Task
+from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms
+from .statements import (
+    ADMIT,
+    CLAIM,
+    CLAIM_THESE,
+    DEPTH,
+    EXPIRE,
+    EXPIRE_CLAIMED,
+    FAIL,
+    FIRST,
+    GIVE_BACK,
+    GLANCE,
+    IDENTICAL,
+    INSERT,
+    INSERT_MORE,
+    INTERRUPT,
+    KEEP,
+    KEEP_WITHOUT_RESULT,
+    LANE,
+    NEWCOMERS,
+    PROGRESS,
+    PROMOTE,
+    QUEUES,
+    REQUEUE,
+    RETRY,
+    REVOKED,
+    RUNNING,
+    STIR,
+    STIR_ALL,
+    SUCCEED,
+    SUCCEED_ALL,
+    TAKEN,
+    TERMINATE,
+)  # fmt: skip
 from .wakeup import ring
 
-INSERT = """
-    INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, enqueued_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?)"""
-PROMOTE = """
-    UPDATE snappea_task SET status = 'ready' WHERE id IN (
-        SELECT id FROM snappea_task WHERE status = 'scheduled' AND run_after <= ?
-        ORDER BY run_after, id LIMIT ?)"""
-NEXT_DUE = "SELECT min(run_after) FROM snappea_task WHERE status = 'scheduled'"
-CLAIM = """
-    UPDATE snappea_task
-    SET status = 'running', started_at = ?, attempts = attempts + 1, claims = claims + 1
-    WHERE id IN (SELECT id FROM snappea_task WHERE status = 'ready' ORDER BY priority DESC, id LIMIT ?)
-    RETURNING -priority, id, claims, task_name, args, kwargs"""
-GIVE_BACK = """
-    UPDATE snappea_task SET status = 'ready', started_at = NULL, attempts = attempts - 1
-    WHERE id = ? AND claims = ? AND status = 'running'"""
-SUCCEED = "DELETE FROM snappea_task WHERE id = ? AND claims = ? AND status = 'running'"
-FAIL = """
-    UPDATE snappea_task SET status = 'failed', finished_at = ?, error = ?
-    WHERE id = ? AND claims = ? AND status = 'running'"""
-INTERRUPT = """
-    UPDATE snappea_task SET
-        status = CASE WHEN acks_late AND interruptions + 1 < ? THEN 'ready' ELSE 'interrupted' END,
-        interruptions = interruptions + 1, finished_at = ?, error = ?
-    WHERE id = ? AND claims = ? AND status = 'running'
-    RETURNING status"""
-RUNNING = """
-    SELECT id, claims FROM snappea_task
-    WHERE status = 'running' AND NOT status IN ('ready', 'scheduled') ORDER BY id"""
-DEPTH = "SELECT count(*) FROM snappea_task WHERE status = 'ready'"
-
-#: How many due tasks become ready in one round, so that 100,000 of them do not stall it.
-PROMOTE_AT_ONCE = 1000
-
-
-class Call(NamedTuple):
-    """What is written of one call of a task function: the row, but for what the queue adds."""
-
-    task_name: str
-    args: str
-    kwargs: str
-    queue: str
-    priority: int
-    acks_late: bool
-
-
-class Claim(NamedTuple):
-    """A task that was claimed. `order` sorts before `id`: by priority, then first in, first out."""
-
-    order: int
-    id: int
-    claims: int
-    task_name: str
-    args: str
-    kwargs: str
-
-
-class Outcome(NamedTuple):
-    """What became of a claim after `duration` seconds.
-
-    `error` is the text that is kept, and `reason` the same in one line; both are empty if it succeeded.
-    """
-
-    claim: Claim
-    duration: float
-    error: str = ""
-    reason: str = ""
+#: How many rows a round promotes, expires, sorts in: so that 100,000 of them do not stall it.
+AT_ONCE = 1000
+#: From how many tasks on it is faster to settle them together.
+SEVERAL = 8
 
 
 # enqueue
 
 
-def enqueue(call: Call) -> int:
-    """Write a task, wake the Foreman once it is committed, and return the task's id.
+def enqueue(call: Call) -> tuple[int, bool]:
+    """Write a task, and wake the Foreman once it is committed.
 
+    Returns the task's id, and whether it is new: False for a unique call that was enqueued before.
     Raises EnqueueError if the database refuses; then nothing was written.
     """
     try:
         connection = connect()
         with connection.wrap_database_errors:
-            written = raw(connection).execute(INSERT, (*call, now(connection)))
+            if call.terms is None:
+                written = raw(connection).execute(INSERT, (*call[:-1], now(connection)))
+                task_id, is_new = cast(int, written.lastrowid), True
+            else:
+                with transact(connection) as db:
+                    task_id, is_new = _insert(db, call, now(connection))
     except OperationalError as error:
         raise _refusal(error, call.task_name) from error
-    _ring_on_commit(connection)
-    assert written.lastrowid is not None
-    return written.lastrowid
+    if is_new:
+        _ring_on_commit(connection)
+    return task_id, is_new
 
 
-def enqueue_many(calls: Sequence[Call]) -> range:
-    """Write tasks in one transaction, with one wakeup, and return their ids, in order.
-
-    Raises EnqueueError if the database refuses; then nothing was written.
-    """
+def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
+    """Do as `enqueue()` for many calls, in one transaction and with one wakeup."""
     if not calls:
-        return range(0)
+        return []
     try:
         connection = connect()
         with connection.wrap_database_errors, transact(connection) as db:
             moment = now(connection)
-            db.executemany(INSERT, ((*call, moment) for call in calls))
-            # ids grow by one within a write transaction: nobody else writes
-            last = db.execute("SELECT last_insert_rowid()").fetchone()[0]
+            if any(call.terms for call in calls):
+                written = [_insert(db, call, moment) for call in calls]
+            else:
+                db.executemany(INSERT, ((*call[:-1], moment) for call in calls))
+                # ids grow by one within a write transaction: nobody else writes
+                last = db.execute("SELECT last_insert_rowid()").fetchone()[0]
+                written = [(task_id, True) for task_id in range(last - len(calls) + 1, last + 1)]
     except OperationalError as error:
         raise _refusal(error, calls[0].task_name) from error
     _ring_on_commit(connection)
-    return range(last - len(calls) + 1, last + 1)
+    return written
+
+
+def _insert(db: sqlite3.Connection, call: Call, moment: str) -> tuple[int, bool]:
+    columns = call._asdict() | (call.terms or Terms())._asdict()
+    written = db.execute(INSERT_MORE, columns | {"enqueued_at": moment})
+    if written.rowcount:
+        return cast(int, written.lastrowid), True
+    return db.execute(IDENTICAL, (columns["unique_key"],)).fetchone()[0], False
 
 
 def _refusal(error: OperationalError, task_name: str) -> EnqueueError:
@@ -153,6 +140,13 @@ def _ring_on_commit(connection: BaseDatabaseWrapper) -> None:
         ring(file)
 
 
+@receiver(pre_save, sender=Task)
+def _set_gate(*, instance: Task, **kwargs: Any) -> None:
+    """Have a row that is made by hand sorted into its lane."""
+    if instance._state.adding:
+        instance.gate = Gate.NEW if instance.lane else Gate.OPEN
+
+
 @receiver(post_save, sender=Task)
 def _ring_for_row(*, using: str, **kwargs: Any) -> None:
     """Make `Task.objects.create(...)` wake the Foreman as `delay()` does."""
@@ -165,18 +159,50 @@ def _ring_for_row(*, using: str, **kwargs: Any) -> None:
 
 def promote(db: sqlite3.Connection, moment: str) -> int:
     """Make scheduled tasks that are due ready, and return how many; a round takes only so many."""
-    return db.execute(PROMOTE, (moment, PROMOTE_AT_ONCE)).rowcount
+    return db.execute(PROMOTE, (moment, AT_ONCE)).rowcount
 
 
-def next_due(db: sqlite3.Connection) -> str | None:
-    """Return when the next scheduled task is due."""
-    due: str | None = db.execute(NEXT_DUE).fetchone()[0]
-    return due
+def expire(db: sqlite3.Connection, moment: str) -> list[Expired]:
+    """Delete waiting tasks that are not worth running any more, and results that were kept long enough."""
+    return list(map(Expired._make, db.execute(EXPIRE, (moment, AT_ONCE)).fetchall()))
 
 
-def claim(db: sqlite3.Connection, moment: str, limit: int) -> list[Claim]:
-    """Claim up to `limit` ready tasks for the Foreman: the most urgent, then the oldest."""
-    return sorted(map(Claim._make, db.execute(CLAIM, (moment, limit)).fetchall()))
+def expire_claimed(db: sqlite3.Connection, claims: Iterable[Claim]) -> list[Expired]:
+    """Delete tasks that were claimed just now, and had expired by then."""
+    expired = []
+    for claim in claims:
+        db.execute(EXPIRE_CLAIMED, (claim.id, claim.claims))
+        expired.append(Expired(claim.id, claim.task_name, Status.READY, claim.lane))
+    return expired
+
+
+def glance(db: sqlite3.Connection) -> Glance:
+    """Tell what there is to do."""
+    return Glance._make(db.execute(GLANCE).fetchone())
+
+
+def waiting_queues(db: sqlite3.Connection) -> list[str]:
+    """Return the queues in which tasks wait that may be claimed."""
+    return [name for (name,) in db.execute(QUEUES).fetchall()]
+
+
+def claim(
+    db: sqlite3.Connection, moment: str, limit: int, shares: Mapping[str, int], in_order: bool = False
+) -> list[Claim]:
+    """Claim up to `limit` ready tasks for the Foreman: the most urgent, then the oldest.
+
+    `shares`: from which queues, and how many at most from each. `in_order`: all that can be had of
+    the first one before any of the second.
+    """
+    if in_order or len(shares) < 2:
+        claims: list[Claim] = []
+        for name, share in shares.items():
+            room = min(share, limit - len(claims))
+            claims += sorted(map(Claim._make, db.execute(CLAIM, (moment, name, room)).fetchall()))
+        return claims
+    firsts = [db.execute(FIRST, (name, min(share, limit))).fetchall() for name, share in shares.items()]
+    ids = [task_id for _order, task_id in islice(heapq.merge(*firsts), limit)]
+    return sorted(map(Claim._make, db.execute(CLAIM_THESE, (moment, json.dumps(ids))).fetchall()))
 
 
 def give_back(db: sqlite3.Connection, claims: Iterable[Claim]) -> None:
@@ -184,20 +210,86 @@ def give_back(db: sqlite3.Connection, claims: Iterable[Claim]) -> None:
     db.executemany(GIVE_BACK, [(claim.id, claim.claims) for claim in claims])
 
 
-def settle(db: sqlite3.Connection, moment: str, outcomes: Iterable[Outcome]) -> int:
+def settle(db: sqlite3.Connection, moment: str, outcomes: Sequence[Outcome]) -> int:
     """Write what became of the claims. Return how many were no longer the Foreman's to settle."""
-    done, failed = [], []
-    for claim, _duration, error, _reason in outcomes:
-        if error:
-            failed.append((moment, error, claim.id, claim.claims))
+    done: dict[int, list[int]] = {}
+    rest = []
+    for outcome in outcomes:
+        if outcome.error or outcome.result is not None:
+            rest.append(outcome)
         else:
-            done.append((claim.id, claim.claims))
-    settled = 0
-    if done:
-        settled += db.executemany(SUCCEED, done).rowcount
-    if failed:
-        settled += db.executemany(FAIL, failed).rowcount
-    return len(done) + len(failed) - settled
+            claim = outcome.claim
+            done.setdefault(claim.claims, []).append(claim.id)
+    settled = sum(_succeed(db, claims, ids) for claims, ids in done.items())
+    for outcome in rest:
+        statement, values = _settlement(outcome, moment)
+        settled += db.execute(statement, (*values, outcome.claim.id, outcome.claim.claims)).rowcount
+    return len(outcomes) - settled
+
+
+def _succeed(db: sqlite3.Connection, claims: int, ids: list[int]) -> int:
+    if len(ids) < SEVERAL:
+        return db.executemany(SUCCEED, [(task_id, claims) for task_id in ids]).rowcount
+    return db.execute(SUCCEED_ALL, (json.dumps(ids), claims)).rowcount
+
+
+def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]:
+    """Return the statement that settles an outcome, and its values before the fence."""
+    claim, error = outcome.claim, outcome.error
+    if not error:
+        return KEEP, (moment, outcome.result, later(moment, claim.result_ttl or 0))
+    line = error_line(moment, outcome.reason)
+    if outcome.is_revoked:
+        return TERMINATE, (moment, error, line)
+    run_after = None if outcome.retry_after is None else later(moment, outcome.retry_after)
+    if run_after is not None and (claim.expires_at is None or run_after < claim.expires_at):
+        return RETRY, (run_after, error, line)
+    return FAIL, (moment, error, line)
+
+
+def error_line(moment: str, reason: str) -> str:
+    """Return what stays of an attempt that did not succeed; the statement adds which one it was."""
+    return json.dumps({"attempt": None, "at": moment, "error": reason}, ensure_ascii=False)
+
+
+def note_progress(db: sqlite3.Connection, notes: Iterable[Progress]) -> None:
+    """Write how far tasks are."""
+    db.executemany(PROGRESS, notes)
+
+
+def revoked(db: sqlite3.Connection) -> list[tuple[int, int]]:
+    """Return the id and claims of running tasks whose end somebody asked for."""
+    return db.execute(REVOKED).fetchall()
+
+
+# lanes: tasks that share a limit. All but the few that may run now wait behind a gate, so that
+# those cost the others nothing
+
+
+def sort_in(db: sqlite3.Connection) -> list[str]:
+    """Put newcomers behind the gates of their lanes, not too many at once, and return the lane of each."""
+    return [lane for (lane,) in db.execute(NEWCOMERS, (AT_ONCE,)).fetchall()]
+
+
+def admit(db: sqlite3.Connection, lane: str, queues: Sequence[str] = ()) -> None:
+    """Open the gate for as many of a lane as its limit allows; for one at a time, if it has a rate.
+
+    Only for those in the given queues, if there are any.
+    """
+    served = json.dumps(queues) if queues else None
+    found = db.execute(LANE, (lane, served)).fetchone()
+    if found is None:
+        return
+    limit, interval = found
+    taken = dict(db.execute(TAKEN, (lane,)).fetchall())
+    room = AT_ONCE if limit is None else limit - sum(taken.values())
+    if interval is not None:
+        room = min(room, 1 - taken.get(Status.READY, 0))
+    if room > 0:
+        db.execute(ADMIT, (lane, served, room))
+
+
+# the end of a Foreman
 
 
 def interrupt(db: sqlite3.Connection, moment: str, task_id: int, claims: int, why: str) -> str | None:
@@ -206,7 +298,8 @@ def interrupt(db: sqlite3.Connection, moment: str, task_id: int, claims: int, wh
     Returns its new status, None if it was not running under that claim.
     """
     limit = current().MAX_INTERRUPTIONS
-    found = db.execute(INTERRUPT, (limit, moment, why, task_id, claims)).fetchall()
+    line = error_line(moment, why)
+    found = db.execute(INTERRUPT, (limit, moment, why, line, task_id, claims)).fetchall()
     return found[0][0] if found else None
 
 
@@ -221,30 +314,43 @@ def give_back_orphans(db: sqlite3.Connection, known: Iterable[Claim]) -> None:
 
 def recover(
     db: sqlite3.Connection, moment: str, notes: Mapping[tuple[int, int], Note] | None
-) -> dict[str, int]:
+) -> list[Recovered]:
     """Settle what a dead Foreman left running, by the notes in its logbook.
 
-    Without notes each of them may have begun. Returns how many went which way.
+    Without notes each of them may have begun.
     """
-    counts: dict[str, int] = {}
+    recovered = []
     for task_id, claims in db.execute(RUNNING).fetchall():
         note = Note.BEGUN if notes is None else notes.get((task_id, claims), Note.CLAIMED)
-        if note is Note.CLAIMED:
-            db.execute(GIVE_BACK, (task_id, claims))
-            verdict = "never begun"
-        elif note is Note.SUCCEEDED:
-            db.execute(SUCCEED, (task_id, claims))
-            verdict = "succeeded"
-        elif note is Note.FAILED:
-            error = "It raised; the Foreman died before the traceback was written."
-            db.execute(FAIL, (moment, error, task_id, claims))
-            verdict = "failed"
-        else:
-            error = "The Foreman died while this task ran."
-            again = interrupt(db, moment, task_id, claims, error) == Status.READY
-            verdict = "interrupted, to run again" if again else "interrupted"
-        counts[verdict] = counts.get(verdict, 0) + 1
-    return counts
+        name = db.execute("SELECT task_name FROM snappea_task WHERE id = ?", (task_id,)).fetchone()[0]
+        recovered.append(Recovered(task_id, name, *_recover(db, moment, task_id, claims, note)))
+    db.execute(STIR_ALL)
+    return recovered
+
+
+def _recover(
+    db: sqlite3.Connection, moment: str, task_id: int, claims: int, note: Note
+) -> tuple[str, str | None]:
+    """Settle one of them. Return what became of it, and its status if it was interrupted."""
+    fence = task_id, claims
+    lost = "the Foreman died before the {} was written."
+    if note is Note.CLAIMED:
+        db.execute(GIVE_BACK, fence)
+        return "never begun", None
+    if note is Note.SUCCEEDED:
+        kept = db.execute(
+            KEEP_WITHOUT_RESULT, (moment, moment, f"It succeeded; {lost.format('result')}", *fence)
+        )
+        if not kept.rowcount:
+            db.execute(SUCCEED, fence)
+        return "succeeded", None
+    if note is Note.FAILED or note is Note.TO_RETRY:
+        error = f"It raised; {lost.format('traceback')}"
+        statement = FAIL if note is Note.FAILED else RETRY
+        db.execute(statement, (moment, error, error_line(moment, error), *fence))
+        return ("failed" if note is Note.FAILED else "to be tried again"), None
+    status = interrupt(db, moment, *fence, "The Foreman died while this task ran.")
+    return ("interrupted, to run again" if status == Status.READY else "interrupted"), status
 
 
 def depth(db: sqlite3.Connection) -> int:
@@ -261,9 +367,10 @@ def requeue(tasks: QuerySet[Task]) -> int:
 
     Tasks that wait or run are left alone.
     """
-    changed = tasks.filter(status__in=MOVES["requeue"].origins).update(
-        status=Status.READY, attempts=0, interruptions=0, run_after=None, started_at=None, finished_at=None
-    )
+    with transaction.atomic(using=current().DATABASE):
+        chosen = tasks.filter(status__in=MOVES["requeue"].origins).order_by("pk").values_list("pk", flat=True)
+        fences = [(pk,) for pk in chosen]
+        changed = raw(connect()).executemany(REQUEUE, fences).rowcount if fences else 0
     if changed:
         _ring_on_commit(connect())
     return changed
@@ -273,5 +380,18 @@ def cancel(tasks: QuerySet[Task]) -> int:
     """Delete tasks that wait, and return how many. Those that run or are kept are left alone."""
     # in one write transaction, so that none is claimed between Django's look and its delete
     with transaction.atomic(using=current().DATABASE):
-        changed, _by_model = tasks.filter(status__in=MOVES["cancel"].origins).delete()
+        waiting = tasks.filter(status__in=MOVES["cancel"].origins)
+        lanes = set(waiting.exclude(lane=None).values_list("lane", flat=True))
+        changed, _by_model = waiting.delete()
+        raw(connect()).executemany(STIR, [(lane,) for lane in lanes])
+    if lanes:
+        _ring_on_commit(connect())
+    return changed
+
+
+def terminate(tasks: QuerySet[Task]) -> int:
+    """Ask for the end of tasks that run, and return of how many. The Foreman sees to it."""
+    changed = tasks.filter(status__in=MOVES["terminate"].origins).update(is_revoked=True)
+    if changed:
+        _ring_on_commit(connect())
     return changed

@@ -5,42 +5,41 @@ written, so that what was accepted arrives, and arrives equal (but tuples arrive
 """
 
 import functools
+import hashlib
 import inspect
 import json
-import logging
-import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import copy_context
+from datetime import datetime, timedelta
 from importlib import import_module
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from types import NoneType
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.apps import apps
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 
-from . import queue
+from . import context, queue
+from .advice import warn_of_open_transaction
 from .arguments import encode
-from .conf import current
-from .errors import ArgumentsTooLarge, TaskDefinitionError, UnknownTask
+from .calls import checked_tuple, moment_of, plain_arity, require_queue, require_small, run_after
+from .conf import current, hook
+from .database import now
+from .errors import Retry, TaskDefinitionError, UnknownTask
+from .options import Options, TaskOptions, is_priority
+from .records import Call, Claim, Terms
+from .results import AsyncResult
+from .signals import task_enqueued, tell
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Params = inspect.Parameter
 MOST_BYTES = 4  # of a character in UTF-8
+MAX_LANE = 600  # characters
+NO_TERMS = Terms()
 
-logger = logging.getLogger("snappea.tasks")
 registry: dict[str, "TaskFunction[..., Any]"] = {}
-
-
-@dataclass(frozen=True)
-class AsyncResult:
-    """A call that was enqueued.
-
-    `id` is the primary key of its row; None if it ran at once (TASK_ALWAYS_EAGER).
-    """
-
-    id: int | None
 
 
 class TaskFunction(Generic[P, R]):
@@ -52,17 +51,16 @@ class TaskFunction(Generic[P, R]):
     __name__: str
     __qualname__: str
 
-    def __init__(
-        self, function: Callable[P, R], name: str, queue: str, priority: int, acks_late: bool
-    ) -> None:
+    def __init__(self, function: Callable[P, R], options: Options) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.name = name
-        self.queue = queue
-        self.priority = priority
-        self.acks_late = acks_late
+        self.options = options
+        self.name = options.name
         self.signature = inspect.signature(function)
-        self._arity = _plain_arity(self.signature)
+        self._arity = plain_arity(self.signature)
+        self._is_async = inspect.iscoroutinefunction(function)
+        special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
+        self._is_plain = special == (None, None, None, None) and not options.unique
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -75,14 +73,9 @@ class TaskFunction(Generic[P, R]):
         """Enqueue a call with these arguments; it is committed when this returns.
 
         Raises TypeError if the arguments do not fit the function or are not strict JSON,
-        ArgumentsTooLarge, or EnqueueError; in each case nothing was written.
+        ArgumentsTooLarge, UnknownQueue or EnqueueError; in each case nothing was written.
         """
-        call = self.call(args, kwargs)
-        if current().TASK_ALWAYS_EAGER:
-            return self._run_now(call)
-        if settings.DEBUG:
-            _warn_of_open_transaction()
-        return AsyncResult(queue.enqueue(call))
+        return self._enqueue(self.call(args, kwargs))
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
         """Do as `delay()`, from asynchronous code."""
@@ -95,12 +88,16 @@ class TaskFunction(Generic[P, R]):
 
         Raises as `delay()` does, and then enqueued none of them.
         """
-        encoded = [self.call(_checked_tuple(args, self.name), {}) for args in calls]
+        encoded = [self.call(checked_tuple(args, self.name), {}) for args in calls]
         if current().TASK_ALWAYS_EAGER:
             return [self._run_now(call) for call in encoded]
         if settings.DEBUG:
-            _warn_of_open_transaction()
-        return [AsyncResult(task_id) for task_id in queue.enqueue_many(encoded)]
+            warn_of_open_transaction()
+        written = queue.enqueue_many(encoded)
+        for task_id, is_new in written if task_enqueued.receivers else ():
+            if is_new:
+                tell(task_enqueued, self, id=task_id)
+        return [AsyncResult(task_id) for task_id, _is_new in written]
 
     @overload
     def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None: ...
@@ -119,85 +116,216 @@ class TaskFunction(Generic[P, R]):
             else kwargs.pop("using", DEFAULT_DB_ALIAS)
         )
         call = self.call(args, kwargs)
+        transaction.on_commit(lambda: self._enqueue(call, is_committed=True), using=using)
 
-        def enqueue() -> None:
-            if current().TASK_ALWAYS_EAGER:
-                self._run_now(call)
-            else:
-                queue.enqueue(call)
+    def apply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        countdown: float | timedelta | None = None,
+        eta: datetime | None = None,
+        expires: float | timedelta | datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        ignore_result: bool | None = None,
+        add_to_parent: bool | None = None,
+    ) -> AsyncResult:
+        """Enqueue a call with these arguments, and with what is to be different from its options.
 
-        transaction.on_commit(enqueue, using=using)
+        `countdown` (seconds) or `eta` (an aware datetime): not before then. `expires`: not after so
+        many seconds from now, or after then. `ignore_result` and `add_to_parent` are Celery's, and
+        mean nothing here. Raises as `delay()` does, and ValueError for a time that makes no sense.
 
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> queue.Call:
-        """Check the arguments against the signature and encode them. Raises as `delay()` does."""
+        >>> send_mail.apply_async((42,), countdown=60, priority=10)
+        """
+        if not isinstance(args, (tuple, list, NoneType)):
+            raise TypeError(f"{self.name}: args={args!r} must be a tuple or a list.")
+        call = self.call(tuple(args or ()), dict(kwargs or {}), queue)
+        if priority is not None and not is_priority(priority):
+            raise ValueError(f"{self.name}: priority={priority!r} must be from -100 to 100.")
+        terms = call.terms or NO_TERMS
+        if due := run_after(countdown, eta):
+            terms = terms._replace(run_after=due)
+        if expires is not None:
+            terms = terms._replace(expires_at=moment_of(expires))
+        call = call._replace(terms=terms, priority=call.priority if priority is None else priority)
+        return self._enqueue(call)
+
+    def s(self, *args: Any, **kwargs: Any) -> "Signature":
+        """Return a call that can be passed around and enqueued later, as in Celery."""
+        return Signature(self, args, kwargs)
+
+    def retry(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Have the task that runs here tried again: `current_task.retry(...)`."""
+        raise context.current_task.retry(*args, **kwargs)
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
+        """Check the arguments against the signature and encode them. Raises as `delay()` does.
+
+        `queue`: instead of the task's own.
+        """
         if kwargs or self._arity is None or len(args) not in self._arity:
             try:
                 self.signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise TypeError(f"{self.name}(): {error}") from None
+        options, configured = self.options, current()
         encoded = encode(args, self.name)
-        named = encode(kwargs, self.name) if kwargs else "{}"
-        limit = current().MAX_ARGUMENT_BYTES
+        added = hook("HOOK_ADD_TASK_KWARGS")
+        stored = {**kwargs, **added()} if added else kwargs
+        named = encode(stored, self.name) if stored else "{}"
+        limit = configured.MAX_ARGUMENT_BYTES
         if (len(encoded) + len(named)) * MOST_BYTES > limit:
-            size = len(encoded.encode()) + len(named.encode())
-            if size > limit:
-                raise ArgumentsTooLarge(
-                    f"{self.name}(): the arguments take {size} bytes as JSON, more than MAX_ARGUMENT_BYTES "
-                    f"({limit}). Store them, and pass the primary key."
-                )
-        return queue.Call(self.name, encoded, named, self.queue, self.priority, self.acks_late)
+            require_small(self.name, len(encoded.encode()) + len(named.encode()), limit)
+        if queue is not None or configured.QUEUES is not None:
+            require_queue(options.queue if queue is None else queue, self.name)
+        parent = context.parent_id()
+        terms = None if self._is_plain and parent is None else self._terms(args, kwargs, parent)
+        queue = options.queue if queue is None else queue
+        return Call(self.name, encoded, named, queue, options.priority, options.acks_late, terms)
+
+    def _terms(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: int | None) -> Terms:
+        """Return what the options say beside, for one call."""
+        options = self.options
+        lane = None
+        if options.max_concurrency is not None or options.interval is not None:
+            lane = self.name
+            if options.concurrency_key is not None:
+                lane = f"{lane}:{options.concurrency_key(*args, **kwargs)}"[:MAX_LANE]
+        return Terms(
+            expires_at=None if options.expires is None else moment_of(options.expires),
+            result_ttl=options.result_ttl,
+            parent_id=parent,
+            unique_key=self._unique_key(args, kwargs) if options.unique else None,
+            unique_running=options.unique == "running",
+            lane=lane,
+            lane_limit=options.max_concurrency,
+            lane_interval=options.interval,
+        )
+
+    def _unique_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Return what calls have in common that do the same, however their arguments are written."""
+        # a default that is not JSON is the same for all calls that leave it out
+        plain = (str, int, float, bool)
+        parameters = self.signature.parameters.values()
+        arguments = {p.name: p.default for p in parameters if isinstance(p.default, plain)}
+        arguments |= self.signature.bind(*args, **kwargs).arguments
+        text = json.dumps([self.name, arguments], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
+        if current().TASK_ALWAYS_EAGER:
+            return self._run_now(call)
+        if settings.DEBUG and not is_committed:
+            warn_of_open_transaction()
+        task_id, is_new = queue.enqueue(call)
+        if is_new and task_enqueued.receivers:
+            tell(task_enqueued, self, id=task_id)
+        return AsyncResult(task_id)
+
+    def _run_now(self, call: Call) -> AsyncResult:
+        # what a worker would get, so that a test sees what the JSON makes of the arguments
+        claim = Claim(0, 0, 0, call.task_name, call.args, call.kwargs, call.queue, enqueued_at=now())
+        return AsyncResult(None, copy_context().run(self._run_as, claim))
+
+    def _run_as(self, claim: Claim) -> Any:
+        context.begin(claim)
+        return self.run(json.loads(claim.args), json.loads(claim.kwargs))
 
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Run the function to its end, in an event loop if it is asynchronous."""
-        function: Callable[..., Any] = self.function
-        if inspect.iscoroutinefunction(function):
-            function = async_to_sync(function)
+        function: Any = async_to_sync(self.function) if self._is_async else self.function  # type: ignore[arg-type]
+        if enter := hook("HOOK_RUN_TASK_CONTEXT"):
+            with enter(kwargs):
+                return function(*args, **kwargs)
         return function(*args, **kwargs)
 
-    def _run_now(self, call: queue.Call) -> AsyncResult:
-        # what a worker would get, so that a test sees what the JSON makes of the arguments
-        self.run(json.loads(call.args), json.loads(call.kwargs))
-        return AsyncResult(None)
+    def retry_after(self, failure: BaseException, retries: int) -> float | None:
+        """Return in how many seconds to try again, None if it has failed. `retries`: so far."""
+        options = self.options
+        limit, wait = options.max_retries, None
+        if isinstance(failure, Retry):
+            limit = limit if failure.max_retries is None else failure.max_retries
+            wait = failure.countdown
+            if failure.eta is not None:
+                wait = max(0.0, failure.eta.timestamp() - time.time())
+        elif not isinstance(failure, options.autoretry_for) or isinstance(
+            failure, options.dont_autoretry_for
+        ):
+            return None
+        if limit is not None and retries >= limit:
+            return None
+        return options.retry_delay(retries) if wait is None else wait
+
+
+class Signature:
+    """A call that was not made yet: `send_mail.s(42).set(countdown=60).delay()`."""
+
+    def __init__(self, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.task = task
+        self.args = args
+        self.kwargs = kwargs
+        self.options: dict[str, Any] = {}
+
+    def set(self, **options: Any) -> "Signature":
+        """Set options of `apply_async()`, and return the signature itself."""
+        self.options |= options
+        return self
+
+    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Enqueue it, with these arguments before its own."""
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult:
+        """Enqueue it, with these arguments before its own and these options over its own."""
+        return self.task.apply_async(
+            (*(args or ()), *self.args), {**self.kwargs, **(kwargs or {})}, **{**self.options, **options}
+        )
 
 
 @overload
 def task(function: Callable[P, R], /) -> TaskFunction[P, R]: ...
 @overload
 def task(
-    *, name: str = "", queue: str = "default", priority: int = 0, acks_late: bool = False
+    *, retry_kwargs: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
 ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
 def task(
     function: Callable[..., Any] | None = None,
     /,
     *,
-    name: str = "",
-    queue: str = "default",
-    priority: int = 0,
-    acks_late: bool = False,
+    retry_kwargs: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Any:
-    """Make a function of a module a task.
+    """Make a function of a module a task. The options are those of `snappea.options.Options`.
 
-    `name`: what its rows are called; "module.function" if not given.
-    `queue`: the label on its rows. `priority`: -100 to 100, higher first.
-    `acks_late`: it may safely be repeated: if the Foreman dies in the middle it runs again.
+    `retry_kwargs`: django-taskq's way to write `max_retries` and, as `countdown`, `default_retry_delay`.
 
-    Raises TaskDefinitionError, at import, if the name is taken or the function cannot be found by name.
+    Raises TaskDefinitionError, at import, if the name is taken, the function cannot be found by name,
+    or an option makes no sense.
 
     >>> @task
     ... def send_mail(user_id: int) -> None: ...
-    >>> @task(acks_late=True)
+    >>> @task(acks_late=True, autoretry_for=(OSError,), retry_backoff=True)
     ... async def refresh(url: str) -> None: ...
     """
+    theirs = {"max_retries": "max_retries", "countdown": "default_retry_delay"}
+    options |= {theirs.get(key, f"retry_kwargs: {key}"): value for key, value in (retry_kwargs or {}).items()}
 
     def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
         if not inspect.isfunction(function):
             raise TaskDefinitionError(f"@task is for functions; {function!r} is none.")
-        made = TaskFunction(function, name or _name_of(function), queue, priority, acks_late)
-        _check_options(made)
+        made = TaskFunction(function, Options.of(options.get("name") or _name_of(function), options))
         _register(made)
         return made
 
     return decorate if function is None else decorate(function)
+
+
+#: Celery's name for it.
+shared_task = task
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -214,35 +342,25 @@ def _name_of(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def _check_options(made: "TaskFunction[..., Any]") -> None:
-    if len(made.name) > 255:
-        raise TaskDefinitionError(f"{made.name}: the name of a task has at most 255 characters.")
-    if not isinstance(made.queue, str) or not 0 < len(made.queue) <= 100:
-        raise TaskDefinitionError(
-            f"{made.name}: queue={made.queue!r} must be a string of 1 to 100 characters."
-        )
-    if type(made.priority) is not int or not -100 <= made.priority <= 100:
-        raise TaskDefinitionError(f"{made.name}: priority={made.priority!r} must be from -100 to 100.")
-    if not isinstance(made.acks_late, bool):
-        raise TaskDefinitionError(f"{made.name}: acks_late={made.acks_late!r} must be True or False.")
+def _register(made: TaskFunction[..., Any]) -> None:
+    names = (made.name, *made.options.aliases)
+    for name in names:
+        other = registry.get(name)
+        if other is not None and _place(other) != _place(made):  # the same place: the module was reloaded
+            raise TaskDefinitionError(
+                f"Two tasks are named {name!r}: at {_place(other)} and at {_place(made)}. "
+                "Rename one, or give it a name of its own: @task(name=...)."
+            )
+    for name in names:
+        registry[name] = made
 
 
-def _register(made: "TaskFunction[..., Any]") -> None:
-    other = registry.get(made.name)
-    if other is not None and _place(other) != _place(made):  # the same place: the module was reloaded
-        raise TaskDefinitionError(
-            f"Two tasks are named {made.name!r}: at {_place(other)} and at {_place(made)}. "
-            "Rename one, or give it a name of its own: @task(name=...)."
-        )
-    registry[made.name] = made
-
-
-def _place(made: "TaskFunction[..., Any]") -> str:
+def _place(made: TaskFunction[..., Any]) -> str:
     code = inspect.unwrap(made.function).__code__
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 
-def resolve(name: str) -> "TaskFunction[..., Any]":
+def resolve(name: str) -> TaskFunction[..., Any]:
     """Return the task of a name. Only the registry names code: nothing else is ever looked up.
 
     A module that has not been imported yet is, if it lies inside an installed app.
@@ -250,58 +368,15 @@ def resolve(name: str) -> "TaskFunction[..., Any]":
     """
     if name not in registry:
         module = name.rpartition(".")[0]
-        if apps.get_containing_app_config(name) and module not in sys.modules:
+        if apps.get_containing_app_config(name):
             try:
-                import_module(module)
+                import_module(module)  # waits, if another thread is importing it
             except Exception as error:
                 raise UnknownTask(f"Unknown task {name!r}: importing {module} raised {error!r}.") from error
     try:
         return registry[name]
     except KeyError:
         raise UnknownTask(
-            f"Unknown task {name!r}: no @task of that name in an installed app. If it was renamed or "
-            "is not deployed yet, requeue this task once it is there."
+            f"Unknown task {name!r}: no @task of that name in an installed app. If it was renamed, give it "
+            "the old name as well (aliases); if it is not deployed yet, requeue this task once it is."
         ) from None
-
-
-# arguments
-
-
-def _plain_arity(signature: inspect.Signature) -> range | None:
-    """Return how many positional arguments fit, None if only bind() can tell."""
-    parameters = signature.parameters.values()
-    if any(p.kind not in (Params.POSITIONAL_ONLY, Params.POSITIONAL_OR_KEYWORD) for p in parameters):
-        return None
-    required = sum(p.default is Params.empty for p in parameters)
-    return range(required, len(parameters) + 1)
-
-
-def _checked_tuple(args: object, name: str) -> tuple[Any, ...]:
-    if not isinstance(args, (tuple, list)):
-        raise TypeError(f"{name}.delay_many() takes tuples of positional arguments, not {args!r}.")
-    return tuple(args)
-
-
-# advice while developing
-
-_warned: set[tuple[str, int]] = set()
-
-
-def _warn_of_open_transaction() -> None:
-    """Say once per call site that the task may start before the caller's transaction commits."""
-    used = [connection for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
-    used = [connection for connection in used if connection.alias != current().DATABASE]
-    if not used:
-        return
-    frame = inspect.currentframe()
-    while frame and frame.f_globals.get("__name__", "").startswith("snappea."):
-        frame = frame.f_back
-    site = (frame.f_code.co_filename, frame.f_lineno) if frame else ("", 0)
-    if site not in _warned:
-        _warned.add(site)
-        logger.warning(
-            "%s:%d calls delay() inside an open transaction of %r: the task may start before the commit, "
-            "and will run even after a rollback. delay_on_commit() waits for the commit.",
-            *site,
-            used[0].alias,
-        )

@@ -12,10 +12,14 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
-from .arguments import decode
+from .arguments import decode, encode_result
+from .context import begin
+from .errors import Retry, TaskRevoked
+from .limits import Desk
 from .log import clean, foreman, say
-from .queue import Claim, Outcome
-from .tasks import resolve
+from .records import Claim, Outcome
+from .signals import task_failed, task_retried, task_started, task_succeeded, tell
+from .tasks import TaskFunction, resolve
 
 #: The most that is kept of an error, in characters.
 MAX_ERROR = 20_000
@@ -25,26 +29,74 @@ MAX_REASON = 300
 _thread = threading.local()
 
 
-def run(claim: Claim) -> Outcome:
+def run(claim: Claim, desk: Desk) -> Outcome:
     """Run a claimed task in this thread and return what became of it, whatever that is."""
     if foreman.isEnabledFor(DEBUG):
         say(DEBUG, "Starting %s #%d", clean(claim.task_name), claim.id)
     pid = os.getpid()
+    task: TaskFunction[..., Any] | None = None
     failure: BaseException | None = None
+    result: str | None = None
     began = time.monotonic()
+    desk.take(claim)
     try:
         task = resolve(claim.task_name)
-        args, kwargs = decode(claim.args, claim.kwargs)
         # a context of its own: what a task activates (a language, a time zone) ends with it
-        contextvars.Context().run(task.run, args, kwargs)
+        result = contextvars.Context().run(_call, task, claim)
     except BaseException as raised:
         failure = raised
-    if os.getpid() != pid:
-        os._exit(1 if failure else 0)  # the task forked, and this is the child: the claim is not its own
+    try:
+        if os.getpid() != pid:
+            os._exit(1 if failure else 0)  # the task forked, and this is the child: the claim is not its own
+        was_interrupted = desk.put_down()
+    except TaskRevoked:  # it came a moment too late
+        was_interrupted = desk.put_down()
     duration = time.monotonic() - began
     if failure is None:
-        return Outcome(claim, duration)
-    return Outcome(claim, duration, _traceback_of(failure), _reason_of(failure))
+        return Outcome(claim, duration, result=result)
+    retry_after = None
+    if task is not None and not was_interrupted:
+        retry_after = _after_failure(task, claim, failure)
+    return Outcome(
+        claim,
+        duration,
+        _traceback_of(failure),
+        _reason_of(_cause_of(failure)),
+        retry_after,
+        was_interrupted,
+    )
+
+
+def _call(task: TaskFunction[..., Any], claim: Claim) -> str | None:
+    """Call the function, and return its result as JSON if that is to be kept."""
+    args, kwargs = decode(claim.args, claim.kwargs)
+    begin(claim)
+    if task_started.receivers:
+        tell(task_started, task, id=claim.id, attempt=claim.attempts)
+    result = task.run(args, kwargs)
+    is_kept = claim.terms and claim.result_ttl is not None
+    encoded = encode_result(result, claim.task_name) if is_kept else None
+    if task_succeeded.receivers:
+        tell(task_succeeded, task, id=claim.id, result=result)
+    return encoded
+
+
+def _after_failure(task: TaskFunction[..., Any], claim: Claim, failure: BaseException) -> float | None:
+    """Tell what is next, and return in how many seconds to try again; None if it has failed."""
+    retry_after, cause = None, _cause_of(failure)
+    try:
+        retry_after = task.retry_after(failure, claim.attempts - 1 - claim.interruptions)
+        if retry_after is None:
+            tell(task_failed, task, id=claim.id, exception=cause)
+        else:
+            tell(task_retried, task, id=claim.id, exception=cause, delay=retry_after)
+    except BaseException as error:  # a receiver that wants to exit, a Retry that is only half made
+        say(ERROR, "After %s #%d had failed: %r", clean(claim.task_name), claim.id, error)
+    return retry_after
+
+
+def _cause_of(failure: BaseException) -> BaseException:
+    return failure.exc if isinstance(failure, Retry) and failure.exc else failure
 
 
 def _traceback_of(failure: BaseException) -> str:

@@ -7,14 +7,14 @@ import sys
 import threading
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils.module_loading import autodiscover_modules
 
 from snappea import migrations
 from snappea.conf import current
-from snappea.errors import CannotStart
+from snappea.errors import CannotStart, ConfigurationError
 from snappea.foreman import Foreman
 
 
@@ -22,6 +22,17 @@ class Command(BaseCommand):
     """Run the Foreman until a signal says stop."""
 
     help = "Runs the Foreman: the one process that runs what delay() enqueued."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add which queues to serve."""
+        parser.add_argument(
+            "--queues", default="", help="The only queues to serve, separated by commas. All if not given."
+        )
+        parser.add_argument(
+            "--strict",
+            action="store_true",
+            help="Nothing from one of the --queues while a task waits in one that is named before it.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit with 0 after an orderly stop, with 1 if it cannot start or had to stop by itself."""
@@ -34,14 +45,15 @@ class Command(BaseCommand):
         autodiscover_modules("tasks")
         try:
             _require_migrated(current().DATABASE)
-            foreman = Foreman()
+            queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
+            foreman = Foreman(queues, options["strict"])
             exit_code = foreman.run()
-        except CannotStart as error:
+        except (CannotStart, ConfigurationError) as error:
             raise CommandError(str(error)) from error
         except DatabaseError as error:
             name = connections[current().DATABASE].settings_dict["NAME"]
             raise CommandError(f"The Foreman cannot start on the database {name}: {error}.") from error
-        _exit(exit_code, at_once=bool(foreman.in_flight))
+        _exit(exit_code, at_once=bool(foreman.accounts.in_flight))
 
 
 def _require_migrated(alias: str) -> None:

@@ -1,0 +1,110 @@
+"""`snappea.current_task`: what a task can know of itself, and say about itself, while it runs."""
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+
+from .database import as_datetime
+from .errors import NoCurrentTask, Retry
+from .records import Claim, Progress
+
+_running: ContextVar[Claim | None] = ContextVar("snappea_current_task", default=None)
+#: What tasks said of their progress since it was last written, by row; the last word counts.
+_progress: dict[int, Progress] = {}
+
+
+class CurrentTask:
+    """The task that runs here; false where none does. Everything else raises NoCurrentTask there.
+
+    >>> from snappea import current_task
+    >>> current_task.progress(3, 10, note="resizing")
+    >>> raise current_task.retry(countdown=60)
+    """
+
+    def __bool__(self) -> bool:
+        return _running.get() is not None
+
+    @property
+    def id(self) -> int:
+        """The primary key of its row; 0 where it runs without one (TASK_ALWAYS_EAGER)."""
+        return _claim().id
+
+    @property
+    def name(self) -> str:
+        """The name of the task."""
+        return _claim().task_name
+
+    @property
+    def attempt(self) -> int:
+        """How often it was started by now: 1 the first time."""
+        return _claim().attempts
+
+    @property
+    def queue(self) -> str:
+        """The queue it waited in."""
+        return _claim().queue
+
+    @property
+    def enqueued_at(self) -> datetime:
+        """When it was enqueued."""
+        return as_datetime(_claim().enqueued_at)
+
+    @property
+    def parent_id(self) -> int | None:
+        """The primary key of the task that enqueued it."""
+        return _claim().parent_id
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When it must have ended; None: it may take as long as it wants."""
+        _claim()
+        return None
+
+    def retry(
+        self,
+        exc: BaseException | None = None,
+        countdown: float | timedelta | None = None,
+        eta: datetime | None = None,
+        max_retries: int | None = None,
+    ) -> Retry:
+        """Raise a Retry, with which the task is tried again; see `snappea.errors.Retry`."""
+        _claim()
+        raise Retry(exc=exc, countdown=countdown, eta=eta, max_retries=max_retries)
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Say how far it is: `done` of `total`. Call it as often as you like; it is written once a second."""
+        claim = _claim()
+        if claim.id:
+            _progress[claim.id] = Progress(done, total, note, claim.id, claim.claims)
+
+
+current_task = CurrentTask()
+
+
+def _claim() -> Claim:
+    claim = _running.get()
+    if claim is None:
+        raise NoCurrentTask("current_task is only there while a task runs; here none does.")
+    return claim
+
+
+def parent_id() -> int | None:
+    """Return the row of the task that runs here, None where none does."""
+    claim = _running.get()
+    return claim.id or None if claim else None
+
+
+def begin(claim: Claim) -> None:
+    """Make a claim the current task for the rest of this contextvars.Context."""
+    _running.set(claim)
+
+
+def take_progress(of: Iterable[int] | None = None) -> list[Progress]:
+    """Return what was said since the last call, by these rows or by all. For the Foreman."""
+    rows = list(_progress) if of is None else of
+    return [taken for row in rows if (taken := _progress.pop(row, None))]
+
+
+def has_progress() -> bool:
+    """Tell whether there is something to take."""
+    return bool(_progress)

@@ -1,0 +1,110 @@
+"""The Gatekeeper: which of the waiting tasks may be claimed now.
+
+Not those of a queue that is not served or has as many running as it may; not those of a lane
+that has, or that started one a moment ago.
+"""
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from . import queue
+from .accounts import Accounts
+from .conf import current
+from .errors import CannotStart
+from .records import Claim, Expired, Glance
+
+
+class Gatekeeper:
+    """Claims what may run. `queues`: the only ones to serve; `strict`: each before the next."""
+
+    def __init__(self, queues: Sequence[str] = (), strict: bool = False) -> None:
+        declared = current().QUEUES
+        for name in queues:
+            if declared is not None and name not in (*declared, "default"):
+                known = ", ".join(dict.fromkeys(("default", *declared)))
+                raise CannotStart(f'Queue {name!r} is not in SNAPPEA["QUEUES"], only {known}.')
+        self._served = list(dict.fromkeys(queues))
+        self._is_strict = strict
+        if strict and not queues:
+            raise CannotStart("Strict about which queues? Name them, in their order.")
+        self._limits = {
+            name: limits["max_concurrency"]
+            for name, limits in (declared or {}).items()
+            if "max_concurrency" in limits
+        }
+        #: When the next of a lane with a rate may start, by time.monotonic().
+        self._openings: dict[str, float] = {}
+        self._left: set[str] = set()
+        self._latest = "default"
+        self._has_more = False  # there were more newcomers than a round sorts in
+
+    def note_left(self, tasks: Iterable[Claim | Expired]) -> None:
+        """Take notice of tasks that have ended, and so may have left a lane, until forget_left()."""
+        for task in tasks:
+            if task[-1] and task.lane:  # the last is a claim's terms: most have none
+                self._left.add(task.lane)
+
+    def forget_left(self) -> None:
+        """What was claimed is committed: what had been left is taken again."""
+        self._left.clear()
+
+    def claim(
+        self, db: sqlite3.Connection, moment: str, room: int, glance: Glance, accounts: Accounts
+    ) -> list[Claim]:
+        """Claim for up to `room` workers, beside what is running.
+
+        `glance` may be older than the transaction: what it does not show yet the next one will.
+        """
+        newcomers = queue.sort_in(db) if glance.has_newcomers else []
+        self._has_more = len(newcomers) == queue.AT_ONCE
+        if newcomers or self._left or self._openings:
+            self._open_gates(db, set(newcomers))
+        elif glance.first == glance.last and not self._served and not self._limits:
+            # most often: without a look at the queues, which would keep the first task of all waiting
+            return self._note(queue.claim(db, moment, room, {glance.first or self._latest: room}))
+        waiting = queue.waiting_queues(db)
+        shares = self._shares(waiting, room, accounts)
+        return self._note(queue.claim(db, moment, room, shares, self._is_strict) if shares else [])
+
+    def _note(self, claims: list[Claim]) -> list[Claim]:
+        for claim in claims:
+            if claim.terms and claim.lane and claim.lane_interval:
+                self._openings[claim.lane] = time.monotonic() + claim.lane_interval
+        if claims:
+            self._latest = claims[-1].queue
+        return claims
+
+    def has_missed(self, glance: Glance) -> bool:
+        """Tell whether something could have been claimed from another queue than the last one."""
+        return glance.first is not None and not self._served and not self._limits
+
+    def _open_gates(self, db: sqlite3.Connection, newcomers: set[str]) -> None:
+        here = time.monotonic()
+        self._left |= {lane for lane, opening in self._openings.items() if opening <= here}
+        for lane in self._left | newcomers:
+            if self._openings.get(lane, 0.0) <= here:
+                self._openings.pop(lane, None)
+                queue.admit(db, lane, self._served)
+
+    def _shares(self, waiting: list[str], room: int, accounts: Accounts) -> dict[str, int]:
+        """Return how many may be claimed from which queue, in the order of the queues."""
+        if self._served:
+            waiting = [name for name in self._served if name in waiting]
+        if not self._limits:
+            return dict.fromkeys(waiting, room)
+        claimed = Counter(claim.queue for claim in accounts.running())
+        shares = {name: self._limits.get(name, room + claimed[name]) - claimed[name] for name in waiting}
+        return {name: min(share, room) for name, share in shares.items() if share > 0}
+
+    def is_due(self) -> bool:
+        """Tell whether a gate is to be looked at."""
+        opening = self.next_opening()
+        return opening is not None and opening <= time.monotonic()
+
+    def next_opening(self) -> float | None:
+        """Return when a gate is to be looked at again, by time.monotonic()."""
+        if self._has_more:
+            return 0.0
+        return min(self._openings.values(), default=None)

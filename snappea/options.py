@@ -1,0 +1,176 @@
+"""The options of @task: their names, their defaults, and what is wrong with what was written."""
+
+import dataclasses
+import difflib
+import random
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Literal, TypedDict
+
+from .errors import TaskDefinitionError
+
+Exceptions = tuple[type[BaseException], ...]
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class TaskOptions(TypedDict, total=False):
+    """What @task takes; see `Options` for the meanings."""
+
+    name: str
+    queue: str
+    priority: int
+    acks_late: bool
+    expires: float | timedelta | None
+    autoretry_for: Exceptions
+    dont_autoretry_for: Exceptions
+    max_retries: int | None
+    default_retry_delay: float
+    retry_backoff: bool | float
+    retry_backoff_max: float
+    retry_jitter: bool
+    unique: bool | Literal["running"]
+    max_concurrency: int | None
+    concurrency_key: Callable[..., Any] | None
+    rate_limit: str | None
+    result_ttl: float | None
+    aliases: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a task is to be run. Times are in seconds."""
+
+    #: What its rows are called; "module.function" if not given.
+    name: str = ""
+    #: The label on its rows.
+    queue: str = "default"
+    #: From -100 to 100, higher first.
+    priority: int = 0
+    #: It may safely be repeated: if the Foreman dies in the middle it runs again.
+    acks_late: bool = False
+    #: After how long a call that still waits is not worth running any more; also a timedelta.
+    expires: float | timedelta | None = None
+    #: Exceptions after which it is tried again.
+    autoretry_for: Exceptions = ()
+    #: Exceptions among those after which it is not.
+    dont_autoretry_for: Exceptions = ()
+    #: How often it is tried again; None: without end.
+    max_retries: int | None = 3
+    #: How long to wait before that.
+    default_retry_delay: float = 180
+    #: Wait this long (True: 1 s) the first time, and twice as long each time after.
+    retry_backoff: bool | float = False
+    #: But not longer than this.
+    retry_backoff_max: float = 600
+    #: Wait a random part of the backoff, so that what failed together does not come back together.
+    retry_jitter: bool = True
+    #: True: `delay()` writes nothing while an identical call waits; "running": or runs.
+    unique: bool | Literal["running"] = False
+    #: How many of it run at a time, in all.
+    max_concurrency: int | None = None
+    #: Called with a call's arguments: `max_concurrency` is for each of its values.
+    concurrency_key: Callable[..., Any] | None = None
+    #: How often it is started: "10/s", "10/m" or "10/h", at even distances.
+    rate_limit: str | None = None
+    #: How long its result is kept; None: not at all, and the row goes when it has succeeded.
+    result_ttl: float | None = None
+    #: Names under which its rows may still wait from before it was renamed.
+    aliases: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, name: str, written: dict[str, Any]) -> "Options":
+        """Return the options of a task as they were written. Raises TaskDefinitionError."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in written.keys() - set(known):
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"the options are {', '.join(known)}."
+            raise TaskDefinitionError(f"{name}: @task has no option {key!r}; {hint}")
+        for key in {"autoretry_for", "dont_autoretry_for"} & written.keys():
+            if isinstance(written[key], list):
+                written = {**written, key: tuple(written[key])}
+        options = cls(**{**written, "name": name})
+        for wrong in options._problems():
+            raise TaskDefinitionError(f"{name}: {wrong}.")
+        return options
+
+    def _problems(self) -> list[str]:
+        limit, rate, ttl = self.max_concurrency, self.rate_limit, self.result_ttl
+        rules = {
+            "the name of a task is a string of at most 255 characters": _is_text(self.name, 255),
+            f"queue={self.queue!r} must be a string of 1 to 100 characters": _is_text(self.queue, 100),
+            f"priority={self.priority!r} must be from -100 to 100": is_priority(self.priority),
+            f"acks_late={self.acks_late!r} must be True or False": isinstance(self.acks_late, bool),
+            f"expires={self.expires!r} must be a number of seconds or a timedelta": (
+                self.expires is None or isinstance(self.expires, timedelta) or _is_number(self.expires)
+            ),
+            "autoretry_for and dont_autoretry_for must be tuples of exceptions": (
+                _are_exceptions(self.autoretry_for) and _are_exceptions(self.dont_autoretry_for)
+            ),
+            f"max_retries={self.max_retries!r} must be a whole number, or None for no end": (
+                self.max_retries is None or (_is_number(self.max_retries, int))
+            ),
+            "default_retry_delay, retry_backoff and retry_backoff_max are numbers of seconds": (
+                _is_number(self.default_retry_delay)
+                and _is_number(self.retry_backoff_max)
+                and (isinstance(self.retry_backoff, bool) or _is_number(self.retry_backoff))
+            ),
+            f'unique={self.unique!r} must be True, False or "running"': (
+                isinstance(self.unique, bool) or self.unique == "running"
+            ),
+            f"max_concurrency={limit!r} must be a whole number of at least 1": (
+                limit is None or (_is_number(limit, int) and limit >= 1)
+            ),
+            f"concurrency_key={self.concurrency_key!r} must be a function of the arguments": (
+                self.concurrency_key is None or callable(self.concurrency_key)
+            ),
+            "concurrency_key says what max_concurrency is counted by: give that as well": (
+                self.concurrency_key is None or limit is not None
+            ),
+            "rate_limit is for the whole task, and cannot be combined with concurrency_key": (
+                self.concurrency_key is None or rate is None
+            ),
+            f'rate_limit={rate!r} must be a number and a unit, as in "10/m" (s, m or h)': (
+                rate is None or (isinstance(rate, str) and self.interval is not None)
+            ),
+            f"result_ttl={ttl!r} must be a number of seconds": ttl is None or _is_number(ttl),
+            f"aliases={self.aliases!r} must be a list of names": _are_names(self.aliases),
+        }
+        return [message for message, is_kept in rules.items() if not is_kept]
+
+    @property
+    def interval(self) -> float | None:
+        """How many seconds `rate_limit` puts between two starts."""
+        found = _RATE.fullmatch(self.rate_limit or "")
+        return _SECONDS[found[2]] / float(found[1]) if found and float(found[1]) else None
+
+    def retry_delay(self, retries: int) -> float:
+        """Return how long to wait before the next try, after so many retries."""
+        if not self.retry_backoff:
+            return self.default_retry_delay
+        delay: float = min(self.retry_backoff_max, float(self.retry_backoff) * 2.0 ** min(retries, 1000))
+        return random.uniform(0, delay) if self.retry_jitter else delay
+
+
+def is_priority(value: object) -> bool:
+    """Tell whether a value can be a priority."""
+    return type(value) is int and -100 <= value <= 100
+
+
+def _is_text(value: object, most: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= most
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+
+
+def _is_number(value: object, kind: Any = (int, float)) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and value >= 0
+
+
+def _are_exceptions(value: object) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(item, type) and issubclass(item, BaseException) for item in value
+    )

@@ -1,0 +1,135 @@
+"""What is handed around: a call before it is written, a claim, and what became of it."""
+
+import json
+from typing import NamedTuple, cast
+
+
+class Terms(NamedTuple):
+    """What a call may have beside: the columns that most calls leave alone."""
+
+    run_after: str | None = None
+    expires_at: str | None = None
+    result_ttl: float | None = None
+    parent_id: int | None = None
+    unique_key: str | None = None
+    unique_running: bool = False
+    lane: str | None = None
+    lane_limit: int | None = None
+    lane_interval: float | None = None
+
+
+class Call(NamedTuple):
+    """What is written of one call of a task function: the row, but for what the queue adds."""
+
+    task_name: str
+    args: str
+    kwargs: str
+    queue: str
+    priority: int
+    acks_late: bool
+    terms: Terms | None = None
+
+
+class Claim(NamedTuple):
+    """A task that was claimed. `order` sorts before `id`: by priority, then first in, first out."""
+
+    order: int
+    id: int
+    claims: int
+    task_name: str
+    args: str
+    kwargs: str
+    queue: str = "default"
+    attempts: int = 1
+    enqueued_at: str = ""
+    #: What few tasks have: see the properties.
+    terms: str | None = None
+
+    @property
+    def result_ttl(self) -> float | None:
+        """How long its result is kept, in seconds; None: not at all."""
+        return cast(float | None, self._term(0))
+
+    @property
+    def lane(self) -> str | None:
+        """What its limits are shared with."""
+        return cast(str | None, self._term(1))
+
+    @property
+    def lane_interval(self) -> float | None:
+        """How many seconds lie between two starts in its lane."""
+        return cast(float | None, self._term(2))
+
+    @property
+    def interruptions(self) -> int:
+        """How often it was interrupted."""
+        return cast(int, self._term(3) or 0)
+
+    @property
+    def parent_id(self) -> int | None:
+        """The task that enqueued it."""
+        return cast(int | None, self._term(4))
+
+    @property
+    def expires_at(self) -> str | None:
+        """After when it is not to be started."""
+        return cast(str | None, self._term(5))
+
+    def _term(self, position: int) -> object:
+        return json.loads(self.terms)[position] if self.terms else None
+
+
+class Outcome(NamedTuple):
+    """What became of a claim after `duration` seconds.
+
+    `error` is the text that is kept, and `reason` the same in one line; both are empty if it succeeded.
+    With a `retry_after`, in seconds, it is tried again; if it `is_revoked` somebody asked for its end.
+    `result` is its result as JSON, if that is kept.
+    """
+
+    claim: Claim
+    duration: float
+    error: str = ""
+    reason: str = ""
+    retry_after: float | None = None
+    is_revoked: bool = False
+    result: str | None = None
+
+
+class Progress(NamedTuple):
+    """How far a claim is, by its own word."""
+
+    done: float
+    total: float | None
+    note: str
+    id: int
+    claims: int
+
+
+class Expired(NamedTuple):
+    """A row that went because its time had passed."""
+
+    id: int
+    task_name: str
+    status: str
+    lane: str | None
+
+
+class Recovered(NamedTuple):
+    """A task that a dead Foreman left running, and what became of it."""
+
+    id: int
+    task_name: str
+    verdict: str
+    status: str | None = None
+
+
+class Glance(NamedTuple):
+    """What there is to do; `first` and `last`: of the queues with something to claim."""
+
+    due: str | None
+    first: str | None
+    last: str | None
+    expiry: str | None
+    has_revoked: bool
+    has_newcomers: bool

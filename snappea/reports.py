@@ -1,0 +1,52 @@
+"""What the Foreman says of tasks: to the log, and to the receivers of its signals."""
+
+from collections.abc import Iterable
+from logging import ERROR, INFO, WARNING
+
+from .errors import UnknownTask
+from .log import clean, foreman, say
+from .models import Status
+from .records import Expired, Outcome
+from .signals import task_interrupted, tell
+from .tasks import resolve
+
+
+def report_ends(outcomes: Iterable[Outcome], with_arguments: bool) -> None:
+    """Log a line for each task that ended."""
+    if not foreman.isEnabledFor(INFO):
+        outcomes = [outcome for outcome in outcomes if outcome.error]
+    for outcome in outcomes:
+        _report(outcome, with_arguments)
+
+
+def _report(outcome: Outcome, with_arguments: bool) -> None:
+    claim, duration, reason = outcome.claim, outcome.duration, outcome.reason
+    name = clean(claim.task_name)
+    if with_arguments:
+        name = f"{name}(*{clean(claim.args)}, **{clean(claim.kwargs)})"
+    if not outcome.error:
+        say(INFO, "Finished %s #%d in %.3f s", name, claim.id, duration)
+    elif outcome.is_revoked:
+        say(WARNING, "Cancelled %s #%d after %.3f s", name, claim.id, duration)
+    elif outcome.retry_after is not None:
+        say(WARNING, "Retrying %s #%d in %.3f s: %s", name, claim.id, outcome.retry_after, reason)
+    else:
+        say(ERROR, "Failed %s #%d after %.3f s: %s", name, claim.id, duration, reason)
+
+
+def report_expired(expired: Iterable[Expired]) -> None:
+    """Log a line for each task that was not run for its age."""
+    for task in expired:
+        if task.status != Status.SUCCESSFUL:
+            say(WARNING, "Expired %s #%d, which had waited too long", clean(task.task_name), task.id)
+
+
+def report_interrupted(task_id: int, name: str, status: str | None) -> None:
+    """Log and tell that a task was cut off, and what its status is now."""
+    say(WARNING, "Interrupted %s #%d", clean(name), task_id)
+    if task_interrupted.receivers:
+        try:
+            task = resolve(name)
+        except UnknownTask:
+            task = None
+        tell(task_interrupted, task, id=task_id, status=status)

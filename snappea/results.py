@@ -1,0 +1,112 @@
+"""AsyncResult: what became of a call that was enqueued."""
+
+import json
+import time
+from typing import Any
+
+from django.db.models import QuerySet
+from django.db.transaction import TransactionManagementError
+
+from . import queue
+from .database import connect, raw
+from .errors import ResultNotKept, TaskFailed
+from .models import Status, Task
+
+#: How often to look whether a task has ended, in seconds: a look costs microseconds.
+LOOK_EVERY = 0.005
+
+
+class AsyncResult:
+    """A call that was enqueued, or `AsyncResult(id)` for one that somebody else did.
+
+    `id` is the primary key of its row; None if it ran at once (TASK_ALWAYS_EAGER).
+    """
+
+    def __init__(self, id: int | None, result: Any = None) -> None:
+        self.id = id
+        self._result = result  # of a call that ran at once
+
+    def __repr__(self) -> str:
+        return f"AsyncResult({self.id})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncResult) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def status(self) -> str | None:
+        """Where it stands, one of `snappea.models.Status`.
+
+        None if its row is gone: it succeeded and keeps no result, was cancelled, or has expired.
+        """
+        if self.id is None:
+            return Status.SUCCESSFUL.value
+        return self._rows().values_list("status", flat=True).first()
+
+    def refresh(self) -> Task | None:
+        """Return its row as it is now, None if that is gone."""
+        return self._rows().first()
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Wait for its end, at most `timeout` seconds, and return its result.
+
+        Raises TimeoutError; TaskFailed if it failed, was interrupted or cancelled; ResultNotKept if
+        its row is gone, or will be when it has succeeded, for want of a `result_ttl`.
+        """
+        if self.id is None:
+            return self._result
+        if connect().in_atomic_block:
+            raise TransactionManagementError(
+                "get() would wait for ever inside atomic() of the queue's database."
+            )
+        deadline = None if timeout is None else time.monotonic() + timeout
+        seen = -1
+        while True:
+            # a number that changes when another connection commits
+            version = raw(connect()).execute("PRAGMA data_version").fetchone()[0]
+            if version != seen:
+                seen = version
+                task = self.refresh()
+                if _has_ended(task, self.id):
+                    return _result_of(task)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"Task #{self.id} has not ended within {timeout:g} s.")
+            time.sleep(LOOK_EVERY)
+
+    def revoke(self, terminate: bool = False) -> bool:
+        """Cancel it if it still waits. With `terminate`, raise TaskRevoked inside it if it runs.
+
+        Tells whether there was something to do. A task that runs becomes `cancelled` once it has
+        let TaskRevoked pass; one that is blocked outside Python is only reached when it returns.
+        """
+        if queue.cancel(self._rows()):
+            return True
+        return terminate and bool(queue.terminate(self._rows()))
+
+    def _rows(self) -> QuerySet[Task]:
+        return Task.objects.filter(pk=self.id or 0)
+
+
+def _has_ended(task: Task | None, task_id: int | None) -> bool:
+    """Tell whether a task will not change any more. Raises ResultNotKept if it will leave no result."""
+    if task is None:
+        raise ResultNotKept(
+            f"Nothing is kept of task #{task_id}: it succeeded without a result_ttl, was cancelled, or has "
+            "expired."
+        )
+    if task.status not in (Status.SCHEDULED, Status.READY, Status.RUNNING):
+        return True
+    if task.result_ttl is None:
+        raise ResultNotKept(f"{task.task_name} keeps no result. Declare it with @task(result_ttl=3600).")
+    return False
+
+
+def _result_of(task: Task | None) -> Any:
+    assert task is not None
+    if task.status != Status.SUCCESSFUL:
+        raise TaskFailed(f"{task} is {task.status}.", task.error)
+    if task.result is None:
+        raise ResultNotKept(f"{task}: {task.error}")
+    return json.loads(task.result)

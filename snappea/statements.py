@@ -1,0 +1,181 @@
+"""The statements of a task's life, in its order: all SQL of the hot path.
+
+Each WHERE names the states that its move may start from, and for a running task `claims`, the
+fence: what was claimed again in the meantime is not touched by a late finish. Each question has
+a partial index, and repeats that index's condition.
+"""
+
+# what a running task takes along when it has to wait again: its uniqueness, unless an identical
+# call waits by now; and it is sorted into its lane anew
+_UNIQUE_KEY = """
+        unique_key = CASE WHEN unique_key IS NOT NULL AND (
+            EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+                AND other.unique_key IS NOT NULL AND other.status IN ('ready', 'scheduled')
+                AND other.id <> snappea_task.id)
+            OR EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+                AND other.unique_running AND other.status IN ('ready', 'scheduled', 'running')
+                AND other.id <> snappea_task.id)
+        ) THEN NULL ELSE unique_key END"""
+_GATE = "gate = CASE WHEN lane IS NULL THEN 0 ELSE 1 END"
+# the newest of the short errors, each on a line with its attempt: the column is bounded
+_ERRORS = "errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10), -20000)"
+_FENCE = "id = ? AND claims = ? AND status = 'running'"
+
+# enqueue
+
+INSERT = """
+    INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, enqueued_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?)"""
+#: The same with all that a call may have beside. Does nothing if it is to be unique, and is not.
+INSERT_MORE = """
+    INSERT INTO snappea_task (
+        task_name, args, kwargs, queue, priority, acks_late, enqueued_at, status, run_after, expires_at,
+        result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval, gate)
+    VALUES (
+        :task_name, :args, :kwargs, :queue, :priority, :acks_late, :enqueued_at,
+        CASE WHEN :run_after IS NULL THEN 'ready' ELSE 'scheduled' END, :run_after, :expires_at,
+        :result_ttl, :parent_id, :unique_key, :unique_running, :lane, :lane_limit, :lane_interval,
+        CASE WHEN :lane IS NULL THEN 0 ELSE 1 END)
+    ON CONFLICT DO NOTHING"""
+IDENTICAL = """
+    SELECT id FROM snappea_task WHERE unique_key = ?1
+        AND unique_key IS NOT NULL AND status IN ('ready', 'scheduled')
+    UNION ALL SELECT id FROM snappea_task WHERE unique_key = ?1
+        AND unique_running AND status IN ('ready', 'scheduled', 'running')
+    LIMIT 1"""
+
+# the Foreman's round
+
+PROMOTE = """
+    UPDATE snappea_task SET status = 'ready' WHERE id IN (
+        SELECT id FROM snappea_task WHERE status = 'scheduled' AND run_after <= ?
+        ORDER BY run_after, id LIMIT ?)"""
+#: What there is to do: when the next is due, which ends the queues have, and what most often is not there.
+GLANCE = """
+    SELECT (SELECT min(run_after) FROM snappea_task WHERE status = 'scheduled'),
+        (SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0),
+        (SELECT max(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0),
+        (SELECT min(expires_at) FROM snappea_task INDEXED BY snappea_expires
+            WHERE expires_at IS NOT NULL AND status IN ('ready', 'scheduled', 'successful')),
+        EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_revoked
+            WHERE is_revoked AND status = 'running'),
+        EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready')"""
+EXPIRE = """
+    DELETE FROM snappea_task WHERE id IN (
+        SELECT id FROM snappea_task WHERE expires_at <= ? AND expires_at IS NOT NULL
+        AND status IN ('ready', 'scheduled', 'successful')
+        ORDER BY expires_at LIMIT ?)
+    RETURNING id, task_name, status, lane"""
+EXPIRE_CLAIMED = f"DELETE FROM snappea_task WHERE {_FENCE}"
+
+#: Names each queue in which a task may be claimed, with one step through the index for each.
+QUEUES = """
+    WITH RECURSIVE waiting (queue) AS (
+        SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0
+        UNION ALL
+        SELECT (SELECT min(queue) FROM snappea_task
+                WHERE status = 'ready' AND gate = 0 AND queue > waiting.queue)
+        FROM waiting WHERE waiting.queue IS NOT NULL)
+    SELECT queue FROM waiting WHERE queue IS NOT NULL"""
+FIRST = """
+    SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND queue = ?
+    ORDER BY priority DESC, id LIMIT ?"""
+# In RETURNING, SQLite 3.40 takes every column for NOT NULL; and an expression is not parsed as a column
+# of type datetime would be.
+_CLAIM = """
+    UPDATE snappea_task
+    SET status = 'running', started_at = ?, attempts = attempts + 1, claims = claims + 1
+    WHERE id IN ({which})
+    RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts, enqueued_at || '',
+        CASE WHEN ifnull(result_ttl, -1) >= 0 OR ifnull(lane, '') <> '' OR interruptions > 0
+            OR ifnull(parent_id, 0) > 0 OR ifnull(expires_at, '') <> ''
+        THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at) END"""
+CLAIM = _CLAIM.format(
+    which="""SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND queue = ?
+        ORDER BY priority DESC, id LIMIT ?"""
+)
+CLAIM_THESE = _CLAIM.format(which="SELECT value FROM json_each(?)")
+
+GIVE_BACK = f"""
+    UPDATE snappea_task SET
+        status = CASE WHEN is_revoked THEN 'cancelled' ELSE 'ready' END,
+        started_at = NULL, attempts = attempts - 1, {_UNIQUE_KEY}, {_GATE}
+    WHERE {_FENCE}"""
+SUCCEED = EXPIRE_CLAIMED
+#: Several at once that have been claimed equally often, by a JSON list of ids: more than twice as fast.
+SUCCEED_ALL = """
+    DELETE FROM snappea_task
+    WHERE id IN (SELECT value FROM json_each(?)) AND claims = ? AND status = 'running'"""
+KEEP = f"""
+    UPDATE snappea_task SET status = 'successful', finished_at = ?, result = ?, expires_at = ?, error = ''
+    WHERE {_FENCE}"""
+#: Does nothing to a task that keeps no result.
+KEEP_WITHOUT_RESULT = f"""
+    UPDATE snappea_task SET status = 'successful', finished_at = ?,
+        expires_at = datetime(?, '+' || result_ttl || ' seconds'), error = ?
+    WHERE {_FENCE} AND result_ttl IS NOT NULL"""
+RETRY = f"""
+    UPDATE snappea_task SET status = 'scheduled', run_after = ?, error = ?, {_ERRORS}, {_UNIQUE_KEY}, {_GATE}
+    WHERE {_FENCE}"""
+FAIL = f"""
+    UPDATE snappea_task SET status = 'failed', finished_at = ?, expires_at = NULL, error = ?, {_ERRORS}
+    WHERE {_FENCE}"""
+TERMINATE = f"""
+    UPDATE snappea_task SET status = 'cancelled', finished_at = ?, expires_at = NULL, error = ?, {_ERRORS}
+    WHERE {_FENCE}"""
+INTERRUPT = f"""
+    UPDATE snappea_task SET
+        status = CASE WHEN is_revoked THEN 'cancelled'
+            WHEN acks_late AND interruptions + 1 < ? THEN 'ready' ELSE 'interrupted' END,
+        interruptions = interruptions + 1, finished_at = ?, error = ?, {_ERRORS}, {_UNIQUE_KEY}, {_GATE}
+    WHERE {_FENCE}
+    RETURNING status"""
+PROGRESS = f"""
+    UPDATE snappea_task SET progress_done = ?, progress_total = ?, progress_note = ? WHERE {_FENCE}"""
+
+# what people decide
+
+REQUEUE = f"""
+    UPDATE snappea_task SET status = 'ready', attempts = 0, interruptions = 0, is_revoked = 0,
+        run_after = NULL, started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL,
+        progress_done = NULL, progress_total = NULL, progress_note = '', {_UNIQUE_KEY}, {_GATE}
+    WHERE id = ? AND status IN ('failed', 'interrupted', 'cancelled', 'successful', 'scheduled')"""
+
+# lanes
+
+NEWCOMERS = """
+    UPDATE snappea_task SET gate = 2 WHERE id IN (
+        SELECT id FROM snappea_task INDEXED BY snappea_new
+        WHERE gate = 1 AND status = 'ready' ORDER BY id LIMIT ?)
+    RETURNING lane"""
+# ?2: the queues that are served, as a JSON list; NULL: all
+_HELD = """lane = ?1 AND lane IS NOT NULL AND status = 'ready' AND gate = 2
+        AND (?2 IS NULL OR queue IN (SELECT value FROM json_each(?2)))"""
+LANE = f"""
+    SELECT lane_limit, lane_interval FROM snappea_task
+    WHERE {_HELD} ORDER BY priority DESC, id LIMIT 1"""
+TAKEN = """
+    SELECT status, count(*) FROM snappea_task
+    WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 GROUP BY status"""
+ADMIT = f"""
+    UPDATE snappea_task SET gate = 0 WHERE id IN (
+        SELECT id FROM snappea_task WHERE {_HELD} ORDER BY priority DESC, id LIMIT ?3)"""
+#: Let somebody look at a lane again: its first task is a newcomer once more.
+STIR = """
+    UPDATE snappea_task SET gate = 1 WHERE id IN (
+        SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2
+        ORDER BY priority DESC, id LIMIT 1)"""
+STIR_ALL = """
+    UPDATE snappea_task SET gate = 1 WHERE id IN (
+        SELECT id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 1)"""
+
+# looking
+
+#: Without an index: it is asked at the start and after a mishap only, and an index for it would cost each
+#: task a tenth of its way.
+RUNNING = "SELECT id, claims FROM snappea_task WHERE status = 'running' ORDER BY id"
+REVOKED = """
+    SELECT id, claims FROM snappea_task INDEXED BY snappea_revoked WHERE is_revoked AND status = 'running'"""
+DEPTH = """
+    SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
+        + (SELECT count(*) FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)"""
