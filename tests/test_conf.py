@@ -1,11 +1,12 @@
 """The SNAPPEA setting: defaults, unknown keys, ill-typed values."""
 
+import contextlib
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from snappea.conf import Settings, alias, current, problems
+from snappea.conf import Settings, alias, current, hook, problems
 from snappea.errors import ConfigurationError
 
 
@@ -39,6 +40,20 @@ def test_what_is_set_is_in_force_at_once(settings: Any) -> None:
         ({"WORKAHOLIC": 1}, "is 1", "True or False"),
         ({"DATABASE": None}, "is None", "a string"),
         ({"SYNCHRONOUS": "OFF"}, "is 'OFF'", "'FULL' or 'NORMAL'"),
+        (
+            {"QUEUES": ["mail"]},
+            "SNAPPEA['QUEUES'] is ['mail']",
+            'a dict such as {"mail": {"max_concurrency": 2}',
+        ),
+        ({"QUEUES": {"mail": None}}, "SNAPPEA['QUEUES'] is", "a dict such as"),
+        ({"QUEUES": {"mail": 2}}, "SNAPPEA['QUEUES'] is", "a dict such as"),
+        ({"QUEUES": {"mail": {"max": 2}}}, "SNAPPEA['QUEUES'] is", "a dict such as"),
+        ({"QUEUES": {"mail": {"max_concurrency": 0}}}, "SNAPPEA['QUEUES'] is", "a dict such as"),
+        ({"QUEUES": {"mail": {"max_concurrency": True}}}, "SNAPPEA['QUEUES'] is", "a dict such as"),
+        ({"QUEUES": {1: {}}}, "SNAPPEA['QUEUES'] is {1: {}}", "a dict such as"),
+        ({"QUEUE": {}}, "unknown key 'QUEUE'", "Did you mean 'QUEUES'?"),
+        ({"HOOK_ADD_TASK_KWARGS": 3}, "SNAPPEA['HOOK_ADD_TASK_KWARGS'] is 3", "a function, or its path"),
+        ({"HOOK_RUN_TASK_CONTEXT": []}, "SNAPPEA['HOOK_RUN_TASK_CONTEXT'] is []", "a function, or its path"),
         ([], "SNAPPEA is not a dict", "Write SNAPPEA = "),
     ],
 )
@@ -57,6 +72,34 @@ def test_what_is_wrong_is_named_with_the_cure(
 def test_all_problems_are_told_at_once() -> None:
     assert len(problems({"NUM_WORKERS": "8", "NUM_WORKER": 8, "WORKAHOLIC": None})) == 3
     assert problems({"NUM_WORKERS": 1, "GRACEFUL_TIMEOUT": 0.5, "SYNCHRONOUS": "NORMAL"}) == []
+
+
+def test_queues_as_they_may_be(settings: Any) -> None:
+    queues: Any
+    for queues in (
+        None,
+        {},
+        {"mail": {}},
+        {"mail": {"max_concurrency": 2}, "default": {"max_concurrency": 1}},
+    ):
+        assert problems({"QUEUES": queues}) == []
+        settings.SNAPPEA = {"QUEUES": queues}
+        assert queues == current().QUEUES
+
+
+def test_a_hook_is_a_function_or_its_path_and_none_by_default(settings: Any) -> None:
+    assert hook("HOOK_ADD_TASK_KWARGS") is None and hook("HOOK_RUN_TASK_CONTEXT") is None
+    settings.SNAPPEA = {"HOOK_ADD_TASK_KWARGS": dict, "HOOK_RUN_TASK_CONTEXT": "contextlib.nullcontext"}
+    assert (hook("HOOK_ADD_TASK_KWARGS"), hook("HOOK_RUN_TASK_CONTEXT")) == (dict, contextlib.nullcontext)
+    settings.SNAPPEA = {}
+    assert hook("HOOK_RUN_TASK_CONTEXT") is None
+
+
+@pytest.mark.parametrize("path", ["nowhere", "nowhere.at_all", "contextlib.nothing"])
+def test_a_hook_that_is_not_there_is_named(settings: Any, path: str) -> None:
+    settings.SNAPPEA = {"HOOK_RUN_TASK_CONTEXT": path}
+    with pytest.raises(ConfigurationError, match=rf"SNAPPEA\['HOOK_RUN_TASK_CONTEXT'\] is '{path}'"):
+        hook("HOOK_RUN_TASK_CONTEXT")
 
 
 def test_the_alias_is_known_even_if_the_rest_is_wrong(settings: Any) -> None:

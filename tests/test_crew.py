@@ -9,7 +9,7 @@ from snappea import task
 from snappea.crew import Crew
 from snappea.database import connect, file_of
 from snappea.logbook import Logbook
-from snappea.queue import Claim
+from snappea.records import Claim
 from snappea.tasks import registry
 from tests.site import Site, wait_until
 

@@ -21,6 +21,7 @@ from example_project.tracker.models import Event, Issue
 from example_project.tracker.tasks import digest_event, mail_about_issue
 from snappea import worker
 from snappea.database import connect, now, raw
+from snappea.limits import Desk
 from snappea.models import Task
 from snappea.queue import claim, settle
 from tests.site import ROOT, Site
@@ -57,8 +58,8 @@ def post(body: bytes, project: int = 1, key: str = "a-key", encoding: str = "") 
 def work_off() -> None:
     """Run what is in the queue, in this thread, until there is nothing."""
     db = raw(connect())
-    while claims := claim(db, now(connect()), 10):
-        outcomes = [worker.run(claimed) for claimed in claims]
+    while claims := claim(db, now(connect()), 10, {"default": 10}):
+        outcomes = [worker.run(claimed, Desk()) for claimed in claims]
         assert [outcome.error for outcome in outcomes] == [""] * len(outcomes)
         settle(db, now(connect()), outcomes)
 

@@ -22,6 +22,7 @@ from snappea.models import Task
 from tests.playground.tasks import (
     break_connection,
     enqueue_more,
+    fail_at_length,
     fork,
     fork_and_stay,
     leak_plain_transaction,
@@ -80,7 +81,7 @@ def fill(disk: Path) -> Path:
 
 def test_a_full_disk(site: Site, small_disk: Path) -> None:
     foreman = site.foreman()
-    wait_for.delay("across", str(site.directory / "go"))
+    fail_at_length.delay("across", str(site.directory / "go"))  # what is to be written of it needs room
     wait_until(lambda: site.ledger.count("start", "across"))
     filler = fill(small_disk)
     accepted = 0
@@ -92,7 +93,7 @@ def test_a_full_disk(site: Site, small_disk: Path) -> None:
     filler.unlink()
     assert_it_still_works(site)
     site.wait_until_empty()
-    assert site.counts() == {}
+    assert site.counts() == {"failed": 1}
     assert site.ledger.keys("end") == {
         **{f"r-{number}": 1 for number in range(accepted)},
         **{key: 1 for key in site.ledger.keys("end") if not key.startswith("r-")},

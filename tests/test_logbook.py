@@ -20,7 +20,7 @@ def file(site: Site) -> QueueFile:
 
 def test_notes_are_read_by_task_and_claim(file: QueueFile) -> None:
     book = Logbook(file, 10)
-    cells = [book.enter(100 + number, 7) for number in range(4)]
+    cells = [book.enter(100 + number, 7) for number in range(len(Note))]
     for cell, note in zip(cells, Note, strict=True):
         book.note(cell, note)
     notes = logbook.read(file)
@@ -29,6 +29,7 @@ def test_notes_are_read_by_task_and_claim(file: QueueFile) -> None:
         (101, 7): Note.BEGUN,
         (102, 7): Note.SUCCEEDED,
         (103, 7): Note.FAILED,
+        (104, 7): Note.TO_RETRY,
     }
     book.close()
 

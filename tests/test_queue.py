@@ -1,6 +1,8 @@
 """Every verb against every state: legal moves work, all others are refused and change nothing."""
 
+import re
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,8 @@ from snappea.database import connect, now, raw, transact
 from snappea.errors import EnqueueError, SnappeaError
 from snappea.logbook import Note
 from snappea.models import DELETED, MOVES, Status, Task
-from snappea.queue import Call, Claim, Outcome
+from snappea.records import Call, Claim, Outcome
+from snappea.statements import INSERT
 from tests.playground.tasks import nothing, record
 from tests.site import Site
 
@@ -24,32 +27,65 @@ def claim_of(task_id: int, claims: int = 1) -> Claim:
     return Claim(0, task_id, claims, "some.task", "[]", "{}")
 
 
-#: Each verb that exists so far, applied to the task with id 1 and claims 1.
+def claim(db: sqlite3.Connection, limit: int) -> list[Claim]:
+    return queue.claim(db, MOMENT, limit, {"default": limit})
+
+
+def settle(db: sqlite3.Connection, **outcome: Any) -> int:
+    return queue.settle(db, MOMENT, [Outcome(claim_of(1), 0.1, **outcome)])
+
+
+#: Each verb, applied to the task with id 1 and claims 1.
 VERBS: dict[str, Callable[[sqlite3.Connection], Any]] = {
     "promote": lambda db: queue.promote(db, MOMENT),
-    "claim": lambda db: queue.claim(db, MOMENT, 10),
+    "claim": lambda db: claim(db, 10),
     "give back": lambda db: queue.give_back(db, [claim_of(1)]),
-    "succeed": lambda db: queue.settle(db, MOMENT, [Outcome(claim_of(1), 0.1)]),
-    "fail": lambda db: queue.settle(db, MOMENT, [Outcome(claim_of(1), 0.1, "error", "reason")]),
+    "succeed": lambda db: settle(db),
+    "succeed, and keep the result": lambda db: settle(db, result="42"),
+    "retry": lambda db: settle(db, error="error", reason="reason", retry_after=60.0),
+    "fail": lambda db: settle(db, error="error", reason="reason"),
+    "terminate": lambda db: settle(db, error="error", reason="reason", is_revoked=True),
     "interrupt": lambda db: queue.interrupt(db, MOMENT, 1, 1, "why"),
     "requeue": lambda db: queue.requeue(Task.objects.all()),
     "cancel": lambda db: queue.cancel(Task.objects.all()),
+    "expire or purge": lambda db: queue.expire(db, MOMENT),
 }
+
+
+def moves_of(verb: str) -> tuple[set[str], set[str]]:
+    """Return from which states a verb leads, and to which."""
+    names = {"succeed, and keep the result": ["succeed"], "expire or purge": ["expire", "purge"]}.get(
+        verb, [verb]
+    )
+    origins = {state for name in names for state in MOVES[name].origins}
+    return origins, {state for name in names for state in MOVES[name].targets}
 
 
 @pytest.mark.parametrize("status", Status.values)
 @pytest.mark.parametrize("verb", VERBS)
 def test_state_by_verb(site: Site, verb: str, status: str) -> None:
     Task.objects.create(
-        task_name="some.task", status=status, run_after="2026-01-01T11:00Z", claims=1, attempts=1
+        task_name="some.task",
+        status=status,
+        run_after="2026-01-01T11:00Z",
+        claims=1,
+        attempts=1,
+        expires_at="2026-01-01T11:00Z",
+        result_ttl=60,
     )
     before = Task.objects.values().get()
     VERBS[verb](raw(connect()))
     after = Task.objects.values().first()
-    if status in MOVES[verb].origins:
-        assert (after["status"] if after else DELETED) in MOVES[verb].targets
+    origins, targets = moves_of(verb)
+    if status in origins:
+        assert (after["status"] if after else DELETED) in targets
     else:
         assert after == before
+
+
+def test_every_move_has_a_verb_here() -> None:
+    tried = {name for verb in VERBS for name in re.split(", and keep the result| or ", verb) if name}
+    assert tried | {"enqueue"} == set(MOVES)
 
 
 def test_a_late_finish_is_refused_by_the_fence(site: Site) -> None:
@@ -67,16 +103,16 @@ def test_claims_are_in_order_of_priority_then_of_age(site: Site) -> None:
     for priority in (0, 5, 0, -3, 5):
         Task.objects.create(task_name="some.task", priority=priority)
     db = raw(connect())
-    assert [claim.id for claim in queue.claim(db, MOMENT, 3)] == [2, 5, 1]
-    assert [claim.id for claim in queue.claim(db, MOMENT, 3)] == [3, 4]
-    assert queue.claim(db, MOMENT, 3) == []
+    assert [claim.id for claim in claim(db, 3)] == [2, 5, 1]
+    assert [claim.id for claim in claim(db, 3)] == [3, 4]
+    assert claim(db, 3) == []
     assert set(Task.objects.values_list("attempts", "claims")) == {(1, 1)}
 
 
 def test_giving_back_counts_no_attempt_but_keeps_the_claim(site: Site) -> None:
     queue.enqueue(CALL)
     db = raw(connect())
-    queue.give_back(db, queue.claim(db, MOMENT, 1))
+    queue.give_back(db, claim(db, 1))
     row = Task.objects.get()
     assert (row.status, row.attempts, row.claims, row.started_at) == ("ready", 0, 1, None)
 
@@ -86,8 +122,8 @@ def test_interruptions(site: Site, settings: Any) -> None:
     db = raw(connect())
     Task.objects.create(task_name="some.task", acks_late=True)
     for expected in ("ready", "ready", "interrupted"):
-        (claim,) = queue.claim(db, MOMENT, 1)
-        assert queue.interrupt(db, MOMENT, claim.id, claim.claims, "why") == expected
+        (claimed,) = claim(db, 1)
+        assert queue.interrupt(db, MOMENT, claimed.id, claimed.claims, "why") == expected
     row = Task.objects.get()
     assert (row.attempts, row.claims, row.interruptions, row.error) == (3, 3, 3, "why")
     assert queue.requeue(Task.objects.all()) == 1
@@ -98,16 +134,16 @@ def test_interruptions(site: Site, settings: Any) -> None:
 def test_promotion_takes_what_is_due_and_not_too_much_at_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "PROMOTE_AT_ONCE", 2)
+    monkeypatch.setattr(queue, "AT_ONCE", 2)
     for minute in (5, 3, 1, 59):
         Task.objects.create(task_name="x", status="scheduled", run_after=f"2026-01-01T12:{minute:02}Z")
     db = raw(connect())
-    assert queue.next_due(db) == "2026-01-01 12:01:00"
+    assert queue.glance(db).due == "2026-01-01 12:01:00"
     assert queue.promote(db, "2026-01-01 12:00:59.999999") == 0
     assert queue.promote(db, "2026-01-01 12:05:00.000001") == 2
     assert list(Task.objects.filter(status="ready").values_list("id", flat=True)) == [2, 3]
     assert queue.promote(db, "2026-01-01 12:05:00.000001") == 1
-    assert queue.next_due(db) == "2026-01-01 12:59:00"
+    assert queue.glance(db).due == "2026-01-01 12:59:00"
 
 
 def test_recovery_by_the_notes(site: Site) -> None:
@@ -121,8 +157,8 @@ def test_recovery_by_the_notes(site: Site) -> None:
     for number in range(1, 8):
         Task.objects.create(task_name="x", status="running", claims=1, attempts=1, acks_late=number == 7)
     notes[(7, 1)] = Note.BEGUN
-    counts = queue.recover(raw(connect()), MOMENT, notes)
-    assert counts == {
+    recovered = queue.recover(raw(connect()), MOMENT, notes)
+    assert Counter(task.verdict for task in recovered) == {
         "never begun": 3,
         "interrupted": 1,
         "succeeded": 1,
@@ -142,14 +178,15 @@ def test_recovery_by_the_notes(site: Site) -> None:
 def test_recovery_without_notes_takes_everything_for_begun(site: Site) -> None:
     for acks_late in (False, True):
         Task.objects.create(task_name="x", status="running", claims=1, acks_late=acks_late)
-    assert queue.recover(raw(connect()), MOMENT, None) == {"interrupted": 1, "interrupted, to run again": 1}
+    recovered = queue.recover(raw(connect()), MOMENT, None)
+    assert [task.verdict for task in recovered] == ["interrupted", "interrupted, to run again"]
 
 
 def test_orphans_of_a_commit_that_only_seemed_to_fail(site: Site) -> None:
     for _ in range(3):
         queue.enqueue(CALL)
     db = raw(connect())
-    known = queue.claim(db, MOMENT, 3)[:1]
+    known = claim(db, 3)[:1]
     queue.give_back_orphans(db, known)
     assert list(Task.objects.order_by("id").values_list("status", flat=True)) == ["running", "ready", "ready"]
 
@@ -158,7 +195,7 @@ def test_orphans_of_a_commit_that_only_seemed_to_fail(site: Site) -> None:
 
 
 def test_enqueue_writes_the_row(site: Site) -> None:
-    assert queue.enqueue(CALL) == 1
+    assert queue.enqueue(CALL) == (1, True)
     row = Task.objects.get()
     assert (row.task_name, row.args, row.kwargs, row.status, row.attempts) == (
         "some.task",
@@ -171,10 +208,10 @@ def test_enqueue_writes_the_row(site: Site) -> None:
 
 
 def test_enqueue_many_returns_the_ids_in_order(site: Site) -> None:
-    assert queue.enqueue_many([]) == range(0)
+    assert queue.enqueue_many([]) == []
     queue.enqueue(CALL)
     calls = [CALL._replace(args=f"[{number}]") for number in range(1000)]
-    ids = queue.enqueue_many(calls)
+    ids = [task_id for task_id, _is_new in queue.enqueue_many(calls)]
     assert [Task.objects.get(id=ids[n]).args for n in (0, 1, 999)] == ["[0]", "[1]", "[999]"]
     assert len(ids) == 1000 and Task.objects.count() == 1001
 
@@ -223,7 +260,7 @@ def test_transact_rolls_back_and_joins(site: Site) -> None:
         _ = 1 / 0
     assert not raw(connection).in_transaction
     with transaction.atomic(using="snappea"), transact(connection) as db:
-        db.execute(queue.INSERT, (*CALL, now(connection)))
+        db.execute(INSERT, (*CALL[:-1], now(connection)))
     assert Task.objects.count() == 1
 
 

@@ -106,8 +106,8 @@ def test_nonsense_options_are_errors_at_import(options: dict[str, Any], words: s
 
 
 def test_an_unknown_option_is_an_error_at_import() -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'prio'"):
-        task(prio=3)  # type: ignore[call-overload]
+    with pytest.raises(TaskDefinitionError, match="no option 'priorty'; did you mean 'priority'"):
+        task(name="tests.x", priorty=3)(lambda: None)  # type: ignore[call-overload]
 
 
 def test_functions_that_nobody_could_find() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.site import ROOT
 
 SAMPLE = """
-from snappea import AsyncResult, TaskFunction, task
+from snappea import AsyncResult, Signature, TaskFunction, shared_task, task
 
 @task
 def send_mail(user_id: int, subject: str = "") -> bool:
@@ -16,6 +16,13 @@ def send_mail(user_id: int, subject: str = "") -> bool:
 
 @task(acks_late=True, priority=5, queue="mail")
 async def refresh(url: str) -> None: ...
+
+@task(max_retries=5, unique="running", autoretry_for=(OSError,), rate_limit="10/m", expires=60)
+def charge(order_id: int) -> None: ...
+
+@shared_task(max_concurrency=1, concurrency_key=lambda account: account, result_ttl=60)
+def bill(account: str) -> int:
+    return 0
 
 def right() -> None:
     result: AsyncResult = send_mail.delay(42)
@@ -26,6 +33,11 @@ def right() -> None:
     plain: bool = send_mail(42)
     refresh.delay("https://example.org")
     made: TaskFunction[[int, str], bool] = send_mail
+    charge.delay(42)
+    charge.apply_async((42,), countdown=60, queue="mail", expires=60, priority=5).revoke(terminate=True)
+    signature: Signature = charge.s(42).set(countdown=60)
+    signature.delay()
+    amount: int = bill("x")
 
 async def right_as_well() -> None:
     await refresh("https://example.org")
@@ -41,6 +53,16 @@ def wrong() -> None:
     result: int = send_mail.delay(42)  # wrong
     task(priority="high")  # wrong
     task(prio=5)  # wrong
+    task(max_retrys=5)  # wrong
+    task(unique="waiting")  # wrong
+    task(rate_limit=10)  # wrong
+    task(max_concurrency="2")  # wrong
+    task(autoretry_for=OSError)  # wrong
+    charge.delay()  # wrong
+    charge.delay("42")  # wrong
+    bill.delay(account=42)  # wrong
+    charge.apply_async((42,), delay=60)  # wrong
+    charge.apply_async((42,), eta=60)  # wrong
 """
 
 

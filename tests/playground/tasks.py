@@ -73,6 +73,15 @@ def wait_for(key: str | int, path: str) -> None:
 
 
 @task
+def fail_at_length(key: str, path: str) -> None:
+    """Wait until a file is there, and raise something long."""
+    note("start", key)
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    raise ValueError("x" * 15_000)
+
+
+@task
 def raise_it(name: str) -> None:
     """Raise an exception of builtins, even one that is no Exception."""
     note("start", name)

@@ -1,0 +1,84 @@
+"""Tasks with limits, and tasks that may be there only once; some of them end badly."""
+
+import time
+
+from django.conf import settings
+
+from snappea import Retry, current_task, task
+
+from .ledger import note
+
+
+def _behave(key: str, how: str, seconds: float = 0.0) -> None:
+    """Note the start and the end, and in between do as is said."""
+    note("start", key)
+    time.sleep(seconds)
+    while "wait" in how and not (settings.DIR / "go").exists():
+        time.sleep(0.005)
+    if how == "fail" or (how == "broken" and (settings.DIR / "broken").exists()):
+        raise ValueError(f"no luck with {key}")
+    if "retry" in how and current_task.attempt == 1:
+        raise Retry(countdown=0.05)
+    note("end", key)
+
+
+@task(queue="mail")
+def mail(key: str) -> None:
+    """Belong to a queue."""
+    note("start", key)
+    note("end", key)
+
+
+@task(max_concurrency=1)
+def alone(key: str, how: str = "", seconds: float = 0.0) -> None:
+    """Run alone."""
+    _behave(key, how, seconds)
+
+
+@task(max_concurrency=2, acks_late=True)
+def two_late(key: str, how: str = "", seconds: float = 0.0) -> None:
+    """Run with one other at most; may be repeated."""
+    _behave(key, how, seconds)
+
+
+@task(max_concurrency=1, concurrency_key=lambda account, *_, **__: account)
+def by_account(account: str, key: str, how: str = "", seconds: float = 0.0) -> None:
+    """Run alone for its account."""
+    note("start", account, key)
+    time.sleep(seconds)
+    note("end", account, key)
+
+
+@task(rate_limit="20/s")
+def paced(key: str, seconds: float = 0.0, how: str = "") -> None:
+    """Start at even distances."""
+    _behave(key, how, seconds)
+
+
+@task(rate_limit="20/s", max_concurrency=2)
+def paced_pair(key: str, seconds: float = 0.0) -> None:
+    """Start at even distances, with one other at most."""
+    _behave(key, "", seconds)
+
+
+@task(unique=True)
+def only_waiting(key: str, how: str = "") -> None:
+    """Be alone while waiting."""
+    _behave(key, how)
+
+
+@task(unique="running")
+def only_one(key: str, how: str = "") -> None:
+    """Be alone until it has finished."""
+    _behave(key, how)
+
+
+@task(unique=True, acks_late=True)
+def only_waiting_late(key: str, how: str = "") -> None:
+    """Be alone while waiting; may be repeated."""
+    _behave(key, how)
+
+
+@task(unique=True)
+def only_with_defaults(first: int, second: str = "x", *rest: int, option: bool = False, **more: int) -> None:
+    """Be called in many ways."""

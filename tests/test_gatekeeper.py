@@ -1,0 +1,590 @@
+"""Who may be claimed: queues that are served or not, limits, lanes, rates; and that no lane ever sticks."""
+
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from snappea import queue
+from snappea.accounts import Accounts
+from snappea.database import connect, now, raw, transact
+from snappea.errors import CannotStart, UnknownQueue
+from snappea.foreman import STALE_AFTER, Foreman
+from snappea.gatekeeper import Gatekeeper
+from snappea.logbook import Logbook
+from snappea.models import Task
+from snappea.records import Claim
+from snappea.results import AsyncResult
+from tests.playground.gated import alone, by_account, mail, paced, paced_pair, two_late
+from tests.playground.ledger import note
+from tests.playground.lifecycle import loop, two_at_a_time
+from tests.playground.tasks import nap, nothing, record, wait_for
+from tests.site import Site, wait_until
+
+MAIL_OF_TWO = {"mail": {"max_concurrency": 2}, "reports": {}}
+INTERVAL = 0.05  # of paced() and paced_pair()
+
+
+def peak(lines: Iterable[list[str]], is_one: Callable[[str], bool] = lambda _key: True) -> int:
+    """Return how many ran at once at most; a line "killed" says that those that ran are no more."""
+    running = highest = 0
+    for word, *rest in lines:
+        if word == "killed":
+            running = 0
+        elif is_one(rest[0]):
+            running += {"start": 1, "end": -1, "left": -1}[word]
+            highest = max(highest, running)
+    return highest
+
+
+def started(site: Site) -> list[str]:
+    """Return what started, in that order."""
+    return [line[1] for line in site.ledger.lines() if line[0] == "start"]
+
+
+def start_moments(site: Site) -> list[float]:
+    """Return when they started."""
+    return sorted(moment for key in set(started(site)) for moment in site.ledger.moments("start", key))
+
+
+def claim(keeper: Gatekeeper, db: sqlite3.Connection, room: int) -> list[Claim]:
+    """Claim as the Foreman does that has nothing in hand."""
+    return keeper.claim(db, now(), room, queue.glance(db), Accounts())
+
+
+def assert_paced(moments: list[float]) -> None:
+    """See that starts kept their distance, but for what a slow machine, or STALE_AFTER, delays the first."""
+    delay = STALE_AFTER + INTERVAL
+    for count in range(4, len(moments)):
+        assert all(b - a >= count * INTERVAL - delay for a, b in zip(moments, moments[count:], strict=False))
+
+
+def wait_until_gone(site: Site) -> None:
+    """Wait until no row waits or runs, also none that is scheduled."""
+    wait_until(
+        lambda: not {"ready", "running", "scheduled"} & set(site.counts()),
+        f"{site.sql('SELECT status, gate, lane, count(*) FROM snappea_task GROUP BY 1, 2, 3')}",
+    )
+
+
+# queues
+
+
+def test_only_the_queues_that_are_named_are_served(site: Site) -> None:
+    for name in ("a", "b", "c", "default"):
+        record.apply_async((name,), queue=name)
+    foreman = site.foreman("--queues", "a,b")
+    wait_until(lambda: site.ledger.count("end", "a") and site.ledger.count("end", "b"))
+    record.apply_async(("c2",), queue="c")
+    time.sleep(0.3)  # for the others to start, if they could
+    assert sorted(started(site)) == ["a", "b"] and site.counts() == {"ready": 3}
+    assert foreman.stop() == 0
+    site.foreman()
+    site.wait_until_empty()
+    assert sorted(started(site)) == ["a", "b", "c", "c2", "default"]
+
+
+def test_spaces_between_queues_mean_nothing(site: Site) -> None:
+    record.apply_async(("b",), queue="b")
+    site.foreman("--queues", "a, b")
+    wait_until(lambda: site.ledger.count("end", "b"))
+
+
+def _mixed_order(site: Site, *flags: str) -> list[str]:
+    for number in range(20):
+        for name in ("b", "a"):
+            priority = 10 if number == 19 else 0
+            record.apply_async((f"{name}{number}",), queue=name, priority=priority)
+    site.foreman("--queues", "a,b", *flags, NUM_WORKERS=1)
+    site.wait_until_empty()
+    return started(site)
+
+
+def test_across_queues_the_most_urgent_runs_first_then_the_oldest(site: Site) -> None:
+    expected = [f"{name}{number}" for number in (19, *range(19)) for name in ("b", "a")]
+    assert _mixed_order(site) == expected
+
+
+def test_strictly_one_queue_runs_before_the_next(site: Site) -> None:
+    expected = [f"{name}{number}" for name in ("a", "b") for number in (19, *range(19))]
+    assert _mixed_order(site, "--strict") == expected
+
+
+def test_strictly_also_what_comes_later_runs_before_the_next_queue(site: Site) -> None:
+    wait_for.apply_async(("b1", str(site.directory / "go")), queue="b")
+    record.apply_async(("b2",), queue="b", priority=100)
+    site.foreman("--queues", "a,b", "--strict", NUM_WORKERS=1)
+    wait_until(lambda: site.ledger.count("end", "b2") and site.ledger.count("start", "b1"))
+    record.apply_async(("b3",), queue="b", priority=100)
+    record.apply_async(("a1",), queue="a")
+    (site.directory / "go").touch()
+    site.wait_until_empty()
+    assert started(site) == ["b2", "b1", "a1", "b3"]
+
+
+@pytest.mark.parametrize(
+    "enqueue",
+    [
+        lambda: mail.delay("x"),
+        lambda: mail.delay_many([("x",)]),
+        lambda: mail.delay_on_commit("x"),
+        lambda: record.apply_async(("x",), queue="mail"),
+        lambda: record.s("x").set(queue="mail").delay(),
+        lambda: record.apply_async(("x",), queue=""),
+        lambda: record.apply_async(("x",), queue="x" * 101),
+    ],
+)
+def test_a_queue_that_is_not_declared_is_refused(
+    site: Site, settings: Any, enqueue: Callable[[], object]
+) -> None:
+    settings.SNAPPEA = site.settings | {"QUEUES": {"reports": {}}}
+    with pytest.raises(UnknownQueue):
+        enqueue()
+    assert Task.objects.count() == 0
+
+
+def test_the_refusal_names_the_queues_there_are(site: Site, settings: Any) -> None:
+    settings.SNAPPEA = site.settings | {"QUEUES": {"reports": {}}}
+    with pytest.raises(UnknownQueue, match=r"mail: there is no queue 'mail' .*, only default, reports\."):
+        mail.delay("x")
+    record.delay("default is always there")
+    record.apply_async(("x",), queue="reports")
+    assert set(Task.objects.values_list("queue", flat=True)) == {"default", "reports"}
+
+
+def test_without_a_declaration_any_name_is_a_queue(site: Site) -> None:
+    record.apply_async(("x",), queue="anything")
+    assert Task.objects.get().queue == "anything"
+
+
+def test_serving_a_queue_that_is_not_declared_is_refused(site: Site) -> None:
+    foreman = site.manage("runsnappea", "--queues", "reports,nope", QUEUES=MAIL_OF_TWO)
+    assert foreman.wait() == 1
+    (line,) = foreman.output().splitlines()
+    assert "Queue 'nope' is not in SNAPPEA[\"QUEUES\"]" in line and "mail, reports" in line
+
+
+def test_default_may_be_served_though_it_is_not_declared(site: Site, settings: Any) -> None:
+    settings.SNAPPEA = site.settings | {"QUEUES": MAIL_OF_TWO}
+    Gatekeeper(["default", "mail"])
+    with pytest.raises(CannotStart):
+        Gatekeeper(["defualt"])
+
+
+def test_no_more_of_a_queue_at_once_than_its_limit_and_the_others_fill_the_rest(site: Site) -> None:
+    go = str(site.directory / "go")
+    for number in range(8):
+        wait_for.apply_async((f"mail-{number}", go), queue="mail", priority=5)
+    for number in range(8):
+        wait_for.apply_async((f"other-{number}", go), queue=("default", "reports")[number % 2])
+    site.foreman(NUM_WORKERS=8, QUEUES=MAIL_OF_TWO)
+    wait_until(lambda: len(started(site)) == 8)
+    time.sleep(0.3)  # for a third mail, if there could be one
+    assert sorted(started(site)) == ["mail-0", "mail-1", *(f"other-{number}" for number in range(6))]
+    (site.directory / "go").touch()
+    site.wait_until_empty()
+    assert peak(site.ledger.lines(), lambda key: key.startswith("mail")) == 2
+    assert peak(site.ledger.lines()) == 8
+    assert len(site.ledger.keys("end")) == 16
+
+
+def test_the_limit_of_a_queue_holds_for_short_tasks_and_for_what_comes_later(site: Site) -> None:
+    site.foreman(NUM_WORKERS=8, QUEUES=MAIL_OF_TWO)
+    for number in range(100):
+        nap.apply_async((f"mail-{number}", 0.002), queue="mail")
+        nap.apply_async((f"other-{number}", 0.002))
+    site.wait_until_empty()
+    assert peak(site.ledger.lines(), lambda key: key.startswith("mail")) <= 2
+    assert len(site.ledger.keys("end")) == 200
+
+
+def test_a_strict_order_does_not_stall_behind_a_limit(site: Site) -> None:
+    go = str(site.directory / "go")
+    for number in range(4):
+        wait_for.apply_async((f"mail-{number}", go), queue="mail")
+        wait_for.apply_async((f"report-{number}", go), queue="reports")
+    site.foreman("--queues", "mail,reports", "--strict", NUM_WORKERS=4, QUEUES=MAIL_OF_TWO)
+    wait_until(lambda: sorted(started(site)) == ["mail-0", "mail-1", "report-0", "report-1"])
+    (site.directory / "go").touch()
+    site.wait_until_empty()
+
+
+# lanes
+
+
+def test_no_more_of_a_task_at_once_than_its_limit(site: Site) -> None:
+    site.foreman(NUM_WORKERS=8)
+    two_at_a_time.delay_many((f"two-{number}", 0.02) for number in range(20))
+    nap.delay_many((f"nap-{number}", 0.02) for number in range(40))
+    site.wait_until_empty()
+    assert peak(site.ledger.lines(), lambda key: key.startswith("two")) == 2
+    assert peak(site.ledger.lines()) > 2
+    assert set(site.ledger.keys("end").values()) == {1} and len(site.ledger.keys("end")) == 60
+    assert site.counts() == {}
+
+
+def test_the_limit_holds_for_the_shortest_tasks(site: Site) -> None:
+    """Claimed ahead or not: what is claimed counts."""
+    site.foreman(NUM_WORKERS=8)
+    two_at_a_time.delay_many((f"two-{number}", 0) for number in range(300))
+    nothing.delay_many(() for _ in range(1000))
+    site.wait_until_empty()
+    assert peak(site.ledger.lines()) <= 2 and len(site.ledger.keys("end")) == 300
+
+
+def test_each_key_has_its_own_lane(site: Site) -> None:
+    for number in range(6):
+        for account in ("a", "b", "c"):
+            by_account.delay(account, f"{number}", seconds=0.05)
+    site.foreman(NUM_WORKERS=8)
+    site.wait_until_empty()
+    lines = site.ledger.lines()
+    for account in ("a", "b", "c"):
+        assert peak(lines, account.__eq__) == 1
+        assert [line[2] for line in lines if line[:2] == ["start", account]] == list("012345")
+    assert 2 <= peak(lines) <= 3
+
+
+def test_a_lane_is_first_in_first_out(site: Site) -> None:
+    alone.delay_many((f"{number}",) for number in range(20))
+    site.foreman(NUM_WORKERS=4)
+    alone.delay_many((f"{number}",) for number in range(20, 40))
+    site.wait_until_empty()
+    assert started(site) == [f"{number}" for number in range(40)]
+
+
+def test_in_a_lane_the_most_urgent_runs_first(site: Site) -> None:
+    for priority in (0, -5, 7, 100, 7):
+        alone.apply_async((f"{priority}",), priority=priority)
+    site.foreman(NUM_WORKERS=4)
+    site.wait_until_empty()
+    assert started(site) == ["100", "7", "7", "0", "-5"]
+
+
+@pytest.mark.parametrize("how", ["", "fail", "retry"])
+def test_whatever_becomes_of_it_its_place_is_free_again(site: Site, how: str) -> None:
+    site.foreman(NUM_WORKERS=4)
+    for number in range(5):
+        alone.delay(f"{number}", how)
+        alone.delay(f"ok-{number}")
+    wait_until_gone(site)
+    lines = site.ledger.lines()
+    assert len(site.ledger.keys("end")) == (5 if how == "fail" else 10)
+    assert site.counts() == ({"failed": 5} if how == "fail" else {})
+    assert peak([line for line in lines if line[1].startswith("ok")]) == 1
+    assert set(site.ledger.keys("start").values()) == ({1, 2} if how == "retry" else {1})
+
+
+def test_a_revoked_one_frees_its_place(site: Site) -> None:
+    site.foreman()
+    row = Task.objects.create(task_name=loop.name, args=["first"], lane="x", lane_limit=1, gate=1)
+    Task.objects.create(task_name=record.name, args=["second"], lane="x", lane_limit=1, gate=1)
+    wait_until(lambda: site.ledger.count("start", "first"))
+    assert AsyncResult(row.pk).revoke(terminate=True)
+    wait_until(lambda: site.ledger.count("end", "second"))
+    wait_until(lambda: site.counts() == {"cancelled": 1})
+    assert started(site) == ["first", "second"] and peak(site.ledger.lines()) == 1
+
+
+def _admitted_and_held(site: Site, **options: Any) -> tuple[AsyncResult, AsyncResult]:
+    """Return one of a lane that was let in but has no worker yet, and one that waits for its lane."""
+    wait_for.apply_async(("busy", str(site.directory / "go")), priority=100)
+    admitted = alone.apply_async(("admitted",), **options)
+    held = alone.apply_async(("held",))
+    site.foreman(NUM_WORKERS=1)
+    wait_until(lambda: site.ledger.count("start", "busy"))
+    gates = dict(Task.objects.filter(status="ready").values_list("id", "gate"))
+    assert gates == {admitted.id: 0, held.id: 2}
+    return admitted, held
+
+
+def test_when_the_one_that_was_let_in_is_cancelled_the_next_is_let_in(site: Site) -> None:
+    admitted, _held = _admitted_and_held(site)
+    assert admitted.revoke()
+    (site.directory / "go").touch()
+    wait_until(lambda: site.ledger.count("end", "held"))
+    site.wait_until_empty()
+    assert started(site) == ["busy", "held"]
+
+
+def test_when_one_that_is_held_is_cancelled_the_others_go_on(site: Site) -> None:
+    _admitted, held = _admitted_and_held(site)
+    alone.delay("last")
+    assert held.revoke()
+    (site.directory / "go").touch()
+    site.wait_until_empty()
+    assert started(site) == ["busy", "admitted", "last"]
+
+
+def test_when_the_one_that_was_let_in_expires_the_next_is_let_in(site: Site) -> None:
+    # far enough away for the Foreman to let it in before
+    _admitted_and_held(site, expires=3)
+    wait_until(lambda: Task.objects.filter(expires_at__lt=timezone.now()))
+    (site.directory / "go").touch()
+    site.wait_until_empty()
+    assert started(site) == ["busy", "held"] and site.counts() == {}
+
+
+def test_when_one_is_revoked_that_was_claimed_but_not_begun_the_next_is_let_in(site: Site) -> None:
+    """It is cancelled as it is given back, and no worker ever tells of its end."""
+    first, second = alone.delay("first"), alone.delay("second")
+    foreman = Foreman()
+    foreman.logbook = Logbook(foreman.file, 10)
+    db, keeper, accounts = raw(foreman.connection), foreman.gatekeeper, foreman.accounts
+    ((cell, claimed),) = accounts.open(claim(keeper, db, 10), foreman.logbook)
+    assert claimed.id == first.id and first.revoke(terminate=True)
+    accounts.unbegun.append((cell, claimed))
+    foreman._write(db, now())
+    assert first.status == "cancelled"
+    assert [each.id for each in claim(keeper, db, 10)] == [second.id]
+
+
+def test_many_ends_at_once_in_one_lane(site: Site) -> None:
+    """All that may happen to the members of a lane, over and over; in the end all are gone."""
+    site.foreman(NUM_WORKERS=4)
+    results = []
+    options: list[dict[str, Any]] = [{}, {"expires": 0.05}, {"countdown": 0.1}, {"priority": 3}]
+    for number in range(60):
+        how = ("", "fail", "retry", "")[number % 4]
+        results.append(two_late.apply_async((f"{number}", how, 0.005), **options[number // 4 % 4]))
+        if number % 5 == 0:
+            results[number // 2].revoke(terminate=number % 2 == 0)
+    wait_until_gone(site)
+    assert set(site.counts()) <= {"failed", "cancelled"}
+    two_late.delay("after")
+    wait_until(lambda: site.ledger.count("end", "after"))
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_lane_keeps_its_limit_across_foremen_and_never_sticks(site: Site, end: str) -> None:
+    for number in range(30):
+        two_late.delay(f"late-{number}", "", 0.03)
+        two_at_a_time.delay(f"once-{number}", 0.03)
+    for _ in range(4):
+        enough = len(started(site)) + 5
+        foreman = site.foreman(NUM_WORKERS=8, GRACEFUL_TIMEOUT=0.01, MAX_INTERRUPTIONS=10)
+        while len(started(site)) < enough:
+            assert foreman.popen.poll() is None
+            time.sleep(0.005)
+        if end == "kill":
+            foreman.kill()
+        else:
+            foreman.stop()
+        note("killed")
+    site.foreman(NUM_WORKERS=8)
+    site.wait_until_empty()
+    lines = site.ledger.lines()
+    assert peak(lines, lambda key: key.startswith("late")) == 2
+    assert peak(lines, lambda key: key.startswith("once")) == 2
+    ended = site.ledger.path.read_text()
+    assert all(f"end late-{number}\n" in ended for number in range(30))
+    once = [key for key in started(site) if key.startswith("once")]
+    assert len(once) == len(set(once)) == 30
+    interrupted = site.counts().get("interrupted", 0)
+    assert site.counts() == ({"interrupted": interrupted} if interrupted else {})
+    assert sum(f"end once-{number}\n" in ended for number in range(30)) + interrupted >= 30
+
+
+def test_a_scheduled_one_takes_its_place_when_it_is_due(site: Site) -> None:
+    site.foreman(NUM_WORKERS=4)
+    before = time.monotonic()
+    for number in range(4):
+        alone.apply_async((f"later-{number}", "", 0.05), countdown=0.4)
+    alone.delay("now")
+    wait_until(lambda: site.ledger.count("end", "now"))
+    wait_until_gone(site)
+    assert started(site) == ["now", *(f"later-{number}" for number in range(4))]
+    assert start_moments(site)[1] - before >= 0.39
+    assert peak(site.ledger.lines()) == 1
+
+
+def test_what_is_requeued_goes_through_its_lane_again(site: Site) -> None:
+    (site.directory / "broken").touch()
+    site.foreman(NUM_WORKERS=4)
+    alone.delay_many((f"{number}", "broken", 0.02) for number in range(5))
+    wait_until(lambda: site.counts() == {"failed": 5})
+    (site.directory / "broken").unlink()
+    note("killed")  # those that failed noted no end
+    before = len(site.ledger.lines())
+    assert queue.requeue(Task.objects.all()) == 5
+    site.wait_until_empty()
+    assert site.counts() == {}
+    assert peak(site.ledger.lines()[before:]) == 1 and len(site.ledger.keys("end")) == 5
+
+
+def test_rows_that_were_created_with_a_lane(site: Site) -> None:
+    for number in range(6):
+        Task.objects.create(task_name=nap.name, args=[f"{number}", 0.02], lane="mine", lane_limit=1, gate=1)
+    site.foreman(NUM_WORKERS=4)
+    site.wait_until_empty()
+    assert peak(site.ledger.lines()) == 1 and started(site) == [f"{number}" for number in range(6)]
+
+
+# many that wait
+
+
+def insert_waiting(site: Site, count: int, gate: int, lane: str = "full", status: str = "ready") -> None:
+    """Let so many wait in a lane, in front of all that come later."""
+    site.sql(
+        """WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)
+        INSERT INTO snappea_task (task_name, args, enqueued_at, lane, lane_limit, gate, status, run_after)
+        SELECT ?, '[]', datetime('now'), ?, 1, ?, ?, CASE WHEN ? = 'scheduled' THEN '2999-01-01' END
+        FROM number""",
+        *(count, nothing.name, lane, gate, status, status),
+    )
+
+
+@pytest.mark.parametrize("gate", [1, 2])
+def test_100_000_that_wait_for_their_lane_keep_nobody_else_from_running(site: Site, gate: int) -> None:
+    arguments = ["busy", str(site.directory / "go")]
+    Task.objects.create(
+        task_name=wait_for.name, args=arguments, lane="full", lane_limit=1, gate=1, priority=100
+    )
+    foreman = site.foreman(GRACEFUL_TIMEOUT=0)
+    wait_until(lambda: site.ledger.count("start", "busy"))
+    insert_waiting(site, 100_000, gate)
+    record.delay("plain")
+    alone.delay("other-lane")
+    wait_until(lambda: site.ledger.count("end", "plain"))
+    wait_until(lambda: site.ledger.count("end", "other-lane"))
+    assert site.counts()["ready"] == 100_000
+    assert foreman.stop() == 0
+    site.foreman()  # which sorts them all anew
+    alone.delay("other-lane-again")
+    wait_until(lambda: site.ledger.count("end", "other-lane-again"))
+
+
+def steps_of_a_claim(room: int = 10) -> int:
+    """Return how many tens of steps SQLite takes for a claim as the Foreman makes it."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    keeper = Gatekeeper()
+    with transact(connect()) as db:
+        claim(keeper, db, 0)  # whatever there is to sort in
+    for number in range(room):
+        (record if number % 2 else alone).delay(f"{number}")
+    with transact(connect()) as db:
+        db.set_progress_handler(count, 10)
+        claims = claim(keeper, db, room)
+        db.set_progress_handler(None, 10)
+    assert len(claims) == room // 2 + 1
+    with transact(connect()) as db:
+        db.execute("DELETE FROM snappea_task WHERE task_name <> ?", (nothing.name,))
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("gate", "status"), [(2, "ready"), (1, "scheduled"), (1, "interrupted"), (0, "failed")]
+)
+def test_a_claim_costs_no_more_for_100_000_that_may_not_run(site: Site, gate: int, status: str) -> None:
+    empty = steps_of_a_claim()
+    insert_waiting(site, 100_000, gate, status=status)
+    assert steps_of_a_claim() < 2 * empty + 100
+
+
+def test_100_000_newcomers_are_sorted_in_with_a_bounded_effort_for_each_round(site: Site) -> None:
+    insert_waiting(site, 5_000, gate=1)
+    db: sqlite3.Connection = raw(connect())
+    keeper = Gatekeeper()
+    held = []
+    for _ in range(6):
+        claim(keeper, db, 1)
+        held.append(Task.objects.filter(gate=2).count())
+    assert held[0] == queue.AT_ONCE - 1 and held[-1] == 5_000 - 1
+
+
+# rates
+
+
+def test_two_starts_are_never_too_close_together(site: Site) -> None:
+    site.foreman(NUM_WORKERS=4)
+    paced.delay_many((f"{number}", 0.0, "fail") for number in range(15))
+    site.wait_until_empty()
+    assert len(started(site)) == 15
+    assert_paced(start_moments(site))
+    # the claims themselves, which no slow machine moves
+    claimed = Task.objects.order_by("started_at").values_list("started_at", flat=True)
+    moments = [moment.timestamp() for moment in claimed if moment]
+    assert all(later - earlier >= INTERVAL / 2 for earlier, later in pairwise(moments))
+    assert moments[-1] - moments[0] >= 14 * INTERVAL - INTERVAL / 2
+    assert sorted(site.ledger.keys("start")) == sorted(f"{number}" for number in range(15))
+
+
+def test_a_rate_saves_nothing_up(site: Site) -> None:
+    """After a while without any there is no burst."""
+    site.foreman()
+    paced.delay("first")
+    wait_until(lambda: site.ledger.count("end", "first"))
+    time.sleep(4 * INTERVAL)
+    paced.delay_many((f"{number}",) for number in range(5))
+    site.wait_until_empty()
+    assert_paced(start_moments(site))
+
+
+@pytest.mark.parametrize("seconds", [0.004, 0.03, 0.08, 0.2])
+def test_a_rate_is_kept_while_all_workers_are_busy_with_others(site: Site, seconds: float) -> None:
+    """What was claimed ahead may begin a moment late (STALE_AFTER), and so closer to the next; no burst."""
+    site.foreman(NUM_WORKERS=2)
+    for number in range(12):
+        nap.delay(f"nap-{number}", seconds)
+        nothing.delay_many(() for _ in range(200))
+        nap.delay(f"nip-{number}", seconds)
+        paced.delay(f"paced-{number}")
+    site.wait_until_empty()
+    moments = sorted(site.ledger.moments("start", f"paced-{number}")[0] for number in range(12))
+    assert_paced(moments)
+
+
+def test_a_limit_and_a_rate_together(site: Site) -> None:
+    site.foreman(NUM_WORKERS=8)
+    paced_pair.delay_many((f"{number}", 0.2) for number in range(8))
+    site.wait_until_empty()
+    assert peak(site.ledger.lines()) == 2
+    assert_paced(start_moments(site))
+    assert len(site.ledger.keys("end")) == 8
+
+
+def test_a_new_foreman_goes_on_with_a_lane_that_has_a_rate(site: Site) -> None:
+    paced_pair.delay_many((f"{number}", 0.05) for number in range(12))
+    foreman = site.foreman()
+    wait_until(lambda: len(started(site)) >= 4)
+    foreman.send(signal.SIGKILL)
+    foreman.wait()
+    site.foreman()
+    site.wait_until_empty()
+    assert len(set(started(site))) == 12 and len(started(site)) == 12
+    assert set(site.counts()) <= {"interrupted"}
+
+
+# side by side
+
+
+def test_workers_that_need_the_same_module_at_the_same_time_wait_for_its_import(site: Site) -> None:
+    for key in range(8):
+        Task.objects.create(task_name="tests.playground.slow.record_slowly_imported", args=[f"{key}"])
+    site.foreman(NUM_WORKERS=8)
+    site.wait_until_empty()
+    assert site.counts() == {} and len(site.ledger.keys("end")) == 8
+
+
+# at once
+
+
+def test_where_tasks_run_at_once_there_are_no_limits(site: Site, settings: Any) -> None:
+    settings.SNAPPEA = site.settings | {"TASK_ALWAYS_EAGER": True}
+    with transaction.atomic():
+        for number in range(5):
+            paced.delay(f"{number}")
+            alone.delay(f"{number}")
+            by_account.delay("a", f"{number}")
+    assert len(site.ledger.keys("end")) == 6 and Task.objects.count() == 0

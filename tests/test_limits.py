@@ -1,0 +1,258 @@
+"""The Desk: TaskRevoked is raised in the task that is meant, once, and nowhere else."""
+
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from snappea import task, worker
+from snappea.errors import TaskRevoked
+from snappea.limits import Desk
+from snappea.records import Claim, Outcome
+from snappea.tasks import TaskFunction, registry
+from tests.site import DEADLINE, Site, wait_until
+
+Made = Callable[[Callable[..., Any]], TaskFunction[..., Any]]
+
+
+@pytest.fixture
+def made(site: Site) -> Iterator[Made]:
+    """Return a decorator that makes a task for this test only."""
+    before = set(registry)
+    yield task(name="tests.made")
+    for name in set(registry) - before:
+        del registry[name]
+
+
+@pytest.fixture
+def often_switching() -> Iterator[None]:
+    """Let the threads take turns more often than they would, as they do in the Foreman."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def claim_of(made: "TaskFunction[..., Any]", number: int = 1) -> Claim:
+    return Claim(0, number, 1, made.name, "[]", "{}")
+
+
+class Worker:
+    """A thread that does something at a desk of its own, as a worker of the crew does."""
+
+    def __init__(self, work: Callable[[Desk], None]) -> None:
+        self.failures: list[BaseException] = []
+        self._work = work
+        self._has_desk = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        assert self._has_desk.wait(60)
+
+    def _run(self) -> None:
+        self.desk = Desk()
+        self._has_desk.set()
+        try:
+            self._work(self.desk)
+        except BaseException as failure:
+            self.failures.append(failure)
+
+    def join(self) -> None:
+        """Wait for its end, and see that nothing escaped."""
+        self.thread.join(60)
+        assert not self.thread.is_alive() and self.failures == []
+
+
+def test_an_interrupt_reaches_a_loop_in_another_thread_and_only_once(site: Site, made: Made) -> None:
+    raised = []
+    goes_on = threading.Event()
+
+    @made
+    def loop() -> None:
+        try:
+            while True:
+                pass
+        except TaskRevoked as revoked:
+            raised.append(revoked)
+            goes_on.wait(60)  # a second one would hit here
+            for _ in range(1000):
+                pass
+            raise
+
+    outcomes = []
+    claim = claim_of(loop)
+    person = Worker(lambda desk: outcomes.append(worker.run(claim, desk)))
+    wait_until(lambda: person.desk.interrupt(claim))
+    wait_until(lambda: raised)
+    assert [person.desk.interrupt(claim) for _ in range(3)] == [False] * 3
+    goes_on.set()
+    person.join()
+    assert len(raised) == 1
+    (outcome,) = outcomes
+    assert outcome.is_revoked and outcome.reason.startswith("TaskRevoked") and outcome.retry_after is None
+
+
+def test_what_is_not_in_hand_cannot_be_interrupted() -> None:
+    desk = Desk()
+    first, second = object(), object()
+    assert not desk.interrupt(first)
+    desk.take(first)
+    assert not desk.interrupt(second)
+    assert not desk.put_down()
+    assert not desk.interrupt(first)
+
+
+def test_an_equal_claim_is_not_the_same(made: Made) -> None:
+    """A claim of another Foreman's round may be equal, but it is not in hand."""
+    desk = Desk()
+    taken = Claim(0, 1, 1, "some.task", "[]", "{}")
+    desk.take(taken)
+    assert not desk.interrupt(Claim(*taken))
+    assert not desk.put_down()
+
+
+def test_it_is_taken_back_if_it_has_not_been_raised() -> None:
+    """Interrupted in the very moment in which it is put down: not a trace of it afterwards."""
+    hits: list[bool] = []
+
+    def interrupt(desk: Desk, claim: object) -> None:
+        hits.append(desk.interrupt(claim))
+
+    def work(desk: Desk) -> None:
+        for number in range(500):
+            claim = object()
+            desk.take(claim)
+            other = threading.Thread(target=interrupt, args=(desk, claim))
+            try:
+                other.start()
+                for _ in range(number % 50):
+                    pass
+            except TaskRevoked:
+                pass
+            try:
+                desk.put_down()
+            except TaskRevoked:
+                desk.put_down()
+            other.join()
+
+    person = Worker(work)
+    person.join()
+    assert len(hits) == 500
+
+
+# it may hit a finalizer, whose exceptions Python only reports
+@pytest.mark.usefixtures("often_switching")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_it_never_hits_the_worker_itself_however_it_comes(site: Site, made: Made) -> None:
+    """Thousands of tiny tasks, interrupted at random moments: each is clean, or revoked, and no worse."""
+    current: list[Claim | None] = [None]
+    outcomes: list[Outcome] = []
+    hits: set[int] = set()
+    revoked: set[int] = set()
+    deadline = time.monotonic() + DEADLINE
+
+    @made
+    def tiny() -> None:
+        for _ in range(50):
+            pass
+
+    def work(desk: Desk) -> None:
+        while len(outcomes) < 3000 or (len(revoked) < 50 and time.monotonic() < deadline):
+            claim = current[0] = claim_of(tiny, len(outcomes))
+            outcome = worker.run(claim, desk)
+            outcomes.append(outcome)
+            if outcome.is_revoked:
+                revoked.add(claim.id)
+        current[0] = None
+
+    person = Worker(work)
+    dice = random.Random(1)
+    while person.thread.is_alive():
+        claim = current[0]
+        for _ in range(dice.randrange(300)):
+            pass
+        if claim and person.desk.interrupt(claim):
+            hits.add(claim.id)
+    person.join()
+    assert revoked <= hits and 50 <= len(revoked) < len(outcomes)
+    for outcome in outcomes:
+        assert outcome.is_revoked == bool(outcome.error), outcome.error
+        assert not outcome.error or outcome.reason.startswith("TaskRevoked"), outcome.error
+
+
+def test_a_task_that_was_blocked_outside_python_is_reached_when_it_returns(site: Site, made: Made) -> None:
+    after = []
+    reader, writer = os.pipe()
+
+    @made
+    def read() -> None:
+        os.read(reader, 1)
+        for _ in range(1000):
+            pass
+        after.append("too far")
+
+    outcomes = []
+    claim = claim_of(read)
+    person = Worker(lambda desk: outcomes.append(worker.run(claim, desk)))
+    wait_until(lambda: person.desk.interrupt(claim))
+    time.sleep(0.05)  # for it to end, if it could
+    assert not outcomes
+    os.write(writer, b"x")
+    person.join()
+    os.close(reader)
+    os.close(writer)
+    assert outcomes[0].is_revoked and not after
+
+
+def test_a_task_may_catch_it_and_return(site: Site, made: Made) -> None:
+    """Then it has succeeded: what it did is done."""
+
+    @made
+    def stubborn() -> None:
+        try:
+            while True:
+                pass
+        except TaskRevoked:
+            return
+
+    outcomes = []
+    claim = claim_of(stubborn)
+    person = Worker(lambda desk: outcomes.append(worker.run(claim, desk)))
+    wait_until(lambda: person.desk.interrupt(claim))
+    person.join()
+    assert not outcomes[0].error and not outcomes[0].is_revoked
+
+
+def test_except_exception_does_not_stop_it() -> None:
+    assert not issubclass(TaskRevoked, Exception)
+
+
+def test_a_forked_child_is_not_affected(site: Site, made: Made) -> None:
+    """The parent's task is interrupted; the child goes on to its own end."""
+    children: list[int] = []
+    reader, writer = os.pipe()
+
+    @made
+    def fork() -> None:
+        if (child := os.fork()) == 0:
+            os.read(reader, 1)  # until the parent was interrupted
+            os._exit(42 if sum(range(10_000)) else 1)
+        children.append(child)
+        while True:
+            pass
+
+    outcomes = []
+    claim = claim_of(fork)
+    person = Worker(lambda desk: outcomes.append(worker.run(claim, desk)))
+    wait_until(lambda: children)
+    assert person.desk.interrupt(claim)
+    person.join()
+    os.write(writer, b"x")
+    _pid, status = os.waitpid(children[0], 0)
+    os.close(reader)
+    os.close(writer)
+    assert os.waitstatus_to_exitcode(status) == 42 and outcomes[0].is_revoked
