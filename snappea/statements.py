@@ -2,7 +2,8 @@
 
 Each WHERE names the states that its move may start from, and for a running task `claims`, the
 fence: what was claimed again in the meantime is not touched by a late finish. Each question has
-a partial index, and repeats that index's condition.
+a partial index, and repeats that index's condition: for a boolean in both ways in which Django writes
+it, `x` before 6.1 and `x = 1` since.
 """
 
 # what a running task takes along when it has to wait again: its uniqueness, unless an identical
@@ -13,7 +14,8 @@ _UNIQUE_KEY = """
                 AND other.unique_key IS NOT NULL AND other.status IN ('ready', 'scheduled')
                 AND other.id <> snappea_task.id)
             OR EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
-                AND other.unique_running AND other.status IN ('ready', 'scheduled', 'running')
+                AND other.unique_running AND other.unique_running = 1
+                AND other.status IN ('ready', 'scheduled', 'running')
                 AND other.id <> snappea_task.id)
         ) THEN NULL ELSE unique_key END"""
 _GATE = "gate = CASE WHEN lane IS NULL THEN 0 ELSE 1 END"
@@ -41,7 +43,7 @@ IDENTICAL = """
     SELECT id FROM snappea_task WHERE unique_key = ?1
         AND unique_key IS NOT NULL AND status IN ('ready', 'scheduled')
     UNION ALL SELECT id FROM snappea_task WHERE unique_key = ?1
-        AND unique_running AND status IN ('ready', 'scheduled', 'running')
+        AND unique_running AND unique_running = 1 AND status IN ('ready', 'scheduled', 'running')
     LIMIT 1"""
 
 # the Foreman's round
@@ -58,7 +60,7 @@ GLANCE = """
         (SELECT min(expires_at) FROM snappea_task INDEXED BY snappea_expires
             WHERE expires_at IS NOT NULL AND status IN ('ready', 'scheduled', 'successful')),
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_revoked
-            WHERE is_revoked AND status = 'running'),
+            WHERE is_revoked AND is_revoked = 1 AND status = 'running'),
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready')"""
 EXPIRE = """
     DELETE FROM snappea_task WHERE id IN (
@@ -175,7 +177,8 @@ STIR_ALL = """
 #: task a tenth of its way.
 RUNNING = "SELECT id, claims FROM snappea_task WHERE status = 'running' ORDER BY id"
 REVOKED = """
-    SELECT id, claims FROM snappea_task INDEXED BY snappea_revoked WHERE is_revoked AND status = 'running'"""
+    SELECT id, claims FROM snappea_task INDEXED BY snappea_revoked
+    WHERE is_revoked AND is_revoked = 1 AND status = 'running'"""
 DEPTH = """
     SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
         + (SELECT count(*) FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)"""
