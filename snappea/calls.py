@@ -4,9 +4,10 @@ import inspect
 from datetime import datetime, timedelta
 from typing import Any
 
-from .conf import current
+from .conf import declared_queues
 from .database import as_text, later, now
 from .errors import ArgumentsTooLarge, UnknownQueue
+from .options import is_queue
 
 Params = inspect.Parameter
 
@@ -38,13 +39,13 @@ def require_small(name: str, size: int, limit: int) -> None:
 
 def require_queue(name: str, task_name: str) -> None:
     """Raise UnknownQueue if there is no such queue."""
-    declared = current().QUEUES
-    if not isinstance(name, str) or not 0 < len(name) <= 100:
+    declared = declared_queues()
+    if not is_queue(name):
         raise UnknownQueue(f"{task_name}: queue={name!r} must be a string of 1 to 100 characters.")
-    if declared is not None and name not in declared and name != "default":
+    if declared is not None and name not in declared:
         raise UnknownQueue(
             f'{task_name}: there is no queue {name!r} in SNAPPEA["QUEUES"], only '
-            f"{', '.join(dict.fromkeys(('default', *declared)))}. Add it there, or use one of these."
+            f"{', '.join(declared)}. Add it there, or use one of these."
         )
 
 

@@ -4,7 +4,7 @@ import time
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .database import MEGABYTE, QueueFile, raw
+from .database import MEGABYTE, PAGE_SIZE, QueueFile, raw
 from .lock import Lock
 from .wakeup import Bell
 
@@ -30,7 +30,7 @@ class Caretaker:
         self.next_look = 0.0
         self.note_work()
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
-        self._db.execute(f"PRAGMA wal_autocheckpoint = {4 * MEGABYTE // 1024}")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {4 * MEGABYTE // PAGE_SIZE}")
 
     def note_work(self) -> None:
         """Take notice of a round: this is no time of rest."""

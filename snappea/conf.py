@@ -87,6 +87,12 @@ def alias() -> str:
     return chosen if isinstance(chosen, str) else Settings.DATABASE
 
 
+def declared_queues() -> list[str] | None:
+    """Return the names that a queue may have; None: any."""
+    queues = current().QUEUES
+    return None if queues is None else list(dict.fromkeys(("default", *queues)))
+
+
 HOOKS: tuple[Literal["HOOK_ADD_TASK_KWARGS"], Literal["HOOK_RUN_TASK_CONTEXT"]] = (
     "HOOK_ADD_TASK_KWARGS",
     "HOOK_RUN_TASK_CONTEXT",

@@ -29,12 +29,13 @@ NETWORK_FILE_SYSTEMS = {
     "9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3",
 }  # fmt: skip
 
+#: Of a new database, in bytes: rows are short, and each commit writes whole pages.
+PAGE_SIZE = 1024
 PRAGMAS = {
-    # of a new database: rows are short, and each commit writes whole pages
-    "page_size": 1024,
+    "page_size": PAGE_SIZE,
     "journal_mode": "WAL",
     # in pages; the Foreman checkpoints, a process that enqueues does so only if there is no Foreman
-    "wal_autocheckpoint": 64 * MEGABYTE // 1024,
+    "wal_autocheckpoint": 64 * MEGABYTE // PAGE_SIZE,
     "journal_size_limit": 4 * MEGABYTE,
 }
 
@@ -220,6 +221,11 @@ def as_text(moment: datetime) -> str:
 def as_datetime(text: str) -> datetime:
     """Return the time that stands in the queue's database."""
     return datetime.fromisoformat(text).replace(tzinfo=connections[current().DATABASE].timezone)
+
+
+def seconds_until(moment: str) -> float:
+    """Return how many seconds it is until a time; negative if it has passed."""
+    return (datetime.fromisoformat(moment) - datetime.fromisoformat(now())).total_seconds()
 
 
 def later(moment: str, seconds: float) -> str:

@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 from logging import ERROR, INFO, WARNING
 
 from . import __version__, context, logbook, queue
@@ -20,7 +19,7 @@ from .attention import Attention
 from .caretaker import Caretaker
 from .conf import HOOKS, current, hook
 from .crew import Crew
-from .database import NETWORK_FILE_SYSTEMS, connect, file_of, file_system, now, raw, transact
+from .database import NETWORK_FILE_SYSTEMS, connect, file_of, file_system, now, raw, seconds_until, transact
 from .errors import CannotStart
 from .gatekeeper import Gatekeeper
 from .lock import Lock
@@ -328,8 +327,7 @@ class Foreman:
             if (opening := self.gatekeeper.next_opening()) is not None:
                 patience = min(patience, opening - here)
             if self._glance.due is not None:
-                due = datetime.fromisoformat(self._glance.due) - datetime.fromisoformat(now(self.connection))
-                patience = min(patience, due.total_seconds())
+                patience = min(patience, seconds_until(self._glance.due))
         return patience
 
     # the end

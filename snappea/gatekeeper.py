@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from . import queue
 from .accounts import Accounts
-from .conf import current
+from .conf import current, declared_queues
 from .errors import CannotStart
 from .records import Claim, Expired, Glance
 
@@ -20,18 +20,17 @@ class Gatekeeper:
     """Claims what may run. `queues`: the only ones to serve; `strict`: each before the next."""
 
     def __init__(self, queues: Sequence[str] = (), strict: bool = False) -> None:
-        declared = current().QUEUES
+        declared = declared_queues()
         for name in queues:
-            if declared is not None and name not in (*declared, "default"):
-                known = ", ".join(dict.fromkeys(("default", *declared)))
-                raise CannotStart(f'Queue {name!r} is not in SNAPPEA["QUEUES"], only {known}.')
+            if declared is not None and name not in declared:
+                raise CannotStart(f'Queue {name!r} is not in SNAPPEA["QUEUES"], only {", ".join(declared)}.')
         self._served = list(dict.fromkeys(queues))
         self._is_strict = strict
         if strict and not queues:
             raise CannotStart("Strict about which queues? Name them, in their order.")
         self._limits = {
             name: limits["max_concurrency"]
-            for name, limits in (declared or {}).items()
+            for name, limits in (current().QUEUES or {}).items()
             if "max_concurrency" in limits
         }
         #: When the next of a lane with a rate may start, by time.monotonic().

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Literal, TypedDict
 
 from .errors import TaskDefinitionError
@@ -99,7 +100,7 @@ class Options:
         limit, rate, ttl = self.max_concurrency, self.rate_limit, self.result_ttl
         rules = {
             "the name of a task is a string of at most 255 characters": _is_text(self.name, 255),
-            f"queue={self.queue!r} must be a string of 1 to 100 characters": _is_text(self.queue, 100),
+            f"queue={self.queue!r} must be a string of 1 to 100 characters": is_queue(self.queue),
             f"priority={self.priority!r} must be from -100 to 100": is_priority(self.priority),
             f"acks_late={self.acks_late!r} must be True or False": isinstance(self.acks_late, bool),
             f"expires={self.expires!r} must be a number of seconds or a timedelta": (
@@ -139,7 +140,7 @@ class Options:
         }
         return [message for message, is_kept in rules.items() if not is_kept]
 
-    @property
+    @cached_property
     def interval(self) -> float | None:
         """How many seconds `rate_limit` puts between two starts."""
         found = _RATE.fullmatch(self.rate_limit or "")
@@ -156,6 +157,11 @@ class Options:
 def is_priority(value: object) -> bool:
     """Tell whether a value can be a priority."""
     return type(value) is int and -100 <= value <= 100
+
+
+def is_queue(value: object) -> bool:
+    """Tell whether a value can be the name of a queue."""
+    return _is_text(value, 100)
 
 
 def _is_text(value: object, most: int) -> bool:

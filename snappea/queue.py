@@ -309,7 +309,8 @@ def give_back_orphans(db: sqlite3.Connection, known: Iterable[Claim]) -> None:
     There are some if a claim was committed although the commit reported an error.
     """
     mine = {(claim.id, claim.claims) for claim in known}
-    db.executemany(GIVE_BACK, [found for found in db.execute(RUNNING).fetchall() if found not in mine])
+    running = {(task_id, claims) for task_id, claims, _name in db.execute(RUNNING).fetchall()}
+    db.executemany(GIVE_BACK, sorted(running - mine))
 
 
 def recover(
@@ -320,9 +321,8 @@ def recover(
     Without notes each of them may have begun.
     """
     recovered = []
-    for task_id, claims in db.execute(RUNNING).fetchall():
+    for task_id, claims, name in db.execute(RUNNING).fetchall():
         note = Note.BEGUN if notes is None else notes.get((task_id, claims), Note.CLAIMED)
-        name = db.execute("SELECT task_name FROM snappea_task WHERE id = ?", (task_id,)).fetchone()[0]
         recovered.append(Recovered(task_id, name, *_recover(db, moment, task_id, claims, note)))
     db.execute(STIR_ALL)
     return recovered

@@ -175,7 +175,7 @@ STIR_ALL = """
 
 #: Without an index: it is asked at the start and after a mishap only, and an index for it would cost each
 #: task a tenth of its way.
-RUNNING = "SELECT id, claims FROM snappea_task WHERE status = 'running' ORDER BY id"
+RUNNING = "SELECT id, claims, task_name FROM snappea_task WHERE status = 'running' ORDER BY id"
 REVOKED = """
     SELECT id, claims FROM snappea_task INDEXED BY snappea_revoked
     WHERE is_revoked AND is_revoked = 1 AND status = 'running'"""

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import inspect
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
@@ -26,7 +25,7 @@ from .advice import warn_of_open_transaction
 from .arguments import encode
 from .calls import checked_tuple, moment_of, plain_arity, require_queue, require_small, run_after
 from .conf import current, hook
-from .database import now
+from .database import as_text, now, seconds_until
 from .errors import Retry, TaskDefinitionError, UnknownTask
 from .options import Options, TaskOptions, is_priority
 from .records import Call, Claim, Terms
@@ -144,11 +143,11 @@ class TaskFunction(Generic[P, R]):
         call = self.call(tuple(args or ()), dict(kwargs or {}), queue)
         if priority is not None and not is_priority(priority):
             raise ValueError(f"{self.name}: priority={priority!r} must be from -100 to 100.")
-        terms = call.terms or NO_TERMS
+        terms = call.terms
         if due := run_after(countdown, eta):
-            terms = terms._replace(run_after=due)
+            terms = (terms or NO_TERMS)._replace(run_after=due)
         if expires is not None:
-            terms = terms._replace(expires_at=moment_of(expires))
+            terms = (terms or NO_TERMS)._replace(expires_at=moment_of(expires))
         call = call._replace(terms=terms, priority=call.priority if priority is None else priority)
         return self._enqueue(call)
 
@@ -235,7 +234,9 @@ class TaskFunction(Generic[P, R]):
 
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Run the function to its end, in an event loop if it is asynchronous."""
-        function: Any = async_to_sync(self.function) if self._is_async else self.function  # type: ignore[arg-type]
+        function: Any = self.function
+        if self._is_async:
+            function = async_to_sync(function)
         if enter := hook("HOOK_RUN_TASK_CONTEXT"):
             with enter(kwargs):
                 return function(*args, **kwargs)
@@ -249,7 +250,7 @@ class TaskFunction(Generic[P, R]):
             limit = limit if failure.max_retries is None else failure.max_retries
             wait = failure.countdown
             if failure.eta is not None:
-                wait = max(0.0, failure.eta.timestamp() - time.time())
+                wait = max(0.0, seconds_until(as_text(failure.eta)))
         elif not isinstance(failure, options.autoretry_for) or isinstance(
             failure, options.dont_autoretry_for
         ):

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from tests.site import Site
+from tests.site import Made, Site
 
 
 def _move_databases(directory: Path) -> None:
@@ -44,6 +44,17 @@ def site(migrated: Path, tmp_path: Path, django_db_blocker: Any, settings: Any) 
         yield site
         site.end()
         connections.close_all()
+
+
+@pytest.fixture
+def made(site: Site) -> Iterator[Made]:
+    """Return a decorator that makes a task for this test only."""
+    from snappea.tasks import registry, task  # needs the apps, which are not ready when this file is read
+
+    before = set(registry)
+    yield task(name="tests.made")
+    for name in set(registry) - before:
+        del registry[name]
 
 
 @pytest.fixture(params=["inotify", "polling"])

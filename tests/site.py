@@ -12,11 +12,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
 from tests.playground.ledger import Ledger
+
+if TYPE_CHECKING:
+    from snappea import TaskFunction
+
+#: What makes a task of a function.
+Made = Callable[[Callable[..., Any]], "TaskFunction[..., Any]"]
 
 ROOT = Path(__file__).parent.parent
 #: These machines are slow at times; nothing here waits for so long unless something is wrong.

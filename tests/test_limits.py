@@ -10,23 +10,12 @@ from typing import Any
 
 import pytest
 
-from snappea import task, worker
+from snappea import worker
 from snappea.errors import TaskRevoked
 from snappea.limits import Desk
 from snappea.records import Claim, Outcome
-from snappea.tasks import TaskFunction, registry
-from tests.site import DEADLINE, Site, wait_until
-
-Made = Callable[[Callable[..., Any]], TaskFunction[..., Any]]
-
-
-@pytest.fixture
-def made(site: Site) -> Iterator[Made]:
-    """Return a decorator that makes a task for this test only."""
-    before = set(registry)
-    yield task(name="tests.made")
-    for name in set(registry) - before:
-        del registry[name]
+from snappea.tasks import TaskFunction
+from tests.site import DEADLINE, Made, Site, wait_until
 
 
 @pytest.fixture

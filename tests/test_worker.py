@@ -1,33 +1,21 @@
 """One claim to one Outcome, whatever the task does."""
 
 import os
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.db import connections, transaction
 from django.utils import translation
 
-from snappea import task, worker
+from snappea import worker
 from snappea.limits import Desk
 from snappea.records import Claim
-from snappea.tasks import TaskFunction, registry
-from tests.site import Site
-
-Made = Callable[[Callable[..., Any]], TaskFunction[..., Any]]
+from snappea.tasks import TaskFunction
+from tests.site import Made
 
 
 def claim_of(made: "TaskFunction[..., Any]", args: str = "[]", kwargs: str = "{}") -> Claim:
     return Claim(0, 1, 1, made.name, args, kwargs)
-
-
-@pytest.fixture
-def made(site: Site) -> Iterator[Made]:
-    """Return a decorator that makes a task for this test only."""
-    before = set(registry)
-    yield task(name="tests.made")
-    for name in set(registry) - before:
-        del registry[name]
 
 
 def test_success(made: Made) -> None:

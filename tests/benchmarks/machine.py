@@ -9,6 +9,8 @@ from pathlib import Path
 
 import django
 
+from snappea.database import file_system
+
 from .systems.base import System
 from .trial import TICKS
 
@@ -18,7 +20,8 @@ def machine(directory: Path, systems: Iterable[System]) -> Iterator[str]:
     cores = len(os.sched_getaffinity(0))
     yield f"{cores} cores ({_processor()}), {platform.system()} {platform.release()};"
     yield f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, Django {django.__version__},"
-    yield f"{', '.join(_versions(systems))}; files on {_file_system(directory)}."
+    kind = file_system(str(directory)) or "an unknown file system"
+    yield f"{', '.join(_versions(systems))}; files on {kind}."
 
 
 class Disturbance:
@@ -52,13 +55,3 @@ def _versions(systems: Iterable[System]) -> list[str]:
     modules = dict.fromkeys(module for system in systems for module in ("snappea", *system.requires))
     names = (distributions[module][0] for module in modules if module in distributions)
     return [f"{name} {version(name)}" for name in names]
-
-
-def _file_system(directory: Path) -> str:
-    """Return the type of the file system that a directory lies on."""
-    best, kind = Path(), "an unknown file system"
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _device, point, this_kind = line.split()[:3]
-        if directory.is_relative_to(point) and len(point) >= len(str(best)):
-            best, kind = Path(point), this_kind
-    return kind

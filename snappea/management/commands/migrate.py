@@ -2,6 +2,7 @@
 
 import argparse
 
+from django.core.management.base import CommandParser
 from django.core.management.commands.migrate import Command as MigrateCommand
 from django.db import connections
 
@@ -9,9 +10,9 @@ from django.db import connections
 class Command(MigrateCommand):
     """`manage.py migrate --using=snappea`."""
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
         """Add --using to Django's own options."""
-        super().add_arguments(parser)  # type: ignore[arg-type]
+        super().add_arguments(parser)
         parser.add_argument(
             "--using",
             dest="database",
