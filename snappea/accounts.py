@@ -31,6 +31,10 @@ class Accounts:
         """Return how many claims have not ended."""
         return len(self.in_flight) - len(self.outcomes) - len(self.unbegun)
 
+    def has_unwritten(self) -> bool:
+        """Tell whether the end of a claim is not yet written."""
+        return bool(self.outcomes or self.unbegun)
+
     def close(self, logbook: Logbook) -> list[Outcome]:
         """Forget the claims whose end is committed, and return their outcomes."""
         finished = [outcome for _cell, outcome in self.outcomes]

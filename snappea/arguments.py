@@ -13,7 +13,7 @@ from .errors import UnreadableArguments, UnserializableArgument, UnserializableR
 
 MAX_DEPTH = 100
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder().decode
+_decoder = json.JSONDecoder()
 #: How most arguments are written, several times as fast as by the encoder.
 _WRITERS: dict[type, Callable[[Any], str]] = {
     int: int.__repr__,
@@ -107,6 +107,14 @@ def encode_result(result: Any, name: str) -> str:
     except TypeError as error:
         message = str(error).replace("argument[0]", "its result", 1)
         raise UnserializableResult(f"{message} Or drop result_ttl, if nobody asks for it.") from None
+
+
+def _decode(text: str) -> Any:
+    try:
+        value, end = _decoder.raw_decode(text)  # what decode() comes to, in a third of its time
+    except ValueError:  # perhaps there is only white space before it
+        end = -1
+    return value if end == len(text) else _decoder.decode(text)
 
 
 def decode(args: str, kwargs: str) -> tuple[list[Any], dict[str, Any]]:

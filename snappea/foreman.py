@@ -174,8 +174,7 @@ class Foreman:
             self._revoke(queue.revoked(raw(self.connection)))
 
     def _has_work(self) -> bool:
-        accounts = self.accounts
-        if accounts.outcomes or accounts.unbegun or self._is_uncertain or self.crew.has_outcomes():
+        if self.accounts.has_unwritten() or self._is_uncertain or self.crew.has_outcomes():
             return True
         if self._is_stuck() or self._is_progress_due():
             return True
@@ -192,7 +191,8 @@ class Foreman:
         expired: list[Expired] = []
         with transact(self.connection) as db:
             moment = now(self.connection)
-            self._write(db, moment)
+            if self.accounts.has_unwritten() or self._is_uncertain or context.has_progress():
+                self._write(db, moment)
             if room > 0:
                 claims, expired = self._claim(db, moment, room)
         finished = self._close_accounts()

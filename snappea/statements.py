@@ -88,9 +88,8 @@ _CLAIM = """
     UPDATE snappea_task
     SET status = 'running', started_at = ?, attempts = attempts + 1, claims = claims + 1
     WHERE id IN ({which})
-    RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts, enqueued_at || '',
-        CASE WHEN ifnull(result_ttl, -1) >= 0 OR ifnull(lane, '') <> '' OR interruptions > 0
-            OR ifnull(parent_id, 0) > 0 OR ifnull(expires_at, '') <> ''
+    RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts, +enqueued_at,
+        CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, nullif(interruptions, 0), -1) <> -1
         THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at) END"""
 CLAIM = _CLAIM.format(
     which="""SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND queue = ?

@@ -9,6 +9,7 @@ import math
 import os
 import select
 import socket
+import struct
 from typing import Any
 
 from .conf import current
@@ -16,6 +17,8 @@ from .database import QueueFile, open_beside
 
 logger = logging.getLogger("snappea.wakeup")
 _said: set[str] = set()
+#: An event as the kernel writes it; one of a watched file has no name after it.
+_EVENT = struct.Struct("iIII")
 
 
 def ring(file: QueueFile | None) -> None:
@@ -101,8 +104,9 @@ class Bell:
             pass
 
     def _read_events(self) -> bool:
-        for event in self._inotify.read(timeout=0):
-            if event.mask & self._gone:
+        # not by the library's read(), which asks twice more whether there is something
+        for _watch, mask, _cookie, _length in _EVENT.iter_unpack(os.read(self._inotify.fileno(), 4096)):
+            if mask & self._gone:
                 self._watched = None
         if self._watched is None:
             self.install()

@@ -27,13 +27,22 @@ MAX_ERROR = 20_000
 MAX_REASON = 300
 
 _thread = threading.local()
+_forks = 0  # which led to this process; to compare it costs less than to ask for the process's number
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 def run(claim: Claim, desk: Desk) -> Outcome:
     """Run a claimed task in this thread and return what became of it, whatever that is."""
     if foreman.isEnabledFor(DEBUG):
         say(DEBUG, "Starting %s #%d", clean(claim.task_name), claim.id)
-    pid = os.getpid()
+    forks = _forks
     task: TaskFunction[..., Any] | None = None
     failure: BaseException | None = None
     result: str | None = None
@@ -46,7 +55,7 @@ def run(claim: Claim, desk: Desk) -> Outcome:
     except BaseException as raised:
         failure = raised
     try:
-        if os.getpid() != pid:
+        if forks != _forks:
             os._exit(1 if failure else 0)  # the task forked, and this is the child: the claim is not its own
         was_interrupted = desk.put_down()
     except TaskRevoked:  # it came a moment too late
