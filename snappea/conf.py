@@ -6,8 +6,10 @@ Every key is optional. Times are in seconds.
 import dataclasses
 import difflib
 import functools
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from django.conf import settings
@@ -16,6 +18,7 @@ from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
 from .errors import ConfigurationError
+from .memory import parse_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +49,21 @@ class Settings:
     #: The most that the arguments of one call may take as JSON, in bytes.
     MAX_ARGUMENT_BYTES: int = 1_048_576
     #: The queues that exist beside "default", each with its limits; None: any name is a queue.
-    #: {"mail": {"max_concurrency": 2}, "reports": {}}
-    QUEUES: dict[str, dict[str, int]] | None = None
+    #: {"mail": {"max_concurrency": 2, "soft_time_limit": 30}, "reports": {}}
+    QUEUES: dict[str, dict[str, float]] | None = None
+    #: After how long SoftTimeLimitExceeded is raised inside a task, if neither it nor its queue says
+    #: otherwise; None: never.
+    SOFT_TIME_LIMIT: float | None = None
+    #: How many threads may hang beyond their task's limit, each replaced by another, before the Foreman
+    #: stops.
+    MAX_STUCK_WORKERS: int = 8
+    #: How many `async def` tasks run at once, beside those in threads.
+    ASYNC_CONCURRENCY: int = 100
+    #: How many tasks the Foreman starts before it starts anew, under the same pid; None: no end.
+    MAX_TASKS: int | None = None
+    #: How much memory it may have before it does, in bytes, as in "800M", or as in "80%" of the machine's
+    #: or container's; None: no end.
+    MAX_MEMORY: int | str | None = None
     #: A function, or the path of one, that returns keyword arguments to add to each call that is enqueued.
     HOOK_ADD_TASK_KWARGS: Callable[[], dict[str, Any]] | str | None = None
     #: A function, or the path of one, that is given a task's keyword arguments, may take out what the
@@ -62,6 +78,10 @@ _AT_LEAST: dict[str, float] = {
     "POLL_INTERVAL": 0.001,
     "MAX_INTERRUPTIONS": 1,
     "MAX_ARGUMENT_BYTES": 4,
+    "SOFT_TIME_LIMIT": 0.001,
+    "MAX_STUCK_WORKERS": 0,
+    "ASYNC_CONCURRENCY": 1,
+    "MAX_TASKS": 1,
 }
 
 
@@ -140,16 +160,27 @@ def _expected(key: str, value: object) -> str:
     kind: Any = _FIELDS[key].type
     if key == "QUEUES":
         return "" if _are_queues(value) else 'a dict such as {"mail": {"max_concurrency": 2}, "reports": {}}'
+    if key == "MAX_MEMORY":
+        is_right = value is None or parse_size(value) is not None or _is_share(value)
+        return "" if is_right else 'a number of bytes, or as in "800M" or "80%", or None'
     if key.startswith("HOOK_"):
         return "" if value is None or isinstance(value, str) or callable(value) else "a function, or its path"
     if get_origin(kind) is Literal:
         return "" if value in get_args(kind) else " or ".join(repr(word) for word in get_args(kind))
     if kind is bool or kind is str:
         return "" if isinstance(value, kind) else {bool: "True or False", str: "a string"}[kind]
-    number = int if kind is int else (int, float)
+    is_optional = NoneType in get_args(kind)
+    number = int if kind is int or int in get_args(kind) else (int, float)
     if isinstance(value, number) and not isinstance(value, bool) and value >= _AT_LEAST[key]:
         return ""
-    return f"{'a whole number' if kind is int else 'a number'} of at least {_AT_LEAST[key]:g}"
+    if value is None and is_optional:
+        return ""
+    what = f"{'a whole number' if number is int else 'a number'} of at least {_AT_LEAST[key]:g}"
+    return f"{what}, or None" if is_optional else what
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"(100|[1-9]\d?)%", value))
 
 
 def _are_queues(value: object) -> bool:
@@ -158,7 +189,13 @@ def _are_queues(value: object) -> bool:
     return isinstance(value, dict) and all(
         isinstance(name, str)
         and isinstance(limits, dict)
-        and limits.keys() <= {"max_concurrency"}
-        and all(type(limit) is int and limit >= 1 for limit in limits.values())
+        and limits.keys() <= {"max_concurrency", "soft_time_limit"}
+        and all(_is_limit(limit, key == "max_concurrency") for key, limit in limits.items())
         for name, limits in value.items()
     )
+
+
+def _is_limit(value: object, is_whole: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
+        return False
+    return value >= 1 if is_whole else value > 0

@@ -11,6 +11,7 @@ SnappeaError
 ├── UnreadableArguments     a row's arguments cannot be read; kept on the row
 ├── UnserializableResult    what a task returned is not strict JSON (also a TypeError); kept on the row
 ├── Retry                   raise it in a task to have it tried again
+├── SoftTimeLimitExceeded   raised inside a task that has taken longer than its soft_time_limit
 ├── NoCurrentTask           current_task was asked where no task runs (also a RuntimeError)
 ├── TaskFailed              from get(): the task failed, was interrupted or cancelled
 ├── ResultNotKept           from get(): nothing is kept of the task (also a LookupError)
@@ -106,6 +107,14 @@ class Retry(SnappeaError):
             raise ValueError("Retry: countdown must not be NaN.")
         if self.eta is not None and self.eta.tzinfo is None and settings.USE_TZ:
             raise ValueError(f"Retry: {self.eta!r} is naive, and could be any hour: pass an aware datetime.")
+
+
+class SoftTimeLimitExceeded(SnappeaError):
+    """Raised inside a task that has taken longer than its `soft_time_limit`. Clean up; it may even finish.
+
+    It may stand in `autoretry_for`. A task that is blocked outside Python (a socket read, `time.sleep`)
+    is only reached when that returns, unless it has a process of its own.
+    """
 
 
 class NoCurrentTask(SnappeaError, RuntimeError):

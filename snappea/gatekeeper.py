@@ -29,7 +29,7 @@ class Gatekeeper:
         if strict and not queues:
             raise CannotStart("Strict about which queues? Name them, in their order.")
         self._limits = {
-            name: limits["max_concurrency"]
+            name: int(limits["max_concurrency"])
             for name, limits in (current().QUEUES or {}).items()
             if "max_concurrency" in limits
         }

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal, TypedDict
 
 from .errors import TaskDefinitionError
+from .memory import parse_size
 
 Exceptions = tuple[type[BaseException], ...]
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
@@ -36,6 +37,11 @@ class TaskOptions(TypedDict, total=False):
     concurrency_key: Callable[..., Any] | None
     rate_limit: str | None
     result_ttl: float | None
+    soft_time_limit: float | None
+    time_limit: float | None
+    isolate: bool
+    max_memory: int | str | None
+    retry_on_kill: bool
     aliases: Sequence[str]
 
 
@@ -77,6 +83,16 @@ class Options:
     rate_limit: str | None = None
     #: How long its result is kept; None: not at all, and the row goes when it has succeeded.
     result_ttl: float | None = None
+    #: After how long SoftTimeLimitExceeded is raised inside it; None: as its queue or the setting says.
+    soft_time_limit: float | None = None
+    #: After how long it is killed; it runs in a process of its own then.
+    time_limit: float | None = None
+    #: Run it in a process of its own, whatever happens to which does not touch the Foreman.
+    isolate: bool = False
+    #: How much memory it may have, in bytes or as in "512M"; it runs in a process of its own then.
+    max_memory: int | str | None = None
+    #: It is tried again when its process was killed or died.
+    retry_on_kill: bool = False
     #: Names under which its rows may still wait from before it was renamed.
     aliases: Sequence[str] = ()
 
@@ -137,8 +153,33 @@ class Options:
             ),
             f"result_ttl={ttl!r} must be a number of seconds": ttl is None or _is_number(ttl),
             f"aliases={self.aliases!r} must be a list of names": _are_names(self.aliases),
+            **self._rules_of_limits(),
         }
         return [message for message, is_kept in rules.items() if not is_kept]
+
+    def _rules_of_limits(self) -> dict[str, bool]:
+        soft, hard = self.soft_time_limit, self.time_limit
+        are_numbers = all(limit is None or (_is_number(limit) and limit > 0) for limit in (soft, hard))
+        return {
+            f"soft_time_limit={soft!r} and time_limit={hard!r} must be more than 0 seconds": are_numbers,
+            f"soft_time_limit={soft!r} must be below time_limit={hard!r}, which would end it before": (
+                not are_numbers or soft is None or hard is None or soft < hard
+            ),
+            f'max_memory={self.max_memory!r} must be a number of bytes, or as in "512M"': (
+                self.max_memory is None or parse_size(self.max_memory) is not None
+            ),
+            "isolate and retry_on_kill must be True or False": (
+                isinstance(self.isolate, bool) and isinstance(self.retry_on_kill, bool)
+            ),
+            "retry_on_kill is for a process of its own: give time_limit, isolate or max_memory as well": (
+                not self.retry_on_kill or self.is_isolated
+            ),
+        }
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether it runs in a process of its own."""
+        return self.isolate or self.time_limit is not None or self.max_memory is not None
 
     @cached_property
     def interval(self) -> float | None:

@@ -50,6 +50,21 @@ def test_what_is_set_is_in_force_at_once(settings: Any) -> None:
         ({"QUEUES": {"mail": {"max": 2}}}, "SNAPPEA['QUEUES'] is", "a dict such as"),
         ({"QUEUES": {"mail": {"max_concurrency": 0}}}, "SNAPPEA['QUEUES'] is", "a dict such as"),
         ({"QUEUES": {"mail": {"max_concurrency": True}}}, "SNAPPEA['QUEUES'] is", "a dict such as"),
+        ({"QUEUES": {"mail": {"max_concurrency": 1.5}}}, "SNAPPEA['QUEUES'] is", "a dict such as"),
+        ({"QUEUES": {"mail": {"soft_time_limit": 0}}}, "SNAPPEA['QUEUES'] is", "a dict such as"),
+        ({"QUEUES": {"mail": {"soft_time_limit": "9"}}}, "SNAPPEA['QUEUES'] is", "a dict such as"),
+        ({"SOFT_TIME_LIMIT": 0}, "is 0", "a number of at least 0.001, or None"),
+        ({"SOFT_TIME_LIMIT": "30"}, "is '30'", "a number of at least 0.001, or None"),
+        ({"MAX_STUCK_WORKERS": -1}, "is -1", "a whole number of at least 0"),
+        ({"MAX_STUCK_WORKERS": None}, "is None", "a whole number of at least 0."),
+        ({"ASYNC_CONCURRENCY": 0}, "is 0", "a whole number of at least 1"),
+        ({"MAX_TASKS": 0}, "is 0", "a whole number of at least 1, or None"),
+        ({"MAX_TASKS": 2.5}, "is 2.5", "a whole number of at least 1, or None"),
+        ({"MAX_MEMORY": "lots"}, "is 'lots'", 'a number of bytes, or as in "800M" or "80%", or None'),
+        ({"MAX_MEMORY": "101%"}, "is '101%'", "a number of bytes"),
+        ({"MAX_MEMORY": "0%"}, "is '0%'", "a number of bytes"),
+        ({"MAX_MEMORY": 0}, "is 0", "a number of bytes"),
+        ({"MAX_MEMORY": True}, "is True", "a number of bytes"),
         ({"QUEUES": {1: {}}}, "SNAPPEA['QUEUES'] is {1: {}}", "a dict such as"),
         ({"QUEUE": {}}, "unknown key 'QUEUE'", "Did you mean 'QUEUES'?"),
         ({"HOOK_ADD_TASK_KWARGS": 3}, "SNAPPEA['HOOK_ADD_TASK_KWARGS'] is 3", "a function, or its path"),
@@ -74,13 +89,20 @@ def test_all_problems_are_told_at_once() -> None:
     assert problems({"NUM_WORKERS": 1, "GRACEFUL_TIMEOUT": 0.5, "SYNCHRONOUS": "NORMAL"}) == []
 
 
+def test_limits_as_they_may_be() -> None:
+    for memory in (None, 1, 2**40, "800M", "1.5G", "80%", "100%", "1048576"):
+        assert problems({"MAX_MEMORY": memory}) == [], memory
+    assert problems({"SOFT_TIME_LIMIT": None, "MAX_TASKS": None, "MAX_STUCK_WORKERS": 0}) == []
+    assert problems({"SOFT_TIME_LIMIT": 0.5, "MAX_TASKS": 1, "ASYNC_CONCURRENCY": 1}) == []
+
+
 def test_queues_as_they_may_be(settings: Any) -> None:
     queues: Any
     for queues in (
         None,
         {},
         {"mail": {}},
-        {"mail": {"max_concurrency": 2}, "default": {"max_concurrency": 1}},
+        {"mail": {"max_concurrency": 2}, "default": {"max_concurrency": 1, "soft_time_limit": 0.5}},
     ):
         assert problems({"QUEUES": queues}) == []
         settings.SNAPPEA = {"QUEUES": queues}

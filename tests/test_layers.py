@@ -9,7 +9,19 @@ import snappea
 HOME = Path(snappea.__file__).parent
 #: Downwards: each file imports only from files above it.
 ORDER = [
-    *("errors", "signals", "conf", "log", "models", "router", "database", "wakeup", "logbook", "lock"),
+    *(
+        "errors",
+        "signals",
+        "memory",
+        "conf",
+        "log",
+        "models",
+        "router",
+        "database",
+        "wakeup",
+        "logbook",
+        "lock",
+    ),
     *("records", "statements", "queue", "options", "context", "results", "arguments", "calls", "advice"),
     *("tasks", "limits", "worker", "crew", "accounts", "gatekeeper", "attention", "caretaker", "reports"),
     *("foreman", "checks", "apps"),

@@ -68,6 +68,12 @@ RIGHT: list[dict[str, Any]] = [
     {"result_ttl": 0},
     {"result_ttl": 3600},
     {"aliases": ["old.name", "older.name"]},
+    {"soft_time_limit": 0.5},
+    {"soft_time_limit": 30, "time_limit": 60},
+    {"time_limit": 0.1, "retry_on_kill": True},
+    {"isolate": True, "retry_on_kill": True},
+    {"max_memory": "512M", "retry_on_kill": True},
+    {"max_memory": 2**29},
     {"aliases": ("old.name",)},
 ]
 
@@ -127,6 +133,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"result_ttl": -1}, "result_ttl=-1 must be a number of seconds"),
     ({"result_ttl": True}, "result_ttl=True must be a number of seconds"),
     ({"result_ttl": "1h"}, "result_ttl='1h' must be a number of seconds"),
+    *(
+        ({key: limit}, "must be more than 0 seconds")
+        for key in ("soft_time_limit", "time_limit")
+        for limit in (0, -1, "30", True, float("nan"))
+    ),
+    ({"soft_time_limit": 60, "time_limit": 30}, "soft_time_limit=60 must be below time_limit=30"),
+    ({"soft_time_limit": 30, "time_limit": 30}, "soft_time_limit=30 must be below time_limit=30"),
+    ({"max_memory": "lots"}, "max_memory='lots' must be a number of bytes, or as in \"512M\""),
+    ({"max_memory": 0}, "max_memory=0 must be a number of bytes"),
+    ({"max_memory": "80%"}, "max_memory='80%' must be a number of bytes"),
+    ({"isolate": 1}, "isolate and retry_on_kill must be True or False"),
+    ({"retry_on_kill": "yes", "isolate": True}, "isolate and retry_on_kill must be True or False"),
+    ({"retry_on_kill": True}, "retry_on_kill is for a process of its own"),
     ({"aliases": "old.name"}, "aliases='old.name' must be a list of names"),
     ({"aliases": [1]}, "aliases=[1] must be a list of names"),
     ({"aliases": None}, "aliases=None must be a list of names"),
@@ -186,6 +205,12 @@ def test_the_delays_of_retries() -> None:
     assert [slow.retry_delay(retries) for retries in range(5)] == [3, 6, 12, 20, 20]
     jittered = [Options(retry_backoff=8).retry_delay(1) for _ in range(200)]
     assert all(0 <= delay <= 16 for delay in jittered) and len(set(jittered)) > 100
+
+
+@pytest.mark.parametrize("options", [{"time_limit": 60}, {"isolate": True}, {"max_memory": "1G"}], ids=str)
+def test_what_runs_in_a_process_of_its_own(options: dict[str, Any]) -> None:
+    assert declared(**options).options.is_isolated
+    assert not declared(soft_time_limit=60).options.is_isolated
 
 
 def test_the_literals_of_unique() -> None:
