@@ -1,14 +1,17 @@
 """`snappea.current_task`: what a task can know of itself, and say about itself, while it runs."""
 
+import math
+import time
 from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 
-from .database import as_datetime
+from .database import as_datetime, later, now
 from .errors import NoCurrentTask, Retry
 from .records import Claim, Progress
 
 _running: ContextVar[Claim | None] = ContextVar("snappea_current_task", default=None)
+_deadline: ContextVar[float] = ContextVar("snappea_deadline", default=math.inf)
 #: What tasks said of their progress since it was last written, by row; the last word counts.
 _progress: dict[int, Progress] = {}
 
@@ -56,9 +59,10 @@ class CurrentTask:
 
     @property
     def deadline(self) -> datetime | None:
-        """When it must have ended; None: it may take as long as it wants."""
+        """When it must have ended, by its time limits; None: it may take as long as it wants."""
         _claim()
-        return None
+        seconds = _deadline.get() - time.monotonic()
+        return None if seconds == math.inf else as_datetime(later(now(), seconds))
 
     def retry(
         self,
@@ -94,9 +98,14 @@ def parent_id() -> int | None:
     return claim.id or None if claim else None
 
 
-def begin(claim: Claim) -> None:
-    """Make a claim the current task for the rest of this contextvars.Context."""
+def begin(claim: Claim, deadline: float = math.inf) -> None:
+    """Make a claim the current task for the rest of this contextvars.Context.
+
+    `deadline`: when it must have ended, by time.monotonic().
+    """
     _running.set(claim)
+    if deadline != math.inf:
+        _deadline.set(deadline)
 
 
 def take_progress(of: Iterable[int] | None = None) -> list[Progress]:

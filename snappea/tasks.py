@@ -242,6 +242,16 @@ class TaskFunction(Generic[P, R]):
                 return function(*args, **kwargs)
         return function(*args, **kwargs)
 
+    def soft_time_limit(self, queue: str) -> float | None:
+        """Return after how many seconds it is to be interrupted, if it comes from this queue."""
+        limit = self.options.soft_time_limit
+        if limit is not None:
+            return limit
+        configured = current()
+        if configured.QUEUES:
+            limit = configured.QUEUES.get(queue, {}).get("soft_time_limit")
+        return configured.SOFT_TIME_LIMIT if limit is None else limit
+
     def retry_after(self, failure: BaseException, retries: int) -> float | None:
         """Return in how many seconds to try again, None if it has failed. `retries`: so far."""
         options = self.options

@@ -1,6 +1,7 @@
 """One task to one Outcome. Never raises, and never writes to the queue's tables."""
 
 import contextvars
+import math
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from django.dispatch import receiver
 
 from .arguments import decode, encode_result
 from .context import begin
-from .errors import Retry, TaskRevoked
+from .errors import Retry, SoftTimeLimitExceeded, TaskRevoked
 from .limits import Desk
 from .log import clean, foreman, say
 from .records import Claim, Outcome
@@ -25,6 +26,7 @@ from .tasks import TaskFunction, resolve
 MAX_ERROR = 20_000
 #: The most of it that a line of the log shows, in characters.
 MAX_REASON = 300
+INTERRUPTIONS = (TaskRevoked, SoftTimeLimitExceeded)
 
 _thread = threading.local()
 _forks = 0  # which led to this process; to compare it costs less than to ask for the process's number
@@ -46,25 +48,33 @@ def run(claim: Claim, desk: Desk) -> Outcome:
     task: TaskFunction[..., Any] | None = None
     failure: BaseException | None = None
     result: str | None = None
+    limit: float | None = None
     began = time.monotonic()
     desk.take(claim)
     try:
         task = resolve(claim.task_name)
+        limit = task.soft_time_limit(claim.queue)
+        deadline = math.inf if limit is None else desk.limit(limit)
         # a context of its own: what a task activates (a language, a time zone) ends with it
-        result = contextvars.Context().run(_call, task, claim)
+        result = contextvars.Context().run(_call, task, claim, deadline)
     except BaseException as raised:
         failure = raised
     try:
-        if forks != _forks:
-            os._exit(1 if failure else 0)  # the task forked, and this is the child: the claim is not its own
-        was_interrupted = desk.put_down()
-    except TaskRevoked:  # it came a moment too late
-        was_interrupted = desk.put_down()
+        try:
+            if forks != _forks:
+                os._exit(1 if failure else 0)  # the task forked, and this is the child: it has no claim
+            ending = desk.put_down()
+        except INTERRUPTIONS:  # it came a moment too late; and so may one more
+            ending = desk.put_down()
+    except INTERRUPTIONS:
+        ending = desk.put_down()
     duration = time.monotonic() - began
     if failure is None:
         return Outcome(claim, duration, result=result)
+    if limit and isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
+        failure.args = (f"it took more than {limit:g} s",)
     retry_after = None
-    if task is not None and not was_interrupted:
+    if task is not None and ending is not TaskRevoked:
         retry_after = _after_failure(task, claim, failure)
     return Outcome(
         claim,
@@ -72,14 +82,14 @@ def run(claim: Claim, desk: Desk) -> Outcome:
         _traceback_of(failure),
         _reason_of(_cause_of(failure)),
         retry_after,
-        was_interrupted,
+        ending is TaskRevoked,
     )
 
 
-def _call(task: TaskFunction[..., Any], claim: Claim) -> str | None:
+def _call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | None:
     """Call the function, and return its result as JSON if that is to be kept."""
     args, kwargs = decode(claim.args, claim.kwargs)
-    begin(claim)
+    begin(claim, deadline)
     if task_started.receivers:
         tell(task_started, task, id=claim.id, attempt=claim.attempts)
     result = task.run(args, kwargs)
