@@ -5,6 +5,7 @@ for each task: a worker takes its next task from the backlog without blocking, a
 when there is none; the Foreman is woken only if it sleeps and is needed.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -14,12 +15,15 @@ from typing import TypeVar
 
 from . import worker
 from .limits import Desk
-from .log import say_seldom
+from .log import clean, say, say_seldom
 from .logbook import Logbook, Note
 from .records import Claim, Outcome
 
 T = TypeVar("T")
 
+#: After so many seconds beyond its end a task that was told to end is stuck, and another worker takes the
+#: place of its own.
+STUCK_AFTER = 5.0
 #: After so many seconds without work a thread closes its connections, so that WAL files can be checkpointed.
 IDLE_AFTER = 10.0
 #: After so many its connections are looked at again before a task: some may have outlived CONN_MAX_AGE.
@@ -36,16 +40,20 @@ class Crew:
     def __init__(self, size: int, logbook: Logbook, wake_foreman: Callable[[], None]) -> None:
         self.size = size
         self.low_water = 0
+        #: When the Foreman is awake at the latest, by time.monotonic(): a deadline before it must wake him.
+        self.foreman_wakes_at = 0.0
         self.foreman_sleeps = False
         self._logbook = logbook
         self._wake_foreman = wake_foreman
         #: One for each thread that may exist: at most `size` tasks run at once.
         self._slots = threading.BoundedSemaphore(size)
-        self._threads: list[threading.Thread] = []
+        self._has_hired = False
         self._backlog: deque[tuple[int, Claim]] = deque()
         self._outcomes: deque[tuple[int, Outcome]] = deque()
         self._parked: list[threading.Lock] = []
         self._desks: list[Desk] = []
+        self._stuck: list[Desk] = []
+        self._is_watched = False  # some task has a deadline, or was told to end
 
     def hand_over(self, claims: Iterable[tuple[int, Claim]]) -> None:
         """Let the crew run claims, each with the number of its logbook cell.
@@ -67,12 +75,52 @@ class Crew:
             thread.start()
         except RuntimeError as error:  # can't start new thread
             self._slots.release()
-            if not self._threads:
+            if not self._has_hired:
                 raise
-            say_seldom(WARNING, "No more than %d worker threads: %s", len(self._threads), error)
+            say_seldom(WARNING, "No more than %d worker threads: %s", len(self._desks), error)
             return False
-        self._threads.append(thread)
+        self._has_hired = True
         return True
+
+    def capacity(self) -> int:
+        """Return how many claims can be run at once: one for each worker, and those that are stuck."""
+        return self.size + len(self._stuck)
+
+    def stuck(self) -> int:
+        """Return how many workers are stuck with a task that should have ended."""
+        return len(self._stuck)
+
+    def next_deadline(self) -> float:
+        """Return when enforce_limits() is to be called again, by time.monotonic()."""
+        if not self._is_watched:
+            return math.inf
+        deadlines = (min(desk.deadline, desk.interrupted_at + STUCK_AFTER) for desk in self._desks)
+        return min(deadlines, default=math.inf)
+
+    def enforce_limits(self) -> None:
+        """Interrupt the tasks whose time is up, and replace the workers whose task does not end."""
+        if not self._is_watched:
+            return
+        here = time.monotonic()
+        self._is_watched = False
+        for desk in list(self._desks):
+            desk.enforce_limit(here)
+            if desk.interrupted_at + STUCK_AFTER <= here:
+                self._replace(desk)
+        if any(min(desk.deadline, desk.interrupted_at) < math.inf for desk in self._desks):
+            self._is_watched = True
+
+    def _replace(self, desk: Desk) -> None:
+        self._stuck.append(desk)
+        claim = desk.replace()
+        if not isinstance(claim, Claim):  # it has just ended
+            self._stuck.remove(desk)
+            return
+        self._slots.release()
+        said = "%s #%d does not end. Another worker takes the place of its own; so many are stuck: %d"
+        say(WARNING, said, clean(claim.task_name), claim.id, self.stuck())
+        if self._backlog:
+            self._hire()
 
     def backlog(self) -> int:
         """Return how many claims wait for a worker."""
@@ -87,7 +135,8 @@ class Crew:
         try:
             self._backlog.remove((cell, claim))
         except ValueError:
-            any(desk.interrupt(claim) for desk in self._desks)
+            if any(desk.interrupt(claim) for desk in self._desks):
+                self._is_watched = True
         else:
             reason = "TaskRevoked: before it began"
             self._outcomes.append((cell, Outcome(claim, 0.0, reason, reason, is_revoked=True)))
@@ -107,10 +156,10 @@ class Crew:
     def _work(self) -> None:
         parking = threading.Lock()
         parking.acquire()
-        desk = Desk()
+        desk = Desk(self._note_deadline)
         self._desks.append(desk)
         try:
-            while True:
+            while not desk.is_replaced:
                 try:
                     cell, claim = self._backlog.popleft()
                 except IndexError:
@@ -119,7 +168,17 @@ class Crew:
                     self._run(cell, claim, desk)
         finally:
             self._desks.remove(desk)
-            self._slots.release()
+            if desk.is_replaced:
+                worker.close_connections()
+                self._stuck.remove(desk)
+            else:
+                self._slots.release()
+
+    def _note_deadline(self, deadline: float) -> None:
+        self._is_watched = True
+        if deadline < self.foreman_wakes_at:
+            self.foreman_wakes_at = 0.0
+            self._wake_foreman()
 
     def _run(self, cell: int, claim: Claim, desk: Desk) -> None:
         self._logbook.note(cell, Note.BEGUN)

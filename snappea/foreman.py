@@ -5,6 +5,7 @@ many as there is room for; start what was claimed; sleep until a wakeup, an outc
 deadline or a signal.
 """
 
+import math
 import os
 import sqlite3
 import sys
@@ -25,15 +26,11 @@ from .gatekeeper import Gatekeeper
 from .lock import Lock
 from .log import say, say_seldom
 from .logbook import Logbook
+from .pace import MOST_AHEAD, STALE_AFTER, Pace
 from .records import Claim, Expired, Glance, Outcome
 from .reports import report_ends, report_expired, report_interrupted
 from .wakeup import Bell
 
-#: How much work is claimed ahead, in seconds: nothing, where a task takes longer than that.
-AHEAD = 0.005
-MOST_AHEAD = 1000
-#: What was claimed ahead is given back after so many seconds without progress.
-STALE_AFTER = 0.1
 #: How long to rest when somebody rings though there is nothing to do, in seconds.
 FALSE_ALARM = 0.001
 #: How long to wait before the next try when the database refuses, in seconds.
@@ -42,6 +39,8 @@ BACK_OFF = 0.2
 PROGRESS_EVERY = 1.0
 #: How long the last words to the database may take, in seconds.
 LAST_WORDS = 5.0
+#: The exit code if too many workers are stuck: whoever started the Foreman is to start it again.
+STUCK = 3
 #: How soon a thread that waits for Python's lock may have it, in seconds: the Foreman must not starve.
 SWITCH_INTERVAL = 0.0005
 
@@ -81,8 +80,7 @@ class Foreman:
         self._next_glance = 0.0
         self._next_progress = 0.0
         self._glance = Glance(None, None, None, None, False, False)
-        self._ahead = 0
-        self._last_round = self._last_progress = time.monotonic()
+        self._pace = Pace()
         self._is_idle = False  # the last round found nothing to claim, and nothing runs
         self._drains = False  # WORKAHOLIC: it was told to stop, and empties the queue first
         self._stop_by: float | None = None  # set once it stops
@@ -140,6 +138,7 @@ class Foreman:
     def _turn(self, rang: bool) -> bool:
         """Do what is to be done, then sleep. Take and tell whether the bell ended the sleep."""
         try:
+            self.crew.enforce_limits()
             self._look()
             self._heed_signals()
             self._has_news = self._has_news or rang
@@ -157,6 +156,8 @@ class Foreman:
         here = time.monotonic()
         if here >= self.caretaker.next_look and (why := self.caretaker.look()):
             self._stop(why, exit_code=1)
+        if self.crew.stuck() > self.settings.MAX_STUCK_WORKERS:
+            self._stop(f"{self.crew.stuck()} workers are stuck", exit_code=STUCK)
         if here >= self._next_glance:
             self._next_glance = here + self.bell.patience
             # a number that changes when another connection commits
@@ -176,15 +177,15 @@ class Foreman:
     def _has_work(self) -> bool:
         if self.accounts.has_unwritten() or self._is_uncertain or self.crew.has_outcomes():
             return True
-        if self._is_stuck() or self._is_progress_due():
+        if self._is_stale() or self._is_progress_due():
             return True
         return self._room() > 0 and (self._has_news or self._is_due() or self.gatekeeper.is_due())
 
     def _round(self) -> bool:
         """Settle what ended, claim what there is room for, start it. Tell whether there was any."""
         self.accounts.outcomes += self.crew.collect()
-        self._plan_ahead()
-        if self._is_stuck():
+        self._pace.plan(self.accounts.outcomes, self.crew.size)
+        if self._is_stale():
             self._take_back()
         room = self._room()
         claims: list[Claim] = []
@@ -249,18 +250,16 @@ class Foreman:
         """Forget the claims whose end is committed, and return their outcomes."""
         finished = self.accounts.close(self.logbook)
         self._is_uncertain = False
-        self._last_round = time.monotonic()
-        if finished:
-            self._last_progress = self._last_round
+        self._pace.note_round(bool(finished))
         return finished
 
     def _start(self, claims: list[Claim]) -> None:
         if not claims:
             return
         if not self.crew.backlog():
-            self._last_progress = time.monotonic()
+            self._pace.note_progress()
         entered = self.accounts.open(claims, self.logbook)
-        self.crew.low_water = self._ahead // 2
+        self.crew.low_water = self._pace.ahead // 2
         try:
             self.crew.hand_over(entered)
         except RuntimeError:
@@ -269,7 +268,7 @@ class Foreman:
 
     def _take_back(self) -> None:
         self.accounts.unbegun += self.crew.take_back()
-        self._ahead = 0
+        self._pace.ahead = 0
 
     def _revoke(self, revoked: list[tuple[int, int]]) -> None:
         """End the claims whose end somebody asked for."""
@@ -283,19 +282,11 @@ class Foreman:
         """Return how many tasks may be claimed."""
         if self._stop_by is not None:
             return 0
-        return self.crew.size + self._ahead - self.accounts.count_running()
+        return self.crew.capacity() + self._pace.ahead - self.accounts.count_running()
 
-    def _plan_ahead(self) -> None:
-        """Learn from what just ended how much the crew gets done in AHEAD seconds."""
-        if count := len(self.accounts.outcomes):
-            seconds = sum(outcome.duration for _cell, outcome in self.accounts.outcomes)
-            by_duration = self.crew.size * AHEAD * count / max(seconds, 1e-6)
-            by_rate = AHEAD * count / max(time.monotonic() - self._last_round, 1e-6)
-            self._ahead = int(min(by_duration, by_rate, MOST_AHEAD))
-
-    def _is_stuck(self) -> bool:
+    def _is_stale(self) -> bool:
         """Tell whether claims wait although no worker makes progress."""
-        return self.crew.backlog() > 0 and time.monotonic() - self._last_progress > STALE_AFTER
+        return self.crew.backlog() > 0 and self._pace.is_stale()
 
     def _is_due(self) -> bool:
         return self._glance.due is not None and self._glance.due <= now(self.connection)
@@ -305,20 +296,25 @@ class Foreman:
 
     def _sleep(self) -> bool:
         """Sleep until there may be something to do. Tell whether the bell rang."""
-        self.crew.foreman_sleeps = True
+        crew = self.crew
+        crew.foreman_sleeps = True
+        crew.foreman_wakes_at = math.inf  # until it is known, any deadline ends the sleep
         try:
-            if self.crew.needs_foreman():
+            if crew.needs_foreman():
                 return False
-            return self.bell.wait(self._patience(), for_rings=self._room() > 0)
+            here, patience = time.monotonic(), self._patience()
+            crew.foreman_wakes_at = here + patience
+            return self.bell.wait(patience, for_rings=self._room() > 0)
         finally:
-            self.crew.foreman_sleeps = False
+            crew.foreman_sleeps = False
+            crew.foreman_wakes_at = 0.0
 
     def _patience(self) -> float:
         """Return how long to sleep at most, in seconds."""
         if (self._drains and self._is_idle) or (self._has_news and self._room() > 0):
             return 0
         here = time.monotonic()
-        patience = min(self.caretaker.next_look, self._next_glance) - here
+        patience = min(self.caretaker.next_look, self._next_glance, self.crew.next_deadline()) - here
         if self.crew.backlog():
             patience = min(patience, STALE_AFTER)
         if self._stop_by is not None:

@@ -72,6 +72,7 @@ class Desk:
         """Give the task in hand up as stuck, and return it; None if it is not in hand any more."""
         with self._lock:
             self.is_replaced = self._task is not None
+            self.deadline = self.interrupted_at = math.inf
             return self._task
 
     def put_down(self) -> Ending | None:

@@ -23,7 +23,18 @@ ORDER = [
         "lock",
     ),
     *("records", "statements", "queue", "options", "context", "results", "arguments", "calls", "advice"),
-    *("tasks", "limits", "worker", "crew", "accounts", "gatekeeper", "attention", "caretaker", "reports"),
+    *(
+        "tasks",
+        "limits",
+        "worker",
+        "crew",
+        "accounts",
+        "pace",
+        "gatekeeper",
+        "attention",
+        "caretaker",
+        "reports",
+    ),
     *("foreman", "checks", "apps"),
 ]
 
