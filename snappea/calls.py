@@ -1,6 +1,8 @@
 """What a call is checked for, beside its arguments, and how its times are written."""
 
+import hashlib
 import inspect
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -47,6 +49,16 @@ def require_queue(name: str, task_name: str) -> None:
             f'{task_name}: there is no queue {name!r} in SNAPPEA["QUEUES"], only '
             f"{', '.join(declared)}. Add it there, or use one of these."
         )
+
+
+def unique_key(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Return what calls have in common that do the same, however their arguments are written."""
+    # a default that is not JSON is the same for all calls that leave it out
+    plain = (str, int, float, bool)
+    arguments = {p.name: p.default for p in signature.parameters.values() if isinstance(p.default, plain)}
+    arguments |= signature.bind(*args, **kwargs).arguments
+    text = json.dumps([name, arguments], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def moment_of(when: float | timedelta | datetime) -> str:

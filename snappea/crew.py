@@ -9,14 +9,16 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from logging import WARNING
 from typing import TypeVar
 
 from . import worker
+from .conf import Settings
 from .limits import Desk
 from .log import clean, say, say_seldom
 from .logbook import Logbook, Note
+from .loop import Loop
 from .records import Claim, Outcome
 
 T = TypeVar("T")
@@ -48,6 +50,8 @@ class Crew:
         #: One for each thread that may exist: at most `size` tasks run at once.
         self._slots = threading.BoundedSemaphore(size)
         self._has_hired = False
+        #: For what needs no thread.
+        self.loop = Loop(logbook, self._report)
         self._backlog: deque[tuple[int, Claim]] = deque()
         self._outcomes: deque[tuple[int, Outcome]] = deque()
         self._parked: list[threading.Lock] = []
@@ -55,17 +59,28 @@ class Crew:
         self._stuck: list[Desk] = []
         self._is_watched = False  # some task has a deadline, or was told to end
 
-    def hand_over(self, claims: Iterable[tuple[int, Claim]]) -> None:
-        """Let the crew run claims, each with the number of its logbook cell.
+    def hand_over(self, claims: list[tuple[int, Claim]]) -> None:
+        """Let the crew run claims, each with the number of its logbook cell; those for the loop come last.
 
         Raises RuntimeError if not a single thread can be had.
         """
+        if claims and claims[-1][1].is_async:
+            claims = self._hand_to_loop(claims)
         self._backlog.extend(claims)
         for _ in range(len(self._backlog)):
             if self._parked:
                 self._parked.pop().release()
             elif not self._hire():
                 break
+
+    def _hand_to_loop(self, claims: list[tuple[int, Claim]]) -> list[tuple[int, Claim]]:
+        """Let the loop run what is for it, and return the rest."""
+        try:
+            self.loop.hand_over([entered for entered in claims if entered[1].is_async])
+        except RuntimeError:
+            self._backlog.extend(claims)  # to be taken back
+            raise
+        return [entered for entered in claims if not entered[1].is_async]
 
     def _hire(self) -> bool:
         if not self._slots.acquire(blocking=False):
@@ -135,7 +150,9 @@ class Crew:
         try:
             self._backlog.remove((cell, claim))
         except ValueError:
-            if any(desk.interrupt(claim) for desk in self._desks):
+            if claim.is_async:
+                self.loop.revoke(claim)
+            elif any(desk.interrupt(claim) for desk in self._desks):
                 self._is_watched = True
         else:
             reason = "TaskRevoked: before it began"
@@ -183,11 +200,11 @@ class Crew:
     def _run(self, cell: int, claim: Claim, desk: Desk) -> None:
         self._logbook.note(cell, Note.BEGUN)
         outcome = worker.run(claim, desk)
-        if not outcome.error:
-            self._logbook.note(cell, Note.SUCCEEDED)
-        else:
-            self._logbook.note(cell, Note.FAILED if outcome.retry_after is None else Note.TO_RETRY)
+        self._logbook.note(cell, worker.note_of(outcome))
         worker.tidy_connections()
+        self._report(cell, outcome)
+
+    def _report(self, cell: int, outcome: Outcome) -> None:
         self._outcomes.append((cell, outcome))
         if self.foreman_sleeps:
             self._wake_foreman_if_needed()
@@ -224,3 +241,8 @@ def _drain(queue: "deque[T]") -> list[T]:
             taken.append(queue.popleft())
     except IndexError:
         return taken
+
+
+def most_at_once(settings: Settings) -> int:
+    """Return how many tasks may run at the same time, all told."""
+    return settings.NUM_WORKERS + settings.MAX_STUCK_WORKERS + 1 + settings.ASYNC_CONCURRENCY

@@ -6,20 +6,18 @@ deadline or a signal.
 """
 
 import math
-import os
 import sqlite3
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from logging import ERROR, INFO, WARNING
 
-from . import __version__, context, logbook, queue
+from . import context, logbook, queue
 from .accounts import Accounts
 from .attention import Attention
 from .caretaker import Caretaker
 from .conf import HOOKS, current, hook
-from .crew import Crew
+from .crew import Crew, most_at_once
 from .database import NETWORK_FILE_SYSTEMS, connect, file_of, file_system, now, raw, seconds_until, transact
 from .errors import CannotStart
 from .gatekeeper import Gatekeeper
@@ -28,7 +26,8 @@ from .log import say, say_seldom
 from .logbook import Logbook
 from .pace import MOST_AHEAD, STALE_AFTER, Pace
 from .records import Claim, Expired, Glance, Outcome
-from .reports import report_ends, report_expired, report_interrupted
+from .reports import report_ends, report_expired, report_interrupted, report_recovered, report_start
+from .tasks import registry
 from .wakeup import Bell
 
 #: How long to rest when somebody rings though there is nothing to do, in seconds.
@@ -79,7 +78,8 @@ class Foreman:
         self._data_version = -1
         self._next_glance = 0.0
         self._next_progress = 0.0
-        self._glance = Glance(None, None, None, None, False, False)
+        self._glance = Glance(None, None, None, False, None, False, False)
+        self._uses_loop = any(task.is_async for task in registry.values())
         self._pace = Pace()
         self._is_idle = False  # the last round found nothing to claim, and nothing runs
         self._drains = False  # WORKAHOLIC: it was told to stop, and empties the queue first
@@ -96,10 +96,11 @@ class Foreman:
         try:
             self._recover()
             self.bell = Bell(self.file)
-            self.logbook = Logbook(self.file, self.settings.NUM_WORKERS + MOST_AHEAD)
+            self.logbook = Logbook(self.file, most_at_once(self.settings) + MOST_AHEAD)
             self.crew = Crew(self.settings.NUM_WORKERS, self.logbook, self.bell.nudge)
             self.caretaker = Caretaker(self.connection, self.file, self.lock, self.bell)
-            self._announce()
+            ready = queue.depth(raw(self.connection))
+            report_start(self.file.path, self.settings, ready, self.bell.kind)
         except (OSError, sqlite3.Error) as error:
             raise CannotStart(f"The Foreman of {self.file.path} cannot start: {error}.") from error
         with self.attention.paid(self.bell.wakeup_fd, self.lock.close):
@@ -113,25 +114,7 @@ class Foreman:
         """Settle what a dead Foreman left, before anything is claimed."""
         with transact(self.connection) as db:
             recovered = queue.recover(db, now(self.connection), logbook.read(self.file))
-        for verdict, count in Counter(task.verdict for task in recovered).items():
-            say(WARNING, "The last Foreman left %d running: %s.", count, verdict)
-        for task in recovered:
-            if task.status:
-                report_interrupted(task.id, task.task_name, task.status)
-
-    def _announce(self) -> None:
-        say(
-            INFO,
-            "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, synchronous %s, SQLite %s.",
-            __version__,
-            os.getpid(),
-            self.file.path,
-            self.settings.NUM_WORKERS,
-            queue.depth(raw(self.connection)),
-            self.bell.kind,
-            self.settings.SYNCHRONOUS,
-            sqlite3.sqlite_version,
-        )
+        report_recovered(recovered)
 
     # the round
 
@@ -170,7 +153,9 @@ class Foreman:
         """See what the next round has to do; outside the transaction: what was claimed starts first."""
         self._glance = glance = queue.glance(raw(self.connection))
         is_expired = glance.expiry is not None and glance.expiry <= now(self.connection)
-        self._has_news = self._has_news or glance.has_newcomers or is_expired
+        is_first_async = glance.has_async and not self._uses_loop
+        self._uses_loop = self._uses_loop or glance.has_async
+        self._has_news = self._has_news or glance.has_newcomers or is_expired or is_first_async
         if glance.has_revoked:
             self._revoke(queue.revoked(raw(self.connection)))
 
@@ -179,7 +164,7 @@ class Foreman:
             return True
         if self._is_stale() or self._is_progress_due():
             return True
-        return self._room() > 0 and (self._has_news or self._is_due() or self.gatekeeper.is_due())
+        return self._has_room() and (self._has_news or self._is_due() or self.gatekeeper.is_due())
 
     def _round(self) -> bool:
         """Settle what ended, claim what there is room for, start it. Tell whether there was any."""
@@ -187,23 +172,24 @@ class Foreman:
         self._pace.plan(self.accounts.outcomes, self.crew.size)
         if self._is_stale():
             self._take_back()
-        room = self._room()
+        has_room, room = self._has_room(), self._room()
         claims: list[Claim] = []
         expired: list[Expired] = []
         with transact(self.connection) as db:
             moment = now(self.connection)
             if self.accounts.has_unwritten() or self._is_uncertain or context.has_progress():
                 self._write(db, moment)
-            if room > 0:
-                claims, expired = self._claim(db, moment, room)
+            if has_room:
+                rooms = max(room, 0), self._loop_room()
+                claims, expired = self.gatekeeper.let_in(db, moment, *rooms, self._glance, self.accounts)
         finished = self._close_accounts()
         self._start(claims)
-        if room > 0:
+        if has_room:
             self.gatekeeper.forget_left()
             self.gatekeeper.note_left(expired)
             self._has_news = bool(expired)
             self._glance_around()
-            if len(claims) < room and self.gatekeeper.has_missed(self._glance):
+            if _count_for_threads(claims) < room and self.gatekeeper.has_missed(self._glance):
                 self._has_news = True
             is_at_rest = not self.accounts.in_flight and self.gatekeeper.next_opening() is None
             self._is_idle = is_at_rest and not self._has_news
@@ -211,21 +197,6 @@ class Foreman:
         report_ends(finished, self.settings.LOG_ARGUMENTS)
         report_expired(expired)
         return bool(claims or finished or expired)
-
-    def _claim(self, db: sqlite3.Connection, moment: str, room: int) -> tuple[list[Claim], list[Expired]]:
-        """Claim what is to be started, and delete what it is too late for."""
-        glance, expired = self._glance, []
-        if glance.due is not None and glance.due <= moment:
-            queue.promote(db, moment)
-        if glance.expiry is not None and glance.expiry <= moment:
-            expired = queue.expire(db, moment)
-            self.gatekeeper.note_left(expired)
-        claims = self.gatekeeper.claim(db, moment, room, glance, self.accounts)
-        late = [claim for claim in claims if claim.terms and (claim.expires_at or "never") <= moment]
-        if late:
-            expired += queue.expire_claimed(db, late)
-            claims = [claim for claim in claims if claim not in late]
-        return claims, expired
 
     def _write(self, db: sqlite3.Connection, moment: str) -> None:
         """Write what became of claims, and how far others are."""
@@ -278,11 +249,21 @@ class Foreman:
 
     # how much, and how long
 
+    def _has_room(self) -> bool:
+        return self._room() > 0 or self._loop_room() > 0
+
     def _room(self) -> int:
-        """Return how many tasks may be claimed."""
+        """Return how many tasks may be claimed for the threads."""
         if self._stop_by is not None:
             return 0
-        return self.crew.capacity() + self._pace.ahead - self.accounts.count_running()
+        in_threads = self.accounts.count_running() - self.crew.loop.running()
+        return self.crew.capacity() + self._pace.ahead - in_threads
+
+    def _loop_room(self) -> int:
+        """Return how many tasks may be claimed for the event loop."""
+        if self._stop_by is not None or not self._uses_loop:
+            return 0
+        return self.settings.ASYNC_CONCURRENCY - self.crew.loop.running()
 
     def _is_stale(self) -> bool:
         """Tell whether claims wait although no worker makes progress."""
@@ -304,14 +285,14 @@ class Foreman:
                 return False
             here, patience = time.monotonic(), self._patience()
             crew.foreman_wakes_at = here + patience
-            return self.bell.wait(patience, for_rings=self._room() > 0)
+            return self.bell.wait(patience, for_rings=self._has_room())
         finally:
             crew.foreman_sleeps = False
             crew.foreman_wakes_at = 0.0
 
     def _patience(self) -> float:
         """Return how long to sleep at most, in seconds."""
-        if (self._drains and self._is_idle) or (self._has_news and self._room() > 0):
+        if (self._drains and self._is_idle) or (self._has_news and self._has_room()):
             return 0
         here = time.monotonic()
         patience = min(self.caretaker.next_look, self._next_glance, self.crew.next_deadline()) - here
@@ -319,7 +300,7 @@ class Foreman:
             patience = min(patience, STALE_AFTER)
         if self._stop_by is not None:
             patience = min(patience, self._stop_by - here)
-        elif self._room() > 0:
+        elif self._has_room():
             if (opening := self.gatekeeper.next_opening()) is not None:
                 patience = min(patience, opening - here)
             if self._glance.due is not None:
@@ -385,3 +366,9 @@ class Foreman:
         for claim, status in zip(running, states, strict=True):
             report_interrupted(claim.id, claim.task_name, status)
         say(INFO, "Stopped.")
+
+
+def _count_for_threads(claims: list[Claim]) -> int:
+    if not claims or not claims[-1].is_async:  # those for the loop come last
+        return len(claims)
+    return sum(not claim.is_async for claim in claims)

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from . import queue
 from .accounts import Accounts
@@ -49,6 +50,31 @@ class Gatekeeper:
         """What was claimed is committed: what had been left is taken again."""
         self._left.clear()
 
+    def let_in(
+        self,
+        db: sqlite3.Connection,
+        moment: str,
+        room: int,
+        loop_room: int,
+        glance: Glance,
+        accounts: Accounts,
+    ) -> tuple[list[Claim], list[Expired]]:
+        """Claim for so many threads and so many seats on the event loop; delete what it is too late for."""
+        expired: list[Expired] = []
+        if glance.due is not None and glance.due <= moment:
+            queue.promote(db, moment)
+        if glance.expiry is not None and glance.expiry <= moment:
+            expired = queue.expire(db, moment)
+            self.note_left(expired)
+        claims = self.claim(db, moment, room, glance, accounts)
+        if loop_room > 0:
+            claims += self.claim_for_loop(db, moment, loop_room, chain(accounts.running(), claims))
+        late = [claim for claim in claims if claim.terms and (claim.expires_at or "never") <= moment]
+        if late:
+            expired += queue.expire_claimed(db, late)
+            claims = [claim for claim in claims if claim not in late]
+        return claims, expired
+
     def claim(
         self, db: sqlite3.Connection, moment: str, room: int, glance: Glance, accounts: Accounts
     ) -> list[Claim]:
@@ -63,15 +89,23 @@ class Gatekeeper:
         elif glance.first == glance.last and not self._served and not self._limits:
             # most often: without a look at the queues, which would keep the first task of all waiting
             return self._note(queue.claim(db, moment, room, {glance.first or self._latest: room}))
-        waiting = queue.waiting_queues(db)
-        shares = self._shares(waiting, room, accounts)
+        shares = self._shares(queue.waiting_queues(db), room, accounts.running())
         return self._note(queue.claim(db, moment, room, shares, self._is_strict) if shares else [])
+
+    def claim_for_loop(
+        self, db: sqlite3.Connection, moment: str, room: int, running: Iterable[Claim]
+    ) -> list[Claim]:
+        """Claim up to `room` asynchronous tasks beside what is running; after claim() has sorted in."""
+        shares = self._shares(queue.waiting_queues(db, is_async=True), room, running)
+        if not shares:
+            return []
+        return self._note(queue.claim(db, moment, room, shares, self._is_strict, is_async=True))
 
     def _note(self, claims: list[Claim]) -> list[Claim]:
         for claim in claims:
             if claim.terms and claim.lane and claim.lane_interval:
                 self._openings[claim.lane] = time.monotonic() + claim.lane_interval
-        if claims:
+        if claims and not claims[-1].is_async:
             self._latest = claims[-1].queue
         return claims
 
@@ -87,13 +121,13 @@ class Gatekeeper:
                 self._openings.pop(lane, None)
                 queue.admit(db, lane, self._served)
 
-    def _shares(self, waiting: list[str], room: int, accounts: Accounts) -> dict[str, int]:
+    def _shares(self, waiting: list[str], room: int, running: Iterable[Claim]) -> dict[str, int]:
         """Return how many may be claimed from which queue, in the order of the queues."""
         if self._served:
             waiting = [name for name in self._served if name in waiting]
         if not self._limits:
             return dict.fromkeys(waiting, room)
-        claimed = Counter(claim.queue for claim in accounts.running())
+        claimed = Counter(claim.queue for claim in running)
         shares = {name: self._limits.get(name, room + claimed[name]) - claimed[name] for name in waiting}
         return {name: min(share, room) for name, share in shares.items() if share > 0}
 

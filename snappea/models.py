@@ -90,6 +90,8 @@ class Task(models.Model):
     queue = models.CharField(max_length=100, default="default", db_default="default")
     priority = models.SmallIntegerField(default=0, db_default=0)
     acks_late = models.BooleanField(default=False, db_default=False)
+    #: Whether it runs on the event loop, not in a thread.
+    is_async = models.BooleanField(default=False, db_default=False)
 
     status = models.CharField(
         max_length=11, choices=Status.choices, default=Status.READY, db_default=Status.READY.value
@@ -140,7 +142,9 @@ class Task(models.Model):
         # builds a table each time), one that it has part in a microsecond
         indexes = [
             models.Index(
-                fields=["queue", "-priority"], name="snappea_ready", condition=Q(status="ready") & Q(gate=0)
+                fields=["is_async", "queue", "-priority"],
+                name="snappea_ready",
+                condition=Q(status="ready") & Q(gate=0),
             ),
             models.Index(fields=["run_after"], name="snappea_scheduled", condition=Q(status="scheduled")),
             models.Index(

@@ -22,7 +22,7 @@ class Pace:
     def plan(self, outcomes: Collection[tuple[int, Outcome]], size: int) -> None:
         """Learn from what just ended how much a crew of `size` gets done in AHEAD seconds."""
         if count := len(outcomes):
-            seconds = sum(outcome.duration for _cell, outcome in outcomes)
+            seconds = sum(outcome.duration for _cell, outcome in outcomes if not outcome.claim.is_async)
             by_duration = size * AHEAD * count / max(seconds, 1e-6)
             by_rate = AHEAD * count / max(time.monotonic() - self._last_round, 1e-6)
             self.ahead = int(min(by_duration, by_rate, MOST_AHEAD))

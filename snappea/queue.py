@@ -16,45 +16,13 @@ from django.db.models import QuerySet
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
+from . import statements as sql
 from .conf import current
 from .database import connect, file_of, later, now, raw, transact
 from .errors import EnqueueError
 from .logbook import Note
 from .models import MOVES, Gate, Status, Task
 from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms
-from .statements import (
-    ADMIT,
-    CLAIM,
-    CLAIM_THESE,
-    DEPTH,
-    EXPIRE,
-    EXPIRE_CLAIMED,
-    FAIL,
-    FIRST,
-    GIVE_BACK,
-    GLANCE,
-    IDENTICAL,
-    INSERT,
-    INSERT_MORE,
-    INTERRUPT,
-    KEEP,
-    KEEP_WITHOUT_RESULT,
-    LANE,
-    NEWCOMERS,
-    PROGRESS,
-    PROMOTE,
-    QUEUES,
-    REQUEUE,
-    RETRY,
-    REVOKED,
-    RUNNING,
-    STIR,
-    STIR_ALL,
-    SUCCEED,
-    SUCCEED_ALL,
-    TAKEN,
-    TERMINATE,
-)  # fmt: skip
 from .wakeup import ring
 
 #: How many rows a round promotes, expires, sorts in: so that 100,000 of them do not stall it.
@@ -76,7 +44,7 @@ def enqueue(call: Call) -> tuple[int, bool]:
         connection = connect()
         with connection.wrap_database_errors:
             if call.terms is None:
-                written = raw(connection).execute(INSERT, (*call[:-1], now(connection)))
+                written = raw(connection).execute(sql.INSERT, (*call[:-1], now(connection)))
                 task_id, is_new = cast(int, written.lastrowid), True
             else:
                 with transact(connection) as db:
@@ -99,7 +67,7 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
             if any(call.terms for call in calls):
                 written = [_insert(db, call, moment) for call in calls]
             else:
-                db.executemany(INSERT, ((*call[:-1], moment) for call in calls))
+                db.executemany(sql.INSERT, ((*call[:-1], moment) for call in calls))
                 # ids grow by one within a write transaction: nobody else writes
                 last = db.execute("SELECT last_insert_rowid()").fetchone()[0]
                 written = [(task_id, True) for task_id in range(last - len(calls) + 1, last + 1)]
@@ -111,10 +79,10 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
 
 def _insert(db: sqlite3.Connection, call: Call, moment: str) -> tuple[int, bool]:
     columns = call._asdict() | (call.terms or Terms())._asdict()
-    written = db.execute(INSERT_MORE, columns | {"enqueued_at": moment})
+    written = db.execute(sql.INSERT_MORE, columns | {"enqueued_at": moment})
     if written.rowcount:
         return cast(int, written.lastrowid), True
-    return db.execute(IDENTICAL, (columns["unique_key"],)).fetchone()[0], False
+    return db.execute(sql.IDENTICAL, (columns["unique_key"],)).fetchone()[0], False
 
 
 def _refusal(error: OperationalError, task_name: str) -> EnqueueError:
@@ -159,55 +127,62 @@ def _ring_for_row(*, using: str, **kwargs: Any) -> None:
 
 def promote(db: sqlite3.Connection, moment: str) -> int:
     """Make scheduled tasks that are due ready, and return how many; a round takes only so many."""
-    return db.execute(PROMOTE, (moment, AT_ONCE)).rowcount
+    return db.execute(sql.PROMOTE, (moment, AT_ONCE)).rowcount
 
 
 def expire(db: sqlite3.Connection, moment: str) -> list[Expired]:
     """Delete waiting tasks that are not worth running any more, and results that were kept long enough."""
-    return list(map(Expired._make, db.execute(EXPIRE, (moment, AT_ONCE)).fetchall()))
+    return list(map(Expired._make, db.execute(sql.EXPIRE, (moment, AT_ONCE)).fetchall()))
 
 
 def expire_claimed(db: sqlite3.Connection, claims: Iterable[Claim]) -> list[Expired]:
     """Delete tasks that were claimed just now, and had expired by then."""
     expired = []
     for claim in claims:
-        db.execute(EXPIRE_CLAIMED, (claim.id, claim.claims))
+        db.execute(sql.EXPIRE_CLAIMED, (claim.id, claim.claims))
         expired.append(Expired(claim.id, claim.task_name, Status.READY, claim.lane))
     return expired
 
 
 def glance(db: sqlite3.Connection) -> Glance:
     """Tell what there is to do."""
-    return Glance._make(db.execute(GLANCE).fetchone())
+    return Glance._make(db.execute(sql.GLANCE).fetchone())
 
 
-def waiting_queues(db: sqlite3.Connection) -> list[str]:
-    """Return the queues in which tasks wait that may be claimed."""
-    return [name for (name,) in db.execute(QUEUES).fetchall()]
+def waiting_queues(db: sqlite3.Connection, is_async: bool = False) -> list[str]:
+    """Return the queues in which tasks wait that may be claimed: for a thread, or for the event loop."""
+    return [name for (name,) in db.execute(sql.QUEUES, (is_async,)).fetchall()]
 
 
 def claim(
-    db: sqlite3.Connection, moment: str, limit: int, shares: Mapping[str, int], in_order: bool = False
+    db: sqlite3.Connection,
+    moment: str,
+    limit: int,
+    shares: Mapping[str, int],
+    in_order: bool = False,
+    is_async: bool = False,
 ) -> list[Claim]:
     """Claim up to `limit` ready tasks for the Foreman: the most urgent, then the oldest.
 
     `shares`: from which queues, and how many at most from each. `in_order`: all that can be had of
-    the first one before any of the second.
+    the first one before any of the second. `is_async`: those for the event loop, not for a thread.
     """
     if in_order or len(shares) < 2:
         claims: list[Claim] = []
         for name, share in shares.items():
             room = min(share, limit - len(claims))
-            claims += sorted(map(Claim._make, db.execute(CLAIM, (moment, name, room)).fetchall()))
+            found = db.execute(sql.CLAIM, (moment, is_async, name, room)).fetchall()
+            claims += sorted(map(Claim._make, found))
         return claims
-    firsts = [db.execute(FIRST, (name, min(share, limit))).fetchall() for name, share in shares.items()]
+    shares = {name: min(share, limit) for name, share in shares.items()}
+    firsts = [db.execute(sql.FIRST, (is_async, *share)).fetchall() for share in shares.items()]
     ids = [task_id for _order, task_id in islice(heapq.merge(*firsts), limit)]
-    return sorted(map(Claim._make, db.execute(CLAIM_THESE, (moment, json.dumps(ids))).fetchall()))
+    return sorted(map(Claim._make, db.execute(sql.CLAIM_THESE, (moment, json.dumps(ids))).fetchall()))
 
 
 def give_back(db: sqlite3.Connection, claims: Iterable[Claim]) -> None:
     """Make tasks that were claimed but not begun ready again; no attempt is counted."""
-    db.executemany(GIVE_BACK, [(claim.id, claim.claims) for claim in claims])
+    db.executemany(sql.GIVE_BACK, [(claim.id, claim.claims) for claim in claims])
 
 
 def settle(db: sqlite3.Connection, moment: str, outcomes: Sequence[Outcome]) -> int:
@@ -229,22 +204,22 @@ def settle(db: sqlite3.Connection, moment: str, outcomes: Sequence[Outcome]) -> 
 
 def _succeed(db: sqlite3.Connection, claims: int, ids: list[int]) -> int:
     if len(ids) < SEVERAL:
-        return db.executemany(SUCCEED, [(task_id, claims) for task_id in ids]).rowcount
-    return db.execute(SUCCEED_ALL, (json.dumps(ids), claims)).rowcount
+        return db.executemany(sql.SUCCEED, [(task_id, claims) for task_id in ids]).rowcount
+    return db.execute(sql.SUCCEED_ALL, (json.dumps(ids), claims)).rowcount
 
 
 def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]:
     """Return the statement that settles an outcome, and its values before the fence."""
     claim, error = outcome.claim, outcome.error
     if not error:
-        return KEEP, (moment, outcome.result, later(moment, claim.result_ttl or 0))
+        return sql.KEEP, (moment, outcome.result, later(moment, claim.result_ttl or 0))
     line = error_line(moment, outcome.reason)
     if outcome.is_revoked:
-        return TERMINATE, (moment, error, line)
+        return sql.TERMINATE, (moment, error, line)
     run_after = None if outcome.retry_after is None else later(moment, outcome.retry_after)
     if run_after is not None and (claim.expires_at is None or run_after < claim.expires_at):
-        return RETRY, (run_after, error, line)
-    return FAIL, (moment, error, line)
+        return sql.RETRY, (run_after, error, line)
+    return sql.FAIL, (moment, error, line)
 
 
 def error_line(moment: str, reason: str) -> str:
@@ -254,12 +229,12 @@ def error_line(moment: str, reason: str) -> str:
 
 def note_progress(db: sqlite3.Connection, notes: Iterable[Progress]) -> None:
     """Write how far tasks are."""
-    db.executemany(PROGRESS, notes)
+    db.executemany(sql.PROGRESS, notes)
 
 
 def revoked(db: sqlite3.Connection) -> list[tuple[int, int]]:
     """Return the id and claims of running tasks whose end somebody asked for."""
-    return db.execute(REVOKED).fetchall()
+    return db.execute(sql.REVOKED).fetchall()
 
 
 # lanes: tasks that share a limit. All but the few that may run now wait behind a gate, so that
@@ -268,7 +243,7 @@ def revoked(db: sqlite3.Connection) -> list[tuple[int, int]]:
 
 def sort_in(db: sqlite3.Connection) -> list[str]:
     """Put newcomers behind the gates of their lanes, not too many at once, and return the lane of each."""
-    return [lane for (lane,) in db.execute(NEWCOMERS, (AT_ONCE,)).fetchall()]
+    return [lane for (lane,) in db.execute(sql.NEWCOMERS, (AT_ONCE,)).fetchall()]
 
 
 def admit(db: sqlite3.Connection, lane: str, queues: Sequence[str] = ()) -> None:
@@ -277,16 +252,16 @@ def admit(db: sqlite3.Connection, lane: str, queues: Sequence[str] = ()) -> None
     Only for those in the given queues, if there are any.
     """
     served = json.dumps(queues) if queues else None
-    found = db.execute(LANE, (lane, served)).fetchone()
+    found = db.execute(sql.LANE, (lane, served)).fetchone()
     if found is None:
         return
     limit, interval = found
-    taken = dict(db.execute(TAKEN, (lane,)).fetchall())
+    taken = dict(db.execute(sql.TAKEN, (lane,)).fetchall())
     room = AT_ONCE if limit is None else limit - sum(taken.values())
     if interval is not None:
         room = min(room, 1 - taken.get(Status.READY, 0))
     if room > 0:
-        db.execute(ADMIT, (lane, served, room))
+        db.execute(sql.ADMIT, (lane, served, room))
 
 
 # the end of a Foreman
@@ -299,7 +274,7 @@ def interrupt(db: sqlite3.Connection, moment: str, task_id: int, claims: int, wh
     """
     limit = current().MAX_INTERRUPTIONS
     line = error_line(moment, why)
-    found = db.execute(INTERRUPT, (limit, moment, why, line, task_id, claims)).fetchall()
+    found = db.execute(sql.INTERRUPT, (limit, moment, why, line, task_id, claims)).fetchall()
     return found[0][0] if found else None
 
 
@@ -309,8 +284,8 @@ def give_back_orphans(db: sqlite3.Connection, known: Iterable[Claim]) -> None:
     There are some if a claim was committed although the commit reported an error.
     """
     mine = {(claim.id, claim.claims) for claim in known}
-    running = {(task_id, claims) for task_id, claims, _name in db.execute(RUNNING).fetchall()}
-    db.executemany(GIVE_BACK, sorted(running - mine))
+    running = {(task_id, claims) for task_id, claims, _name in db.execute(sql.RUNNING).fetchall()}
+    db.executemany(sql.GIVE_BACK, sorted(running - mine))
 
 
 def recover(
@@ -321,10 +296,10 @@ def recover(
     Without notes each of them may have begun.
     """
     recovered = []
-    for task_id, claims, name in db.execute(RUNNING).fetchall():
+    for task_id, claims, name in db.execute(sql.RUNNING).fetchall():
         note = Note.BEGUN if notes is None else notes.get((task_id, claims), Note.CLAIMED)
         recovered.append(Recovered(task_id, name, *_recover(db, moment, task_id, claims, note)))
-    db.execute(STIR_ALL)
+    db.execute(sql.STIR_ALL)
     return recovered
 
 
@@ -335,18 +310,18 @@ def _recover(
     fence = task_id, claims
     lost = "the Foreman died before the {} was written."
     if note is Note.CLAIMED:
-        db.execute(GIVE_BACK, fence)
+        db.execute(sql.GIVE_BACK, fence)
         return "never begun", None
     if note is Note.SUCCEEDED:
         kept = db.execute(
-            KEEP_WITHOUT_RESULT, (moment, moment, f"It succeeded; {lost.format('result')}", *fence)
+            sql.KEEP_WITHOUT_RESULT, (moment, moment, f"It succeeded; {lost.format('result')}", *fence)
         )
         if not kept.rowcount:
-            db.execute(SUCCEED, fence)
+            db.execute(sql.SUCCEED, fence)
         return "succeeded", None
     if note is Note.FAILED or note is Note.TO_RETRY:
         error = f"It raised; {lost.format('traceback')}"
-        statement = FAIL if note is Note.FAILED else RETRY
+        statement = sql.FAIL if note is Note.FAILED else sql.RETRY
         db.execute(statement, (moment, error, error_line(moment, error), *fence))
         return ("failed" if note is Note.FAILED else "to be tried again"), None
     status = interrupt(db, moment, *fence, "The Foreman died while this task ran.")
@@ -355,7 +330,7 @@ def _recover(
 
 def depth(db: sqlite3.Connection) -> int:
     """Return how many tasks are ready."""
-    count: int = db.execute(DEPTH).fetchone()[0]
+    count: int = db.execute(sql.DEPTH).fetchone()[0]
     return count
 
 
@@ -370,7 +345,7 @@ def requeue(tasks: QuerySet[Task]) -> int:
     with transaction.atomic(using=current().DATABASE):
         chosen = tasks.filter(status__in=MOVES["requeue"].origins).order_by("pk").values_list("pk", flat=True)
         fences = [(pk,) for pk in chosen]
-        changed = raw(connect()).executemany(REQUEUE, fences).rowcount if fences else 0
+        changed = raw(connect()).executemany(sql.REQUEUE, fences).rowcount if fences else 0
     if changed:
         _ring_on_commit(connect())
     return changed
@@ -383,7 +358,7 @@ def cancel(tasks: QuerySet[Task]) -> int:
         waiting = tasks.filter(status__in=MOVES["cancel"].origins)
         lanes = set(waiting.exclude(lane=None).values_list("lane", flat=True))
         changed, _by_model = waiting.delete()
-        raw(connect()).executemany(STIR, [(lane,) for lane in lanes])
+        raw(connect()).executemany(sql.STIR, [(lane,) for lane in lanes])
     if lanes:
         _ring_on_commit(connect())
     return changed

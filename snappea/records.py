@@ -27,6 +27,7 @@ class Call(NamedTuple):
     queue: str
     priority: int
     acks_late: bool
+    is_async: bool = False
     terms: Terms | None = None
 
 
@@ -42,6 +43,7 @@ class Claim(NamedTuple):
     queue: str = "default"
     attempts: int = 1
     enqueued_at: str = ""
+    is_async: bool = False
     #: What few tasks have: see the properties.
     terms: str | None = None
 
@@ -125,11 +127,12 @@ class Recovered(NamedTuple):
 
 
 class Glance(NamedTuple):
-    """What there is to do; `first` and `last`: of the queues with something to claim."""
+    """What there is to do; `first` and `last`: of the queues with something to claim for a thread."""
 
     due: str | None
     first: str | None
     last: str | None
+    has_async: bool
     expiry: str | None
     has_revoked: bool
     has_newcomers: bool

@@ -1,14 +1,35 @@
 """What the Foreman says of tasks: to the log, and to the receivers of its signals."""
 
-from collections.abc import Iterable
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterable
 from logging import ERROR, INFO, WARNING
 
+from . import __version__
+from .conf import Settings
 from .errors import UnknownTask
 from .log import clean, foreman, say
 from .models import Status
-from .records import Expired, Outcome
+from .records import Expired, Outcome, Recovered
 from .signals import task_interrupted, tell
 from .tasks import resolve
+
+
+def report_start(path: str, settings: Settings, ready: int, wakeups: str) -> None:
+    """Log the banner."""
+    said = "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, synchronous %s, SQLite %s."
+    facts = settings.NUM_WORKERS, ready, wakeups, settings.SYNCHRONOUS, sqlite3.sqlite_version
+    say(INFO, said, __version__, os.getpid(), path, *facts)
+
+
+def report_recovered(recovered: Collection[Recovered]) -> None:
+    """Log and tell what a dead Foreman left."""
+    for verdict, count in Counter(task.verdict for task in recovered).items():
+        say(WARNING, "The last Foreman left %d running: %s.", count, verdict)
+    for task in recovered:
+        if task.status:
+            report_interrupted(task.id, task.task_name, task.status)
 
 
 def report_ends(outcomes: Iterable[Outcome], with_arguments: bool) -> None:

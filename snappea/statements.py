@@ -26,15 +26,15 @@ _FENCE = "id = ? AND claims = ? AND status = 'running'"
 # enqueue
 
 INSERT = """
-    INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, enqueued_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?)"""
+    INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 #: The same with all that a call may have beside. Does nothing if it is to be unique, and is not.
 INSERT_MORE = """
     INSERT INTO snappea_task (
-        task_name, args, kwargs, queue, priority, acks_late, enqueued_at, status, run_after, expires_at,
-        result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval, gate)
+        task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, run_after,
+        expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval, gate)
     VALUES (
-        :task_name, :args, :kwargs, :queue, :priority, :acks_late, :enqueued_at,
+        :task_name, :args, :kwargs, :queue, :priority, :acks_late, :is_async, :enqueued_at,
         CASE WHEN :run_after IS NULL THEN 'ready' ELSE 'scheduled' END, :run_after, :expires_at,
         :result_ttl, :parent_id, :unique_key, :unique_running, :lane, :lane_limit, :lane_interval,
         CASE WHEN :lane IS NULL THEN 0 ELSE 1 END)
@@ -55,8 +55,9 @@ PROMOTE = """
 #: What there is to do: when the next is due, which ends the queues have, and what most often is not there.
 GLANCE = """
     SELECT (SELECT min(run_after) FROM snappea_task WHERE status = 'scheduled'),
-        (SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0),
-        (SELECT max(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0),
+        (SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 0),
+        (SELECT max(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 0),
+        EXISTS (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 1),
         (SELECT min(expires_at) FROM snappea_task INDEXED BY snappea_expires
             WHERE expires_at IS NOT NULL AND status IN ('ready', 'scheduled', 'successful')),
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_revoked
@@ -73,14 +74,15 @@ EXPIRE_CLAIMED = f"DELETE FROM snappea_task WHERE {_FENCE}"
 #: Names each queue in which a task may be claimed, with one step through the index for each.
 QUEUES = """
     WITH RECURSIVE waiting (queue) AS (
-        SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0
+        SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ?1
         UNION ALL
         SELECT (SELECT min(queue) FROM snappea_task
-                WHERE status = 'ready' AND gate = 0 AND queue > waiting.queue)
+                WHERE status = 'ready' AND gate = 0 AND is_async = ?1 AND queue > waiting.queue)
         FROM waiting WHERE waiting.queue IS NOT NULL)
     SELECT queue FROM waiting WHERE queue IS NOT NULL"""
 FIRST = """
-    SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND queue = ?
+    SELECT -priority, id FROM snappea_task
+    WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
     ORDER BY priority DESC, id LIMIT ?"""
 # In RETURNING, SQLite 3.40 takes every column for NOT NULL; and an expression is not parsed as a column
 # of type datetime would be.
@@ -88,11 +90,12 @@ _CLAIM = """
     UPDATE snappea_task
     SET status = 'running', started_at = ?, attempts = attempts + 1, claims = claims + 1
     WHERE id IN ({which})
-    RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts, +enqueued_at,
+    RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts, +enqueued_at, +is_async,
         CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, nullif(interruptions, 0), -1) <> -1
         THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at) END"""
 CLAIM = _CLAIM.format(
-    which="""SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND queue = ?
+    which="""SELECT id FROM snappea_task
+        WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
         ORDER BY priority DESC, id LIMIT ?"""
 )
 CLAIM_THESE = _CLAIM.format(which="SELECT value FROM json_each(?)")

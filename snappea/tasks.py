@@ -5,7 +5,6 @@ written, so that what was accepted arrives, and arrives equal (but tuples arrive
 """
 
 import functools
-import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from . import context, queue
 from .advice import warn_of_open_transaction
 from .arguments import encode
-from .calls import checked_tuple, moment_of, plain_arity, require_queue, require_small, run_after
+from .calls import checked_tuple, moment_of, plain_arity, require_queue, require_small, run_after, unique_key
 from .conf import current, hook
 from .database import as_text, now, seconds_until
 from .errors import Retry, TaskDefinitionError, UnknownTask
@@ -57,7 +56,9 @@ class TaskFunction(Generic[P, R]):
         self.name = options.name
         self.signature = inspect.signature(function)
         self._arity = plain_arity(self.signature)
-        self._is_async = inspect.iscoroutinefunction(function)
+        self._is_coroutine = inspect.iscoroutinefunction(function)
+        #: Whether it runs on the event loop, not in a thread.
+        self.is_async = self._is_coroutine and not options.is_isolated
         special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
         self._is_plain = special == (None, None, None, None) and not options.unique
 
@@ -182,7 +183,8 @@ class TaskFunction(Generic[P, R]):
         parent = context.parent_id()
         terms = None if self._is_plain and parent is None else self._terms(args, kwargs, parent)
         queue = options.queue if queue is None else queue
-        return Call(self.name, encoded, named, queue, options.priority, options.acks_late, terms)
+        priority, acks_late = options.priority, options.acks_late
+        return Call(self.name, encoded, named, queue, priority, acks_late, self.is_async, terms)
 
     def _terms(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: int | None) -> Terms:
         """Return what the options say beside, for one call."""
@@ -196,22 +198,12 @@ class TaskFunction(Generic[P, R]):
             expires_at=None if options.expires is None else moment_of(options.expires),
             result_ttl=options.result_ttl,
             parent_id=parent,
-            unique_key=self._unique_key(args, kwargs) if options.unique else None,
+            unique_key=unique_key(self.name, self.signature, args, kwargs) if options.unique else None,
             unique_running=options.unique == "running",
             lane=lane,
             lane_limit=options.max_concurrency,
             lane_interval=options.interval,
         )
-
-    def _unique_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Return what calls have in common that do the same, however their arguments are written."""
-        # a default that is not JSON is the same for all calls that leave it out
-        plain = (str, int, float, bool)
-        parameters = self.signature.parameters.values()
-        arguments = {p.name: p.default for p in parameters if isinstance(p.default, plain)}
-        arguments |= self.signature.bind(*args, **kwargs).arguments
-        text = json.dumps([self.name, arguments], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
 
     def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
         if current().TASK_ALWAYS_EAGER:
@@ -235,12 +227,20 @@ class TaskFunction(Generic[P, R]):
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Run the function to its end, in an event loop if it is asynchronous."""
         function: Any = self.function
-        if self._is_async:
+        if self._is_coroutine:
             function = async_to_sync(function)
         if enter := hook("HOOK_RUN_TASK_CONTEXT"):
             with enter(kwargs):
                 return function(*args, **kwargs)
         return function(*args, **kwargs)
+
+    async def run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        """Run the asynchronous function to its end, in the event loop that runs here."""
+        function: Any = self.function
+        if enter := hook("HOOK_RUN_TASK_CONTEXT"):
+            with enter(kwargs):
+                return await function(*args, **kwargs)
+        return await function(*args, **kwargs)
 
     def soft_time_limit(self, queue: str) -> float | None:
         """Return after how many seconds it is to be interrupted, if it comes from this queue."""

@@ -18,6 +18,7 @@ from .context import begin
 from .errors import Retry, SoftTimeLimitExceeded, TaskRevoked
 from .limits import Desk
 from .log import clean, foreman, say
+from .logbook import Note
 from .records import Claim, Outcome
 from .signals import task_failed, task_retried, task_started, task_succeeded, tell
 from .tasks import TaskFunction, resolve
@@ -42,8 +43,7 @@ os.register_at_fork(after_in_child=_count_fork)
 
 def run(claim: Claim, desk: Desk) -> Outcome:
     """Run a claimed task in this thread and return what became of it, whatever that is."""
-    if foreman.isEnabledFor(DEBUG):
-        say(DEBUG, "Starting %s #%d", clean(claim.task_name), claim.id)
+    say_start(claim)
     forks = _forks
     task: TaskFunction[..., Any] | None = None
     failure: BaseException | None = None
@@ -71,19 +71,31 @@ def run(claim: Claim, desk: Desk) -> Outcome:
     duration = time.monotonic() - began
     if failure is None:
         return Outcome(claim, duration, result=result)
+    return outcome_of_failure(claim, task, duration, failure, ending is TaskRevoked, limit)
+
+
+def say_start(claim: Claim) -> None:
+    """Log that a task begins."""
+    if foreman.isEnabledFor(DEBUG):
+        say(DEBUG, "Starting %s #%d", clean(claim.task_name), claim.id)
+
+
+def outcome_of_failure(
+    claim: Claim,
+    task: TaskFunction[..., Any] | None,
+    duration: float,
+    failure: BaseException,
+    is_revoked: bool,
+    limit: float | None,
+) -> Outcome:
+    """Tell what is next after a claim raised something, and return its outcome."""
     if limit and isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
         failure.args = (f"it took more than {limit:g} s",)
     retry_after = None
-    if task is not None and ending is not TaskRevoked:
+    if task is not None and not is_revoked:
         retry_after = _after_failure(task, claim, failure)
-    return Outcome(
-        claim,
-        duration,
-        _traceback_of(failure),
-        _reason_of(_cause_of(failure)),
-        retry_after,
-        ending is TaskRevoked,
-    )
+    reason = _reason_of(_cause_of(failure))
+    return Outcome(claim, duration, _traceback_of(failure), reason, retry_after, is_revoked)
 
 
 def _call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | None:
@@ -93,11 +105,22 @@ def _call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | 
     if task_started.receivers:
         tell(task_started, task, id=claim.id, attempt=claim.attempts)
     result = task.run(args, kwargs)
-    is_kept = claim.terms and claim.result_ttl is not None
-    encoded = encode_result(result, claim.task_name) if is_kept else None
+    encoded = result_to_keep(claim, result) if claim.terms else None
     if task_succeeded.receivers:
         tell(task_succeeded, task, id=claim.id, result=result)
     return encoded
+
+
+def result_to_keep(claim: Claim, result: Any) -> str | None:
+    """Return a result as JSON; None if it is not to be kept. Raises UnserializableResult."""
+    return None if claim.result_ttl is None else encode_result(result, claim.task_name)
+
+
+def note_of(outcome: Outcome) -> Note:
+    """Return what the logbook says of an outcome."""
+    if not outcome.error:
+        return Note.SUCCEEDED
+    return Note.FAILED if outcome.retry_after is None else Note.TO_RETRY
 
 
 def _after_failure(task: TaskFunction[..., Any], claim: Claim, failure: BaseException) -> float | None:

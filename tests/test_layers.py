@@ -27,6 +27,7 @@ ORDER = [
         "tasks",
         "limits",
         "worker",
+        "loop",
         "crew",
         "accounts",
         "pace",

@@ -309,9 +309,6 @@ def test_a_task_may_refuse_to_end(site: Site) -> None:
     assert site.ledger.count("end", "x") == 1, "it returned, and so it has succeeded"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="TaskRevoked reaches the worker's thread, the coroutine runs in another"
-)
 def test_an_asynchronous_task_can_be_ended(site: Site) -> None:
     site.foreman()
     result = loop_async.delay("x")
@@ -344,7 +341,7 @@ def test_what_was_claimed_but_not_begun_is_ended_as_well(site: Site) -> None:
         Claim(0, number, 1, wait_for.name, json.dumps([number, str(go)]), "{}", "default")
         for number in (1, 2)
     ]
-    crew.hand_over(enumerate(claims))
+    crew.hand_over(list(enumerate(claims)))
     wait_until(lambda: site.ledger.count("start", 1))
     crew.revoke(1, claims[1])
     ((cell, outcome),) = crew.collect()

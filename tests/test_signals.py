@@ -162,8 +162,10 @@ def test_around_a_task(site: Site) -> None:
         ["started", "record_async", "attempt=1"],
         ["succeeded", "record_async", "result=None"],
     ]
-    assert {line[3] for line in site.ledger.lines() if line[0] in ("started", "succeeded")} == {
-        "snappea-worker"
+    told = [line for line in site.ledger.lines() if line[0] in ("started", "succeeded")]
+    assert {(name, thread) for _signal, name, _id, thread, *_ in told} == {
+        ("add", "snappea-worker"),
+        ("record_async", "snappea-loop"),
     }
     words = [
         line[0] for line in site.ledger.lines() if line[0] in ("start", "end") or line[1] == "record_async"
@@ -299,7 +301,7 @@ def test_hooks(site: Site, settings: Any) -> None:
     record.delay("x")
     echo.delay(1, two=2)
     record.delay_many([("many",)])
-    record_async.apply_async(kwargs={"key": "async"})
+    record_async.apply_async(kwargs={"key": "async"}, countdown=1.5)  # after the others
     assert [
         json.loads(kwargs) for kwargs in Task.objects.order_by("id").values_list("kwargs", flat=True)
     ] == [

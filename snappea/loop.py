@@ -1,0 +1,239 @@
+"""The Loop: `async def` tasks, many at a time, on one event loop in a thread of its own.
+
+Its thread is made when the first such task comes. Each task has a context of its own, and a thread of its
+own for what it calls by sync_to_async (the ORM), if it does.
+"""
+
+import asyncio
+import contextvars
+import math
+import threading
+import time
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from logging import ERROR, WARNING
+from typing import Any
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+
+from . import worker
+from .arguments import decode
+from .context import begin
+from .errors import SoftTimeLimitExceeded, TaskRevoked
+from .limits import Desk, Ending
+from .log import clean, say
+from .logbook import Logbook, Note
+from .records import Claim, Outcome
+from .signals import task_started, task_succeeded, tell
+from .tasks import TaskFunction, resolve
+
+#: How long a task that has ended may leave others behind that it started, in seconds.
+LEFT_BEHIND = 1.0
+
+_offspring: contextvars.ContextVar["set[asyncio.Task[Any]]"] = contextvars.ContextVar("snappea_offspring")
+
+
+class Seat:
+    """Where a coroutine runs, and by which exception it was told to end."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        #: What runs it, and what sees to that.
+        self.supervisor: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[tuple[str | None, BaseException | None]] | None = None
+        #: By what it was told to end, and what of that has not arrived yet.
+        self.ending: Ending | None = None
+        self.pending: Ending | None = None
+
+    def end(self, ending: Ending) -> None:
+        """Raise an exception in the coroutine, where it waits; nothing, if it was revoked before."""
+        if self.ending is not TaskRevoked and self.task and not self.task.done():
+            self.ending = self.pending = ending
+            self.task.cancel()
+
+    def arriving(self, raised: BaseException) -> BaseException:
+        """Return what is to be raised in the coroutine instead of what asyncio raises."""
+        if not self.pending or not isinstance(raised, asyncio.CancelledError):
+            return raised
+        ending, self.pending = self.pending, None
+        if self.task:
+            self.task.uncancel()  # otherwise asyncio.timeout() would think that it was meant
+        return ending()
+
+
+class Loop:
+    """Runs claims of asynchronous tasks. Its methods are the Foreman's to call.
+
+    `report` is called with each outcome, in the loop's thread.
+    """
+
+    def __init__(self, logbook: Logbook, report: Callable[[int, Outcome], None]) -> None:
+        self._logbook = logbook
+        self._report = report
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._seats: dict[int, Seat] = {}
+        self._handed = self._ended = 0  # each is written by one thread only
+
+    def running(self) -> int:
+        """Return how many claims it has in hand."""
+        return self._handed - self._ended
+
+    def hand_over(self, claims: Iterable[tuple[int, Claim]]) -> None:
+        """Let it run claims, each with the number of its logbook cell.
+
+        Raises RuntimeError if there is no thread to be had.
+        """
+        claims = list(claims)
+        if self._loop is None:
+            self._loop = self._start()
+        self._handed += len(claims)
+        self._loop.call_soon_threadsafe(self._begin, claims)
+
+    def revoke(self, claim: Claim) -> None:
+        """Raise TaskRevoked in a claim, if it has it in hand."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._revoke, claim)
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.set_task_factory(_make_task)
+        try:
+            threading.Thread(target=_run_forever, args=(loop,), name="snappea-loop", daemon=True).start()
+        except RuntimeError:
+            loop.close()
+            raise
+        return loop
+
+    # in the loop's thread
+
+    def _begin(self, claims: list[tuple[int, Claim]]) -> None:
+        for cell, claim in claims:
+            seat = self._seats[cell] = Seat(claim)
+            seat.supervisor = asyncio.ensure_future(self._run(cell, seat))
+
+    def _revoke(self, claim: Claim) -> None:
+        for seat in self._seats.values():
+            if seat.claim is claim:
+                seat.end(TaskRevoked)
+
+    async def _run(self, cell: int, seat: Seat) -> None:
+        self._logbook.note(cell, Note.BEGUN)
+        outcome = await run(seat)
+        self._logbook.note(cell, worker.note_of(outcome))
+        del self._seats[cell]
+        self._ended += 1
+        self._report(cell, outcome)
+
+
+def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    while True:
+        try:
+            loop.run_forever()
+        except BaseException as error:  # asyncio lets a SystemExit pass, in something that a task started
+            say(ERROR, "Something on the event loop raised %r", error)
+
+
+def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **how: Any) -> "asyncio.Task[Any]":
+    """Make an asyncio.Task, and note whose it is, so that none outlives the task that started it."""
+    made: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **how)
+    offspring = _offspring.get(None)
+    if offspring is not None:
+        offspring.add(made)
+        made.add_done_callback(offspring.discard)
+    return made
+
+
+async def run(seat: Seat) -> Outcome:
+    """Run a claimed task on this loop and return what became of it, whatever that is."""
+    claim = seat.claim
+    worker.say_start(claim)
+    task: TaskFunction[..., Any] | None = None
+    limit: float | None = None
+    result, failure = None, None
+    began = time.monotonic()
+    try:
+        task = resolve(claim.task_name)
+        if not task.is_async:  # it was when this was enqueued
+            return await asyncio.to_thread(lambda: worker.run(claim, Desk()))
+        limit = task.soft_time_limit(claim.queue)
+        result, failure = await _run_apart(task, seat, limit)
+    except BaseException as raised:
+        failure = raised
+    duration = time.monotonic() - began
+    if failure is None:
+        return Outcome(claim, duration, result=result)
+    is_revoked = seat.ending is TaskRevoked
+    return worker.outcome_of_failure(claim, task, duration, failure, is_revoked, limit)
+
+
+async def _run_apart(
+    task: TaskFunction[..., Any], seat: Seat, limit: float | None
+) -> tuple[str | None, BaseException | None]:
+    """Run it in an asyncio.Task and a context of its own; return its result or its failure."""
+    loop = asyncio.get_running_loop()
+    context = contextvars.Context()
+    offspring: set[asyncio.Task[Any]] = set()
+    threads = ThreadSensitiveContext()
+    context.run(SyncToAsync.thread_sensitive_context.set, threads)
+    deadline = math.inf if limit is None else time.monotonic() + limit
+    driven = seat.task = loop.create_task(_drive(task, seat, deadline, offspring), context=context)
+    alarm = loop.call_later(limit, seat.end, SoftTimeLimitExceeded) if limit is not None else None
+    try:
+        return await driven
+    except asyncio.CancelledError:  # before its first step
+        return None, seat.ending() if seat.ending else asyncio.CancelledError()
+    finally:
+        if alarm:
+            alarm.cancel()
+        if offspring:
+            await _end_offspring(seat.claim, offspring)
+        if executor := SyncToAsync.context_to_thread_executor.pop(threads, None):
+            executor.submit(worker.close_connections)
+            executor.shutdown(wait=False)  # whatever still blocks it there: the loop must go on
+
+
+async def _end_offspring(claim: Claim, offspring: "set[asyncio.Task[Any]]") -> None:
+    left = list(offspring)
+    say(WARNING, "%s #%d left %d running that it started", clean(claim.task_name), claim.id, len(left))
+    for one in left:
+        one.cancel()
+    await asyncio.wait(left, timeout=LEFT_BEHIND)
+
+
+async def _drive(
+    task: TaskFunction[..., Any], seat: Seat, deadline: float, offspring: "set[asyncio.Task[Any]]"
+) -> tuple[str | None, BaseException | None]:
+    _offspring.set(offspring)
+    try:
+        return await _interruptible(_call(task, seat.claim, deadline), seat), None
+    except BaseException as failure:
+        return None, failure  # not raised: asyncio would end the loop for a SystemExit
+
+
+@types.coroutine
+def _interruptible(coroutine: Coroutine[Any, Any, Any], seat: Seat) -> Generator[Any, Any, Any]:
+    """Run a coroutine to its end. What it was told to end by arrives in it as itself."""
+    error: BaseException | None = None
+    got: Any = None
+    while True:
+        try:
+            waits_for = coroutine.send(got) if error is None else coroutine.throw(error)
+        except StopIteration as end:
+            return end.value
+        error = None
+        try:
+            got = yield waits_for
+        except BaseException as raised:
+            error = seat.arriving(raised)
+
+
+async def _call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | None:
+    """Call the function, and return its result as JSON if that is to be kept."""
+    args, kwargs = decode(claim.args, claim.kwargs)
+    begin(claim, deadline)
+    tell(task_started, task, id=claim.id, attempt=claim.attempts)
+    result = await task.run_on_loop(args, kwargs)
+    encoded = worker.result_to_keep(claim, result)
+    tell(task_succeeded, task, id=claim.id, result=result)
+    return encoded
