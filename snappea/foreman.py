@@ -5,15 +5,13 @@ many as there is room for; start what was claimed; sleep until a wakeup, an outc
 deadline or a signal.
 """
 
-import os
 import sqlite3
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from logging import ERROR, INFO, WARNING
 
-from . import __version__, context, logbook, queue
+from . import context, logbook, queue
 from .accounts import Accounts
 from .attention import Attention
 from .caretaker import Caretaker
@@ -26,7 +24,8 @@ from .lock import Lock
 from .log import say, say_seldom
 from .logbook import Logbook
 from .records import Claim, Expired, Glance, Outcome
-from .reports import report_ends, report_expired, report_interrupted
+from .renewal import Renewal
+from .reports import report_ends, report_expired, report_interrupted, report_recovered, report_start
 from .wakeup import Bell
 
 #: How much work is claimed ahead, in seconds: nothing, where a task takes longer than that.
@@ -75,6 +74,7 @@ class Foreman:
         self.exit_code = 0
         self.accounts = Accounts()
         self.attention = Attention()
+        self.renewal = Renewal(self.settings)
         self._is_uncertain = False  # a transaction failed: it may have been committed all the same
         self._has_news = True  # somebody may have written since the last claim
         self._data_version = -1
@@ -86,10 +86,12 @@ class Foreman:
         self._is_idle = False  # the last round found nothing to claim, and nothing runs
         self._drains = False  # WORKAHOLIC: it was told to stop, and empties the queue first
         self._stop_by: float | None = None  # set once it stops
+        self._renews = False  # it stops to start anew
 
     def run(self) -> int:
         """Work until a signal says stop, and return the exit code: 0 after an orderly stop.
 
+        If it is to start anew then, signals are held back until the process has done so, or ended.
         Raises CannotStart if another Foreman is at work or the files beside the database
         cannot be written.
         """
@@ -98,10 +100,11 @@ class Foreman:
         try:
             self._recover()
             self.bell = Bell(self.file)
+            self.renewal.nudge = self.bell.nudge
             self.logbook = Logbook(self.file, self.settings.NUM_WORKERS + MOST_AHEAD)
             self.crew = Crew(self.settings.NUM_WORKERS, self.logbook, self.bell.nudge)
             self.caretaker = Caretaker(self.connection, self.file, self.lock, self.bell)
-            self._announce()
+            report_start(self.file, self.settings, queue.depth(raw(self.connection)), self.bell.kind)
         except (OSError, sqlite3.Error) as error:
             raise CannotStart(f"The Foreman of {self.file.path} cannot start: {error}.") from error
         with self.attention.paid(self.bell.wakeup_fd, self.lock.close):
@@ -109,31 +112,20 @@ class Foreman:
             while not self._is_done():
                 rang = self._turn(rang)
             self._leave()
+            if self.is_to_start_anew:
+                self.attention.hand_on(self.bell.reader_fd)
         return self.exit_code
+
+    @property
+    def is_to_start_anew(self) -> bool:
+        """Tell whether the Foreman stopped, or stops, to start anew, and no signal says otherwise."""
+        return self._renews and not self.attention.signals
 
     def _recover(self) -> None:
         """Settle what a dead Foreman left, before anything is claimed."""
         with transact(self.connection) as db:
             recovered = queue.recover(db, now(self.connection), logbook.read(self.file))
-        for verdict, count in Counter(task.verdict for task in recovered).items():
-            say(WARNING, "The last Foreman left %d running: %s.", count, verdict)
-        for task in recovered:
-            if task.status:
-                report_interrupted(task.id, task.task_name, task.status)
-
-    def _announce(self) -> None:
-        say(
-            INFO,
-            "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, synchronous %s, SQLite %s.",
-            __version__,
-            os.getpid(),
-            self.file.path,
-            self.settings.NUM_WORKERS,
-            queue.depth(raw(self.connection)),
-            self.bell.kind,
-            self.settings.SYNCHRONOUS,
-            sqlite3.sqlite_version,
-        )
+        report_recovered(recovered)
 
     # the round
 
@@ -145,6 +137,7 @@ class Foreman:
             self._has_news = self._has_news or rang
             if self._has_work() and not self._round() and rang:
                 self.bell.wait(FALSE_ALARM, for_rings=False)  # a flood of rings must cost little
+            self._heed_renewal()
             return self._sleep()
         except (sqlite3.Error, OSError, RuntimeError) as error:
             say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
@@ -155,8 +148,10 @@ class Foreman:
     def _look(self) -> None:
         """Look, once in a while, at the files, and whether somebody wrote without being heard."""
         here = time.monotonic()
-        if here >= self.caretaker.next_look and (why := self.caretaker.look()):
-            self._stop(why, exit_code=1)
+        if here >= self.caretaker.next_look:
+            self.renewal.look()
+            if why := self.caretaker.look():
+                self._stop(why, exit_code=1)
         if here >= self._next_glance:
             self._next_glance = here + self.bell.patience
             # a number that changes when another connection commits
@@ -260,6 +255,7 @@ class Foreman:
         if not self.crew.backlog():
             self._last_progress = time.monotonic()
         entered = self.accounts.open(claims, self.logbook)
+        self.renewal.allowance -= len(claims)
         self.crew.low_water = self._ahead // 2
         try:
             self.crew.hand_over(entered)
@@ -268,7 +264,8 @@ class Foreman:
             raise
 
     def _take_back(self) -> None:
-        self.accounts.unbegun += self.crew.take_back()
+        self.accounts.unbegun += (unbegun := self.crew.take_back())
+        self.renewal.allowance += len(unbegun)
         self._ahead = 0
 
     def _revoke(self, revoked: list[tuple[int, int]]) -> None:
@@ -283,7 +280,7 @@ class Foreman:
         """Return how many tasks may be claimed."""
         if self._stop_by is not None:
             return 0
-        return self.crew.size + self._ahead - self.accounts.count_running()
+        return min(self.crew.size + self._ahead - self.accounts.count_running(), self.renewal.allowance)
 
     def _plan_ahead(self) -> None:
         """Learn from what just ended how much the crew gets done in AHEAD seconds."""
@@ -307,7 +304,7 @@ class Foreman:
         """Sleep until there may be something to do. Tell whether the bell rang."""
         self.crew.foreman_sleeps = True
         try:
-            if self.crew.needs_foreman():
+            if self.crew.needs_foreman() or self._is_done() or self.accounts.has_unwritten():
                 return False
             return self.bell.wait(self._patience(), for_rings=self._room() > 0)
         finally:
@@ -332,12 +329,22 @@ class Foreman:
 
     # the end
 
+    def _heed_renewal(self) -> None:
+        """Stop to start anew, or go on if that was called off or a signal says stop for good."""
+        why = "" if self.attention.signals else self.renewal.why(self.crew.backlog())
+        if why and self._stop_by is None:
+            self._stop(f"to start anew, for {why}")
+            self._renews = True
+        elif self._renews and not why:
+            self._renews, self._stop_by, self._has_news = False, None, True
+
     def _heed_signals(self) -> None:
         if not self.attention.signals or self._stop_by is not None:
             return
         if self.settings.WORKAHOLIC and self.attention.signals == 1:
             if not self._drains:  # look once more, whatever the last look said
                 self._drains, self._is_idle, self._has_news = True, False, True
+                self.renewal.waive()
             if not self._is_idle:
                 return
         self._stop("a signal said so")
@@ -371,10 +378,11 @@ class Foreman:
                 self._say_last_words()
                 return
             except (sqlite3.Error, OSError) as error:
-                if time.monotonic() > give_up:
+                if time.monotonic() > give_up and not self.is_to_start_anew:
                     say(ERROR, "Could not write the last states (%r); the next Foreman will.", error)
                     self.exit_code = 1
                     return
+                say_seldom(WARNING, "Could not yet write the last states: %r", error)
                 time.sleep(BACK_OFF)
 
     def _say_last_words(self) -> None:

@@ -24,7 +24,7 @@ ORDER = [
     ),
     *("records", "statements", "queue", "options", "context", "results", "arguments", "calls", "advice"),
     *("tasks", "limits", "worker", "crew", "accounts", "gatekeeper", "attention", "caretaker", "reports"),
-    *("foreman", "checks", "apps"),
+    *("renewal", "reload", "foreman", "checks", "apps"),
 ]
 
 
