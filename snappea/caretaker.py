@@ -4,7 +4,8 @@ import time
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .database import MEGABYTE, PAGE_SIZE, QueueFile, raw
+from .database import MEGABYTE, NETWORK_FILE_SYSTEMS, PAGE_SIZE, QueueFile, file_of, file_system, raw
+from .errors import CannotStart
 from .lock import Lock
 from .wakeup import Bell
 
@@ -17,6 +18,19 @@ LOOK_EVERY = 1.0
 REST = 5.0
 #: A larger write-ahead log is folded in even while there is work, and cut off, in bytes.
 LARGE_WAL = 8 * MEGABYTE
+
+
+def local_file(connection: BaseDatabaseWrapper) -> QueueFile:
+    """Return the file of the queue's database. Raises CannotStart if no Foreman could work with it."""
+    file = file_of(connection)
+    if file is None:
+        raise CannotStart("The queue's database is in memory, where no other process can reach it.")
+    if (kind := file_system(file.path)) in NETWORK_FILE_SYSTEMS:
+        raise CannotStart(
+            f"{file.path} is on a network file system ({kind}), where SQLite's WAL mode loses data. "
+            "Put the queue's database on a local disk."
+        )
+    return file
 
 
 class Caretaker:

@@ -15,10 +15,10 @@ from logging import ERROR, INFO, WARNING
 from . import context, logbook, queue
 from .accounts import Accounts
 from .attention import Attention
-from .caretaker import Caretaker
+from .caretaker import Caretaker, local_file
 from .conf import HOOKS, current, hook
 from .crew import Crew, most_at_once
-from .database import NETWORK_FILE_SYSTEMS, connect, file_of, file_system, now, raw, seconds_until, transact
+from .database import connect, now, raw, seconds_until, transact
 from .errors import CannotStart
 from .gatekeeper import Gatekeeper
 from .lock import Lock
@@ -26,6 +26,7 @@ from .log import say, say_seldom
 from .logbook import Logbook
 from .pace import MOST_AHEAD, STALE_AFTER, Pace
 from .records import Claim, Expired, Glance, Outcome
+from .renewal import Renewal
 from .reports import report_ends, report_expired, report_interrupted, report_recovered, report_start
 from .tasks import registry
 from .wakeup import Bell
@@ -61,18 +62,11 @@ class Foreman:
         for name in HOOKS:
             hook(name)  # a hook that cannot be had fails here, not in each task
         self.connection = connect()
-        file = file_of(self.connection)
-        if file is None:
-            raise CannotStart("The queue's database is in memory, where no other process can reach it.")
-        if (kind := file_system(file.path)) in NETWORK_FILE_SYSTEMS:
-            raise CannotStart(
-                f"{file.path} is on a network file system ({kind}), where SQLite's WAL mode loses data. "
-                "Put the queue's database on a local disk."
-            )
-        self.file = file
+        self.file = local_file(self.connection)
         self.exit_code = 0
         self.accounts = Accounts()
         self.attention = Attention()
+        self.renewal = Renewal(self.settings)
         self._is_uncertain = False  # a transaction failed: it may have been committed all the same
         self._has_news = True  # somebody may have written since the last claim
         self._data_version = -1
@@ -84,10 +78,12 @@ class Foreman:
         self._is_idle = False  # the last round found nothing to claim, and nothing runs
         self._drains = False  # WORKAHOLIC: it was told to stop, and empties the queue first
         self._stop_by: float | None = None  # set once it stops
+        self._renews = False  # it stops to start anew
 
     def run(self) -> int:
         """Work until a signal says stop, and return the exit code: 0 after an orderly stop.
 
+        If it is to start anew then, signals are held back until the process has done so, or ended.
         Raises CannotStart if another Foreman is at work or the files beside the database
         cannot be written.
         """
@@ -96,11 +92,11 @@ class Foreman:
         try:
             self._recover()
             self.bell = Bell(self.file)
+            self.renewal.nudge = self.bell.nudge
             self.logbook = Logbook(self.file, most_at_once(self.settings) + MOST_AHEAD)
             self.crew = Crew(self.settings.NUM_WORKERS, self.logbook, self.bell.nudge)
             self.caretaker = Caretaker(self.connection, self.file, self.lock, self.bell)
-            ready = queue.depth(raw(self.connection))
-            report_start(self.file.path, self.settings, ready, self.bell.kind)
+            report_start(self.file, self.settings, queue.depth(raw(self.connection)), self.bell.kind)
         except (OSError, sqlite3.Error) as error:
             raise CannotStart(f"The Foreman of {self.file.path} cannot start: {error}.") from error
         with self.attention.paid(self.bell.wakeup_fd, self.lock.close):
@@ -108,7 +104,14 @@ class Foreman:
             while not self._is_done():
                 rang = self._turn(rang)
             self._leave()
+            if self.is_to_start_anew:
+                self.attention.hand_on(self.bell.reader_fd)
         return self.exit_code
+
+    @property
+    def is_to_start_anew(self) -> bool:
+        """Tell whether the Foreman stopped, or stops, to start anew, and no signal says otherwise."""
+        return self._renews and not self.attention.signals
 
     def _recover(self) -> None:
         """Settle what a dead Foreman left, before anything is claimed."""
@@ -127,6 +130,7 @@ class Foreman:
             self._has_news = self._has_news or rang
             if self._has_work() and not self._round() and rang:
                 self.bell.wait(FALSE_ALARM, for_rings=False)  # a flood of rings must cost little
+            self._heed_renewal()
             return self._sleep()
         except (sqlite3.Error, OSError, RuntimeError) as error:
             say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
@@ -137,8 +141,10 @@ class Foreman:
     def _look(self) -> None:
         """Look, once in a while, at the files, and whether somebody wrote without being heard."""
         here = time.monotonic()
-        if here >= self.caretaker.next_look and (why := self.caretaker.look()):
-            self._stop(why, exit_code=1)
+        if here >= self.caretaker.next_look:
+            self.renewal.look()
+            if why := self.caretaker.look():
+                self._stop(why, exit_code=1)
         if self.crew.stuck() > self.settings.MAX_STUCK_WORKERS:
             self._stop(f"{self.crew.stuck()} workers are stuck", exit_code=STUCK)
         if here >= self._next_glance:
@@ -230,6 +236,7 @@ class Foreman:
         if not self.crew.backlog():
             self._pace.note_progress()
         entered = self.accounts.open(claims, self.logbook)
+        self.renewal.allowance -= len(claims)
         self.crew.low_water = self._pace.ahead // 2
         try:
             self.crew.hand_over(entered)
@@ -238,7 +245,8 @@ class Foreman:
             raise
 
     def _take_back(self) -> None:
-        self.accounts.unbegun += self.crew.take_back()
+        self.accounts.unbegun += (unbegun := self.crew.take_back())
+        self.renewal.allowance += len(unbegun)
         self._pace.ahead = 0
 
     def _revoke(self, revoked: list[tuple[int, int]]) -> None:
@@ -257,13 +265,13 @@ class Foreman:
         if self._stop_by is not None:
             return 0
         in_threads = self.accounts.count_running() - self.crew.loop.running()
-        return self.crew.capacity() + self._pace.ahead - in_threads
+        return min(self.crew.capacity() + self._pace.ahead - in_threads, self.renewal.allowance)
 
     def _loop_room(self) -> int:
         """Return how many tasks may be claimed for the event loop."""
         if self._stop_by is not None or not self._uses_loop:
             return 0
-        return self.settings.ASYNC_CONCURRENCY - self.crew.loop.running()
+        return min(self.settings.ASYNC_CONCURRENCY - self.crew.loop.running(), self.renewal.allowance)
 
     def _is_stale(self) -> bool:
         """Tell whether claims wait although no worker makes progress."""
@@ -281,7 +289,7 @@ class Foreman:
         crew.foreman_sleeps = True
         crew.foreman_wakes_at = math.inf  # until it is known, any deadline ends the sleep
         try:
-            if crew.needs_foreman():
+            if crew.needs_foreman() or self._is_done() or self.accounts.has_unwritten():
                 return False
             here, patience = time.monotonic(), self._patience()
             crew.foreman_wakes_at = here + patience
@@ -309,12 +317,22 @@ class Foreman:
 
     # the end
 
+    def _heed_renewal(self) -> None:
+        """Stop to start anew, or go on if that was called off or a signal says stop for good."""
+        why = "" if self.attention.signals else self.renewal.why(self.crew.backlog())
+        if why and self._stop_by is None:
+            self._stop(f"to start anew, for {why}")
+            self._renews = True
+        elif self._renews and not why:
+            self._renews, self._stop_by, self._has_news = False, None, True
+
     def _heed_signals(self) -> None:
         if not self.attention.signals or self._stop_by is not None:
             return
         if self.settings.WORKAHOLIC and self.attention.signals == 1:
             if not self._drains:  # look once more, whatever the last look said
                 self._drains, self._is_idle, self._has_news = True, False, True
+                self.renewal.waive()
             if not self._is_idle:
                 return
         self._stop("a signal said so")
@@ -348,10 +366,11 @@ class Foreman:
                 self._say_last_words()
                 return
             except (sqlite3.Error, OSError) as error:
-                if time.monotonic() > give_up:
+                if time.monotonic() > give_up and not self.is_to_start_anew:
                     say(ERROR, "Could not write the last states (%r); the next Foreman will.", error)
                     self.exit_code = 1
                     return
+                say_seldom(WARNING, "Could not yet write the last states: %r", error)
                 time.sleep(BACK_OFF)
 
     def _say_last_words(self) -> None:

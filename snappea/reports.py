@@ -8,6 +8,7 @@ from logging import ERROR, INFO, WARNING
 
 from . import __version__
 from .conf import Settings
+from .database import QueueFile
 from .errors import UnknownTask
 from .log import clean, foreman, say
 from .models import Status
@@ -16,20 +17,11 @@ from .signals import task_interrupted, tell
 from .tasks import resolve
 
 
-def report_start(path: str, settings: Settings, ready: int, wakeups: str) -> None:
-    """Log the banner."""
+def report_start(file: QueueFile, settings: Settings, ready: int, wakeups: str) -> None:
+    """Log who is at work now, and on what. `ready`: how many tasks wait. `wakeups`: how they are noticed."""
     said = "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, synchronous %s, SQLite %s."
     facts = settings.NUM_WORKERS, ready, wakeups, settings.SYNCHRONOUS, sqlite3.sqlite_version
-    say(INFO, said, __version__, os.getpid(), path, *facts)
-
-
-def report_recovered(recovered: Collection[Recovered]) -> None:
-    """Log and tell what a dead Foreman left."""
-    for verdict, count in Counter(task.verdict for task in recovered).items():
-        say(WARNING, "The last Foreman left %d running: %s.", count, verdict)
-    for task in recovered:
-        if task.status:
-            report_interrupted(task.id, task.task_name, task.status)
+    say(INFO, said, __version__, os.getpid(), file.path, *facts)
 
 
 def report_ends(outcomes: Iterable[Outcome], with_arguments: bool) -> None:
@@ -60,6 +52,15 @@ def report_expired(expired: Iterable[Expired]) -> None:
     for task in expired:
         if task.status != Status.SUCCESSFUL:
             say(WARNING, "Expired %s #%d, which had waited too long", clean(task.task_name), task.id)
+
+
+def report_recovered(recovered: Collection[Recovered]) -> None:
+    """Log and tell what a dead Foreman had left, and what became of it."""
+    for verdict, count in Counter(task.verdict for task in recovered).items():
+        say(WARNING, "The last Foreman left %d running: %s.", count, verdict)
+    for task in recovered:
+        if task.status:
+            report_interrupted(task.id, task.task_name, task.status)
 
 
 def report_interrupted(task_id: int, name: str, status: str | None) -> None:

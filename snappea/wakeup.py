@@ -52,6 +52,8 @@ class Bell:
         self._writer.setblocking(False)
         #: For signal.set_wakeup_fd().
         self.wakeup_fd = self._writer.fileno()
+        #: Where what was written there is read.
+        self.reader_fd = self._reader.fileno()
         self._nudges = select.poll()
         self._nudges.register(self._reader, select.POLLIN)
         self._all = select.poll()

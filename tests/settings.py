@@ -18,6 +18,7 @@ INSTALLED_APPS = [
     "snappea",
     "tests.playground",
     "example_project.tracker",
+    *os.environ.get("SNAPPEA_TEST_APPS", "").split(),
 ]
 ROOT_URLCONF = "example_project.urls"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]

@@ -23,20 +23,8 @@ ORDER = [
         "lock",
     ),
     *("records", "statements", "queue", "options", "context", "results", "arguments", "calls", "advice"),
-    *(
-        "tasks",
-        "limits",
-        "worker",
-        "loop",
-        "crew",
-        "accounts",
-        "pace",
-        "gatekeeper",
-        "attention",
-        "caretaker",
-        "reports",
-    ),
-    *("foreman", "checks", "apps"),
+    *("tasks", "limits", "worker", "loop", "crew", "accounts", "pace", "gatekeeper", "attention"),
+    *("caretaker", "reports", "renewal", "reload", "foreman", "checks", "apps"),
 ]
 
 

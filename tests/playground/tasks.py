@@ -63,6 +63,17 @@ def nap_late(key: str | int, seconds: float) -> None:
     note("end", key)
 
 
+_hoard: list[bytes] = []
+
+
+@task
+def hoard(key: str | int, megabytes: int) -> None:
+    """Take memory, and keep it."""
+    note("start", key)
+    _hoard.append(b"x" * megabytes * 1024 * 1024)
+    note("end", key)
+
+
 @task
 def wait_for(key: str | int, path: str) -> None:
     """Wait until a file is there."""

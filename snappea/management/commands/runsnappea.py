@@ -1,5 +1,6 @@
 """`manage.py runsnappea`: the Foreman, beside gunicorn."""
 
+import argparse
 import logging
 import os
 import pkgutil
@@ -7,6 +8,7 @@ import sys
 import threading
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 from django.db.migrations.recorder import MigrationRecorder
@@ -16,6 +18,8 @@ from snappea import migrations
 from snappea.conf import current
 from snappea.errors import CannotStart, ConfigurationError
 from snappea.foreman import Foreman
+from snappea.reload import is_rehearsal, watch
+from snappea.renewal import start_anew
 
 
 class Command(BaseCommand):
@@ -24,7 +28,7 @@ class Command(BaseCommand):
     help = "Runs the Foreman: the one process that runs what delay() enqueued."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add which queues to serve."""
+        """Add which queues to serve, and whether to watch the code."""
         parser.add_argument(
             "--queues", default="", help="The only queues to serve, separated by commas. All if not given."
         )
@@ -32,6 +36,11 @@ class Command(BaseCommand):
             "--strict",
             action="store_true",
             help="Nothing from one of the --queues while a task waits in one that is named before it.",
+        )
+        parser.add_argument(
+            "--reload",
+            action=argparse.BooleanOptionalAction,
+            help="Start anew when the code changes. The default is settings.DEBUG.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -47,12 +56,18 @@ class Command(BaseCommand):
             _require_migrated(current().DATABASE)
             queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
             foreman = Foreman(queues, options["strict"])
+            if is_rehearsal():
+                return
+            if settings.DEBUG if options["reload"] is None else options["reload"]:
+                watch(foreman.renewal)
             exit_code = foreman.run()
         except (CannotStart, ConfigurationError) as error:
             raise CommandError(str(error)) from error
         except DatabaseError as error:
             name = connections[current().DATABASE].settings_dict["NAME"]
             raise CommandError(f"The Foreman cannot start on the database {name}: {error}.") from error
+        if foreman.is_to_start_anew:
+            _start_anew(at_once=bool(foreman.accounts.in_flight))
         _exit(exit_code, at_once=bool(foreman.accounts.in_flight))
 
 
@@ -75,6 +90,14 @@ def _log_to_stderr(verbosity: int) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
+
+
+def _start_anew(at_once: bool) -> None:
+    try:
+        start_anew(at_once)
+    except OSError as error:
+        print(f"The Foreman cannot start anew: {error}.", file=sys.stderr)
+        _exit(1, at_once)
 
 
 def _exit(exit_code: int, at_once: bool) -> None:

@@ -81,7 +81,7 @@ class Command(BaseCommand):
     def _start_servers(self, directory: Path, port: int) -> None:
         gunicorn = ["-m", "gunicorn", "--config", "example_project/gunicorn_conf.py"]
         for name, arguments in {
-            "The Foreman": ["manage.py", "runsnappea"],
+            "The Foreman": ["manage.py", "runsnappea", "--no-reload"],
             "gunicorn": [*gunicorn, "--bind", f"127.0.0.1:{port}"],
         }.items():
             log = directory / f"{name.split()[-1].lower()}.log"
