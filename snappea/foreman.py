@@ -25,6 +25,7 @@ from .gatekeeper import Gatekeeper
 from .lock import Lock
 from .log import say, say_seldom
 from .logbook import Logbook
+from .nursery import Nursery
 from .records import Claim, Expired, Glance, Outcome
 from .reports import report_ends, report_expired, report_interrupted
 from .wakeup import Bell
@@ -52,12 +53,15 @@ class Foreman:
     >>> exit_code = Foreman().run()
     """
 
-    def __init__(self, queues: Sequence[str] = (), strict: bool = False) -> None:
+    def __init__(
+        self, queues: Sequence[str] = (), strict: bool = False, nursery: Nursery | None = None
+    ) -> None:
         """Open the queue's database. Raises CannotStart if the Foreman could not work with it.
 
         `queues`: the only ones to serve, all if empty. `strict`: nothing from one of them while there
-        is something in one before it.
+        is something in one before it. `nursery`: for isolated tasks, which fail without one.
         """
+        self.nursery = nursery
         self.settings = current()
         self.gatekeeper = Gatekeeper(queues, strict)
         for name in HOOKS:
@@ -96,11 +100,13 @@ class Foreman:
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.lock = Lock(self.file)
         try:
+            if self.nursery:
+                self.nursery.keep(self.lock.descriptor)
             self._recover()
             self.bell = Bell(self.file)
             self.logbook = Logbook(self.file, self.settings.NUM_WORKERS + MOST_AHEAD)
-            self.crew = Crew(self.settings.NUM_WORKERS, self.logbook, self.bell.nudge)
-            self.caretaker = Caretaker(self.connection, self.file, self.lock, self.bell)
+            self.crew = Crew(self.settings.NUM_WORKERS, self.logbook, self.bell.nudge, self.nursery)
+            self.caretaker = Caretaker(self.connection, self.file, self.lock, self.bell, self.nursery)
             self._announce()
         except (OSError, sqlite3.Error) as error:
             raise CannotStart(f"The Foreman of {self.file.path} cannot start: {error}.") from error

@@ -23,7 +23,8 @@ ORDER = [
         "lock",
     ),
     *("records", "statements", "queue", "options", "context", "results", "arguments", "calls", "advice"),
-    *("tasks", "limits", "worker", "crew", "accounts", "gatekeeper", "attention", "caretaker", "reports"),
+    *("tasks", "limits", "worker", "child", "nursery", "guardian", "crew"),
+    *("accounts", "gatekeeper", "attention", "caretaker", "reports"),
     *("foreman", "checks", "apps"),
 ]
 

@@ -16,6 +16,7 @@ from snappea import migrations
 from snappea.conf import current
 from snappea.errors import CannotStart, ConfigurationError
 from snappea.foreman import Foreman
+from snappea.nursery import Nursery
 
 
 class Command(BaseCommand):
@@ -43,16 +44,19 @@ class Command(BaseCommand):
             )
         _log_to_stderr(options["verbosity"])
         autodiscover_modules("tasks")
+        nursery = Nursery()  # before anything else: a process with connections or threads must not fork
         try:
             _require_migrated(current().DATABASE)
             queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
-            foreman = Foreman(queues, options["strict"])
+            foreman = Foreman(queues, options["strict"], nursery)
             exit_code = foreman.run()
         except (CannotStart, ConfigurationError) as error:
             raise CommandError(str(error)) from error
         except DatabaseError as error:
             name = connections[current().DATABASE].settings_dict["NAME"]
             raise CommandError(f"The Foreman cannot start on the database {name}: {error}.") from error
+        finally:
+            nursery.close()
         _exit(exit_code, at_once=bool(foreman.accounts.in_flight))
 
 
