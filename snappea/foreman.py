@@ -113,6 +113,7 @@ class Foreman:
         with self.attention.paid(self.bell.wakeup_fd, self.lock.close):
             rang = False
             while not self._is_done():
+                self.lock.require_open()
                 rang = self._turn(rang)
             self._leave()
         return self.exit_code
@@ -153,6 +154,7 @@ class Foreman:
                 self.bell.wait(FALSE_ALARM, for_rings=False)  # a flood of rings must cost little
             return self._sleep()
         except (sqlite3.Error, OSError, RuntimeError) as error:
+            self.lock.require_open()
             say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
             self._is_uncertain = True
             self.bell.wait(BACK_OFF, for_rings=False)

@@ -16,7 +16,7 @@ from .errors import Retry, TaskKilled
 from .limits import Desk
 from .log import say_seldom
 from .memory import parse_size
-from .nursery import ENDED, INTERRUPT, KILL, MOST_BYTES, REFUSED, Nursery
+from .nursery import BORN, ENDED, INTERRUPT, KILL, MOST_BYTES, REFUSED, Nursery
 from .records import Claim, Outcome, Progress
 from .tasks import TaskFunction
 
@@ -47,6 +47,7 @@ class Guardian(Desk):
         self._unread = b""
         self._told: list[Any] | None = None
         self._kill_at = self._revoked_at = math.inf
+        self._is_born = False
         self._verdict = ""
 
     def interrupt(self, task: object) -> bool:
@@ -126,7 +127,10 @@ class Guardian(Desk):
             if events & ~select.POLLOUT and not self._listen(channel):
                 poll.unregister(channel)
             if line.fileno() in ready:
-                return self._hear_the_end(channel, line.recv(MOST_BYTES).decode(errors="replace"))
+                words = line.recv(MOST_BYTES).decode(errors="replace")
+                if words != BORN:
+                    return self._hear_the_end(channel, words)
+                self._is_born = True
             self._kill_if_due()
 
     def _patience(self) -> float:
@@ -182,9 +186,9 @@ class Guardian(Desk):
         if words.startswith(ENDED):
             exit_code = int(words.removeprefix(ENDED))
             return self._verdict if self._verdict and exit_code == -signal.SIGKILL else _end_of(exit_code)
-        if self._nursery and self._nursery.is_gone():
+        if self._is_born:
             return "its process died with the fork server"
-        raise _NoProcess("the fork server has no descriptors left")
+        raise _NoProcess("the fork server has ended, or has no descriptors left")
 
 
 def _send(channel: socket.socket, order: memoryview) -> int:

@@ -15,6 +15,7 @@ import select
 import selectors
 import signal
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -24,13 +25,14 @@ from typing import NoReturn
 from django.db import connections
 
 from . import child
+from .errors import CannotStart
 
 #: What the Foreman sends, and with which descriptors.
 LOCK, BEAR = b"lock", b"bear"
 #: What a guardian sends on its line; to close it means to kill as well.
 INTERRUPT, KILL = b"interrupt", b"kill"
-#: How the words begin that come back: with the exit code after it, or the reason.
-ENDED, REFUSED = "ended ", "refused "
+#: What comes back: before it forks, and how the words begin with the exit code, or the reason, after it.
+BORN, ENDED, REFUSED = "born", "ended ", "refused "
 #: The longest of these, in bytes.
 MOST_BYTES = 1000
 #: How long to wait for the end of the Nursery, in seconds.
@@ -41,16 +43,32 @@ class Nursery:
     """The Foreman's end of it. Making one forks; `bear()` is for the guardians' threads."""
 
     def __init__(self) -> None:
-        """Fork. To be called before the process has threads. Raises OSError."""
+        """Fork. To be called before the process has threads. Raises CannotStart."""
         connections.close_all()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # or each child would write what is left in them
+        try:
+            self._fork()
+        except OSError as error:
+            raise CannotStart(
+                f"The Foreman cannot start: no process to be had for isolated tasks: {error}."
+            ) from error
+        # a copy in what a task forks would keep the Nursery from hearing of the Foreman's end
+        os.register_at_fork(after_in_child=self._control.close)
+
+    def _fork(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.pid = os.fork()
             if self.pid == 0:
                 self._control.close()
                 _serve(theirs)
-        # a copy in what a task forks would keep the Nursery from hearing of the Foreman's end
-        os.register_at_fork(after_in_child=self._control.close)
+
+    def __enter__(self) -> "Nursery":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
 
     def keep(self, lock: int) -> None:
         """Have the lock of this descriptor held until the last child is gone."""
@@ -156,6 +174,7 @@ class _Server:
     def _bear(self, channel: socket.socket, line: socket.socket) -> None:
         with channel:
             try:
+                line.send(BORN.encode())  # beforehand: where this was not said, nothing can have run
                 pid = os.fork()
             except OSError as error:
                 _say(line, f"{REFUSED}{error}")
@@ -178,9 +197,12 @@ class _Server:
 
     def _obey(self, pid: int, line: socket.socket) -> None:
         """Do to a child what its guardian asks for."""
-        if pid not in self._lines:
+        if self._lines.get(pid) is not line:
             return  # it ended in this very turn
-        word = line.recv(MOST_BYTES)
+        try:
+            word = line.recv(MOST_BYTES)
+        except OSError:  # the guardian went without having read what it was told
+            word = b""
         if word == INTERRUPT:
             os.kill(pid, child.INTERRUPT)
             return

@@ -16,7 +16,7 @@ from snappea.guardian import Guardian
 from snappea.models import Task
 from snappea.records import Claim
 from tests.playground import isolated
-from tests.playground.tasks import nap, record
+from tests.playground.tasks import close_all, nap, record
 from tests.site import Process, Site, wait_until
 
 
@@ -347,7 +347,9 @@ def test_where_no_descriptors_are_to_be_had_it_waits(site: Site) -> None:
     _soft, hard = before = resource.prlimit(nursery, resource.RLIMIT_NOFILE)
     resource.prlimit(nursery, resource.RLIMIT_NOFILE, (8, hard))
     isolated.who.delay("x")
-    foreman.wait_for_output("no process to be had for it: the fork server has no descriptors left")
+    foreman.wait_for_output(
+        "no process to be had for it: the fork server has ended, or has no descriptors left"
+    )
     resource.prlimit(nursery, resource.RLIMIT_NOFILE, before)
     noted(site, "who", "x")
 
@@ -382,6 +384,19 @@ def test_closing_all_descriptors_fails_and_writes_nothing_into_what_took_their_p
     assert [path.read_text() for path in site.directory.glob("file-*")] == ["mine"] * 4
     record.delay("after")
     noted(site, "end", "after")
+
+
+def test_closing_all_descriptors_in_a_thread_ends_the_foreman_before_it_writes_elsewhere(site: Site) -> None:
+    foreman = site.foreman()
+    nap.delay("neighbour", 60)
+    noted(site, "start", "neighbour")
+    close_all.delay(str(site.directory / "file"))
+    assert foreman.wait() == 1 and "A task has closed the Foreman's descriptors" in foreman.output()
+    # it may have ended in the middle of the task
+    assert {path.read_text() for path in site.directory.glob("file-*")} <= {"", "mine"}
+    assert site.sql("PRAGMA integrity_check") == [("ok",)]
+    site.foreman()
+    assert set(site.counts()) == {"interrupted"}
 
 
 def test_what_it_forks_holds_nothing_of_ours(site: Site) -> None:

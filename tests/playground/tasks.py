@@ -172,6 +172,15 @@ if os.environ.get("SNAPPEA_TEST_DEPLOYED"):
 
 
 @task
+def close_all(path: str) -> None:
+    """Close what is not its own, and open files in its place."""
+    os.closerange(3, 1000)
+    for number in range(20):
+        taken = os.open(f"{path}-{number}", os.O_RDWR | os.O_CREAT)
+        os.write(taken, b"mine")
+
+
+@task
 def fork_and_stay(key: str, path: str) -> None:
     """Fork, and let the child stay when the Foreman is long gone."""
     if os.fork() == 0:

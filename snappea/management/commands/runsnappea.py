@@ -44,19 +44,17 @@ class Command(BaseCommand):
             )
         _log_to_stderr(options["verbosity"])
         autodiscover_modules("tasks")
-        nursery = Nursery()  # before anything else: a process with connections or threads must not fork
+        queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
         try:
-            _require_migrated(current().DATABASE)
-            queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
-            foreman = Foreman(queues, options["strict"], nursery)
-            exit_code = foreman.run()
+            with Nursery() as nursery:  # first of all: a process with connections or threads must not fork
+                _require_migrated(current().DATABASE)
+                foreman = Foreman(queues, options["strict"], nursery)
+                exit_code = foreman.run()
         except (CannotStart, ConfigurationError) as error:
             raise CommandError(str(error)) from error
         except DatabaseError as error:
             name = connections[current().DATABASE].settings_dict["NAME"]
             raise CommandError(f"The Foreman cannot start on the database {name}: {error}.") from error
-        finally:
-            nursery.close()
         _exit(exit_code, at_once=bool(foreman.accounts.in_flight))
 
 
