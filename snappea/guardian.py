@@ -28,6 +28,8 @@ TRY_AGAIN = 5.0
 LOOK_EVERY = 1.0
 #: How long to wait for the death of a child whose Nursery is gone, in seconds.
 LAST_BREATH = 5.0
+#: How long to hear nothing but the end after a word of progress, in seconds: a chatterbox must cost little.
+REST = 0.02
 _CHUNK = 65536
 
 
@@ -116,16 +118,20 @@ class Guardian(Desk):
         """Hand the order over, and hear what the child and the Nursery say until it has ended."""
         channel.setblocking(False)
         order = memoryview(self._order())
-        poll = select.poll()
-        poll.register(line, select.POLLIN)
+        poll, rest = select.poll(), select.poll()
+        for waiting in (poll, rest):
+            waiting.register(line, select.POLLIN)
         poll.register(channel, select.POLLIN | select.POLLOUT)
         while True:
             ready = dict(poll.poll(self._patience()))
             events = ready.get(channel.fileno(), 0)
             if events & select.POLLOUT and not (order := order[_send(channel, order) :]):
                 poll.modify(channel, select.POLLIN)
-            if events & ~select.POLLOUT and not self._listen(channel):
-                poll.unregister(channel)
+            if events & ~select.POLLOUT:
+                if not self._listen(channel):
+                    poll.unregister(channel)
+                elif self._told is None:
+                    rest.poll(REST * 1000)
             if line.fileno() in ready:
                 words = line.recv(MOST_BYTES).decode(errors="replace")
                 if words != BORN:
@@ -178,9 +184,8 @@ class Guardian(Desk):
             raise _NoProcess(words.removeprefix(REFUSED))
         poll = select.poll()
         poll.register(channel, select.POLLIN)
-        patience = (
-            0 if words else LAST_BREATH * 1000
-        )  # without the Nursery, the channel tells when it is dead
+        # without the Nursery, the end of the channel tells of the child's
+        patience = 0 if words else LAST_BREATH * 1000
         while poll.poll(patience) and self._listen(channel):
             pass
         if words.startswith(ENDED):

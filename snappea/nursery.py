@@ -46,7 +46,8 @@ class Nursery:
         """Fork. To be called before the process has threads. Raises CannotStart."""
         connections.close_all()
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()  # or each child would write what is left in them
+            with contextlib.suppress(AttributeError, ValueError, OSError):  # there is none, or it is closed
+                stream.flush()  # or each child would write what is left in it
         try:
             self._fork()
         except OSError as error:
