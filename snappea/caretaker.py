@@ -7,6 +7,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .database import MEGABYTE, NETWORK_FILE_SYSTEMS, PAGE_SIZE, QueueFile, file_of, file_system, raw
 from .errors import CannotStart
 from .lock import Lock
+from .nursery import Nursery
 from .wakeup import Bell
 
 #: How long the Foreman waits for somebody else's write lock before it looks up, in milliseconds:
@@ -36,11 +37,19 @@ def local_file(connection: BaseDatabaseWrapper) -> QueueFile:
 class Caretaker:
     """Puts the wakeup file back, keeps the write-ahead log small, notices what cannot be mended."""
 
-    def __init__(self, connection: BaseDatabaseWrapper, file: QueueFile, lock: Lock, bell: Bell) -> None:
+    def __init__(
+        self,
+        connection: BaseDatabaseWrapper,
+        file: QueueFile,
+        lock: Lock,
+        bell: Bell,
+        nursery: Nursery | None = None,
+    ) -> None:
         self._db = raw(connection)
         self._file = file
         self._lock = lock
         self._bell = bell
+        self._nursery = nursery
         self.next_look = 0.0
         self.note_work()
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
@@ -61,6 +70,8 @@ class Caretaker:
             return f"{self._file.path} was deleted or replaced"
         if self._lock.is_lost():
             return f"{self._file.lock} was removed, and another Foreman may have started"
+        if self._nursery and self._nursery.is_gone():
+            return "the fork server has ended, and a process with threads cannot make another"
         self._bell.install()
         if self._file.wal_size() > LARGE_WAL:
             self._fold("TRUNCATE")

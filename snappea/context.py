@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 
@@ -79,7 +79,7 @@ class CurrentTask:
         """Say how far it is: `done` of `total`. Call it as often as you like; it is written once a second."""
         claim = _claim()
         if claim.id:
-            _progress[claim.id] = Progress(done, total, note, claim.id, claim.claims)
+            _send(Progress(done, total, note, claim.id, claim.claims))
 
 
 current_task = CurrentTask()
@@ -106,6 +106,20 @@ def begin(claim: Claim, deadline: float = math.inf) -> None:
     _running.set(claim)
     if deadline != math.inf:
         _deadline.set(deadline)
+
+
+def note(progress: Progress) -> None:
+    """Keep what was said for the Foreman to take."""
+    _progress[progress.id] = progress
+
+
+_send: Callable[[Progress], None] = note
+
+
+def send_progress(send: Callable[[Progress], None]) -> None:
+    """From now on call `send` with what is said: where the Foreman is another process."""
+    global _send
+    _send = send
 
 
 def take_progress(of: Iterable[int] | None = None) -> list[Progress]:

@@ -11,15 +11,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from logging import WARNING
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from . import worker
 from .conf import Settings
+from .guardian import Guardian
 from .limits import Desk
 from .log import clean, say, say_seldom
 from .logbook import Logbook, Note
 from .loop import Loop
+from .nursery import Nursery
 from .records import Claim, Outcome
+from .tasks import TaskFunction, registry, resolve
 
 T = TypeVar("T")
 
@@ -36,10 +39,12 @@ class Crew:
     """Up to `size` threads that run claims. All methods but the workers' own are the Foreman's to call.
 
     `wake_foreman` is called by a worker when `foreman_sleeps` is set and no more than
-    `low_water` claims are left in the backlog.
+    `low_water` claims are left in the backlog. `nursery`: where isolated tasks get their processes from.
     """
 
-    def __init__(self, size: int, logbook: Logbook, wake_foreman: Callable[[], None]) -> None:
+    def __init__(
+        self, size: int, logbook: Logbook, wake_foreman: Callable[[], None], nursery: Nursery | None = None
+    ) -> None:
         self.size = size
         self.low_water = 0
         #: When the Foreman is awake at the latest, by time.monotonic(): a deadline before it must wake him.
@@ -47,6 +52,7 @@ class Crew:
         self.foreman_sleeps = False
         self._logbook = logbook
         self._wake_foreman = wake_foreman
+        self._nursery = nursery
         #: One for each thread that may exist: at most `size` tasks run at once.
         self._slots = threading.BoundedSemaphore(size)
         self._has_hired = False
@@ -199,7 +205,8 @@ class Crew:
 
     def _run(self, cell: int, claim: Claim, desk: Desk) -> None:
         self._logbook.note(cell, Note.BEGUN)
-        outcome = worker.run(claim, desk)
+        task = _isolated(claim.task_name)
+        outcome = self._guard(claim, task) if task else worker.run(claim, desk)
         self._logbook.note(cell, worker.note_of(outcome))
         worker.tidy_connections()
         self._report(cell, outcome)
@@ -208,6 +215,15 @@ class Crew:
         self._outcomes.append((cell, outcome))
         if self.foreman_sleeps:
             self._wake_foreman_if_needed()
+
+    def _guard(self, claim: Claim, task: TaskFunction[..., Any]) -> Outcome:
+        """Have a claim run in a process of its own."""
+        guardian = Guardian(claim, task, self._nursery)
+        self._desks.append(guardian)
+        try:
+            return guardian.run()
+        finally:
+            self._desks.remove(guardian)
 
     def _wake_foreman_if_needed(self) -> None:
         if self.needs_foreman():
@@ -231,6 +247,15 @@ class Crew:
             parking.acquire()
         elif time.monotonic() - parked_at > AGED_AFTER:
             worker.tidy_connections()
+
+
+def _isolated(name: str) -> TaskFunction[..., Any] | None:
+    """Return the task of a name if it wants a process of its own."""
+    try:
+        task = registry.get(name) or resolve(name)
+    except BaseException:  # what importing its module raised, too: the worker will tell
+        return None
+    return task if task.is_isolated else None
 
 
 def _drain(queue: "deque[T]") -> list[T]:

@@ -12,6 +12,7 @@ SnappeaError
 ├── UnserializableResult    what a task returned is not strict JSON (also a TypeError); kept on the row
 ├── Retry                   raise it in a task to have it tried again
 ├── SoftTimeLimitExceeded   raised inside a task that has taken longer than its soft_time_limit
+├── TaskKilled              a task's process was killed or died; kept on the row
 ├── NoCurrentTask           current_task was asked where no task runs (also a RuntimeError)
 ├── TaskFailed              from get(): the task failed, was interrupted or cancelled
 ├── ResultNotKept           from get(): nothing is kept of the task (also a LookupError)
@@ -114,6 +115,13 @@ class SoftTimeLimitExceeded(SnappeaError):
 
     It may stand in `autoretry_for`. A task that is blocked outside Python (a socket read, `time.sleep`)
     is only reached when that returns, unless it has a process of its own.
+    """
+
+
+class TaskKilled(SnappeaError):
+    """The process of an isolated task was killed (at its `time_limit`, say), or died, without an outcome.
+
+    Never raised inside a task: it is what the signals `task_failed` and `task_retried` carry.
     """
 
 

@@ -24,6 +24,7 @@ from .gatekeeper import Gatekeeper
 from .lock import Lock
 from .log import say, say_seldom
 from .logbook import Logbook
+from .nursery import Nursery
 from .pace import MOST_AHEAD, STALE_AFTER, Pace
 from .records import Claim, Expired, Glance, Outcome
 from .renewal import Renewal
@@ -51,12 +52,15 @@ class Foreman:
     >>> exit_code = Foreman().run()
     """
 
-    def __init__(self, queues: Sequence[str] = (), strict: bool = False) -> None:
+    def __init__(
+        self, queues: Sequence[str] = (), strict: bool = False, nursery: Nursery | None = None
+    ) -> None:
         """Open the queue's database. Raises CannotStart if the Foreman could not work with it.
 
         `queues`: the only ones to serve, all if empty. `strict`: nothing from one of them while there
-        is something in one before it.
+        is something in one before it. `nursery`: for isolated tasks, which fail without one.
         """
+        self.nursery = nursery
         self.settings = current()
         self.gatekeeper = Gatekeeper(queues, strict)
         for name in HOOKS:
@@ -90,18 +94,21 @@ class Foreman:
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.lock = Lock(self.file)
         try:
+            if self.nursery:
+                self.nursery.keep(self.lock.descriptor)
             self._recover()
             self.bell = Bell(self.file)
             self.renewal.nudge = self.bell.nudge
             self.logbook = Logbook(self.file, most_at_once(self.settings) + MOST_AHEAD)
-            self.crew = Crew(self.settings.NUM_WORKERS, self.logbook, self.bell.nudge)
-            self.caretaker = Caretaker(self.connection, self.file, self.lock, self.bell)
+            self.crew = Crew(self.settings.NUM_WORKERS, self.logbook, self.bell.nudge, self.nursery)
+            self.caretaker = Caretaker(self.connection, self.file, self.lock, self.bell, self.nursery)
             report_start(self.file, self.settings, queue.depth(raw(self.connection)), self.bell.kind)
         except (OSError, sqlite3.Error) as error:
             raise CannotStart(f"The Foreman of {self.file.path} cannot start: {error}.") from error
         with self.attention.paid(self.bell.wakeup_fd, self.lock.close):
             rang = False
             while not self._is_done():
+                self.lock.require_open()
                 rang = self._turn(rang)
             self._leave()
             if self.is_to_start_anew:
@@ -133,6 +140,7 @@ class Foreman:
             self._heed_renewal()
             return self._sleep()
         except (sqlite3.Error, OSError, RuntimeError) as error:
+            self.lock.require_open()
             say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
             self._is_uncertain = True
             self.bell.wait(BACK_OFF, for_rings=False)
@@ -195,7 +203,7 @@ class Foreman:
             self.gatekeeper.note_left(expired)
             self._has_news = bool(expired)
             self._glance_around()
-            if _count_for_threads(claims) < room and self.gatekeeper.has_missed(self._glance):
+            if self.gatekeeper.has_missed(self._glance, claims, room):
                 self._has_news = True
             is_at_rest = not self.accounts.in_flight and self.gatekeeper.next_opening() is None
             self._is_idle = is_at_rest and not self._has_news
@@ -385,9 +393,3 @@ class Foreman:
         for claim, status in zip(running, states, strict=True):
             report_interrupted(claim.id, claim.task_name, status)
         say(INFO, "Stopped.")
-
-
-def _count_for_threads(claims: list[Claim]) -> int:
-    if not claims or not claims[-1].is_async:  # those for the loop come last
-        return len(claims)
-    return sum(not claim.is_async for claim in claims)

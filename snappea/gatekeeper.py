@@ -109,9 +109,13 @@ class Gatekeeper:
             self._latest = claims[-1].queue
         return claims
 
-    def has_missed(self, glance: Glance) -> bool:
-        """Tell whether something could have been claimed from another queue than the last one."""
-        return glance.first is not None and not self._served and not self._limits
+    def has_missed(self, glance: Glance, claims: Sequence[Claim], room: int) -> bool:
+        """Tell whether more could have been claimed for the threads, from another queue than the last one."""
+        if glance.first is None or self._served or self._limits:
+            return False
+        if claims and claims[-1].is_async:  # those for the loop come last
+            return sum(not claim.is_async for claim in claims) < room
+        return len(claims) < room
 
     def _open_gates(self, db: sqlite3.Connection, newcomers: set[str]) -> None:
         here = time.monotonic()

@@ -176,7 +176,7 @@ class Options:
             ),
         }
 
-    @property
+    @cached_property
     def is_isolated(self) -> bool:
         """Whether it runs in a process of its own."""
         return self.isolate or self.time_limit is not None or self.max_memory is not None

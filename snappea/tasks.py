@@ -59,6 +59,8 @@ class TaskFunction(Generic[P, R]):
         self._is_coroutine = inspect.iscoroutinefunction(function)
         #: Whether it runs on the event loop, not in a thread.
         self.is_async = self._is_coroutine and not options.is_isolated
+        #: Whether it runs in a process of its own.
+        self.is_isolated = options.is_isolated
         special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
         self._is_plain = special == (None, None, None, None) and not options.unique
 

@@ -1,7 +1,6 @@
 """One task to one Outcome. Never raises, and never writes to the queue's tables."""
 
 import contextvars
-import math
 import os
 import threading
 import time
@@ -50,11 +49,11 @@ def run(claim: Claim, desk: Desk) -> Outcome:
     result: str | None = None
     limit: float | None = None
     began = time.monotonic()
-    desk.take(claim)
     try:
+        desk.take(claim)
         task = resolve(claim.task_name)
         limit = task.soft_time_limit(claim.queue)
-        deadline = math.inf if limit is None else desk.limit(limit)
+        deadline = desk.deadline if limit is None else desk.limit(limit)
         # a context of its own: what a task activates (a language, a time zone) ends with it
         result = contextvars.Context().run(_call, task, claim, deadline)
     except BaseException as raised:
@@ -135,6 +134,13 @@ def _after_failure(task: TaskFunction[..., Any], claim: Claim, failure: BaseExce
     except BaseException as error:  # a receiver that wants to exit, a Retry that is only half made
         say(ERROR, "After %s #%d had failed: %r", clean(claim.task_name), claim.id, error)
     return retry_after
+
+
+def after_death(task: TaskFunction[..., Any], claim: Claim, failure: Exception, duration: float) -> Outcome:
+    """Return the outcome of a claim whose process died with it, after telling those who listen."""
+    retry_after = _after_failure(task, claim, failure)
+    cause = _cause_of(failure)
+    return Outcome(claim, duration, _traceback_of(cause), _reason_of(cause), retry_after)
 
 
 def _cause_of(failure: BaseException) -> BaseException:

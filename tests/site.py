@@ -137,7 +137,7 @@ class Site:
 
     def hasty_foreman(self, **constants: float) -> Process:
         """Start a Foreman with other constants than its own, so that a test need not wait so long."""
-        code = "from snappea import caretaker, crew\n"
+        code = "from snappea import caretaker, crew, guardian\n"
         code += "".join(f"{name.replace('__', '.')} = {value}\n" for name, value in constants.items())
         code += "from django.core.management import call_command\ncall_command('runsnappea')\n"
         process = self.program(code)

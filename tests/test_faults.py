@@ -311,12 +311,24 @@ def test_no_thread_to_be_had(site: Site) -> None:
     for key in range(20):
         record.delay(key)
     strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=clone3,clone"]
-    inject = ["-e", "inject=clone3,clone:error=EAGAIN:when=1..6"]
+    # the first is the fork server, without which it does not start
+    inject = ["-e", "inject=clone3,clone:error=EAGAIN:when=2..7"]
     foreman = site.foreman(wrapper=[*strace, *inject])
     foreman.wait_for_output("can't start new thread")
     site.wait_until_empty()
     assert set(site.ledger.keys("start").values()) == {1} and len(site.ledger.keys("end")) == 20
     assert_it_still_works(site)
+
+
+@pytest.mark.needs("strace")
+def test_no_fork_server_to_be_had(site: Site) -> None:
+    inject = ["-e", "trace=clone3,clone", "-e", "inject=clone3,clone:error=EAGAIN:when=1"]
+    process = site.manage("runsnappea", wrapper=["strace", "-qq", "-o", "/dev/null", *inject])
+    assert process.wait() == 1
+    (line,) = process.output().splitlines()
+    assert line.startswith(
+        "CommandError: The Foreman cannot start: no process to be had for isolated tasks: "
+    )
 
 
 def test_no_descriptor_to_be_had(site: Site) -> None:

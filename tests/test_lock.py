@@ -1,6 +1,8 @@
 """One Foreman per queue."""
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,53 @@ def test_it_ends_with_the_process(file: QueueFile) -> None:
     os.waitpid(child, 0)
     assert f"pid {child} " in Path(file.lock).read_text()
     Lock(file).close()
+
+
+def test_what_a_dead_holder_left_is_waited_for(file: QueueFile) -> None:
+    reader, writer = os.pipe()
+    if (holder := os.fork()) == 0:
+        Lock(file)
+        if os.fork() == 0:  # inherits the lock, and keeps it until it is told
+            os.read(reader, 1)
+        os.kill(os.getpid(), 9)
+    os.waitpid(holder, 0)
+    threading.Timer(0.3, os.write, (writer, b"x")).start()
+    began = time.monotonic()
+    Lock(file).close()
+    assert time.monotonic() - began > 0.2
+
+
+def test_what_a_dead_holder_left_is_not_waited_for_without_end(
+    file: QueueFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snappea.lock.PATIENCE", 0.2)
+    reader, writer = os.pipe()
+    if (holder := os.fork()) == 0:
+        Lock(file)
+        if os.fork() == 0:
+            os.close(writer)
+            os.read(reader, 1)
+        os.kill(os.getpid(), 9)
+    os.waitpid(holder, 0)
+    with pytest.raises(CannotStart, match=f"Another Foreman is at work on .*: pid {holder} on "):
+        Lock(file)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_closed_descriptor_ends_the_process_even_if_another_file_has_it(
+    file: QueueFile, is_taken: bool
+) -> None:
+    lock = Lock(file)
+    lock.require_open()
+    if (child := os.fork()) == 0:
+        lock.close()
+        if is_taken:
+            os.dup2(os.open("/dev/null", os.O_RDONLY), lock.descriptor)
+        lock.require_open()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    lock.close()
 
 
 def test_a_lock_whose_file_was_removed_or_replaced_is_lost(file: QueueFile) -> None:

@@ -18,6 +18,7 @@ from snappea import migrations
 from snappea.conf import current
 from snappea.errors import CannotStart, ConfigurationError
 from snappea.foreman import Foreman
+from snappea.nursery import Nursery
 from snappea.reload import is_rehearsal, watch
 from snappea.renewal import start_anew
 
@@ -52,15 +53,16 @@ class Command(BaseCommand):
             )
         _log_to_stderr(options["verbosity"])
         autodiscover_modules("tasks")
+        queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
         try:
-            _require_migrated(current().DATABASE)
-            queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
-            foreman = Foreman(queues, options["strict"])
-            if is_rehearsal():
-                return
-            if settings.DEBUG if options["reload"] is None else options["reload"]:
-                watch(foreman.renewal)
-            exit_code = foreman.run()
+            with Nursery() as nursery:  # first of all: a process with connections or threads must not fork
+                _require_migrated(current().DATABASE)
+                foreman = Foreman(queues, options["strict"], nursery)
+                if is_rehearsal():
+                    return
+                if settings.DEBUG if options["reload"] is None else options["reload"]:
+                    watch(foreman.renewal)
+                exit_code = foreman.run()
         except (CannotStart, ConfigurationError) as error:
             raise CommandError(str(error)) from error
         except DatabaseError as error:
