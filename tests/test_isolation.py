@@ -33,10 +33,19 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
 
 
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def nursery_of(foreman: Process) -> int:
-    names = {child: Path(f"/proc/{child}/comm") for child in children_of(foreman.pid)}
-    (nursery,) = (child for child, name in names.items() if name.read_text() == "snappea-nursery\n")
-    return nursery
+    """Return the pid of the fork server, which takes a moment to name itself."""
+    (nursery,) = wait_until(
+        lambda: [child for child in children_of(foreman.pid) if name_of(child) == "snappea-nursery"]
+    )
+    return int(nursery)
 
 
 def noted(site: Site, *words: object) -> list[str]:
