@@ -151,6 +151,7 @@ class Foreman:
         here = time.monotonic()
         if here >= self.caretaker.next_look:
             self.renewal.look()
+            self.crew.loop.look()
             if why := self.caretaker.look():
                 self._stop(why, exit_code=1)
         if self.crew.stuck() > self.settings.MAX_STUCK_WORKERS:

@@ -21,7 +21,7 @@ from .arguments import decode
 from .context import begin
 from .errors import SoftTimeLimitExceeded, TaskRevoked
 from .limits import Desk, Ending
-from .log import clean, say
+from .log import clean, say, say_seldom
 from .logbook import Logbook, Note
 from .records import Claim, Outcome
 from .signals import task_started, task_succeeded, tell
@@ -29,6 +29,8 @@ from .tasks import TaskFunction, resolve
 
 #: How long a task that has ended may leave others behind that it started, in seconds.
 LEFT_BEHIND = 1.0
+#: How long a task may keep the loop from all others before that is said, in seconds.
+BLOCKED_AFTER = 2.0
 
 _offspring: contextvars.ContextVar["set[asyncio.Task[Any]]"] = contextvars.ContextVar("snappea_offspring")
 
@@ -73,6 +75,7 @@ class Loop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seats: dict[int, Seat] = {}
         self._handed = self._ended = 0  # each is written by one thread only
+        self._asked_at = 0.0  # when the loop was asked whether it is there, if it has not answered
 
     def running(self) -> int:
         """Return how many claims it has in hand."""
@@ -94,6 +97,23 @@ class Loop:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._revoke, claim)
 
+    def look(self) -> None:
+        """Say so if a task blocks the loop. To be called once a second or so."""
+        if self._loop is None or not self.running():
+            return
+        here = time.monotonic()
+        if not self._asked_at:
+            self._asked_at = here
+            self._loop.call_soon_threadsafe(self._answer)
+        elif here - self._asked_at > BLOCKED_AFTER:
+            say_seldom(WARNING, "The event loop is blocked; it is %s that does not await", self._at_work())
+
+    def _at_work(self) -> str:
+        assert self._loop
+        now_at_work = asyncio.current_task(self._loop)
+        claims = (seat.claim for seat in list(self._seats.values()) if seat.task is now_at_work)
+        return next((f"{clean(claim.task_name)} #{claim.id}" for claim in claims), repr(now_at_work))
+
     def _start(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
         loop.set_task_factory(_make_task)
@@ -110,6 +130,9 @@ class Loop:
         for cell, claim in claims:
             seat = self._seats[cell] = Seat(claim)
             seat.supervisor = asyncio.ensure_future(self._run(cell, seat))
+
+    def _answer(self) -> None:
+        self._asked_at = 0.0
 
     def _revoke(self, claim: Claim) -> None:
         for seat in self._seats.values():

@@ -3,6 +3,11 @@
 import time
 from pathlib import Path
 
+from snappea.models import Task
+from tests.playground import isolated
+from tests.playground.coroutines import few_at_a_time, use_orm
+from tests.playground.lifecycle import add, fail_until
+from tests.playground.limited import spin
 from tests.playground.tasks import enqueue_more, fail, leak_transaction, nothing, record, record_async
 from tests.site import Process, Site, wait_until
 
@@ -15,26 +20,48 @@ def _holdings(foreman: Process) -> tuple[int, int, int]:
 
 
 def _load(site: Site, rounds: int) -> None:
+    """Run tasks of all kinds, 3000 a round."""
     for number in range(rounds):
-        nothing.delay_many(() for _ in range(1000))
+        nothing.delay_many(() for _ in range(2900))
         for key in range(10):
             record.delay(key)
             record_async.delay(key)
+            use_orm.delay(0)
             fail.delay(key)
+            fail_until.delay(f"again-{number}-{key}", 2)
+            few_at_a_time.delay(str(key))
+            add.delay(key, key)
+        isolated.nothing.delay_many(() for _ in range(5))
+        isolated.die.delay("x", "segfault")
+        spin.delay("x")
         leak_transaction.delay(number)
         enqueue_more.delay("more", 20)
-    site.wait_until_empty()
+    wait_until(lambda: not {"ready", "running", "scheduled"} & set(site.counts()))
+    Task.objects.all().delete()
 
 
-def test_threads_descriptors_and_memory_do_not_grow(site: Site) -> None:
+def test_fifty_thousand_tasks_of_all_kinds_leave_nothing_behind(site: Site) -> None:
     foreman = site.foreman("-v0", NUM_WORKERS=4)
     _load(site, 3)
     threads, descriptors, memory = _holdings(foreman)
-    _load(site, 15)
+    children = len(_descendants(foreman.pid))
+    _load(site, 14)
     wait_until(lambda: _holdings(foreman)[0] <= threads)
+    wait_until(lambda: len(_descendants(foreman.pid)) <= children)
     _threads, descriptors_after, memory_after = _holdings(foreman)
     assert descriptors_after <= descriptors + 12  # each worker may hold a connection more to each database
     assert memory_after <= memory * 1.1
+
+
+def _descendants(pid: int) -> list[str]:
+    """Return the pids of a process's children, and of theirs."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found += (task / "children").read_text().split()
+        except OSError:  # it has just ended
+            pass
+    return [*found, *(one for child in found for one in _descendants(int(child)))]
 
 
 def test_the_write_ahead_log_is_bounded(site: Site) -> None:

@@ -8,6 +8,7 @@ from snappea import queue
 from snappea.database import connect, raw
 from snappea.models import Task
 from tests.playground.coroutines import (
+    block,
     clean_up,
     facts,
     fail,
@@ -149,6 +150,17 @@ def test_nothing_that_it_started_outlives_it(site: Site) -> None:
     leave_behind.delay("y", exits=True)
     foreman.wait_for_output("Something on the event loop raised SystemExit")
     assert sleep.delay(0).get(timeout=DEADLINE) == 0
+    assert foreman.stop() == 0
+
+
+def test_what_blocks_the_loop_is_named(site: Site) -> None:
+    foreman = site.foreman()
+    block.delay(5)
+    sleep.delay(0)
+    foreman.wait_for_output(r"The event loop is blocked; it is tests\.playground\.coroutines\.block #1 that")
+    record.delay("beside")
+    wait_until(lambda: site.ledger.count("end", "beside"))
+    site.wait_until_empty()
     assert foreman.stop() == 0
 
 

@@ -155,3 +155,10 @@ async def few_at_a_time(key: str) -> None:
     note("start", key)
     await asyncio.sleep(0.02)
     note("end", key)
+
+
+@task
+async def block(seconds: float) -> None:
+    """Do not await, as one should."""
+    note("start", "block")
+    time.sleep(seconds)
