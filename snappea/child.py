@@ -18,7 +18,9 @@ from typing import Any, NoReturn
 from . import context, worker
 from .errors import SoftTimeLimitExceeded, TaskRevoked
 from .limits import Desk, Ending
-from .records import Claim, Progress
+from .loop import Seat, run_alone
+from .records import Claim, Outcome, Progress
+from .tasks import registry
 
 #: Has TaskRevoked raised. Not SIGTERM: at a service's stop that is sent to every process of it at once.
 INTERRUPT = signal.SIGUSR1
@@ -85,7 +87,8 @@ class ChildDesk(Desk):
         self.deadline = deadline
         self._max_memory = max_memory
         self._memory_before = resource.getrlimit(resource.RLIMIT_AS)
-        self._wanted: Ending | None = None
+        #: By what the task is to be ended, as soon as it has begun.
+        self.wanted: Ending | None = None
         self._is_shielded = False
         signal.signal(INTERRUPT, self._heed)
         signal.signal(signal.SIGALRM, self._heed)
@@ -95,6 +98,10 @@ class ChildDesk(Desk):
         """Begin with a task. Raises TaskRevoked if that came before, MemoryError if it is too large."""
         super().take(task)
         self._raise_wanted()
+        self.bound_memory()
+
+    def bound_memory(self) -> None:
+        """Let the process have as much memory as the task may have. Raises MemoryError if it has more."""
         if self._max_memory is not None:
             _require_below(self._max_memory)
             _soft, hard = self._memory_before
@@ -129,14 +136,14 @@ class ChildDesk(Desk):
 
     def _heed(self, number: int, _frame: FrameType | None) -> None:
         if number == INTERRUPT:
-            self._wanted = TaskRevoked
-        elif self._wanted is None:
-            self._wanted = SoftTimeLimitExceeded
+            self.wanted = TaskRevoked
+        elif self.wanted is None:
+            self.wanted = SoftTimeLimitExceeded
         self._raise_wanted()
 
     def _raise_wanted(self) -> None:
         """Raise what was asked for: in the task only, and each once."""
-        wanted = self._wanted
+        wanted = self.wanted
         if wanted is None or wanted is self._ending or self._is_shielded or self._task is None:
             return
         self._ending = wanted
@@ -183,10 +190,28 @@ def _work(channel: Channel) -> None:
     order = channel.order()
     desk = ChildDesk(order["max_memory"], math.inf if order["deadline"] is None else order["deadline"])
     context.send_progress(lambda progress: desk.say_progress(channel, progress))
-    _claim, _duration, *rest = worker.run(Claim(*order["claim"]), desk)
+    claim = Claim(*order["claim"])
+    task = registry.get(claim.task_name)
+    outcome = _run_coroutine(claim, desk) if task and task.is_coroutine else worker.run(claim, desk)
+    _claim, _duration, *rest = outcome
     worker.tidy_connections()
     worker.close_connections()
     channel.say(outcome=rest)
+
+
+def _run_coroutine(claim: Claim, desk: ChildDesk) -> Outcome:
+    """Run an asynchronous task on a loop of its own, where it is ended as it would be in the Foreman."""
+    seat, deadline = Seat(claim), desk.deadline
+    try:
+        desk.bound_memory()
+        if desk.wanted:
+            seat.end(desk.wanted)
+        return run_alone(seat, INTERRUPT, deadline)
+    except MemoryError as error:
+        return worker.outcome_of_failure(claim, registry[claim.task_name], 0.0, error, False, None)
+    finally:
+        signal.signal(INTERRUPT, signal.SIG_IGN)
+        desk.put_down()
 
 
 def _stand_alone(nursery: int) -> None:

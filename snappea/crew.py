@@ -57,7 +57,7 @@ class Crew:
         self._slots = threading.BoundedSemaphore(size)
         self._has_hired = False
         #: For what needs no thread.
-        self.loop = Loop(logbook, self._report)
+        self.loop = Loop(logbook, self._report, lambda claim: self._outcome_of(claim, Desk()))
         self._backlog: deque[tuple[int, Claim]] = deque()
         self._outcomes: deque[tuple[int, Outcome]] = deque()
         self._parked: list[threading.Lock] = []
@@ -205,8 +205,7 @@ class Crew:
 
     def _run(self, cell: int, claim: Claim, desk: Desk) -> None:
         self._logbook.note(cell, Note.BEGUN)
-        task = _isolated(claim.task_name)
-        outcome = self._guard(claim, task) if task else worker.run(claim, desk)
+        outcome = self._outcome_of(claim, desk)
         self._logbook.note(cell, worker.note_of(outcome))
         worker.tidy_connections()
         self._report(cell, outcome)
@@ -215,6 +214,10 @@ class Crew:
         self._outcomes.append((cell, outcome))
         if self.foreman_sleeps:
             self._wake_foreman_if_needed()
+
+    def _outcome_of(self, claim: Claim, desk: Desk) -> Outcome:
+        task = _isolated(claim.task_name)
+        return self._guard(claim, task) if task else worker.run(claim, desk)
 
     def _guard(self, claim: Claim, task: TaskFunction[..., Any]) -> Outcome:
         """Have a claim run in a process of its own."""

@@ -20,7 +20,7 @@ from . import worker
 from .arguments import decode
 from .context import begin
 from .errors import SoftTimeLimitExceeded, TaskRevoked
-from .limits import Desk, Ending
+from .limits import Ending
 from .log import clean, say, say_seldom
 from .logbook import Logbook, Note
 from .records import Claim, Outcome
@@ -49,8 +49,10 @@ class Seat:
 
     def end(self, ending: Ending) -> None:
         """Raise an exception in the coroutine, where it waits; nothing, if it was revoked before."""
-        if self.ending is not TaskRevoked and self.task and not self.task.done():
-            self.ending = self.pending = ending
+        if self.ending is TaskRevoked or (self.task and self.task.done()):
+            return
+        self.ending = self.pending = ending
+        if self.task:
             self.task.cancel()
 
     def arriving(self, raised: BaseException) -> BaseException:
@@ -66,12 +68,19 @@ class Seat:
 class Loop:
     """Runs claims of asynchronous tasks. Its methods are the Foreman's to call.
 
-    `report` is called with each outcome, in the loop's thread.
+    `report` is called with each outcome, in the loop's thread; `run_elsewhere`, in another thread, with a
+    claim whose function was asynchronous when it was enqueued, and is not any more.
     """
 
-    def __init__(self, logbook: Logbook, report: Callable[[int, Outcome], None]) -> None:
+    def __init__(
+        self,
+        logbook: Logbook,
+        report: Callable[[int, Outcome], None],
+        run_elsewhere: Callable[[Claim], Outcome],
+    ) -> None:
         self._logbook = logbook
         self._report = report
+        self._run_elsewhere = run_elsewhere
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seats: dict[int, Seat] = {}
         self._handed = self._ended = 0  # each is written by one thread only
@@ -116,7 +125,6 @@ class Loop:
 
     def _start(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
-        loop.set_task_factory(_make_task)
         try:
             threading.Thread(target=_run_forever, args=(loop,), name="snappea-loop", daemon=True).start()
         except RuntimeError:
@@ -141,7 +149,10 @@ class Loop:
 
     async def _run(self, cell: int, seat: Seat) -> None:
         self._logbook.note(cell, Note.BEGUN)
-        outcome = await run(seat)
+        if is_for_loop(seat.claim):
+            outcome = await run(seat)
+        else:
+            outcome = await asyncio.to_thread(self._run_elsewhere, seat.claim)
         self._logbook.note(cell, worker.note_of(outcome))
         del self._seats[cell]
         self._ended += 1
@@ -150,6 +161,7 @@ class Loop:
 
 def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
+    loop.set_task_factory(_make_task)
     while True:
         try:
             loop.run_forever()
@@ -167,8 +179,31 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **how: Any) -> "
     return made
 
 
-async def run(seat: Seat) -> Outcome:
-    """Run a claimed task on this loop and return what became of it, whatever that is."""
+def is_for_loop(claim: Claim) -> bool:
+    """Tell whether a claim's task is one for the event loop, or none at all."""
+    try:
+        return resolve(claim.task_name).is_async
+    except BaseException:  # what importing its module raised, too: run() will tell
+        return True
+
+
+def run_alone(seat: Seat, number: int, deadline: float) -> Outcome:
+    """Do as run() on a loop of its own, in the main thread, where a signal of this number revokes it."""
+
+    async def main() -> Outcome:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(_make_task)
+        loop.add_signal_handler(number, seat.end, TaskRevoked)
+        return await run(seat, deadline)
+
+    return asyncio.run(main())
+
+
+async def run(seat: Seat, deadline: float = math.inf) -> Outcome:
+    """Run a claimed task on this loop and return what became of it, whatever that is.
+
+    `deadline`: when it is killed, by time.monotonic().
+    """
     claim = seat.claim
     worker.say_start(claim)
     task: TaskFunction[..., Any] | None = None
@@ -177,10 +212,8 @@ async def run(seat: Seat) -> Outcome:
     began = time.monotonic()
     try:
         task = resolve(claim.task_name)
-        if not task.is_async:  # it was when this was enqueued
-            return await asyncio.to_thread(lambda: worker.run(claim, Desk()))
         limit = task.soft_time_limit(claim.queue)
-        result, failure = await _run_apart(task, seat, limit)
+        result, failure = await _run_apart(task, seat, limit, deadline)
     except BaseException as raised:
         failure = raised
     duration = time.monotonic() - began
@@ -191,7 +224,7 @@ async def run(seat: Seat) -> Outcome:
 
 
 async def _run_apart(
-    task: TaskFunction[..., Any], seat: Seat, limit: float | None
+    task: TaskFunction[..., Any], seat: Seat, limit: float | None, deadline: float
 ) -> tuple[str | None, BaseException | None]:
     """Run it in an asyncio.Task and a context of its own; return its result or its failure."""
     loop = asyncio.get_running_loop()
@@ -199,8 +232,11 @@ async def _run_apart(
     offspring: set[asyncio.Task[Any]] = set()
     threads = ThreadSensitiveContext()
     context.run(SyncToAsync.thread_sensitive_context.set, threads)
-    deadline = math.inf if limit is None else time.monotonic() + limit
+    if limit is not None:
+        deadline = min(deadline, time.monotonic() + limit)
     driven = seat.task = loop.create_task(_drive(task, seat, deadline, offspring), context=context)
+    if seat.pending:  # revoked before it began
+        driven.cancel()
     alarm = loop.call_later(limit, seat.end, SoftTimeLimitExceeded) if limit is not None else None
     try:
         return await driven

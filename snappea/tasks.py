@@ -56,9 +56,10 @@ class TaskFunction(Generic[P, R]):
         self.name = options.name
         self.signature = inspect.signature(function)
         self._arity = plain_arity(self.signature)
-        self._is_coroutine = inspect.iscoroutinefunction(function)
+        #: Whether it is an `async def` function.
+        self.is_coroutine = inspect.iscoroutinefunction(function)
         #: Whether it runs on the event loop, not in a thread.
-        self.is_async = self._is_coroutine and not options.is_isolated
+        self.is_async = self.is_coroutine and not options.is_isolated
         #: Whether it runs in a process of its own.
         self.is_isolated = options.is_isolated
         special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
@@ -229,7 +230,7 @@ class TaskFunction(Generic[P, R]):
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Run the function to its end, in an event loop if it is asynchronous."""
         function: Any = self.function
-        if self._is_coroutine:
+        if self.is_coroutine:
             function = async_to_sync(function)
         if enter := hook("HOOK_RUN_TASK_CONTEXT"):
             with enter(kwargs):

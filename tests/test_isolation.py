@@ -198,6 +198,22 @@ def test_the_soft_limit_ends_even_a_sleep(site: Site) -> None:
     assert site.ledger.count("soft", "b") == 1
 
 
+def test_coroutines_are_ended_where_they_wait(site: Site) -> None:
+    site.foreman()
+    isolated.sleep_async.delay("limit")
+    revoked = isolated.stay_async.delay("revoke")
+    starved = isolated.starve_async.delay()
+    wait_until(lambda: site.ledger.count("ended", "limit", "SoftTimeLimitExceeded"))
+    wait_until(lambda: "revoke" in site.ledger.keys("start"))
+    assert revoked.revoke(terminate=True)
+    wait_until(lambda: revoked.status == "cancelled")
+    assert site.ledger.count("revoked", "revoke") == 1
+    wait_until(lambda: starved.status == "failed")
+    assert "MemoryError: max_memory=16777216" in starved.refresh().error  # type: ignore[union-attr]
+    wait_until(lambda: site.counts() == {"failed": 2, "cancelled": 1})
+    assert Task.objects.get(task_name=isolated.sleep_async.name).error.endswith("it took more than 0.3 s\n")
+
+
 def test_receivers_in_the_foreman_are_told_of_a_death(site: Site) -> None:
     code = """
 from snappea.signals import task_failed, task_retried

@@ -7,6 +7,7 @@ import pytest
 from snappea import queue
 from snappea.database import connect, raw
 from snappea.models import Task
+from tests.playground import isolated
 from tests.playground.coroutines import (
     block,
     clean_up,
@@ -225,6 +226,13 @@ def test_a_row_that_is_wrong_about_its_task_runs_all_the_same(site: Site) -> Non
     site.foreman()
     site.wait_until_empty()
     assert set(site.ledger.keys("end")) == {"sync", "async"} and site.counts() == {}
+
+
+def test_a_row_whose_task_has_a_process_of_its_own_by_now(site: Site) -> None:
+    result = isolated.know_async.delay(0.01)
+    site.sql("UPDATE snappea_task SET is_async = 1")
+    foreman = site.foreman()
+    assert result.get(timeout=DEADLINE) != foreman.pid
 
 
 def test_rows_that_name_nothing_fail(site: Site) -> None:

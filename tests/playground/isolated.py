@@ -271,3 +271,30 @@ def leak_transaction(key: str) -> None:
 def echo(text: str) -> str:
     """Return what it was given."""
     return text
+
+
+@task(isolate=True, soft_time_limit=0.3)
+async def sleep_async(key: str) -> None:
+    """Sleep without end, and note by what it is ended."""
+    note("start", key, os.getpid())
+    try:
+        await asyncio.sleep(60)
+    except BaseException as error:
+        note("ended", key, type(error).__name__)
+        raise
+
+
+@task(isolate=True)
+async def stay_async(key: str) -> None:
+    """Sleep without end, but for TaskRevoked."""
+    note("start", key, os.getpid())
+    try:
+        await asyncio.sleep(60)
+    except TaskRevoked:
+        note("revoked", key)
+        raise
+
+
+@task(max_memory="16M")
+async def starve_async() -> None:
+    """Have less memory than it takes to begin."""
