@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .context import current_task as current_task
     from .errors import Retry as Retry
     from .errors import SnappeaError as SnappeaError
+    from .errors import SoftTimeLimitExceeded as SoftTimeLimitExceeded
     from .errors import TaskRevoked as TaskRevoked
     from .results import AsyncResult as AsyncResult
     from .tasks import Signature as Signature
@@ -30,6 +31,7 @@ _HOMES = {
     "Retry": "errors",
     "Signature": "tasks",
     "SnappeaError": "errors",
+    "SoftTimeLimitExceeded": "errors",
     "TaskFunction": "tasks",
     "TaskRevoked": "errors",
     "current_task": "context",

@@ -82,7 +82,7 @@ def _insert(db: sqlite3.Connection, call: Call, moment: str) -> tuple[int, bool]
     written = db.execute(sql.INSERT_MORE, columns | {"enqueued_at": moment})
     if written.rowcount:
         return cast(int, written.lastrowid), True
-    return db.execute(sql.IDENTICAL, (columns["unique_key"],)).fetchone()[0], False
+    return db.execute(sql.IDENTICAL, {"key": columns["unique_key"]}).fetchone()[0], False
 
 
 def _refusal(error: OperationalError, task_name: str) -> EnqueueError:
@@ -151,7 +151,7 @@ def glance(db: sqlite3.Connection) -> Glance:
 
 def waiting_queues(db: sqlite3.Connection, is_async: bool = False) -> list[str]:
     """Return the queues in which tasks wait that may be claimed: for a thread, or for the event loop."""
-    return [name for (name,) in db.execute(sql.QUEUES, (is_async,)).fetchall()]
+    return [name for (name,) in db.execute(sql.QUEUES, {"is_async": is_async}).fetchall()]
 
 
 def claim(
@@ -252,7 +252,7 @@ def admit(db: sqlite3.Connection, lane: str, queues: Sequence[str] = ()) -> None
     Only for those in the given queues, if there are any.
     """
     served = json.dumps(queues) if queues else None
-    found = db.execute(sql.LANE, (lane, served)).fetchone()
+    found = db.execute(sql.LANE, {"lane": lane, "served": served}).fetchone()
     if found is None:
         return
     limit, interval = found
@@ -261,7 +261,7 @@ def admit(db: sqlite3.Connection, lane: str, queues: Sequence[str] = ()) -> None
     if interval is not None:
         room = min(room, 1 - taken.get(Status.READY, 0))
     if room > 0:
-        db.execute(sql.ADMIT, (lane, served, room))
+        db.execute(sql.ADMIT, {"lane": lane, "served": served, "room": room})
 
 
 # the end of a Foreman

@@ -40,9 +40,9 @@ INSERT_MORE = """
         CASE WHEN :lane IS NULL THEN 0 ELSE 1 END)
     ON CONFLICT DO NOTHING"""
 IDENTICAL = """
-    SELECT id FROM snappea_task WHERE unique_key = ?1
+    SELECT id FROM snappea_task WHERE unique_key = :key
         AND unique_key IS NOT NULL AND status IN ('ready', 'scheduled')
-    UNION ALL SELECT id FROM snappea_task WHERE unique_key = ?1
+    UNION ALL SELECT id FROM snappea_task WHERE unique_key = :key
         AND unique_running AND unique_running = 1 AND status IN ('ready', 'scheduled', 'running')
     LIMIT 1"""
 
@@ -74,10 +74,10 @@ EXPIRE_CLAIMED = f"DELETE FROM snappea_task WHERE {_FENCE}"
 #: Names each queue in which a task may be claimed, with one step through the index for each.
 QUEUES = """
     WITH RECURSIVE waiting (queue) AS (
-        SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ?1
+        SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = :is_async
         UNION ALL
         SELECT (SELECT min(queue) FROM snappea_task
-                WHERE status = 'ready' AND gate = 0 AND is_async = ?1 AND queue > waiting.queue)
+                WHERE status = 'ready' AND gate = 0 AND is_async = :is_async AND queue > waiting.queue)
         FROM waiting WHERE waiting.queue IS NOT NULL)
     SELECT queue FROM waiting WHERE queue IS NOT NULL"""
 FIRST = """
@@ -152,9 +152,9 @@ NEWCOMERS = """
         SELECT id FROM snappea_task INDEXED BY snappea_new
         WHERE gate = 1 AND status = 'ready' ORDER BY id LIMIT ?)
     RETURNING lane"""
-# ?2: the queues that are served, as a JSON list; NULL: all
-_HELD = """lane = ?1 AND lane IS NOT NULL AND status = 'ready' AND gate = 2
-        AND (?2 IS NULL OR queue IN (SELECT value FROM json_each(?2)))"""
+# :served: the queues that are served, as a JSON list; NULL: all
+_HELD = """lane = :lane AND lane IS NOT NULL AND status = 'ready' AND gate = 2
+        AND (:served IS NULL OR queue IN (SELECT value FROM json_each(:served)))"""
 LANE = f"""
     SELECT lane_limit, lane_interval FROM snappea_task
     WHERE {_HELD} ORDER BY priority DESC, id LIMIT 1"""
@@ -163,7 +163,7 @@ TAKEN = """
     WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 GROUP BY status"""
 ADMIT = f"""
     UPDATE snappea_task SET gate = 0 WHERE id IN (
-        SELECT id FROM snappea_task WHERE {_HELD} ORDER BY priority DESC, id LIMIT ?3)"""
+        SELECT id FROM snappea_task WHERE {_HELD} ORDER BY priority DESC, id LIMIT :room)"""
 #: Let somebody look at a lane again: its first task is a newcomer once more.
 STIR = """
     UPDATE snappea_task SET gate = 1 WHERE id IN (
