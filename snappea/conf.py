@@ -113,6 +113,13 @@ def declared_queues() -> list[str] | None:
     return None if queues is None else list(dict.fromkeys(("default", *queues)))
 
 
+def soft_time_limit_of(queue: str) -> float | None:
+    """Return after how many seconds a task of a queue is interrupted, if it does not say so itself."""
+    settings = current()
+    limit = settings.QUEUES.get(queue, {}).get("soft_time_limit") if settings.QUEUES else None
+    return settings.SOFT_TIME_LIMIT if limit is None else limit
+
+
 HOOKS: tuple[Literal["HOOK_ADD_TASK_KWARGS"], Literal["HOOK_RUN_TASK_CONTEXT"]] = (
     "HOOK_ADD_TASK_KWARGS",
     "HOOK_RUN_TASK_CONTEXT",

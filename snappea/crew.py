@@ -22,7 +22,7 @@ from .logbook import Logbook, Note
 from .loop import Loop
 from .nursery import Nursery
 from .records import Claim, Outcome
-from .tasks import TaskFunction, registry, resolve
+from .tasks import TaskFunction, find
 
 T = TypeVar("T")
 
@@ -216,8 +216,8 @@ class Crew:
             self._wake_foreman_if_needed()
 
     def _outcome_of(self, claim: Claim, desk: Desk) -> Outcome:
-        task = _isolated(claim.task_name)
-        return self._guard(claim, task) if task else worker.run(claim, desk)
+        task = find(claim.task_name)
+        return self._guard(claim, task) if task and task.is_isolated else worker.run(claim, desk)
 
     def _guard(self, claim: Claim, task: TaskFunction[..., Any]) -> Outcome:
         """Have a claim run in a process of its own."""
@@ -250,15 +250,6 @@ class Crew:
             parking.acquire()
         elif time.monotonic() - parked_at > AGED_AFTER:
             worker.tidy_connections()
-
-
-def _isolated(name: str) -> TaskFunction[..., Any] | None:
-    """Return the task of a name if it wants a process of its own."""
-    try:
-        task = registry.get(name) or resolve(name)
-    except BaseException:  # what importing its module raised, too: the worker will tell
-        return None
-    return task if task.is_isolated else None
 
 
 def _drain(queue: "deque[T]") -> list[T]:

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator
 from logging import ERROR, WARNING
 from typing import Any
 
@@ -25,7 +25,7 @@ from .log import clean, say, say_seldom
 from .logbook import Logbook, Note
 from .records import Claim, Outcome
 from .signals import task_started, task_succeeded, tell
-from .tasks import TaskFunction, resolve
+from .tasks import TaskFunction, find, resolve
 
 #: How long a task that has ended may leave others behind that it started, in seconds.
 LEFT_BEHIND = 1.0
@@ -90,12 +90,11 @@ class Loop:
         """Return how many claims it has in hand."""
         return self._handed - self._ended
 
-    def hand_over(self, claims: Iterable[tuple[int, Claim]]) -> None:
+    def hand_over(self, claims: list[tuple[int, Claim]]) -> None:
         """Let it run claims, each with the number of its logbook cell.
 
         Raises RuntimeError if there is no thread to be had.
         """
-        claims = list(claims)
         if self._loop is None:
             self._loop = self._start()
         self._handed += len(claims)
@@ -149,7 +148,8 @@ class Loop:
 
     async def _run(self, cell: int, seat: Seat) -> None:
         self._logbook.note(cell, Note.BEGUN)
-        if is_for_loop(seat.claim):
+        task = find(seat.claim.task_name)
+        if task is None or task.is_async:
             outcome = await run(seat)
         else:
             outcome = await asyncio.to_thread(self._run_elsewhere, seat.claim)
@@ -177,14 +177,6 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **how: Any) -> "
         offspring.add(made)
         made.add_done_callback(offspring.discard)
     return made
-
-
-def is_for_loop(claim: Claim) -> bool:
-    """Tell whether a claim's task is one for the event loop, or none at all."""
-    try:
-        return resolve(claim.task_name).is_async
-    except BaseException:  # what importing its module raised, too: run() will tell
-        return True
 
 
 def run_alone(seat: Seat, number: int, deadline: float) -> Outcome:

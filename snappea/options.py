@@ -113,7 +113,7 @@ class Options:
         return options
 
     def _problems(self) -> list[str]:
-        limit, rate, ttl = self.max_concurrency, self.rate_limit, self.result_ttl
+        ttl = self.result_ttl
         rules = {
             "the name of a task is a string of at most 255 characters": _is_text(self.name, 255),
             f"queue={self.queue!r} must be a string of 1 to 100 characters": is_queue(self.queue),
@@ -122,6 +122,19 @@ class Options:
             f"expires={self.expires!r} must be a number of seconds or a timedelta": (
                 self.expires is None or isinstance(self.expires, timedelta) or _is_number(self.expires)
             ),
+            **self._rules_of_retries(),
+            f'unique={self.unique!r} must be True, False or "running"': (
+                isinstance(self.unique, bool) or self.unique == "running"
+            ),
+            **self._rules_of_lanes(),
+            f"result_ttl={ttl!r} must be a number of seconds": ttl is None or _is_number(ttl),
+            f"aliases={self.aliases!r} must be a list of names": _are_names(self.aliases),
+            **self._rules_of_limits(),
+        }
+        return [message for message, is_kept in rules.items() if not is_kept]
+
+    def _rules_of_retries(self) -> dict[str, bool]:
+        return {
             "autoretry_for and dont_autoretry_for must be tuples of exceptions": (
                 _are_exceptions(self.autoretry_for) and _are_exceptions(self.dont_autoretry_for)
             ),
@@ -133,9 +146,11 @@ class Options:
                 and _is_number(self.retry_backoff_max)
                 and (isinstance(self.retry_backoff, bool) or _is_number(self.retry_backoff))
             ),
-            f'unique={self.unique!r} must be True, False or "running"': (
-                isinstance(self.unique, bool) or self.unique == "running"
-            ),
+        }
+
+    def _rules_of_lanes(self) -> dict[str, bool]:
+        limit, rate = self.max_concurrency, self.rate_limit
+        return {
             f"max_concurrency={limit!r} must be a whole number of at least 1": (
                 limit is None or (_is_number(limit, int) and limit >= 1)
             ),
@@ -151,11 +166,7 @@ class Options:
             f'rate_limit={rate!r} must be a number and a unit, as in "10/m" (s, m or h)': (
                 rate is None or (isinstance(rate, str) and self.interval is not None)
             ),
-            f"result_ttl={ttl!r} must be a number of seconds": ttl is None or _is_number(ttl),
-            f"aliases={self.aliases!r} must be a list of names": _are_names(self.aliases),
-            **self._rules_of_limits(),
         }
-        return [message for message, is_kept in rules.items() if not is_kept]
 
     def _rules_of_limits(self) -> dict[str, bool]:
         soft, hard = self.soft_time_limit, self.time_limit

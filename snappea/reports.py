@@ -9,12 +9,11 @@ from logging import ERROR, INFO, WARNING
 from . import __version__
 from .conf import Settings
 from .database import QueueFile
-from .errors import UnknownTask
 from .log import clean, foreman, say
 from .models import Status
 from .records import Expired, Outcome, Recovered
 from .signals import task_interrupted, tell
-from .tasks import resolve
+from .tasks import find
 
 
 def report_start(file: QueueFile, settings: Settings, ready: int, wakeups: str) -> None:
@@ -67,8 +66,4 @@ def report_interrupted(task_id: int, name: str, status: str | None) -> None:
     """Log and tell that a task was cut off, and what its status is now."""
     say(WARNING, "Interrupted %s #%d", clean(name), task_id)
     if task_interrupted.receivers:
-        try:
-            task = resolve(name)
-        except UnknownTask:
-            task = None
-        tell(task_interrupted, task, id=task_id, status=status)
+        tell(task_interrupted, find(name), id=task_id, status=status)

@@ -23,7 +23,7 @@ from . import context, queue
 from .advice import warn_of_open_transaction
 from .arguments import encode
 from .calls import checked_tuple, moment_of, plain_arity, require_queue, require_small, run_after, unique_key
-from .conf import current, hook
+from .conf import current, hook, soft_time_limit_of
 from .database import as_text, now, seconds_until
 from .errors import Retry, TaskDefinitionError, UnknownTask
 from .options import Options, TaskOptions, is_priority
@@ -248,12 +248,7 @@ class TaskFunction(Generic[P, R]):
     def soft_time_limit(self, queue: str) -> float | None:
         """Return after how many seconds it is to be interrupted, if it comes from this queue."""
         limit = self.options.soft_time_limit
-        if limit is not None:
-            return limit
-        configured = current()
-        if configured.QUEUES:
-            limit = configured.QUEUES.get(queue, {}).get("soft_time_limit")
-        return configured.SOFT_TIME_LIMIT if limit is None else limit
+        return soft_time_limit_of(queue) if limit is None else limit
 
     def retry_after(self, failure: BaseException, retries: int) -> float | None:
         """Return in how many seconds to try again, None if it has failed. `retries`: so far."""
@@ -394,3 +389,11 @@ def resolve(name: str) -> TaskFunction[..., Any]:
             f"Unknown task {name!r}: no @task of that name in an installed app. If it was renamed, give it "
             "the old name as well (aliases); if it is not deployed yet, requeue this task once it is."
         ) from None
+
+
+def find(name: str) -> TaskFunction[..., Any] | None:
+    """Return the task of a name; None if there is none, or its module raised, whatever it raised."""
+    try:
+        return registry.get(name) or resolve(name)
+    except BaseException:
+        return None

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 from django.db import connection, transaction
@@ -14,6 +13,7 @@ from django.db import connection, transaction
 from snappea import TaskRevoked, current_task, task
 from snappea.errors import SoftTimeLimitExceeded
 
+from . import lifecycle
 from .ledger import note
 
 
@@ -212,12 +212,8 @@ def close_all(path: str) -> None:
 
 @task(isolate=True)
 def report(steps: int, path: str) -> None:
-    """Say how far it is, and wait for a file."""
-    for step in range(steps + 1):
-        current_task.progress(step, steps, note=f"step {step}")
-    note("start", "report")
-    while not Path(path).exists():
-        time.sleep(0.005)
+    """Say how far it is, and wait for a file in the end."""
+    lifecycle.report(steps, path)
 
 
 @task(isolate=True, result_ttl=60)
