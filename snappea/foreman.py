@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from logging import ERROR, INFO, WARNING
 
-from . import context, logbook, queue
+from . import logbook, queue
 from .accounts import Accounts
 from .attention import Attention
 from .caretaker import Caretaker, local_file
@@ -36,8 +36,6 @@ from .wakeup import Bell
 FALSE_ALARM = 0.001
 #: How long to wait before the next try when the database refuses, in seconds.
 BACK_OFF = 0.2
-#: How often the progress of tasks is written, in seconds.
-PROGRESS_EVERY = 1.0
 #: How long the last words to the database may take, in seconds.
 LAST_WORDS = 5.0
 #: The exit code if too many workers are stuck: whoever started the Foreman is to start it again.
@@ -71,11 +69,9 @@ class Foreman:
         self.accounts = Accounts()
         self.attention = Attention()
         self.renewal = Renewal(self.settings)
-        self._is_uncertain = False  # a transaction failed: it may have been committed all the same
         self._has_news = True  # somebody may have written since the last claim
         self._data_version = -1
         self._next_glance = 0.0
-        self._next_progress = 0.0
         self._glance = Glance(None, None, None, False, None, False, False)
         self._uses_loop = any(task.is_async for task in registry.values())
         self._pace = Pace()
@@ -142,7 +138,7 @@ class Foreman:
         except (sqlite3.Error, OSError, RuntimeError) as error:
             self.lock.require_open()
             say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
-            self._is_uncertain = True
+            self.accounts.is_uncertain = True
             self.bell.wait(BACK_OFF, for_rings=False)
             return False
 
@@ -175,9 +171,7 @@ class Foreman:
             self._revoke(queue.revoked(raw(self.connection)))
 
     def _has_work(self) -> bool:
-        if self.accounts.has_unwritten() or self._is_uncertain or self.crew.has_outcomes():
-            return True
-        if self._is_stale() or self._is_progress_due():
+        if self.accounts.is_to_be_written() or self.crew.has_outcomes() or self._is_stale():
             return True
         return self._has_room() and (self._has_news or self._is_due() or self.gatekeeper.is_due())
 
@@ -192,8 +186,7 @@ class Foreman:
         expired: list[Expired] = []
         with transact(self.connection) as db:
             moment = now(self.connection)
-            if self.accounts.has_unwritten() or self._is_uncertain or context.has_progress():
-                self._write(db, moment)
+            self._write(db, moment)
             if has_room:
                 rooms = max(room, 0), self._loop_room()
                 claims, expired = self.gatekeeper.let_in(db, moment, *rooms, self._glance, self.accounts)
@@ -214,28 +207,12 @@ class Foreman:
         return bool(claims or finished or expired)
 
     def _write(self, db: sqlite3.Connection, moment: str) -> None:
-        """Write what became of claims, and how far others are."""
-        accounts = self.accounts
-        if self._is_uncertain:
-            queue.give_back_orphans(db, accounts.in_flight.values())
-        if self._is_progress_due():
-            self._next_progress = time.monotonic() + PROGRESS_EVERY
-            queue.note_progress(db, context.take_progress())
-        elif context.has_progress():  # the last words of what ends now, before it has ended
-            queue.note_progress(
-                db, context.take_progress(outcome.claim.id for _cell, outcome in accounts.outcomes)
-            )
-        lost = queue.settle(db, moment, [outcome for _cell, outcome in accounts.outcomes])
-        if lost and not self._is_uncertain:
-            say(WARNING, "%d finished tasks had been changed by somebody else; they were left alone.", lost)
-        queue.give_back(db, [claim for _cell, claim in accounts.unbegun])
-        self.gatekeeper.note_left(outcome.claim for _cell, outcome in accounts.outcomes)
-        self.gatekeeper.note_left(claim for _cell, claim in accounts.unbegun)  # cancelled, if revoked
+        self.accounts.write(db, moment)
+        self.gatekeeper.note_left(self.accounts.left())  # given back means cancelled, if revoked
 
     def _close_accounts(self) -> list[Outcome]:
         """Forget the claims whose end is committed, and return their outcomes."""
         finished = self.accounts.close(self.logbook)
-        self._is_uncertain = False
         self._pace.note_round(bool(finished))
         return finished
 
@@ -288,9 +265,6 @@ class Foreman:
 
     def _is_due(self) -> bool:
         return self._glance.due is not None and self._glance.due <= now(self.connection)
-
-    def _is_progress_due(self) -> bool:
-        return context.has_progress() and time.monotonic() >= self._next_progress
 
     def _sleep(self) -> bool:
         """Sleep until there may be something to do. Tell whether the bell rang."""
