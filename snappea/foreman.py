@@ -30,6 +30,7 @@ from .records import Claim, Expired, Glance, Outcome
 from .renewal import Renewal
 from .reports import report_ends, report_expired, report_interrupted, report_recovered, report_start
 from .tasks import registry
+from .timetable import Timetable, note_expired
 from .wakeup import Bell
 
 #: How long to rest when somebody rings though there is nothing to do, in seconds.
@@ -72,7 +73,8 @@ class Foreman:
         self._has_news = True  # somebody may have written since the last claim
         self._data_version = -1
         self._next_glance = 0.0
-        self._glance = Glance(None, None, None, False, None, False, False)
+        self._glance = Glance(None, None, None, False, None, False, False, None)
+        self._timetable = Timetable()
         self._uses_loop = any(task.is_async for task in registry.values())
         self._pace = Pace()
         self._is_idle = False  # the last round found nothing to claim, and nothing runs
@@ -119,7 +121,8 @@ class Foreman:
     def _recover(self) -> None:
         """Settle what a dead Foreman left, before anything is claimed."""
         with transact(self.connection) as db:
-            recovered = queue.recover(db, now(self.connection), logbook.read(self.file))
+            recovered = queue.recover(db, moment := now(self.connection), logbook.read(self.file))
+            self._timetable.open(db, moment)
         report_recovered(recovered)
 
     # the round
@@ -148,6 +151,7 @@ class Foreman:
         if here >= self.caretaker.next_look:
             self.renewal.look()
             self.crew.loop.look()
+            self._timetable.look(raw(self.connection), now(self.connection))
             if why := self.caretaker.look():
                 self._stop(why, exit_code=1)
         if self.crew.stuck() > self.settings.MAX_STUCK_WORKERS:
@@ -173,6 +177,8 @@ class Foreman:
     def _has_work(self) -> bool:
         if self.accounts.is_to_be_written() or self.crew.has_outcomes() or self._is_stale():
             return True
+        if self._is_tick_due():
+            return True
         return self._has_room() and (self._has_news or self._is_due() or self.gatekeeper.is_due())
 
     def _round(self) -> bool:
@@ -184,18 +190,25 @@ class Foreman:
         has_room, room = self._has_room(), self._room()
         claims: list[Claim] = []
         expired: list[Expired] = []
+        if self._is_tick_due():
+            self._timetable.prepare(raw(self.connection), now(self.connection))
         with transact(self.connection) as db:
             moment = now(self.connection)
             self._write(db, moment)
+            self._timetable.fire(db, moment)
             if has_room:
                 rooms = max(room, 0), self._loop_room()
                 claims, expired = self.gatekeeper.let_in(db, moment, *rooms, self._glance, self.accounts)
+                note_expired(db, expired)
         finished = self._close_accounts()
         self._start(claims)
+        was_due = self._timetable.report()
+        if was_due and not has_room:
+            self._glance_around()
         if has_room:
             self.gatekeeper.forget_left()
             self.gatekeeper.note_left(expired)
-            self._has_news = bool(expired)
+            self._has_news = bool(expired) or was_due
             self._glance_around()
             if self.gatekeeper.has_missed(self._glance, claims, room):
                 self._has_news = True
@@ -204,7 +217,7 @@ class Foreman:
         self.caretaker.note_work()
         report_ends(finished, self.settings.LOG_ARGUMENTS)
         report_expired(expired)
-        return bool(claims or finished or expired)
+        return bool(claims or finished or expired or was_due)
 
     def _write(self, db: sqlite3.Connection, moment: str) -> None:
         self.accounts.write(db, moment)
@@ -266,6 +279,9 @@ class Foreman:
     def _is_due(self) -> bool:
         return self._glance.due is not None and self._glance.due <= now(self.connection)
 
+    def _is_tick_due(self) -> bool:
+        return self._glance.tick is not None and self._glance.tick <= now(self.connection)
+
     def _sleep(self) -> bool:
         """Sleep until there may be something to do. Tell whether the bell rang."""
         crew = self.crew
@@ -287,6 +303,8 @@ class Foreman:
             return 0
         here = time.monotonic()
         patience = min(self.caretaker.next_look, self._next_glance, self.crew.next_deadline()) - here
+        if self._glance.tick is not None:
+            patience = min(patience, seconds_until(self._glance.tick))
         if self.crew.backlog():
             patience = min(patience, STALE_AFTER)
         if self._stop_by is not None:

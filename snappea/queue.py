@@ -21,7 +21,7 @@ from .conf import current
 from .database import connect, file_of, later, now, raw, transact
 from .errors import EnqueueError
 from .logbook import Note
-from .models import MOVES, Gate, Status, Task
+from .models import MOVES, Gate, Schedule, Status, Task
 from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms
 from .wakeup import ring
 
@@ -48,11 +48,11 @@ def enqueue(call: Call) -> tuple[int, bool]:
                 task_id, is_new = cast(int, written.lastrowid), True
             else:
                 with transact(connection) as db:
-                    task_id, is_new = _insert(db, call, now(connection))
+                    task_id, is_new = insert(db, call, now(connection))
     except OperationalError as error:
         raise _refusal(error, call.task_name) from error
     if is_new:
-        _ring_on_commit(connection)
+        ring_on_commit(connection)
     return task_id, is_new
 
 
@@ -65,7 +65,7 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
         with connection.wrap_database_errors, transact(connection) as db:
             moment = now(connection)
             if any(call.terms for call in calls):
-                written = [_insert(db, call, moment) for call in calls]
+                written = [insert(db, call, moment) for call in calls]
             else:
                 db.executemany(sql.INSERT, ((*call[:-1], moment) for call in calls))
                 # ids grow by one within a write transaction: nobody else writes
@@ -73,11 +73,12 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
                 written = [(task_id, True) for task_id in range(last - len(calls) + 1, last + 1)]
     except OperationalError as error:
         raise _refusal(error, calls[0].task_name) from error
-    _ring_on_commit(connection)
+    ring_on_commit(connection)
     return written
 
 
-def _insert(db: sqlite3.Connection, call: Call, moment: str) -> tuple[int, bool]:
+def insert(db: sqlite3.Connection, call: Call, moment: str) -> tuple[int, bool]:
+    """Do as `enqueue()` in a transaction of the caller's, who also wakes the Foreman."""
     columns = call._asdict() | (call.terms or Terms())._asdict()
     written = db.execute(sql.INSERT_MORE, columns | {"enqueued_at": moment})
     if written.rowcount:
@@ -100,7 +101,8 @@ def _refusal(error: OperationalError, task_name: str) -> EnqueueError:
     )
 
 
-def _ring_on_commit(connection: BaseDatabaseWrapper) -> None:
+def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
+    """Wake the Foreman, once what was written is committed."""
     file = file_of(connection)
     if connection.in_atomic_block:
         transaction.on_commit(lambda: ring(file), using=connection.alias)
@@ -119,7 +121,7 @@ def _set_gate(*, instance: Task, **kwargs: Any) -> None:
 def _ring_for_row(*, using: str, **kwargs: Any) -> None:
     """Make `Task.objects.create(...)` wake the Foreman as `delay()` does."""
     if using == current().DATABASE:
-        _ring_on_commit(connect())
+        ring_on_commit(connect())
 
 
 # the Foreman's round
@@ -347,7 +349,7 @@ def requeue(tasks: QuerySet[Task]) -> int:
         fences = [(pk,) for pk in chosen]
         changed = raw(connect()).executemany(sql.REQUEUE, fences).rowcount if fences else 0
     if changed:
-        _ring_on_commit(connect())
+        ring_on_commit(connect())
     return changed
 
 
@@ -357,10 +359,11 @@ def cancel(tasks: QuerySet[Task]) -> int:
     with transaction.atomic(using=current().DATABASE):
         waiting = tasks.filter(status__in=MOVES["cancel"].origins)
         lanes = set(waiting.exclude(lane=None).values_list("lane", flat=True))
+        Schedule.objects.filter(last_task_id__in=waiting.values("pk")).update(last_outcome=Status.CANCELLED)
         changed, _by_model = waiting.delete()
         raw(connect()).executemany(sql.STIR, [(lane,) for lane in lanes])
     if lanes:
-        _ring_on_commit(connect())
+        ring_on_commit(connect())
     return changed
 
 
@@ -368,5 +371,5 @@ def terminate(tasks: QuerySet[Task]) -> int:
     """Ask for the end of tasks that run, and return of how many. The Foreman sees to it."""
     changed = tasks.filter(status__in=MOVES["terminate"].origins).update(is_revoked=True)
     if changed:
-        _ring_on_commit(connect())
+        ring_on_commit(connect())
     return changed

@@ -136,3 +136,4 @@ class Glance(NamedTuple):
     expiry: str | None
     has_revoked: bool
     has_newcomers: bool
+    tick: str | None
