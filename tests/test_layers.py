@@ -23,8 +23,9 @@ ORDER = [
         "lock",
     ),
     *("records", "statements", "queue", "options", "context", "results", "arguments", "calls", "advice"),
-    *("tasks", "limits", "worker", "loop", "child", "nursery", "guardian", "crew", "accounts", "pace"),
-    *("gatekeeper", "attention", "caretaker", "reports", "renewal", "reload", "foreman", "checks", "apps"),
+    *("function", "tasks", "limits", "worker", "loop", "child", "nursery", "guardian", "crew", "accounts"),
+    *("pace", "gatekeeper", "attention", "caretaker", "reports", "renewal", "reload", "foreman", "checks"),
+    "apps",
 ]
 
 
