@@ -8,6 +8,7 @@ from .database import MEGABYTE, NETWORK_FILE_SYSTEMS, PAGE_SIZE, QueueFile, file
 from .errors import CannotStart
 from .lock import Lock
 from .nursery import Nursery
+from .systemd import Supervisor
 from .wakeup import Bell
 
 #: How long the Foreman waits for somebody else's write lock before it looks up, in milliseconds:
@@ -35,7 +36,10 @@ def local_file(connection: BaseDatabaseWrapper) -> QueueFile:
 
 
 class Caretaker:
-    """Puts the wakeup file back, keeps the write-ahead log small, notices what cannot be mended."""
+    """Puts the wakeup file back, keeps the write-ahead log small, notices what cannot be mended.
+
+    And tells systemd, by looking, that the Foreman is at work.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Caretaker:
         self._lock = lock
         self._bell = bell
         self._nursery = nursery
+        self._supervisor = Supervisor()
         self.next_look = 0.0
         self.note_work()
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
@@ -66,6 +71,7 @@ class Caretaker:
         Raises sqlite3.Error if the database does not let itself be looked after.
         """
         self.next_look = time.monotonic() + LOOK_EVERY
+        self._supervisor.reassure()
         if self._file.is_gone():
             return f"{self._file.path} was deleted or replaced"
         if self._lock.is_lost():

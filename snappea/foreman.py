@@ -28,7 +28,14 @@ from .nursery import Nursery
 from .pace import MOST_AHEAD, STALE_AFTER, Pace
 from .records import Claim, Expired, Glance, Outcome
 from .renewal import Renewal
-from .reports import report_ends, report_expired, report_interrupted, report_recovered, report_start
+from .reports import (
+    report_ends,
+    report_expired,
+    report_interrupted,
+    report_recovered,
+    report_start,
+    report_stop,
+)
 from .tasks import registry
 from .timetable import Timetable, note_expired
 from .wakeup import Bell
@@ -149,11 +156,11 @@ class Foreman:
         """Look, once in a while, at the files, and whether somebody wrote without being heard."""
         here = time.monotonic()
         if here >= self.caretaker.next_look:
+            if why := self.caretaker.look():
+                self._stop(why, exit_code=1)
             self.renewal.look()
             self.crew.loop.look()
             self._timetable.look(raw(self.connection), now(self.connection))
-            if why := self.caretaker.look():
-                self._stop(why, exit_code=1)
         if self.crew.stuck() > self.settings.MAX_STUCK_WORKERS:
             self._stop(f"{self.crew.stuck()} workers are stuck", exit_code=STUCK)
         if here >= self._next_glance:
@@ -322,8 +329,8 @@ class Foreman:
         """Stop to start anew, or go on if that was called off or a signal says stop for good."""
         why = "" if self.attention.signals else self.renewal.why(self.crew.backlog())
         if why and self._stop_by is None:
-            self._stop(f"to start anew, for {why}")
             self._renews = True
+            self._stop(f"to start anew, for {why}")
         elif self._renews and not why:
             self._renews, self._stop_by, self._has_news = False, None, True
 
@@ -345,14 +352,7 @@ class Foreman:
         self.exit_code = exit_code
         self._stop_by = time.monotonic() + self.settings.GRACEFUL_TIMEOUT
         self._take_back()
-        running = self.accounts.count_running()
-        say(
-            ERROR if exit_code else INFO,
-            "Stopping: %s. Waiting up to %g s for %d tasks; another signal ends that.",
-            why,
-            self.settings.GRACEFUL_TIMEOUT,
-            running,
-        )
+        report_stop(why, exit_code, self.settings, self.accounts.count_running(), self._renews)
 
     def _is_done(self) -> bool:
         if self._stop_by is None:

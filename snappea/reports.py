@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from logging import ERROR, INFO, WARNING
 
-from . import __version__
+from . import __version__, systemd
 from .conf import Settings
 from .database import QueueFile
 from .log import clean, foreman, say
@@ -23,8 +23,16 @@ def report_start(file: QueueFile, settings: Settings, ready: int, wakeups: str) 
     say(INFO, said, __version__, os.getpid(), file.path, *facts)
 
 
+def report_stop(why: str, exit_code: int, settings: Settings, running: int, is_to_return: bool) -> None:
+    """Log that the Foreman claims no more, and tell systemd, unless it is to start anew at once."""
+    said = "Stopping: %s. Waiting up to %g s for %d tasks; another signal ends that."
+    say(ERROR if exit_code else INFO, said, why, settings.GRACEFUL_TIMEOUT, running)
+    if not is_to_return:
+        systemd.notify(systemd.STOPPING)
+
+
 def report_ends(outcomes: Iterable[Outcome], with_arguments: bool) -> None:
-    """Log a line for each task that ended."""
+    """Log a line for each task that ended, but for those that failed: of them the workers have told."""
     if not foreman.isEnabledFor(INFO):
         outcomes = [outcome for outcome in outcomes if outcome.error]
     for outcome in outcomes:
@@ -42,8 +50,6 @@ def _report(outcome: Outcome, with_arguments: bool) -> None:
         say(WARNING, "Cancelled %s #%d after %.3f s", name, claim.id, duration)
     elif outcome.retry_after is not None:
         say(WARNING, "Retrying %s #%d in %.3f s: %s", name, claim.id, outcome.retry_after, reason)
-    else:
-        say(ERROR, "Failed %s #%d after %.3f s: %s", name, claim.id, duration, reason)
 
 
 def report_expired(expired: Iterable[Expired]) -> None:

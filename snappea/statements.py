@@ -101,6 +101,9 @@ CLAIM = _CLAIM.format(
         WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
         ORDER BY priority DESC, id LIMIT ?"""
 )
+CLAIM_ANY = _CLAIM.format(
+    which="SELECT id FROM snappea_task WHERE status = 'ready' ORDER BY priority DESC, id LIMIT 1"
+)
 CLAIM_THESE = _CLAIM.format(which="SELECT value FROM json_each(?)")
 
 GIVE_BACK = f"""

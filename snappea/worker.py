@@ -13,10 +13,11 @@ from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
 from .arguments import decode, encode_result
+from .conf import current
 from .context import begin
 from .errors import Retry, SoftTimeLimitExceeded, TaskRevoked
 from .limits import Desk
-from .log import clean, foreman, say
+from .log import clean, foreman, say, say_failure
 from .logbook import Note
 from .records import Claim, Outcome
 from .signals import task_failed, task_retried, task_started, task_succeeded, tell
@@ -55,7 +56,7 @@ def run(claim: Claim, desk: Desk) -> Outcome:
         limit = task.soft_time_limit(claim.queue)
         deadline = desk.deadline if limit is None else desk.limit(limit)
         # a context of its own: what a task activates (a language, a time zone) ends with it
-        result = contextvars.Context().run(_call, task, claim, deadline)
+        result = contextvars.Context().run(call, task, claim, deadline)
     except BaseException as raised:
         failure = raised
     try:
@@ -90,14 +91,48 @@ def outcome_of_failure(
     """Tell what is next after a claim raised something, and return its outcome."""
     if limit and isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
         failure.args = (f"it took more than {limit:g} s",)
+    outcome = after_failure(claim, task, duration, failure, is_revoked)
+    _report(outcome, cause_of(failure))
+    return outcome
+
+
+def after_failure(
+    claim: Claim,
+    task: TaskFunction[..., Any] | None,
+    duration: float,
+    failure: BaseException,
+    is_revoked: bool = False,
+) -> Outcome:
+    """Do as outcome_of_failure(), without a word to the log."""
     retry_after = None
     if task is not None and not is_revoked:
-        retry_after = _after_failure(task, claim, failure)
-    reason = _reason_of(_cause_of(failure))
+        retry_after = _next_try(task, claim, failure)
+    reason = _reason_of(cause_of(failure))
     return Outcome(claim, duration, _traceback_of(failure), reason, retry_after, is_revoked)
 
 
-def _call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | None:
+def _report(outcome: Outcome, cause: BaseException) -> None:
+    """Log a failure, with the exception; not what is tried again.
+
+    Here, and not by the Foreman with all other ends: whoever listens (Sentry, say) may take his time. The
+    name is part of the message, so that what groups by messages groups by tasks.
+    """
+    claim = outcome.claim
+    if outcome.retry_after is not None or outcome.is_revoked:
+        return
+    name = clean(claim.task_name).replace("%", "%%")
+    arguments = f"(*{clean(claim.args)}, **{clean(claim.kwargs)})" if current().LOG_ARGUMENTS else ""
+    say_failure(
+        f"Failed {name}%s #%d after %.3f s: %s",
+        *(arguments, claim.id, outcome.duration, outcome.reason),
+        failure=cause,
+        text=outcome.error.rstrip("\n"),
+        task_name=claim.task_name,
+        task_id=claim.id,
+    )
+
+
+def call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | None:
     """Call the function, and return its result as JSON if that is to be kept."""
     args, kwargs = decode(claim.args, claim.kwargs)
     begin(claim, deadline)
@@ -122,9 +157,9 @@ def note_of(outcome: Outcome) -> Note:
     return Note.FAILED if outcome.retry_after is None else Note.TO_RETRY
 
 
-def _after_failure(task: TaskFunction[..., Any], claim: Claim, failure: BaseException) -> float | None:
+def _next_try(task: TaskFunction[..., Any], claim: Claim, failure: BaseException) -> float | None:
     """Tell what is next, and return in how many seconds to try again; None if it has failed."""
-    retry_after, cause = None, _cause_of(failure)
+    retry_after, cause = None, cause_of(failure)
     try:
         retry_after = task.retry_after(failure, claim.attempts - 1 - claim.interruptions)
         if retry_after is None:
@@ -138,12 +173,15 @@ def _after_failure(task: TaskFunction[..., Any], claim: Claim, failure: BaseExce
 
 def after_death(task: TaskFunction[..., Any], claim: Claim, failure: Exception, duration: float) -> Outcome:
     """Return the outcome of a claim whose process died with it, after telling those who listen."""
-    retry_after = _after_failure(task, claim, failure)
-    cause = _cause_of(failure)
-    return Outcome(claim, duration, _traceback_of(cause), _reason_of(cause), retry_after)
+    retry_after = _next_try(task, claim, failure)
+    cause = cause_of(failure)
+    outcome = Outcome(claim, duration, _traceback_of(cause), _reason_of(cause), retry_after)
+    _report(outcome, cause)
+    return outcome
 
 
-def _cause_of(failure: BaseException) -> BaseException:
+def cause_of(failure: BaseException) -> BaseException:
+    """Return what is behind a Retry; any other exception as it is."""
     return failure.exc if isinstance(failure, Retry) and failure.exc else failure
 
 

@@ -33,7 +33,7 @@ DATABASES = {
     },
 }
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
-SNAPPEA = json.loads(os.environ.get("SNAPPEA_TEST_SETTINGS", "{}"))
+SNAPPEA = {"IN_TESTS": "write"} | json.loads(os.environ.get("SNAPPEA_TEST_SETTINGS", "{}"))
 
 if os.environ.get("SNAPPEA_TEST_LOGGING") == "broken":
     LOGGING = {

@@ -10,9 +10,9 @@ HOME = Path(snappea.__file__).parent
 #: Downwards: each file imports only from files above it.
 ORDER = """
     errors signals memory conf log
-    models router database
+    systemd models router database
     wakeup logbook lock
-    records statements queue
+    records collected statements queue
     options context results
     arguments calls advice function tasks
     ticks schedules timetable
@@ -20,7 +20,7 @@ ORDER = """
     accounts pace gatekeeper attention caretaker reports
     renewal reload
     foreman
-    checks apps
+    checks apps live testing pytest_plugin
 """.split()  # noqa: SIM905  (a line for each floor)
 
 
