@@ -18,7 +18,7 @@ ORDER = """
     ticks schedules timetable
     limits worker loop child nursery guardian crew
     accounts pace gatekeeper attention caretaker reports
-    renewal reload
+    renewal reload departure
     foreman
     checks apps
 """.split()  # noqa: SIM905  (a line for each floor)
