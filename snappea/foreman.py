@@ -29,6 +29,7 @@ from .pace import MOST_AHEAD, STALE_AFTER, Pace
 from .records import Claim, Expired, Glance, Outcome
 from .renewal import Renewal
 from .reports import report_ends, report_expired, report_interrupted, report_recovered, report_start
+from .stats import Stats
 from .tasks import registry
 from .wakeup import Bell
 
@@ -67,14 +68,16 @@ class Foreman:
         self.file = local_file(self.connection)
         self.exit_code = 0
         self.accounts = Accounts()
+        self.stats = Stats(self.settings.STATS_RETENTION_MINUTES)
         self.attention = Attention()
         self.renewal = Renewal(self.settings)
         self._has_news = True  # somebody may have written since the last claim
         self._data_version = -1
         self._next_glance = 0.0
-        self._glance = Glance(None, None, None, False, None, False, False)
+        self._glance = Glance(None, None, None, False, None, False, False, False)
         self._uses_loop = any(task.is_async for task in registry.values())
         self._pace = Pace()
+        self._stuck_told = -1  # how many stuck workers the lock tells of
         self._is_idle = False  # the last round found nothing to claim, and nothing runs
         self._drains = False  # WORKAHOLIC: it was told to stop, and empties the queue first
         self._stop_by: float | None = None  # set once it stops
@@ -150,8 +153,11 @@ class Foreman:
             self.crew.loop.look()
             if why := self.caretaker.look():
                 self._stop(why, exit_code=1)
-        if self.crew.stuck() > self.settings.MAX_STUCK_WORKERS:
-            self._stop(f"{self.crew.stuck()} workers are stuck", exit_code=STUCK)
+        if (stuck := self.crew.stuck()) != self._stuck_told:
+            self._stuck_told = stuck
+            self.lock.tell(workers=self.settings.NUM_WORKERS, stuck=self.crew.stuck_ids())
+        if stuck > self.settings.MAX_STUCK_WORKERS:
+            self._stop(f"{stuck} workers are stuck", exit_code=STUCK)
         if here >= self._next_glance:
             self._next_glance = here + self.bell.patience
             # a number that changes when another connection commits
@@ -173,6 +179,8 @@ class Foreman:
     def _has_work(self) -> bool:
         if self.accounts.is_to_be_written() or self.crew.has_outcomes() or self._is_stale():
             return True
+        if self.stats.is_due():
+            return True
         return self._has_room() and (self._has_news or self._is_due() or self.gatekeeper.is_due())
 
     def _round(self) -> bool:
@@ -190,7 +198,7 @@ class Foreman:
             if has_room:
                 rooms = max(room, 0), self._loop_room()
                 claims, expired = self.gatekeeper.let_in(db, moment, *rooms, self._glance, self.accounts)
-        finished = self._close_accounts()
+        finished = self._close_accounts(moment)
         self._start(claims)
         if has_room:
             self.gatekeeper.forget_left()
@@ -202,17 +210,20 @@ class Foreman:
             is_at_rest = not self.accounts.in_flight and self.gatekeeper.next_opening() is None
             self._is_idle = is_at_rest and not self._has_news
         self.caretaker.note_work()
+        self.stats.count_expired(expired, moment)
         report_ends(finished, self.settings.LOG_ARGUMENTS)
         report_expired(expired)
         return bool(claims or finished or expired)
 
     def _write(self, db: sqlite3.Connection, moment: str) -> None:
         self.accounts.write(db, moment)
+        self.stats.write(db)
         self.gatekeeper.note_left(self.accounts.left())  # given back means cancelled, if revoked
 
-    def _close_accounts(self) -> list[Outcome]:
+    def _close_accounts(self, moment: str) -> list[Outcome]:
         """Forget the claims whose end is committed, and return their outcomes."""
         finished = self.accounts.close(self.logbook)
+        self.stats.count(finished, moment)
         self._pace.note_round(bool(finished))
         return finished
 
@@ -347,6 +358,8 @@ class Foreman:
         while True:
             try:
                 self._say_last_words()
+                with transact(self.connection) as db:
+                    self.stats.write(db, at_once=True)
                 return
             except (sqlite3.Error, OSError) as error:
                 if time.monotonic() > give_up and not self.is_to_start_anew:
@@ -364,7 +377,7 @@ class Foreman:
             moment = now(self.connection)
             self._write(db, moment)
             states = [queue.interrupt(db, moment, claim.id, claim.claims, why) for claim in running]
-        report_ends(self._close_accounts(), self.settings.LOG_ARGUMENTS)
+        report_ends(self._close_accounts(moment), self.settings.LOG_ARGUMENTS)
         for claim, status in zip(running, states, strict=True):
             report_interrupted(claim.id, claim.task_name, status)
         say(INFO, "Stopped.")

@@ -1,34 +1,42 @@
-"""Every write to a Task row, in the order of a task's life.
+"""Every write to a Task row, in the order of a task's life; what people decide is in `decisions.py`.
 
 The hot path is plain SQL on the sqlite3 connection beneath Django's; `statements.py` has it all.
 """
 
 import heapq
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
 
-from django.db import OperationalError, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import QuerySet
+from django.db import OperationalError
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
 from . import statements as sql
 from .conf import current
-from .database import connect, file_of, later, now, raw, transact
+from .database import connect, later, now, raw, transact
+from .decisions import cancel as cancel
+from .decisions import delete as delete
+from .decisions import pause as pause
+from .decisions import paused as paused
+from .decisions import requeue as requeue
+from .decisions import resume as resume
+from .decisions import terminate as terminate
 from .errors import EnqueueError
 from .logbook import Note
-from .models import MOVES, Gate, Status, Task
+from .models import Gate, Status, Task
 from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms
-from .wakeup import ring
+from .wakeup import ring_on_commit
 
 #: How many rows a round promotes, expires, sorts in: so that 100,000 of them do not stall it.
 AT_ONCE = 1000
 #: From how many tasks on it is faster to settle them together.
 SEVERAL = 8
+#: A line of a traceback.
+_PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
 
 # enqueue
@@ -52,7 +60,7 @@ def enqueue(call: Call) -> tuple[int, bool]:
     except OperationalError as error:
         raise _refusal(error, call.task_name) from error
     if is_new:
-        _ring_on_commit(connection)
+        ring_on_commit(connection)
     return task_id, is_new
 
 
@@ -73,7 +81,7 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
                 written = [(task_id, True) for task_id in range(last - len(calls) + 1, last + 1)]
     except OperationalError as error:
         raise _refusal(error, calls[0].task_name) from error
-    _ring_on_commit(connection)
+    ring_on_commit(connection)
     return written
 
 
@@ -100,14 +108,6 @@ def _refusal(error: OperationalError, task_name: str) -> EnqueueError:
     )
 
 
-def _ring_on_commit(connection: BaseDatabaseWrapper) -> None:
-    file = file_of(connection)
-    if connection.in_atomic_block:
-        transaction.on_commit(lambda: ring(file), using=connection.alias)
-    else:
-        ring(file)
-
-
 @receiver(pre_save, sender=Task)
 def _set_gate(*, instance: Task, **kwargs: Any) -> None:
     """Have a row that is made by hand sorted into its lane."""
@@ -119,7 +119,7 @@ def _set_gate(*, instance: Task, **kwargs: Any) -> None:
 def _ring_for_row(*, using: str, **kwargs: Any) -> None:
     """Make `Task.objects.create(...)` wake the Foreman as `delay()` does."""
     if using == current().DATABASE:
-        _ring_on_commit(connect())
+        ring_on_commit(connect())
 
 
 # the Foreman's round
@@ -171,7 +171,7 @@ def claim(
         claims: list[Claim] = []
         for name, share in shares.items():
             room = min(share, limit - len(claims))
-            found = db.execute(sql.CLAIM, (moment, is_async, name, room)).fetchall()
+            found = db.execute(sql.CLAIM, (moment, is_async, name, name, room)).fetchall()
             claims += sorted(map(Claim._make, found))
         return claims
     shares = {name: min(share, limit) for name, share in shares.items()}
@@ -219,7 +219,15 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     run_after = None if outcome.retry_after is None else later(moment, outcome.retry_after)
     if run_after is not None and (claim.expires_at is None or run_after < claim.expires_at):
         return sql.RETRY, (run_after, error, line)
-    return sql.FAIL, (moment, error, line)
+    return sql.FAIL, (moment, *cause_of(outcome), error, line)
+
+
+def cause_of(outcome: Outcome) -> tuple[str, str]:
+    """Return the exception of a failure, and the place in the code that raised it, as they are grouped by."""
+    place = ""
+    if found := _PLACE.match(outcome.error, outcome.error.rfind('  File "')):
+        place = f"{'/'.join(found[1].split('/')[-2:])}:{found[2]} in {found[3]}"
+    return outcome.reason.partition(":")[0][:200], place[:300]
 
 
 def error_line(moment: str, reason: str) -> str:
@@ -322,7 +330,8 @@ def _recover(
     if note is Note.FAILED or note is Note.TO_RETRY:
         error = f"It raised; {lost.format('traceback')}"
         statement = sql.FAIL if note is Note.FAILED else sql.RETRY
-        db.execute(statement, (moment, error, error_line(moment, error), *fence))
+        cause = ("", "") if note is Note.FAILED else ()
+        db.execute(statement, (moment, *cause, error, error_line(moment, error), *fence))
         return ("failed" if note is Note.FAILED else "to be tried again"), None
     status = interrupt(db, moment, *fence, "The Foreman died while this task ran.")
     return ("interrupted, to run again" if status == Status.READY else "interrupted"), status
@@ -332,41 +341,3 @@ def depth(db: sqlite3.Connection) -> int:
     """Return how many tasks are ready."""
     count: int = db.execute(sql.DEPTH).fetchone()[0]
     return count
-
-
-# what people decide
-
-
-def requeue(tasks: QuerySet[Task]) -> int:
-    """Make kept or scheduled tasks ready again, with their attempts forgotten; return how many.
-
-    Tasks that wait or run are left alone.
-    """
-    with transaction.atomic(using=current().DATABASE):
-        chosen = tasks.filter(status__in=MOVES["requeue"].origins).order_by("pk").values_list("pk", flat=True)
-        fences = [(pk,) for pk in chosen]
-        changed = raw(connect()).executemany(sql.REQUEUE, fences).rowcount if fences else 0
-    if changed:
-        _ring_on_commit(connect())
-    return changed
-
-
-def cancel(tasks: QuerySet[Task]) -> int:
-    """Delete tasks that wait, and return how many. Those that run or are kept are left alone."""
-    # in one write transaction, so that none is claimed between Django's look and its delete
-    with transaction.atomic(using=current().DATABASE):
-        waiting = tasks.filter(status__in=MOVES["cancel"].origins)
-        lanes = set(waiting.exclude(lane=None).values_list("lane", flat=True))
-        changed, _by_model = waiting.delete()
-        raw(connect()).executemany(sql.STIR, [(lane,) for lane in lanes])
-    if lanes:
-        _ring_on_commit(connect())
-    return changed
-
-
-def terminate(tasks: QuerySet[Task]) -> int:
-    """Ask for the end of tasks that run, and return of how many. The Foreman sees to it."""
-    changed = tasks.filter(status__in=MOVES["terminate"].origins).update(is_revoked=True)
-    if changed:
-        _ring_on_commit(connect())
-    return changed
