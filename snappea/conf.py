@@ -68,6 +68,10 @@ class Settings:
     #: How much memory it may have before it does, in bytes, as in "800M", or as in "80%" of the machine's
     #: or container's; None: no end.
     MAX_MEMORY: int | str | None = None
+    #: For how many minutes the numbers of the dashboard are kept; 0: there are none.
+    STATS_RETENTION_MINUTES: int = 10_080
+    #: The admin warns when the oldest ready task has waited longer than this, in seconds; None: never.
+    WARN_BACKLOG_SECONDS: float | None = 60.0
     #: A function, or the path of one, that returns keyword arguments to add to each call that is enqueued.
     HOOK_ADD_TASK_KWARGS: Callable[[], dict[str, Any]] | str | None = None
     #: A function, or the path of one, that is given a task's keyword arguments, may take out what the
@@ -86,6 +90,8 @@ _AT_LEAST: dict[str, float] = {
     "MAX_STUCK_WORKERS": 0,
     "ASYNC_CONCURRENCY": 1,
     "MAX_TASKS": 1,
+    "STATS_RETENTION_MINUTES": 0,
+    "WARN_BACKLOG_SECONDS": 0,
 }
 
 

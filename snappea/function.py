@@ -59,7 +59,7 @@ class TaskFunction(Generic[P, R]):
         #: Whether it runs in a process of its own.
         self.is_isolated = options.is_isolated
         special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
-        self._is_plain = special == (None, None, None, None) and not options.unique
+        self._is_plain = special == (None,) * 4 and not options.unique and not options.sensitive
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -181,9 +181,8 @@ class TaskFunction(Generic[P, R]):
             require_queue(options.queue if queue is None else queue, self.name)
         parent = context.parent_id()
         terms = None if self._is_plain and parent is None else self._terms(args, kwargs, parent)
-        queue = options.queue if queue is None else queue
-        priority, acks_late = options.priority, options.acks_late
-        return Call(self.name, encoded, named, queue, priority, acks_late, self.is_async, terms)
+        how = options.priority, options.acks_late, self.is_async, terms
+        return Call(self.name, encoded, named, queue or options.queue, *how)
 
     def _terms(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: int | None) -> Terms:
         """Return what the options say beside, for one call."""
@@ -202,6 +201,7 @@ class TaskFunction(Generic[P, R]):
             lane=lane,
             lane_limit=options.max_concurrency,
             lane_interval=options.interval,
+            is_sensitive=options.sensitive,
         )
 
     def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
