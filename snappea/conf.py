@@ -72,6 +72,10 @@ class Settings:
     STATS_RETENTION_MINUTES: int = 10_080
     #: The admin warns when the oldest ready task has waited longer than this, in seconds; None: never.
     WARN_BACKLOG_SECONDS: float | None = 60.0
+    #: Who sends it as a bearer token may see health and metrics, beside staff who may view tasks.
+    MONITORING_TOKEN: str | None = None
+    #: Whether everybody may see health and metrics.
+    MONITORING_IS_PUBLIC: bool = False
     #: A function, or the path of one, that returns keyword arguments to add to each call that is enqueued.
     HOOK_ADD_TASK_KWARGS: Callable[[], dict[str, Any]] | str | None = None
     #: A function, or the path of one, that is given a task's keyword arguments, may take out what the
@@ -182,6 +186,10 @@ def _expected(key: str, value: object) -> str:
     if key == "MAX_MEMORY":
         is_right = value is None or parse_size(value) is not None or _is_share(value)
         return "" if is_right else 'a number of bytes, or as in "800M" or "80%", or None'
+    if key == "MONITORING_TOKEN":
+        return (
+            "" if value is None or (isinstance(value, str) and value.strip()) else "a secret string, or None"
+        )
     if key.startswith("HOOK_"):
         return "" if value is None or isinstance(value, str) or callable(value) else "a function, or its path"
     if get_origin(kind) is Literal:

@@ -20,6 +20,7 @@ ORDER = """
     accounts pace survey stats gatekeeper attention caretaker reports
     renewal reload departure
     foreman
+    health metrics
     checks ping console examination apps
 """.split()  # noqa: SIM905  (a line for each floor)
 
