@@ -188,12 +188,9 @@ class Stats:
 
 # looking back
 
-_TOTALS = (
-    "task_name, minute, done, failed, retried + cancelled, expired, wait_sum, wait_max, run_sum, run_max"
-)
-_SINCE = (
-    f"SELECT {_TOTALS}, run_times FROM snappea_stat WHERE minute >= ? AND task_name <> '' ORDER BY minute"
-)
+_SINCE = """
+    SELECT task_name, done, failed, done + failed + retried + cancelled, expired, run_sum, run_times
+    FROM snappea_stat WHERE minute >= ? AND task_name <> ''"""
 _BY_MINUTE = """
     SELECT +minute, sum(done), sum(failed), sum(retried + cancelled),
         sum(wait_sum), max(wait_max), sum(run_sum), max(run_max), max(backlog)
@@ -313,3 +310,12 @@ def snapshot() -> dict[str, Any]:
         ],
         "failures": [group._asdict() for group in failures[: survey.MOST_SHOWN]],
     }
+
+
+def names(seconds: float) -> list[str]:
+    """Return the names of the tasks of which something ended in the last so many seconds."""
+    since = later(now(connect()), -seconds)
+    found = raw(connect()).execute(
+        "SELECT DISTINCT task_name FROM snappea_stat WHERE minute >= ? AND task_name <> ''", (since,)
+    )
+    return [name for (name,) in found.fetchall()]

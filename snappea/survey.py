@@ -141,10 +141,11 @@ def running(claims: dict[int, tuple[int, Note]], stuck: Collection[int] = ()) ->
     rows = _db().execute(_IN_FLIGHT, (json.dumps(begun),)).fetchall()
     limits = {queue_and_name: _limit(*queue_and_name) for queue_and_name in {row[2:4] for row in rows}}
     return [
-        Running(row[0], name, queue, _age(since) or 0.0, limits[name, queue], *rest, row[0] in stuck)
-        for row in rows
-        if claims[row[0]][0] == row[1]
-        for name, queue, since, *rest in [row[2:]]
+        Running._make(
+            (task_id, name, queue, _age(since) or 0.0, limits[name, queue], *told, task_id in stuck)
+        )
+        for task_id, fence, name, queue, since, *told in rows
+        if claims[task_id][0] == fence
     ]
 
 

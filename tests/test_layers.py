@@ -37,6 +37,7 @@ ORDER = [
     *("tasks", "limits", "worker", "loop", "child", "nursery", "guardian", "crew", "accounts", "pace"),
     *("survey", "stats"),
     *("gatekeeper", "attention", "caretaker", "reports", "renewal", "reload", "foreman", "checks", "apps"),
+    *("rights", "wording", "charts", "verdicts", "dashboard", "filters", "task_admin", "admin"),
 ]
 
 
