@@ -3,10 +3,12 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import BooleanField, Exists, OuterRef, QuerySet
+from django.db.models.expressions import RawSQL
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from . import survey
 from .dashboard import DashboardAdmin
 from .filters import ExceptionFilter, PlaceFilter, QueueFilter, TaskFilter
 from .models import (
@@ -32,6 +34,13 @@ class FailedAdmin(TaskAdmin):
 
     state = Status.FAILED
     list_filter = (ExceptionFilter, PlaceFilter, QueueFilter, TaskFilter, "finished_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        """Return them by the index of exceptions, if one is chosen."""
+        if "exception" not in request.GET:
+            return super().get_queryset(request)
+        chosen = RawSQL(survey.RAISED, (request.GET["exception"],), output_field=BooleanField())
+        return self.all_tasks(request).filter(chosen)
 
 
 class DirtyAdmin(TaskAdmin):

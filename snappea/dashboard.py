@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_GET, require_POST
 
-from . import charts, queue, stats
+from . import charts, queue, stats, survey
 from .database import as_datetime
 from .models import Status, Task
 from .rights import may
@@ -148,6 +148,7 @@ def _contents(site: str, hours: int) -> dict[str, Any]:
     tiles = [(status.label, seen["counts"][status], _address(site, status), str(status)) for status in Status]
     return {
         **seen,
+        "warnings": survey.warnings(seen["foreman"] is not None, seen["oldest"]),
         "tiles": tiles,
         "failures": failures,
         "more_failures": max(0, len(seen["failures"]) - MOST_ROWS),

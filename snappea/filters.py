@@ -8,9 +8,10 @@ from django.contrib.admin import ModelAdmin, SimpleListFilter
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from . import stats, survey
+from . import queue, stats, survey
 from .conf import declared_queues
-from .models import Task
+from .database import connect, raw
+from .models import Status, Task
 from .tasks import registry
 from .wording import NOTHING, plain
 
@@ -22,8 +23,11 @@ MOST_CHOICES = 200
 class _Filter(SimpleListFilter):
     """By a column, for which only some values are offered, but any may stand in the address."""
 
+    state: str | None = None  # of the tasks in the list
+
     def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> list[tuple[str, str]]:
         """Return the values that are offered, and the one that is chosen."""
+        self.state = getattr(model_admin, "state", None)
         offered = dict(self.offered())
         chosen = self.value()
         if chosen is not None:
@@ -49,8 +53,9 @@ class QueueFilter(_Filter):
     def offered(self) -> Iterable[tuple[str, str]]:
         """Offer those that exist, or in which something waits."""
         of_tasks = {task.options.queue for task in registry.values()}
-        names = of_tasks | {*(declared_queues() or ()), *(state.name for state in survey.queues())}
-        return [(name, name) for name in sorted(names)]
+        db = raw(connect())
+        waiting = queue.waiting_queues(db) + queue.waiting_queues(db, is_async=True)
+        return [(name, name) for name in sorted({*of_tasks, *(declared_queues() or ()), *waiting})]
 
 
 class TaskFilter(_Filter):
@@ -60,9 +65,12 @@ class TaskFilter(_Filter):
 
     def offered(self) -> Iterable[tuple[str, str]]:
         """Offer those that wait, ran within a day, or failed."""
-        waiting, _has_more = survey.waiting_names()
-        failed = {group.task_name for group in survey.failures()}
-        return [(name, name) for name in sorted({*waiting, *stats.names(A_DAY), *failed})]
+        names = set(stats.names(A_DAY))
+        if self.state == Status.READY:
+            names |= survey.waiting_names()[0].keys()
+        if self.state == Status.FAILED:
+            names |= {group.task_name for group in survey.failures()}
+        return [(name, name) for name in sorted(names)]
 
 
 class ExceptionFilter(_Filter):

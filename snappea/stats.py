@@ -293,7 +293,10 @@ def snapshot() -> dict[str, Any]:
     nothing = {"done": 0, "failed": 0, "expired": 0, "mean": None, "p95": None}
     return {
         "foreman": alive and alive._asdict(),
-        "counts": survey.counts(claims),
+        "counts": {
+            str(status): failed.total() if status == Status.FAILED else survey.count(status, claims)
+            for status in Status
+        },
         "oldest": survey.oldest_wait(queues),
         "queues": [state._asdict() for state in queues],
         "running": [run._asdict() for run in runs],

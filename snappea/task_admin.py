@@ -13,8 +13,9 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME, ActionForm
 from django.contrib.admin.models import LogEntry
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import ALL_VAR, PAGE_VAR, ChangeList
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.db.models import BooleanField, Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -90,10 +91,21 @@ class TaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptabl
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         """Return the tasks of the state, by its index; what runs by the Foreman's logbook."""
-        tasks = super().get_queryset(request).defer("errors", "result")
+        tasks = self.all_tasks(request)
         if self.state == Status.RUNNING:
             return tasks.filter(pk__in=list(survey.in_flight()), status=Status.RUNNING)
         return tasks.filter(RawSQL(survey.IN_STATE[self.state], (), output_field=BooleanField()))
+
+    def all_tasks(self, request: HttpRequest) -> QuerySet[Task]:
+        """Return the tasks of all states."""
+        return super().get_queryset(request).defer("errors", "result")
+
+    def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> "Paginator[Task]":
+        """Return what counts and cuts the list; all of a state are counted by an index alone."""
+        paginator = super().get_paginator(request, *args, **kwargs)
+        if not request.GET.keys() - {PAGE_VAR, ALL_VAR}:
+            paginator.count = survey.count(self.state)
+        return paginator
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str

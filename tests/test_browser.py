@@ -69,7 +69,8 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Return what the browser had to complain of: a breach of the policy, a script that failed."""
-        said = [entry["message"] for entry in self.driver.get_log("browser")]
+        driver: Any = self.driver
+        said = [entry["message"] for entry in driver.get_log("browser")]
         return [message for message in said if "favicon.ico" not in message]
 
 

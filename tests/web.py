@@ -18,7 +18,7 @@ PASSWORD = "open sesame"
 
 
 def user(name: str = "boss", *permissions: str, **kinds: Any) -> User:
-    """Return a user: staff with these of Snappea's permissions ("view", "change", "delete"), or other kinds."""
+    """Return a user: of the staff, if `kinds` do not say otherwise, and with these permissions for tasks."""
     made = User.objects.create_user(name, password=PASSWORD, **({"is_staff": True} | kinds))
     if permissions:
         kind = ContentType.objects.get_for_model(Task)

@@ -25,7 +25,7 @@ def snappea_warnings(context: Any) -> dict[str, Any]:
     if request is None or not may(request, "view"):
         return {"warnings": []}
     try:
-        return {"warnings": survey.warnings()}
+        return {"warnings": survey.look_for_warnings()}
     except (Error, sqlite3.Error) as error:
         return {"warnings": [f"The queue's database cannot be read: {error}"]}
 
@@ -37,7 +37,7 @@ def snappea_counts(context: Any) -> str:
     if not apps:
         return ""
     try:
-        counts = survey.counts(survey.in_flight())
+        counts = survey.counts()
     except (Error, sqlite3.Error):
         return ""  # the warnings say so
     groups = {f"{status.label}Task": (place, counts[status]) for place, status in enumerate(Status)}
