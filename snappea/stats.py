@@ -188,12 +188,9 @@ class Stats:
 
 # looking back
 
-_TOTALS = (
-    "task_name, minute, done, failed, retried + cancelled, expired, wait_sum, wait_max, run_sum, run_max"
-)
-_SINCE = (
-    f"SELECT {_TOTALS}, run_times FROM snappea_stat WHERE minute >= ? AND task_name <> '' ORDER BY minute"
-)
+_SINCE = """
+    SELECT task_name, done, failed, done + failed + retried + cancelled, expired, run_sum, run_times
+    FROM snappea_stat WHERE minute >= ? AND task_name <> ''"""
 _BY_MINUTE = """
     SELECT +minute, sum(done), sum(failed), sum(retried + cancelled),
         sum(wait_sum), max(wait_max), sum(run_sum), max(run_max), max(backlog)
@@ -296,7 +293,10 @@ def snapshot() -> dict[str, Any]:
     nothing = {"done": 0, "failed": 0, "expired": 0, "mean": None, "p95": None}
     return {
         "foreman": alive and alive._asdict(),
-        "counts": survey.counts(claims),
+        "counts": {
+            str(status): failed.total() if status == Status.FAILED else survey.count(status, claims)
+            for status in Status
+        },
         "oldest": survey.oldest_wait(queues),
         "queues": [state._asdict() for state in queues],
         "running": [run._asdict() for run in runs],
@@ -313,3 +313,12 @@ def snapshot() -> dict[str, Any]:
         ],
         "failures": [group._asdict() for group in failures[: survey.MOST_SHOWN]],
     }
+
+
+def names(seconds: float) -> list[str]:
+    """Return the names of the tasks of which something ended in the last so many seconds."""
+    since = later(now(connect()), -seconds)
+    found = raw(connect()).execute(
+        "SELECT DISTINCT task_name FROM snappea_stat WHERE minute >= ? AND task_name <> ''", (since,)
+    )
+    return [name for (name,) in found.fetchall()]

@@ -6,9 +6,9 @@ queue, and for what runs by the Foreman's logbook.
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import lock, logbook
 from .conf import current, declared_queues
@@ -20,7 +20,7 @@ from .models import Status
 from .tasks import find
 
 #: Of so many waiting tasks it is looked at which they are; if there are more, the numbers end with a "+".
-SAMPLE = 10_000
+SAMPLE = 5_000
 #: So many of the first tasks of a queue and priority are looked at for the one that has waited longest.
 ELDERS = 20
 #: At most so many groups of failures are shown.
@@ -28,7 +28,7 @@ MOST_SHOWN = 100
 
 _KEPT = "NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')"
 #: Which rows are in a state, in words that the partial indexes understand.
-IN_STATE = {
+IN_STATE: dict[Status, str] = {
     Status.READY: """snappea_task.id IN (
         SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0
         UNION ALL SELECT id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)""",
@@ -38,16 +38,14 @@ IN_STATE = {
         for status in (Status.FAILED, Status.INTERRUPTED, Status.SUCCESSFUL, Status.CANCELLED)
     },
 }
-_COUNTS = f"""
+#: Which failed tasks raised an exception.
+RAISED = "snappea_task.id IN (SELECT id FROM snappea_task WHERE status = 'failed' AND exception = %s)"
+_COUNT = {
+    status: f"SELECT count(*) FROM snappea_task WHERE {condition}" for status, condition in IN_STATE.items()
+}
+_COUNT[Status.READY] = """
     SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
-        + (SELECT count(*) FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0),
-    {
-    ", ".join(
-        f"(SELECT count(*) FROM snappea_task WHERE {IN_STATE[status]})"
-        for status in IN_STATE
-        if status != Status.READY
-    )
-}"""
+        + (SELECT count(*) FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)"""
 _GROUPS = """
     SELECT queue, priority, is_async, count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0
     GROUP BY is_async, queue, priority"""
@@ -141,10 +139,11 @@ def running(claims: dict[int, tuple[int, Note]], stuck: Collection[int] = ()) ->
     rows = _db().execute(_IN_FLIGHT, (json.dumps(begun),)).fetchall()
     limits = {queue_and_name: _limit(*queue_and_name) for queue_and_name in {row[2:4] for row in rows}}
     return [
-        Running(row[0], name, queue, _age(since) or 0.0, limits[name, queue], *rest, row[0] in stuck)
-        for row in rows
-        if claims[row[0]][0] == row[1]
-        for name, queue, since, *rest in [row[2:]]
+        Running._make(
+            (task_id, name, queue, _age(since) or 0.0, limits[name, queue], *told, task_id in stuck)
+        )
+        for task_id, fence, name, queue, since, *told in rows
+        if claims[task_id][0] == fence
     ]
 
 
@@ -172,11 +171,18 @@ def foreman(busy: int) -> Alive | None:
     return Alive(held.pid, held.host, held.since, memory, busy, held.workers, held.stuck)
 
 
-def counts(claims: dict[int, tuple[int, Note]]) -> dict[str, int]:
-    """Return how many tasks are in each state; running are those of these claims that are."""
-    found = dict(zip(map(str, IN_STATE), _db().execute(_COUNTS).fetchone(), strict=True))
-    ids = json.dumps(list(claims))
-    return found | {str(Status.RUNNING): len(_db().execute(_IN_FLIGHT, (ids,)).fetchall())}
+def count(status: str, claims: Mapping[int, Any] | None = None) -> int:
+    """Return how many tasks are in a state. `claims`: what is in flight, if that is known."""
+    if status == Status.RUNNING:
+        ids = json.dumps(list(in_flight() if claims is None else claims))
+        return len(_db().execute(_IN_FLIGHT, (ids,)).fetchall())
+    number: int = _db().execute(_COUNT[Status(status)]).fetchone()[0]
+    return number
+
+
+def counts() -> dict[str, int]:
+    """Return how many tasks are in each state."""
+    return {str(status): count(status) for status in Status}
 
 
 def queues(runs: Collection[Running] = ()) -> list[QueueState]:
@@ -226,12 +232,17 @@ def failures() -> list[Failures]:
     return list(map(Failures._make, _db().execute(_FAILURES).fetchall()))
 
 
-def warnings() -> list[str]:
-    """Return what somebody should see to, in words; in particular, that no Foreman runs."""
+def warnings(is_alive: bool, oldest: float | None) -> list[str]:
+    """Return what somebody should see to, in words. `oldest`: how long a task has waited."""
     said = []
-    if foreman(0) is None:
+    if not is_alive:
         said.append("No Foreman runs: nothing that is enqueued will be done. Start it: manage.py runsnappea")
     limit = current().WARN_BACKLOG_SECONDS
-    if limit is not None and (wait := oldest_wait(queues()) or 0.0) > limit:
-        said.append(f"The oldest ready task has waited for {wait:,.0f} s; {limit:g} s is what you allow.")
+    if limit is not None and (oldest or 0.0) > limit:
+        said.append(f"The oldest ready task has waited for {oldest:,.0f} s; {limit:g} s is what you allow.")
     return said
+
+
+def look_for_warnings() -> list[str]:
+    """Return what somebody should see to, as of now."""
+    return warnings(foreman(0) is not None, oldest_wait(queues()))
