@@ -51,7 +51,7 @@ class Entry:
     def as_claim(self) -> Claim:
         """Return what a worker would get."""
         call, terms = self.call, self.terms
-        more = [terms.result_ttl, terms.lane, terms.lane_interval, 0, terms.parent_id, terms.expires_at]
+        more = terms.result_ttl, terms.lane, terms.lane_interval, 0, terms.parent_id, terms.expires_at
         return Claim(
             -call.priority,
             self.id,
@@ -63,7 +63,7 @@ class Entry:
             self.attempts,
             self.enqueued_at,
             call.is_async,
-            json.dumps(more),
+            json.dumps([*more, self.run_after, terms.is_sensitive]),
         )
 
 
@@ -94,7 +94,7 @@ def find(task_id: int | None) -> Task | None:
     """Return what a row would be now; None if it would be gone."""
     with _lock:
         entry = _entries.get(task_id or 0)
-        return entry and entry.as_task()
+        return entry.as_task() if entry else None
 
 
 def waiting() -> list[Task]:

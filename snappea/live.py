@@ -92,7 +92,9 @@ def _databases() -> dict[str, str | None]:
     """
     names = {alias: _name_of(alias) for alias in connections}
     if names[current().DATABASE] is None:
-        raise RuntimeError(f'A Foreman needs `databases = {{"default", "{current().DATABASE}"}}` on the test.')
+        raise RuntimeError(
+            f'A Foreman needs `databases = {{"default", "{current().DATABASE}"}}` on the test.'
+        )
     return names
 
 

@@ -20,11 +20,13 @@ def say(level: int, message: str, *args: object) -> None:
         pass
 
 
-def say_failure(message: str, *args: object, failure: BaseException, text: str, **more: object) -> None:
-    """Log an error as the Foreman, with an exception. `text`: what is shown of it. `more`: about the record."""
+def say_failure(
+    message: str, *args: object, failure: BaseException | None, text: str, **more: object
+) -> None:
+    """Log an error, with its exception. `text`: what is shown of that. `more`: attributes of the record."""
     try:
         if foreman.isEnabledFor(logging.ERROR):
-            exc_info = type(failure), failure, failure.__traceback__
+            exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
             place = foreman.name, logging.ERROR, __file__, 0
             record = foreman.makeRecord(*place, message, args, exc_info, extra=more)
             record.exc_text = text  # which is of a bounded length, and was written once already

@@ -16,6 +16,7 @@ class Terms(NamedTuple):
     lane: str | None = None
     lane_limit: int | None = None
     lane_interval: float | None = None
+    is_sensitive: bool = False
 
 
 class Call(NamedTuple):
@@ -77,6 +78,16 @@ class Claim(NamedTuple):
         """After when it is not to be started."""
         return cast(str | None, self._term(5))
 
+    @property
+    def due(self) -> str:
+        """Since when it could have been started."""
+        return cast(str | None, self._term(6)) or self.enqueued_at
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether its arguments are not to be shown."""
+        return bool(self._term(7))
+
     def _term(self, position: int) -> object:
         return json.loads(self.terms)[position] if self.terms else None
 
@@ -136,4 +147,5 @@ class Glance(NamedTuple):
     expiry: str | None
     has_revoked: bool
     has_newcomers: bool
+    has_pauses: bool
     tick: str | None

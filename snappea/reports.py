@@ -4,14 +4,14 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable
-from logging import ERROR, INFO, WARNING
+from logging import INFO, WARNING
 
-from . import __version__, systemd
+from . import __version__
 from .conf import Settings
 from .database import QueueFile
 from .log import clean, foreman, say
 from .models import Status
-from .records import Expired, Outcome, Recovered
+from .records import Claim, Expired, Outcome, Recovered
 from .signals import task_interrupted, tell
 from .tasks import find
 
@@ -21,14 +21,6 @@ def report_start(file: QueueFile, settings: Settings, ready: int, wakeups: str) 
     said = "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, synchronous %s, SQLite %s."
     facts = settings.NUM_WORKERS, ready, wakeups, settings.SYNCHRONOUS, sqlite3.sqlite_version
     say(INFO, said, __version__, os.getpid(), file.path, *facts)
-
-
-def report_stop(why: str, exit_code: int, settings: Settings, running: int, is_to_return: bool) -> None:
-    """Log that the Foreman claims no more, and tell systemd, unless it is to start anew at once."""
-    said = "Stopping: %s. Waiting up to %g s for %d tasks; another signal ends that."
-    say(ERROR if exit_code else INFO, said, why, settings.GRACEFUL_TIMEOUT, running)
-    if not is_to_return:
-        systemd.notify(systemd.STOPPING)
 
 
 def report_ends(outcomes: Iterable[Outcome], with_arguments: bool) -> None:
@@ -42,7 +34,7 @@ def report_ends(outcomes: Iterable[Outcome], with_arguments: bool) -> None:
 def _report(outcome: Outcome, with_arguments: bool) -> None:
     claim, duration, reason = outcome.claim, outcome.duration, outcome.reason
     name = clean(claim.task_name)
-    if with_arguments:
+    if with_arguments and not _is_sensitive(claim):
         name = f"{name}(*{clean(claim.args)}, **{clean(claim.kwargs)})"
     if not outcome.error:
         say(INFO, "Finished %s #%d in %.3f s", name, claim.id, duration)
@@ -50,6 +42,11 @@ def _report(outcome: Outcome, with_arguments: bool) -> None:
         say(WARNING, "Cancelled %s #%d after %.3f s", name, claim.id, duration)
     elif outcome.retry_after is not None:
         say(WARNING, "Retrying %s #%d in %.3f s: %s", name, claim.id, outcome.retry_after, reason)
+
+
+def _is_sensitive(claim: Claim) -> bool:
+    task = find(claim.task_name)
+    return claim.is_sensitive or (task is not None and task.options.sensitive)
 
 
 def report_expired(expired: Iterable[Expired]) -> None:

@@ -46,7 +46,7 @@ class AsyncResult:
             return Status.SUCCESSFUL.value
         if collects():
             found = collected.find(self.id)
-            return found and found.status
+            return found.status if found else None
         return self._rows().values_list("status", flat=True).first()
 
     def refresh(self) -> Task | None:

@@ -99,9 +99,7 @@ def clear() -> None:
     collected.clear()
 
 
-def drain(
-    including_scheduled: bool = False, raise_failures: bool = True, at_most: int = AT_MOST
-) -> int:
+def drain(including_scheduled: bool = False, raise_failures: bool = True, at_most: int = AT_MOST) -> int:
     """Run what is ready, and what that enqueues, here and now; return how often a task was run.
 
     In the order in which the Foreman would, one after the other and with its semantics; but limits (of time,
@@ -118,7 +116,9 @@ def drain(
         failure = _run(claim)
         if isinstance(failure, KeyboardInterrupt) or (failure and raise_failures):
             raise failure
-    raise RuntimeError(f"drain() has run {at_most} tasks, and saw no end: do they enqueue or retry themselves?")
+    raise RuntimeError(
+        f"drain() has run {at_most} tasks, and saw no end: do they enqueue themselves?"
+    )
 
 
 def _claim(ahead: bool) -> Claim | None:

@@ -15,7 +15,7 @@ from django.dispatch import receiver
 from .arguments import decode, encode_result
 from .conf import current
 from .context import begin
-from .errors import Retry, SoftTimeLimitExceeded, TaskRevoked
+from .errors import Retry, SoftTimeLimitExceeded, TaskKilled, TaskRevoked
 from .limits import Desk
 from .log import clean, foreman, say, say_failure
 from .logbook import Note
@@ -27,6 +27,8 @@ from .tasks import TaskFunction, resolve
 MAX_ERROR = 20_000
 #: The most of it that a line of the log shows, in characters.
 MAX_REASON = 300
+#: What is shown instead of what an exception of a sensitive task says.
+HIDDEN = "(not shown: the task is sensitive)"
 INTERRUPTIONS = (TaskRevoked, SoftTimeLimitExceeded)
 
 _thread = threading.local()
@@ -92,7 +94,7 @@ def outcome_of_failure(
     if limit and isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
         failure.args = (f"it took more than {limit:g} s",)
     outcome = after_failure(claim, task, duration, failure, is_revoked)
-    _report(outcome, cause_of(failure))
+    _report(outcome, None if _is_sensitive(claim, task) else cause_of(failure))
     return outcome
 
 
@@ -107,12 +109,13 @@ def after_failure(
     retry_after = None
     if task is not None and not is_revoked:
         retry_after = _next_try(task, claim, failure)
-    reason = _reason_of(cause_of(failure))
-    return Outcome(claim, duration, _traceback_of(failure), reason, retry_after, is_revoked)
+    hides = _is_sensitive(claim, task)
+    reason = _reason_of(cause_of(failure), hides)
+    return Outcome(claim, duration, _traceback_of(failure, hides), reason, retry_after, is_revoked)
 
 
-def _report(outcome: Outcome, cause: BaseException) -> None:
-    """Log a failure, with the exception; not what is tried again.
+def _report(outcome: Outcome, cause: BaseException | None) -> None:
+    """Log a failure, with the exception, if that is not to be hidden; not what is tried again.
 
     Here, and not by the Foreman with all other ends: whoever listens (Sentry, say) may take his time. The
     name is part of the message, so that what groups by messages groups by tasks.
@@ -121,7 +124,8 @@ def _report(outcome: Outcome, cause: BaseException) -> None:
     if outcome.retry_after is not None or outcome.is_revoked:
         return
     name = clean(claim.task_name).replace("%", "%%")
-    arguments = f"(*{clean(claim.args)}, **{clean(claim.kwargs)})" if current().LOG_ARGUMENTS else ""
+    has_arguments = cause is not None and current().LOG_ARGUMENTS
+    arguments = f"(*{clean(claim.args)}, **{clean(claim.kwargs)})" if has_arguments else ""
     say_failure(
         f"Failed {name}%s #%d after %.3f s: %s",
         *(arguments, claim.id, outcome.duration, outcome.reason),
@@ -167,16 +171,17 @@ def _next_try(task: TaskFunction[..., Any], claim: Claim, failure: BaseException
         else:
             tell(task_retried, task, id=claim.id, exception=cause, delay=retry_after)
     except BaseException as error:  # a receiver that wants to exit, a Retry that is only half made
-        say(ERROR, "After %s #%d had failed: %r", clean(claim.task_name), claim.id, error)
+        what = type(error).__name__ if _is_sensitive(claim, task) else repr(error)
+        say(ERROR, "After %s #%d had failed: %s", clean(claim.task_name), claim.id, what)
     return retry_after
 
 
 def after_death(task: TaskFunction[..., Any], claim: Claim, failure: Exception, duration: float) -> Outcome:
     """Return the outcome of a claim whose process died with it, after telling those who listen."""
     retry_after = _next_try(task, claim, failure)
-    cause = cause_of(failure)
-    outcome = Outcome(claim, duration, _traceback_of(cause), _reason_of(cause), retry_after)
-    _report(outcome, cause)
+    cause, hides = cause_of(failure), _is_sensitive(claim, task) and not isinstance(failure, TaskKilled)
+    outcome = Outcome(claim, duration, _traceback_of(cause, hides), _reason_of(cause, hides), retry_after)
+    _report(outcome, None if hides else cause)
     return outcome
 
 
@@ -185,10 +190,17 @@ def cause_of(failure: BaseException) -> BaseException:
     return failure.exc if isinstance(failure, Retry) and failure.exc else failure
 
 
-def _traceback_of(failure: BaseException) -> str:
-    """Return the traceback as text, the middle left out if it is long."""
+def _is_sensitive(claim: Claim, task: TaskFunction[..., Any] | None) -> bool:
+    return claim.is_sensitive or (task is not None and task.options.sensitive)
+
+
+def _traceback_of(failure: BaseException, hides: bool) -> str:
+    """Return the traceback as text, the middle left out if it is long.
+
+    If it `hides` something: only where it came to pass and what it was, without what the exceptions say.
+    """
     try:
-        text = "".join(traceback.format_exception(failure))
+        text = "".join(_places_of(failure) if hides else traceback.format_exception(failure))
     except BaseException as worse:  # a __str__ that raises, no memory, no stack left
         return f"{type(failure).__name__} (no traceback: {type(worse).__name__} while it was written)"
     text = text.encode(errors="backslashreplace").decode()
@@ -198,8 +210,18 @@ def _traceback_of(failure: BaseException) -> str:
     return text
 
 
-def _reason_of(failure: BaseException) -> str:
+def _places_of(failure: BaseException) -> list[str]:
+    """Return the lines of a traceback that hides what the exceptions say."""
+    before = failure.__cause__ or (None if failure.__suppress_context__ else failure.__context__)
+    lines = [*_places_of(before), "\nand then:\n\n"] if before else []
+    frames = traceback.format_tb(failure.__traceback__)
+    return [*lines, "Traceback (most recent call last):\n", *frames, f"{type(failure).__name__}: {HIDDEN}\n"]
+
+
+def _reason_of(failure: BaseException, hides: bool) -> str:
     """Return the error in one line."""
+    if hides:
+        return f"{type(failure).__name__}: {HIDDEN}"
     try:
         return clean(f"{type(failure).__name__}: {failure}"[:MAX_REASON])
     except BaseException:  # a __str__ that raises
