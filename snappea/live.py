@@ -90,16 +90,14 @@ def _databases() -> dict[str, str | None]:
 
     Raises RuntimeError if a Foreman could not see what this process writes there.
     """
-    names = {alias: _name_of(alias) for alias in connections}
-    if names[current().DATABASE] is None:
-        raise RuntimeError(
-            f'A Foreman needs `databases = {{"default", "{current().DATABASE}"}}` on the test.'
-        )
-    return names
+    queue = current().DATABASE
+    if _name_of(queue) is None:
+        raise RuntimeError(f'A Foreman needs databases = {{"default", "{queue}"}} on the test.')
+    return {alias: _name_of(alias) for alias in connections}
 
 
 def _name_of(alias: str) -> str | None:
-    connection = connections[alias]
+    connection: Any = connections[alias]
     try:
         with connection.cursor():
             pass

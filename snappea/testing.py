@@ -116,9 +116,7 @@ def drain(including_scheduled: bool = False, raise_failures: bool = True, at_mos
         failure = _run(claim)
         if isinstance(failure, KeyboardInterrupt) or (failure and raise_failures):
             raise failure
-    raise RuntimeError(
-        f"drain() has run {at_most} tasks, and saw no end: do they enqueue themselves?"
-    )
+    raise RuntimeError(f"drain() has run {at_most} tasks, and saw no end: do they enqueue themselves?")
 
 
 def _claim(ahead: bool) -> Claim | None:
