@@ -193,7 +193,9 @@ def claim(
 
 def claim_any(db: sqlite3.Connection, moment: str) -> Claim | None:
     """Claim the first of all ready tasks, of whatever queue, kind and lane: for tests."""
-    found = db.execute(sql.CLAIM_ANY, (moment,)).fetchone()
+    ready = Task.objects.filter(status=Status.READY).order_by("-priority", "pk")
+    ids = list(ready.values_list("pk", flat=True)[:1])
+    found = db.execute(sql.CLAIM_THESE, (moment, json.dumps(ids))).fetchone()
     return Claim._make(found) if found else None
 
 

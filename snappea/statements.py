@@ -107,9 +107,6 @@ CLAIM = _CLAIM.format(
             AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = ?)
         ORDER BY priority DESC, id LIMIT ?"""
 )
-CLAIM_ANY = _CLAIM.format(
-    which="SELECT id FROM snappea_task WHERE status = 'ready' ORDER BY priority DESC, id LIMIT 1"
-)
 CLAIM_THESE = _CLAIM.format(which="SELECT value FROM json_each(?)")
 
 GIVE_BACK = f"""
