@@ -1,5 +1,6 @@
 """The periodic tasks in the admin: what is shown, and who may pause, resume and fire them."""
 
+import re
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ def test_the_list(client: Client) -> None:
     page = client.get(LIST).content.decode()
     assert record.name in page and "every 3600 s" in page and "30 2 * * * (UTC)" in page
     assert "&lt;script&gt;x()" in page and "<script>x()" not in page
-    assert "in 60 min" in page or "in 1 h" in page
+    assert re.search(r">in \d+ (min|h)", page)
 
 
 def test_pause_and_resume(client: Client) -> None:
