@@ -22,7 +22,7 @@ ORDER = """
     foreman
     health metrics
     checks ping console examination apps
-    rights wording charts verdicts dashboard filters task_admin admin
+    rights wording charts verdicts dashboard filters task_admin schedule_admin admin
     live testing pytest_plugin
 """.split()  # noqa: SIM905  (a line for each floor)
 
