@@ -155,7 +155,8 @@ def service(name: str, key: str = "command") -> list[str]:
 def test_the_commands_of_the_containers(tmp_path: Path) -> None:
     """In a directory that holds what the image would."""
     app, data, port = tmp_path / "app", tmp_path / "data", free_port()
-    app.mkdir(), data.mkdir()
+    app.mkdir()
+    data.mkdir()
     copied(app)
     variables = {"EXAMPLE_DATA_DIR": str(data), "PYTHONPATH": str(app)}
     subprocess.run(service("migrate"), cwd=app, env=environment(**variables), check=True)
