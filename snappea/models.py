@@ -7,6 +7,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from .log import clean
+
 
 class Status(models.TextChoices):
     """Where a task stands. The label is what the admin calls it."""
@@ -193,7 +195,7 @@ class Task(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.task_name} #{self.pk}"
+        return f"{clean(self.task_name)} #{self.pk}"
 
     def attempt_errors(self) -> list[dict[str, Any]]:
         """Return what became of the attempts that did not succeed: `attempt`, `at` and `error` of each."""

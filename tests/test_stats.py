@@ -30,12 +30,13 @@ def written(counted: Stats) -> list[dict[str, Any]]:
     """Write what was counted, and return the rows of the tasks."""
     with transact(connect()) as db:
         counted.write(db, at_once=True)
-    return list(Stat.objects.exclude(task_name="").order_by("task_name").values())
+    rows: Any = Stat.objects.exclude(task_name="").order_by("task_name").values()
+    return list(rows)
 
 
 def test_what_ended_is_counted_by_task(site: Site) -> None:
     counted = Stats(60)
-    failed = {"error": "error", "reason": "E: error"}
+    failed: dict[str, Any] = {"error": "error", "reason": "E: error"}
     counted.count([outcome(), outcome(duration=1.5, waited=4), outcome("b.task", **failed)], MOMENT)
     counted.count([outcome("b.task", **failed, retry_after=1.0)], MOMENT)
     counted.count([outcome("b.task", **failed, is_revoked=True)], MOMENT)
@@ -190,8 +191,7 @@ def test_a_snapshot_of_nothing(site: Site) -> None:
 
 
 def test_a_snapshot_of_a_foreman_at_work(site: Site) -> None:
-    settings = {"NUM_WORKERS": 3}
-    foreman = site.foreman(**settings)
+    foreman = site.foreman(NUM_WORKERS=3)
     go_on = site.directory / "go on"
     wait_for.delay("x", str(go_on))
     fail.delay("y")
