@@ -10,9 +10,12 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import router
+from django.utils.module_loading import autodiscover_modules
 
+from . import schedules
 from .conf import current, problems
 from .database import NETWORK_FILE_SYSTEMS, file_system
+from .errors import ConfigurationError, ExtraMissing
 from .models import Task
 
 SQLITE = "django.db.backends.sqlite3"
@@ -111,6 +114,26 @@ def _check_sqlite(alias: str, configured: dict[str, Any]) -> Iterator[CheckMessa
             hint="Install a newer libsqlite3, or a Python that brings one.",
             id="snappea.E010",
         )
+
+
+@register()
+def check_schedules(**kwargs: Any) -> list[CheckMessage]:
+    """E011 to E013: what is to be enqueued by itself."""
+    if problems(getattr(settings, "SNAPPEA", {})):
+        return []
+    autodiscover_modules("tasks")
+    return [_about_schedule(name, problem) for name, problem in schedules.problems()]
+
+
+def _about_schedule(name: str, problem: Exception) -> CheckMessage:
+    message = f"Schedule {name}: {problem}"
+    if isinstance(problem, ExtraMissing):
+        return Error(message, hint=f"Run: pip install '{problem.package}'", id="snappea.E012")
+    if isinstance(problem, ConfigurationError):
+        hint = 'As in crontab: "*/5 * * * *" is every five minutes, "0 3 * * mon" Mondays at 3.'
+        return Error(message, hint=hint, id="snappea.E011")
+    hint = 'Give what is missing in SNAPPEA["SCHEDULES"], as "args" or "kwargs", or correct the name.'
+    return Error(message, hint=hint, id="snappea.E013")
 
 
 @register(Tags.security, deploy=True)

@@ -7,8 +7,9 @@ import dataclasses
 import difflib
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -51,6 +52,9 @@ class Settings:
     #: The queues that exist beside "default", each with its limits; None: any name is a queue.
     #: {"mail": {"max_concurrency": 2, "soft_time_limit": 30}, "reports": {}}
     QUEUES: dict[str, dict[str, float]] | None = None
+    #: What is to be enqueued by itself, beside the tasks whose options say so: a dict for each, with a
+    #: "task", "cron" or "every", and as one likes "name", "args", "kwargs", "queue", "timezone", "catch_up".
+    SCHEDULES: Sequence[Mapping[str, Any]] = ()
     #: After how long SoftTimeLimitExceeded is raised inside a task, if neither it nor its queue says
     #: otherwise; None: never.
     SOFT_TIME_LIMIT: float | None = None
@@ -68,6 +72,10 @@ class Settings:
     STATS_RETENTION_MINUTES: int = 10_080
     #: The admin warns when the oldest ready task has waited longer than this, in seconds; None: never.
     WARN_BACKLOG_SECONDS: float | None = 60.0
+    #: Who sends it as a bearer token may see health and metrics, beside staff who may view tasks.
+    MONITORING_TOKEN: str | None = None
+    #: Whether everybody may see health and metrics.
+    MONITORING_IS_PUBLIC: bool = False
     #: A function, or the path of one, that returns keyword arguments to add to each call that is enqueued.
     HOOK_ADD_TASK_KWARGS: Callable[[], dict[str, Any]] | str | None = None
     #: A function, or the path of one, that is given a task's keyword arguments, may take out what the
@@ -173,9 +181,15 @@ def _expected(key: str, value: object) -> str:
     kind: Any = _FIELDS[key].type
     if key == "QUEUES":
         return "" if _are_queues(value) else 'a dict such as {"mail": {"max_concurrency": 2}, "reports": {}}'
+    if key == "SCHEDULES":
+        return _expected_schedules(value)
     if key == "MAX_MEMORY":
         is_right = value is None or parse_size(value) is not None or _is_share(value)
         return "" if is_right else 'a number of bytes, or as in "800M" or "80%", or None'
+    if key == "MONITORING_TOKEN":
+        return (
+            "" if value is None or (isinstance(value, str) and value.strip()) else "a secret string, or None"
+        )
     if key.startswith("HOOK_"):
         return "" if value is None or isinstance(value, str) or callable(value) else "a function, or its path"
     if get_origin(kind) is Literal:
@@ -212,3 +226,41 @@ def _is_limit(value: object, is_whole: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
         return False
     return value >= 1 if is_whole else value > 0
+
+
+_IN_SCHEDULES: dict[str, Any] = {
+    "task": str,
+    "cron": str,
+    "every": (int, float, timedelta),
+    "name": str,
+    "args": (list, tuple),
+    "kwargs": dict,
+    "queue": (str, NoneType),
+    "timezone": str,
+    "catch_up": bool,
+}
+
+
+def _expected_schedules(value: object) -> str:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(entry, dict) for entry in value):
+        return 'a list of dicts such as {"task": "shop.tasks.report", "cron": "0 3 * * *"}'
+    for number, entry in enumerate(value):
+        wrong = [key for key, item in entry.items() if not isinstance(item, _IN_SCHEDULES.get(key, ()))]
+        if wrong:
+            known = wrong[0] in _IN_SCHEDULES
+            return (
+                f"right in [{number}]: {wrong[0]!r} is {entry[wrong[0]]!r}"
+                if known
+                else f"a list of dicts whose keys are {', '.join(_IN_SCHEDULES)}; [{number}] has {wrong[0]!r}"
+            )
+        if "task" not in entry or ("cron" in entry) == ("every" in entry):
+            return f'a list of dicts with "task", and with "cron" or "every"; [{number}] is not'
+        if not is_interval(entry.get("every", 1)):
+            return f'more than 0 seconds in "every", or a timedelta; [{number}] is not'
+    return ""
+
+
+def is_interval(value: object) -> bool:
+    """Tell whether a value can be a distance in time: seconds from 0.001 to 1e9, or a timedelta of those."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    return isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0.001 <= seconds <= 1e9

@@ -6,7 +6,7 @@ waits for the write lock for long. What has moved on in the meantime is left alo
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 from . import statements as sql
 from .conf import current
 from .database import connect, later, now, raw, transact
-from .models import MOVES, Task
+from .models import MOVES, Schedule, Task
 from .wakeup import ring_on_commit
 
 #: How long a batch aims to hold the write lock, in seconds.
@@ -39,6 +39,7 @@ def cancel(tasks: QuerySet[Task]) -> int:
     """Delete tasks that wait, and return how many. Those that run or are kept are left alone."""
     chosen = _chosen(tasks, "cancel", "pk", "lane")
     changed = _apply(sql.CANCEL, [(pk,) for pk, _lane in chosen])
+    _note_gone((pk for pk, _lane in chosen), "cancelled")
     _stir({lane for _pk, lane in chosen if lane is not None})
     return changed
 
@@ -50,7 +51,10 @@ def terminate(tasks: QuerySet[Task]) -> int:
 
 def delete(tasks: QuerySet[Task]) -> int:
     """Delete tasks that are kept, for good, and return how many. Those that wait or run are left alone."""
-    return _apply(sql.DELETE, _chosen(tasks, "delete", "pk", "claims"))
+    chosen = _chosen(tasks, "delete", "pk", "claims")
+    changed = _apply(sql.DELETE, chosen)
+    _note_gone((pk for pk, _claims in chosen), "deleted")
+    return changed
 
 
 def pause(queue: str) -> bool:
@@ -89,6 +93,12 @@ def _chosen(tasks: QuerySet[Task], verb: str, *columns: str) -> list[Any]:
 def _stir(lanes: set[str]) -> None:
     """Have others of these lanes looked at, whose turn it may be now."""
     _apply(sql.STIR, [(lane,) for lane in sorted(lanes)])
+
+
+def _note_gone(ids: Iterable[int], what: str) -> None:
+    """Let schedules know what became of the last task that they enqueued."""
+    last = set(Schedule.objects.values_list("last_task_id", flat=True))
+    _apply(sql.NOTE_GONE, [(what, pk) for pk in ids if pk in last])
 
 
 def _apply(statement: str, rows: Sequence[Sequence[object]]) -> int:

@@ -2,6 +2,7 @@
 
 SnappeaError
 ├── ConfigurationError      a setting is wrong (also an ImproperlyConfigured)
+│   └── ExtraMissing        something needs a package that is not installed; names the extra
 ├── TaskDefinitionError     a @task cannot be what it is declared to be; raised at import
 ├── UnserializableArgument  an argument is not strict JSON (also a TypeError)
 ├── ArgumentsTooLarge       the arguments exceed MAX_ARGUMENT_BYTES (also a ValueError)
@@ -38,6 +39,14 @@ class SnappeaError(Exception):
 
 class ConfigurationError(SnappeaError, ImproperlyConfigured):
     """A setting is wrong. `manage.py check` reports the same, all at once."""
+
+
+class ExtraMissing(ConfigurationError):
+    """Something needs a package that is not installed. `extra`: which extra of Snappea brings it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.package = f"snappea[{extra}]"
+        super().__init__(f"{what}, which is not installed. Run: pip install '{self.package}'")
 
 
 class TaskDefinitionError(SnappeaError):

@@ -208,6 +208,49 @@ class Task(models.Model):
         return found
 
 
+class Schedule(models.Model):
+    """A task that is enqueued again and again, as its `cron`, its `every` or `SNAPPEA["SCHEDULES"]` says.
+
+    The Foreman writes the rows when it starts, and from then on goes by them.
+    """
+
+    name = models.CharField(max_length=255, unique=True)
+    task_name = models.CharField(max_length=255)
+    #: Of cron, or "every 600 s".
+    expression = models.CharField(max_length=255)
+    timezone = models.CharField(max_length=100)
+    args = JSONText(default="[]")
+    kwargs = JSONText(default="{}")
+    #: None: the task's own.
+    queue = models.CharField(max_length=100, null=True, blank=True)
+    #: Whether it runs once for what was missed while there was no Foreman.
+    catch_up = models.BooleanField(default=True)
+    #: The next tick; None: there is none.
+    next_run = models.DateTimeField(null=True, blank=True)
+    #: The last tick for which it was enqueued.
+    last_run = models.DateTimeField(null=True, blank=True)
+    #: The task that was enqueued then.
+    last_task_id = models.BigIntegerField(null=True, blank=True)
+    #: Why it was not enqueued, or how its row went; empty if that is there to be asked, or succeeded.
+    last_outcome = models.TextField(default="", blank=True)
+    is_paused = models.BooleanField(default=False)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["next_run"], name="snappea_next_run", condition=Q(is_paused=False)),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def outcome(self) -> str:
+        """Return what became of the last run: a task's status, "expired", why it was not enqueued, or ""."""
+        if self.last_outcome or self.last_task_id is None:
+            return self.last_outcome
+        found = Task.objects.filter(pk=self.last_task_id).values_list("status", flat=True).first()
+        return found or Status.SUCCESSFUL.value
+
+
 class Pause(models.Model):
     """A queue from which nothing is claimed until somebody resumes it."""
 
@@ -246,6 +289,22 @@ class Stat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task_name or 'all tasks'} at {self.minute:%H:%M}"
+
+
+class Total(models.Model):
+    """What ever became of the calls of a task, since anybody counted. Times are in seconds."""
+
+    task_name = models.CharField(max_length=255, primary_key=True)
+    done = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+    retried = models.BigIntegerField(default=0)
+    cancelled = models.BigIntegerField(default=0)
+    expired = models.BigIntegerField(default=0)
+    wait_sum = models.FloatField(default=0.0)
+    run_sum = models.FloatField(default=0.0)
+
+    def __str__(self) -> str:
+        return self.task_name
 
 
 # what the admin shows: the tasks of one state each, and the dashboard

@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal, TypedDict
 
+from .conf import is_interval
 from .errors import TaskDefinitionError
 from .memory import parse_size
 
@@ -44,6 +45,10 @@ class TaskOptions(TypedDict, total=False):
     retry_on_kill: bool
     sensitive: bool
     aliases: Sequence[str]
+    cron: str | None
+    every: float | timedelta | None
+    timezone: str | None
+    catch_up: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +103,14 @@ class Options:
     sensitive: bool = False
     #: Names under which its rows may still wait from before it was renamed.
     aliases: Sequence[str] = ()
+    #: When it is enqueued by itself: a cron expression.
+    cron: str | None = None
+    #: Or how many seconds after the last time; also a timedelta.
+    every: float | timedelta | None = None
+    #: The time zone of `cron`; None: settings.TIME_ZONE.
+    timezone: str | None = None
+    #: Whether it is enqueued once for what was missed while there was no Foreman.
+    catch_up: bool = True
 
     @classmethod
     def of(cls, name: str, written: dict[str, Any]) -> "Options":
@@ -134,6 +147,7 @@ class Options:
             f"sensitive={self.sensitive!r} must be True or False": isinstance(self.sensitive, bool),
             f"aliases={self.aliases!r} must be a list of names": _are_names(self.aliases),
             **self._rules_of_limits(),
+            **self._rules_of_schedules(),
         }
         return [message for message, is_kept in rules.items() if not is_kept]
 
@@ -189,6 +203,19 @@ class Options:
             "retry_on_kill is for a process of its own: give time_limit, isolate or max_memory as well": (
                 not self.retry_on_kill or self.is_isolated
             ),
+        }
+
+    def _rules_of_schedules(self) -> dict[str, bool]:
+        return {
+            "give cron or every, not both": self.cron is None or self.every is None,
+            f"cron={self.cron!r} must be a string": self.cron is None or isinstance(self.cron, str),
+            f"every={self.every!r} must be more than 0 seconds, or a timedelta": (
+                self.every is None or is_interval(self.every)
+            ),
+            f"timezone={self.timezone!r} must be the name of one, and is for cron": (
+                self.timezone is None or (isinstance(self.timezone, str) and self.cron is not None)
+            ),
+            f"catch_up={self.catch_up!r} must be True or False": isinstance(self.catch_up, bool),
         }
 
     @cached_property

@@ -56,7 +56,7 @@ def enqueue(call: Call) -> tuple[int, bool]:
                 task_id, is_new = cast(int, written.lastrowid), True
             else:
                 with transact(connection) as db:
-                    task_id, is_new = _insert(db, call, now(connection))
+                    task_id, is_new = insert(db, call, now(connection))
     except OperationalError as error:
         raise _refusal(error, call.task_name) from error
     if is_new:
@@ -73,7 +73,7 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
         with connection.wrap_database_errors, transact(connection) as db:
             moment = now(connection)
             if any(call.terms for call in calls):
-                written = [_insert(db, call, moment) for call in calls]
+                written = [insert(db, call, moment) for call in calls]
             else:
                 db.executemany(sql.INSERT, ((*call[:-1], moment) for call in calls))
                 # ids grow by one within a write transaction: nobody else writes
@@ -85,7 +85,8 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
     return written
 
 
-def _insert(db: sqlite3.Connection, call: Call, moment: str) -> tuple[int, bool]:
+def insert(db: sqlite3.Connection, call: Call, moment: str) -> tuple[int, bool]:
+    """Do as `enqueue()` in a transaction of the caller's, who also wakes the Foreman."""
     columns = call._asdict() | (call.terms or Terms())._asdict()
     written = db.execute(sql.INSERT_MORE, columns | {"enqueued_at": moment})
     if written.rowcount:
@@ -132,7 +133,11 @@ def promote(db: sqlite3.Connection, moment: str) -> int:
 
 def expire(db: sqlite3.Connection, moment: str) -> list[Expired]:
     """Delete waiting tasks that are not worth running any more, and results that were kept long enough."""
-    return list(map(Expired._make, db.execute(sql.EXPIRE, (moment, AT_ONCE)).fetchall()))
+    expired = list(map(Expired._make, db.execute(sql.EXPIRE, (moment, AT_ONCE)).fetchall()))
+    db.executemany(
+        sql.NOTE_GONE, [("expired", task.id) for task in expired if task.status != Status.SUCCESSFUL]
+    )
+    return expired
 
 
 def expire_claimed(db: sqlite3.Connection, claims: Iterable[Claim]) -> list[Expired]:
@@ -140,6 +145,7 @@ def expire_claimed(db: sqlite3.Connection, claims: Iterable[Claim]) -> list[Expi
     expired = []
     for claim in claims:
         db.execute(sql.EXPIRE_CLAIMED, (claim.id, claim.claims))
+        db.execute(sql.NOTE_GONE, ("expired", claim.id))
         expired.append(Expired(claim.id, claim.task_name, Status.READY, claim.lane))
     return expired
 

@@ -148,3 +148,4 @@ class Glance(NamedTuple):
     has_revoked: bool
     has_newcomers: bool
     has_pauses: bool
+    tick: str | None

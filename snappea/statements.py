@@ -36,7 +36,7 @@ INSERT_MORE = """
         is_sensitive, gate)
     VALUES (
         :task_name, :args, :kwargs, :queue, :priority, :acks_late, :is_async, :enqueued_at,
-        CASE WHEN :run_after IS NULL THEN 'ready' ELSE 'scheduled' END, :run_after, :expires_at,
+        CASE WHEN :run_after > :enqueued_at THEN 'scheduled' ELSE 'ready' END, :run_after, :expires_at,
         :result_ttl, :parent_id, :unique_key, :unique_running, :lane, :lane_limit, :lane_interval,
         :is_sensitive, CASE WHEN :lane IS NULL THEN 0 ELSE 1 END)
     ON CONFLICT DO NOTHING"""
@@ -53,7 +53,8 @@ PROMOTE = """
     UPDATE snappea_task SET status = 'ready' WHERE id IN (
         SELECT id FROM snappea_task WHERE status = 'scheduled' AND run_after <= ?
         ORDER BY run_after, id LIMIT ?)"""
-#: What there is to do: when the next is due, which ends the queues have, and what most often is not there.
+#: What there is to do: when the next is due, which ends the queues have, what most often is not there, and
+#: when the next tick is.
 GLANCE = """
     SELECT (SELECT min(run_after) FROM snappea_task WHERE status = 'scheduled'),
         (SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 0),
@@ -64,7 +65,10 @@ GLANCE = """
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_revoked
             WHERE is_revoked AND is_revoked = 1 AND status = 'running'),
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready'),
-        EXISTS (SELECT 1 FROM snappea_pause)"""
+        EXISTS (SELECT 1 FROM snappea_pause),
+
+        (SELECT min(next_run) FROM snappea_schedule INDEXED BY snappea_next_run
+            WHERE NOT is_paused AND is_paused = 0)"""
 EXPIRE = """
     DELETE FROM snappea_task WHERE id IN (
         SELECT id FROM snappea_task WHERE expires_at <= ? AND expires_at IS NOT NULL
@@ -155,6 +159,10 @@ REQUEUE = f"""
 CANCEL = "DELETE FROM snappea_task WHERE id = ? AND status IN ('ready', 'scheduled')"
 DELETE = f"DELETE FROM snappea_task WHERE id = ? AND claims = ? AND {_KEPT}"
 REVOKE = "UPDATE snappea_task SET is_revoked = 1 WHERE id = ? AND status = 'running'"
+#: Of a task whose row is gone, on the schedule that enqueued it.
+NOTE_GONE = """
+    UPDATE snappea_schedule SET last_outcome = ? WHERE last_task_id = ?
+        AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedule.last_task_id)"""
 
 # pauses
 

@@ -1,298 +1,21 @@
-"""@task, and what it makes of a function: something that can be called later.
+"""@task, and the registry of what it made: the only place where a name leads to code."""
 
-A call is bound to the function's signature and encoded as strict JSON before anything is
-written, so that what was accepted arrives, and arrives equal (but tuples arrive as lists).
-"""
-
-import functools
 import inspect
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import copy_context
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from types import NoneType
-from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from asgiref.sync import async_to_sync, sync_to_async
 from django.apps import apps
-from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, transaction
 
-from . import context, queue
-from .advice import warn_of_open_transaction
-from .arguments import encode
-from .calls import checked_tuple, moment_of, plain_arity, require_queue, require_small, run_after, unique_key
-from .conf import current, hook, soft_time_limit_of
-from .database import as_text, now, seconds_until
-from .errors import Retry, TaskDefinitionError, UnknownTask
-from .options import Options, TaskOptions, is_priority
-from .records import Call, Claim, Terms
-from .results import AsyncResult
-from .signals import task_enqueued, tell
+from .errors import TaskDefinitionError, UnknownTask
+from .function import Signature as Signature
+from .function import TaskFunction as TaskFunction
+from .options import Options, TaskOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
-MOST_BYTES = 4  # of a character in UTF-8
-MAX_LANE = 600  # characters
-NO_TERMS = Terms()
 
-registry: dict[str, "TaskFunction[..., Any]"] = {}
-
-
-class TaskFunction(Generic[P, R]):
-    """A function that can also be called later: what @task makes.
-
-    Calling it runs it here and now, as if it were undecorated.
-    """
-
-    __name__: str
-    __qualname__: str
-
-    def __init__(self, function: Callable[P, R], options: Options) -> None:
-        functools.update_wrapper(self, function)
-        self.function = function
-        self.options = options
-        self.name = options.name
-        self.signature = inspect.signature(function)
-        self._arity = plain_arity(self.signature)
-        #: Whether it is an `async def` function.
-        self.is_coroutine = inspect.iscoroutinefunction(function)
-        #: Whether it runs on the event loop, not in a thread.
-        self.is_async = self.is_coroutine and not options.is_isolated
-        #: Whether it runs in a process of its own.
-        self.is_isolated = options.is_isolated
-        special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
-        self._is_plain = special == (None,) * 4 and not options.unique and not options.sensitive
-
-    def __repr__(self) -> str:
-        return f"<task {self.name}>"
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here and now."""
-        return self.function(*args, **kwargs)
-
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
-        """Enqueue a call with these arguments; it is committed when this returns.
-
-        Raises TypeError if the arguments do not fit the function or are not strict JSON,
-        ArgumentsTooLarge, UnknownQueue or EnqueueError; in each case nothing was written.
-        """
-        return self._enqueue(self.call(args, kwargs))
-
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
-        """Do as `delay()`, from asynchronous code."""
-        return await sync_to_async(self.delay)(*args, **kwargs)
-
-    def delay_many(self, calls: Iterable[tuple[Any, ...]]) -> list[AsyncResult]:
-        """Enqueue one call for each tuple of positional arguments, all in one transaction.
-
-        >>> send_mail.delay_many((user.pk,) for user in users)
-
-        Raises as `delay()` does, and then enqueued none of them.
-        """
-        encoded = [self.call(checked_tuple(args, self.name), {}) for args in calls]
-        if current().TASK_ALWAYS_EAGER:
-            return [self._run_now(call) for call in encoded]
-        if settings.DEBUG:
-            warn_of_open_transaction()
-        written = queue.enqueue_many(encoded)
-        for task_id, is_new in written if task_enqueued.receivers else ():
-            if is_new:
-                tell(task_enqueued, self, id=task_id)
-        return [AsyncResult(task_id) for task_id, _is_new in written]
-
-    @overload
-    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None: ...
-    @overload
-    def delay_on_commit(self, *args: Any, using: str, **kwargs: Any) -> None: ...
-    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
-        """Enqueue a call once the surrounding transaction commits; at once if there is none.
-
-        `using` is the alias of the database whose transaction is meant, "default" if not given
-        (and it is the task's own argument if the task has one of that name). After a rollback
-        nothing is enqueued. Raises as `delay()` does; the arguments are checked at once.
-        """
-        using = (
-            DEFAULT_DB_ALIAS
-            if "using" in self.signature.parameters
-            else kwargs.pop("using", DEFAULT_DB_ALIAS)
-        )
-        call = self.call(args, kwargs)
-        transaction.on_commit(lambda: self._enqueue(call, is_committed=True), using=using)
-
-    def apply_async(
-        self,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        countdown: float | timedelta | None = None,
-        eta: datetime | None = None,
-        expires: float | timedelta | datetime | None = None,
-        priority: int | None = None,
-        queue: str | None = None,
-        ignore_result: bool | None = None,
-        add_to_parent: bool | None = None,
-    ) -> AsyncResult:
-        """Enqueue a call with these arguments, and with what is to be different from its options.
-
-        `countdown` (seconds) or `eta` (an aware datetime): not before then. `expires`: not after so
-        many seconds from now, or after then. `ignore_result` and `add_to_parent` are Celery's, and
-        mean nothing here. Raises as `delay()` does, and ValueError for a time that makes no sense.
-
-        >>> send_mail.apply_async((42,), countdown=60, priority=10)
-        """
-        if not isinstance(args, (tuple, list, NoneType)):
-            raise TypeError(f"{self.name}: args={args!r} must be a tuple or a list.")
-        call = self.call(tuple(args or ()), dict(kwargs or {}), queue)
-        if priority is not None and not is_priority(priority):
-            raise ValueError(f"{self.name}: priority={priority!r} must be from -100 to 100.")
-        terms = call.terms
-        if due := run_after(countdown, eta):
-            terms = (terms or NO_TERMS)._replace(run_after=due)
-        if expires is not None:
-            terms = (terms or NO_TERMS)._replace(expires_at=moment_of(expires))
-        call = call._replace(terms=terms, priority=call.priority if priority is None else priority)
-        return self._enqueue(call)
-
-    def s(self, *args: Any, **kwargs: Any) -> "Signature":
-        """Return a call that can be passed around and enqueued later, as in Celery."""
-        return Signature(self, args, kwargs)
-
-    def retry(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Have the task that runs here tried again: `current_task.retry(...)`."""
-        raise context.current_task.retry(*args, **kwargs)
-
-    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
-        """Check the arguments against the signature and encode them. Raises as `delay()` does.
-
-        `queue`: instead of the task's own.
-        """
-        if kwargs or self._arity is None or len(args) not in self._arity:
-            try:
-                self.signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"{self.name}(): {error}") from None
-        options, configured = self.options, current()
-        encoded = encode(args, self.name)
-        added = hook("HOOK_ADD_TASK_KWARGS")
-        stored = {**kwargs, **added()} if added else kwargs
-        named = encode(stored, self.name) if stored else "{}"
-        limit = configured.MAX_ARGUMENT_BYTES
-        if (len(encoded) + len(named)) * MOST_BYTES > limit:
-            require_small(self.name, len(encoded.encode()) + len(named.encode()), limit)
-        if queue is not None or configured.QUEUES is not None:
-            require_queue(options.queue if queue is None else queue, self.name)
-        parent = context.parent_id()
-        terms = None if self._is_plain and parent is None else self._terms(args, kwargs, parent)
-        how = options.priority, options.acks_late, self.is_async, terms
-        return Call(self.name, encoded, named, queue or options.queue, *how)
-
-    def _terms(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: int | None) -> Terms:
-        """Return what the options say beside, for one call."""
-        options = self.options
-        lane = None
-        if options.max_concurrency is not None or options.interval is not None:
-            lane = self.name
-            if options.concurrency_key is not None:
-                lane = f"{lane}:{options.concurrency_key(*args, **kwargs)}"[:MAX_LANE]
-        return Terms(
-            expires_at=None if options.expires is None else moment_of(options.expires),
-            result_ttl=options.result_ttl,
-            parent_id=parent,
-            unique_key=unique_key(self.name, self.signature, args, kwargs) if options.unique else None,
-            unique_running=options.unique == "running",
-            lane=lane,
-            lane_limit=options.max_concurrency,
-            lane_interval=options.interval,
-            is_sensitive=options.sensitive,
-        )
-
-    def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
-        if current().TASK_ALWAYS_EAGER:
-            return self._run_now(call)
-        if settings.DEBUG and not is_committed:
-            warn_of_open_transaction()
-        task_id, is_new = queue.enqueue(call)
-        if is_new and task_enqueued.receivers:
-            tell(task_enqueued, self, id=task_id)
-        return AsyncResult(task_id)
-
-    def _run_now(self, call: Call) -> AsyncResult:
-        # what a worker would get, so that a test sees what the JSON makes of the arguments
-        claim = Claim(0, 0, 0, call.task_name, call.args, call.kwargs, call.queue, enqueued_at=now())
-        return AsyncResult(None, copy_context().run(self._run_as, claim))
-
-    def _run_as(self, claim: Claim) -> Any:
-        context.begin(claim)
-        return self.run(json.loads(claim.args), json.loads(claim.kwargs))
-
-    def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
-        """Run the function to its end, in an event loop if it is asynchronous."""
-        function: Any = self.function
-        if self.is_coroutine:
-            function = async_to_sync(function)
-        if enter := hook("HOOK_RUN_TASK_CONTEXT"):
-            with enter(kwargs):
-                return function(*args, **kwargs)
-        return function(*args, **kwargs)
-
-    async def run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
-        """Run the asynchronous function to its end, in the event loop that runs here."""
-        function: Any = self.function
-        if enter := hook("HOOK_RUN_TASK_CONTEXT"):
-            with enter(kwargs):
-                return await function(*args, **kwargs)
-        return await function(*args, **kwargs)
-
-    def soft_time_limit(self, queue: str) -> float | None:
-        """Return after how many seconds it is to be interrupted, if it comes from this queue."""
-        limit = self.options.soft_time_limit
-        return soft_time_limit_of(queue) if limit is None else limit
-
-    def retry_after(self, failure: BaseException, retries: int) -> float | None:
-        """Return in how many seconds to try again, None if it has failed. `retries`: so far."""
-        options = self.options
-        limit, wait = options.max_retries, None
-        if isinstance(failure, Retry):
-            limit = limit if failure.max_retries is None else failure.max_retries
-            wait = failure.countdown
-            if failure.eta is not None:
-                wait = max(0.0, seconds_until(as_text(failure.eta)))
-        elif not isinstance(failure, options.autoretry_for) or isinstance(
-            failure, options.dont_autoretry_for
-        ):
-            return None
-        if limit is not None and retries >= limit:
-            return None
-        return options.retry_delay(retries) if wait is None else wait
-
-
-class Signature:
-    """A call that was not made yet: `send_mail.s(42).set(countdown=60).delay()`."""
-
-    def __init__(self, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.task = task
-        self.args = args
-        self.kwargs = kwargs
-        self.options: dict[str, Any] = {}
-
-    def set(self, **options: Any) -> "Signature":
-        """Set options of `apply_async()`, and return the signature itself."""
-        self.options |= options
-        return self
-
-    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult:
-        """Enqueue it, with these arguments before its own."""
-        return self.apply_async(args, kwargs)
-
-    def apply_async(
-        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> AsyncResult:
-        """Enqueue it, with these arguments before its own and these options over its own."""
-        return self.task.apply_async(
-            (*(args or ()), *self.args), {**self.kwargs, **(kwargs or {})}, **{**self.options, **options}
-        )
+registry: dict[str, TaskFunction[..., Any]] = {}
 
 
 @overload
@@ -327,7 +50,7 @@ def task(
         if not inspect.isfunction(function):
             raise TaskDefinitionError(f"@task is for functions; {function!r} is none.")
         made = TaskFunction(function, Options.of(options.get("name") or _name_of(function), options))
-        _register(made)
+        register(made)
         return made
 
     return decorate if function is None else decorate(function)
@@ -351,7 +74,8 @@ def _name_of(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
-def _register(made: TaskFunction[..., Any]) -> None:
+def register(made: TaskFunction[..., Any]) -> None:
+    """Enter a task under its names. Raises TaskDefinitionError if one of them is another's."""
     names = (made.name, *made.options.aliases)
     for name in names:
         other = registry.get(name)
