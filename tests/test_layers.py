@@ -50,7 +50,9 @@ def test_nothing_imports_the_foreman_but_its_command() -> None:
 
 def test_only_queue_writes_task_rows() -> None:
     statement = re.compile(r"(INSERT INTO|UPDATE|DELETE FROM)\s+snappea_task", re.IGNORECASE)
-    orm = re.compile(r"(?<!\bqueue)(?<!LogEntry.objects)\.(save|update|bulk_update|bulk_create|create|get_or_create|delete)\(")
+    orm = re.compile(
+        r"(?<!\bqueue)(?<!LogEntry.objects)\.(save|update|bulk_update|bulk_create|create|get_or_create|delete)\("
+    )
     for path in HOME.rglob("*.py"):
         if "migrations" in path.parts or path.name in ("queue.py", "decisions.py", "statements.py"):
             continue
