@@ -23,7 +23,7 @@ INSTALLED_APPS = [
     "example_project.tracker",
     *os.environ.get("SNAPPEA_TEST_APPS", "").split(),
 ]
-ROOT_URLCONF = "example_project.urls"
+ROOT_URLCONF = "tests.urls"
 TEMPLATES: list[dict[str, Any]] = [
     {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}
 ]
@@ -37,7 +37,6 @@ if "pytest" in sys.modules:  # the processes that tests start need no admin, and
         "django.contrib.auth.middleware.AuthenticationMiddleware",
         "django.contrib.messages.middleware.MessageMiddleware",
     ]
-    ROOT_URLCONF = "tests.urls"
     STATIC_URL = "static/"
     TEMPLATES[0]["OPTIONS"] = {
         "context_processors": [

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -43,6 +44,25 @@ class Browser:
 
     def all(self, selector: str) -> list[Any]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def text_of(self, selector: str) -> str:
+        """Return the text of an element; none if the page has been renewed in this very moment."""
+        try:
+            return str(self.find(selector).text)
+        except StaleElementReferenceException:
+            return ""
+
+    def click(self, selector: str) -> None:
+        """Click on an element, whenever the page is renewed."""
+
+        def is_clicked() -> bool:
+            try:
+                self.find(selector).click()
+            except StaleElementReferenceException:
+                return False
+            return True
+
+        wait_until(is_clicked, selector)
 
     def text(self) -> str:
         """Return the text of the page, without waiting for anything."""
@@ -127,9 +147,9 @@ def test_a_failing_task_appears_is_requeued_and_moves(site: Site, browser: Brows
     browser.wait_for_text("The Foreman is alive")
     fail.delay("x")
     browser.wait_for_text("ValueError")
-    assert browser.find("#tile-failed").text.split() == ["1", "Failed"]
-    browser.find("#failures tbody th a").click()
-    browser.find("#result_list .field-task a").click()
+    assert browser.text_of("#tile-failed").split() == ["1", "Failed"]
+    browser.click("#failures tbody th a")
+    browser.click("#result_list .field-task a")
     browser.wait_for_text("no luck with x")
     browser.shoot("failed-task")
     browser.driver.find_element(By.XPATH, "//button[.='Requeue']").click()
@@ -142,12 +162,12 @@ def test_a_failing_task_appears_is_requeued_and_moves(site: Site, browser: Brows
 def test_a_queue_is_paused_and_resumed(site: Site, browser: Browser) -> None:
     site.foreman()
     browser.log_in()
-    browser.find("[data-queue='default']").click()
+    browser.click("[data-queue='default']")
     browser.wait_for_text("Paused: the queue default.")
     record.delay("x")
-    wait_until(lambda: browser.find("#tile-ready").text.split() == ["1", "Pending"])
-    assert "paused" in browser.find("#queues").text and site.ledger.count("start", "x") == 0
-    browser.find("[data-queue='default']").click()
+    wait_until(lambda: browser.text_of("#tile-ready").split() == ["1", "Pending"])
+    assert "paused" in browser.text_of("#queues") and site.ledger.count("start", "x") == 0
+    browser.click("[data-queue='default']")
     browser.wait_for_text("Resumed: the queue default.")
     wait_until(lambda: site.ledger.count("end", "x"))
 
@@ -157,9 +177,9 @@ def test_a_running_task_is_terminated(site: Site, browser: Browser) -> None:
     loop.delay("x")
     wait_until(lambda: site.ledger.count("start", "x"))
     browser.log_in()
-    browser.find("#running button").click()
+    browser.click("#running button")
     browser.wait_for_text("1 task was asked to end.")
-    wait_until(lambda: browser.find("#tile-cancelled").text.split() == ["1", "Cancelled"])
+    wait_until(lambda: browser.text_of("#tile-cancelled").split() == ["1", "Cancelled"])
     assert site.counts() == {"cancelled": 1}
 
 
@@ -207,9 +227,9 @@ def test_without_javascript_the_page_renews_itself(site: Site, browser: Browser)
         browser.driver.refresh()
         assert browser.find("meta[http-equiv='refresh']").get_attribute("content") == "10"
         fail.delay("x")
-        wait_until(lambda: browser.find("#tile-ready").text.split() == ["1", "Pending"])
-        browser.find("[data-queue='default']").click()
-        wait_until(lambda: "paused" in browser.find("#queues").text)
+        wait_until(lambda: browser.text_of("#tile-ready").split() == ["1", "Pending"])
+        browser.click("[data-queue='default']")
+        wait_until(lambda: "paused" in browser.text_of("#queues"))
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
