@@ -28,7 +28,14 @@ from .nursery import Nursery
 from .pace import MOST_AHEAD, STALE_AFTER, Pace
 from .records import Claim, Expired, Glance, Outcome
 from .renewal import Renewal
-from .reports import report_ends, report_expired, report_interrupted, report_recovered, report_start
+from .reports import (
+    report_ends,
+    report_expired,
+    report_interrupted,
+    report_recovered,
+    report_start,
+    report_stop,
+)
 from .tasks import registry
 from .timetable import Timetable, note_expired
 from .wakeup import Bell
@@ -385,4 +392,4 @@ class Foreman:
         report_ends(self._close_accounts(), self.settings.LOG_ARGUMENTS)
         for claim, status in zip(running, states, strict=True):
             report_interrupted(claim.id, claim.task_name, status)
-        say(INFO, "Stopped.")
+        report_stop()

@@ -169,6 +169,10 @@ class TaskFunction(Generic[P, R]):
                 self.signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise TypeError(f"{self.name}(): {error}") from None
+        return self.encoded(args, kwargs, queue)
+
+    def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
+        """Do as `call()`, but for the signature."""
         options, configured = self.options, current()
         encoded = encode(args, self.name)
         added = hook("HOOK_ADD_TASK_KWARGS")
@@ -215,11 +219,12 @@ class TaskFunction(Generic[P, R]):
         return AsyncResult(task_id)
 
     def _run_now(self, call: Call) -> AsyncResult:
+        return AsyncResult(None, copy_context().run(self.run_call, call))
+
+    def run_call(self, call: Call) -> Any:
+        """Run a call in this context, which is then its own."""
         # what a worker would get, so that a test sees what the JSON makes of the arguments
         claim = Claim(0, 0, 0, call.task_name, call.args, call.kwargs, call.queue, enqueued_at=now())
-        return AsyncResult(None, copy_context().run(self._run_as, claim))
-
-    def _run_as(self, claim: Claim) -> Any:
         context.begin(claim)
         return self.run(json.loads(claim.args), json.loads(claim.kwargs))
 

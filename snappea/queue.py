@@ -20,6 +20,7 @@ from . import statements as sql
 from .conf import current
 from .database import connect, file_of, later, now, raw, transact
 from .errors import EnqueueError
+from .log import shortened
 from .logbook import Note
 from .models import MOVES, Gate, Schedule, Status, Task
 from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms
@@ -29,13 +30,15 @@ from .wakeup import ring
 AT_ONCE = 1000
 #: From how many tasks on it is faster to settle them together.
 SEVERAL = 8
+#: What is kept of the traceback of each attempt for django.tasks, in characters.
+MAX_TRACEBACK = 5000
 
 
 # enqueue
 
 
-def enqueue(call: Call) -> tuple[int, bool]:
-    """Write a task, and wake the Foreman once it is committed.
+def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
+    """Write a task, and wake the Foreman once it is committed. `moment`: the time, if it is known.
 
     Returns the task's id, and whether it is new: False for a unique call that was enqueued before.
     Raises EnqueueError if the database refuses; then nothing was written.
@@ -46,9 +49,11 @@ def enqueue(call: Call) -> tuple[int, bool]:
             if call.terms is None:
                 written = raw(connection).execute(sql.INSERT, (*call[:-1], now(connection)))
                 task_id, is_new = cast(int, written.lastrowid), True
+            elif call.terms.unique_key is None:  # one statement: no transaction
+                task_id, is_new = insert(raw(connection), call, moment or now(connection))
             else:
                 with transact(connection) as db:
-                    task_id, is_new = insert(db, call, now(connection))
+                    task_id, is_new = insert(db, call, moment or now(connection))
     except OperationalError as error:
         raise _refusal(error, call.task_name) from error
     if is_new:
@@ -215,7 +220,10 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     claim, error = outcome.claim, outcome.error
     if not error:
         return sql.KEEP, (moment, outcome.result, later(moment, claim.result_ttl or 0))
-    line = error_line(moment, outcome.reason)
+    more = {}
+    if claim.origin:
+        more = {"exception": outcome.exception, "traceback": shortened(error, MAX_TRACEBACK)}
+    line = error_line(moment, outcome.reason, **more)
     if outcome.is_revoked:
         return sql.TERMINATE, (moment, error, line)
     run_after = None if outcome.retry_after is None else later(moment, outcome.retry_after)
@@ -224,9 +232,9 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     return sql.FAIL, (moment, error, line)
 
 
-def error_line(moment: str, reason: str) -> str:
+def error_line(moment: str, reason: str, **more: str) -> str:
     """Return what stays of an attempt that did not succeed; the statement adds which one it was."""
-    return json.dumps({"attempt": None, "at": moment, "error": reason}, ensure_ascii=False)
+    return json.dumps({"attempt": None, "at": moment, "error": reason, **more}, ensure_ascii=bool(more))
 
 
 def note_progress(db: sqlite3.Connection, notes: Iterable[Progress]) -> None:

@@ -16,11 +16,11 @@ from .arguments import decode, encode_result
 from .context import begin
 from .errors import Retry, SoftTimeLimitExceeded, TaskRevoked
 from .limits import Desk
-from .log import clean, foreman, say
+from .log import clean, foreman, say, shortened
 from .logbook import Note
 from .records import Claim, Outcome
 from .signals import task_failed, task_retried, task_started, task_succeeded, tell
-from .tasks import TaskFunction, resolve
+from .tasks import TaskFunction, task_of
 
 #: The most that is kept of an error, in characters.
 MAX_ERROR = 20_000
@@ -51,7 +51,7 @@ def run(claim: Claim, desk: Desk) -> Outcome:
     began = time.monotonic()
     try:
         desk.take(claim)
-        task = resolve(claim.task_name)
+        task = task_of(claim)
         limit = task.soft_time_limit(claim.queue)
         deadline = desk.deadline if limit is None else desk.limit(limit)
         # a context of its own: what a task activates (a language, a time zone) ends with it
@@ -93,8 +93,9 @@ def outcome_of_failure(
     retry_after = None
     if task is not None and not is_revoked:
         retry_after = _after_failure(task, claim, failure)
-    reason = _reason_of(_cause_of(failure))
-    return Outcome(claim, duration, _traceback_of(failure), reason, retry_after, is_revoked)
+    cause = _cause_of(failure)
+    outcome = Outcome(claim, duration, _traceback_of(failure), _reason_of(cause), retry_after, is_revoked)
+    return outcome._replace(exception=path_of(type(cause)), failure=cause) if claim.origin else outcome
 
 
 def _call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | None:
@@ -140,11 +141,17 @@ def after_death(task: TaskFunction[..., Any], claim: Claim, failure: Exception, 
     """Return the outcome of a claim whose process died with it, after telling those who listen."""
     retry_after = _after_failure(task, claim, failure)
     cause = _cause_of(failure)
-    return Outcome(claim, duration, _traceback_of(cause), _reason_of(cause), retry_after)
+    outcome = Outcome(claim, duration, _traceback_of(cause), _reason_of(cause), retry_after)
+    return outcome._replace(exception=path_of(type(cause)), failure=cause) if claim.origin else outcome
 
 
 def _cause_of(failure: BaseException) -> BaseException:
     return failure.exc if isinstance(failure, Retry) and failure.exc else failure
+
+
+def path_of(kind: type) -> str:
+    """Return by what path a class can be imported."""
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _traceback_of(failure: BaseException) -> str:
@@ -153,11 +160,7 @@ def _traceback_of(failure: BaseException) -> str:
         text = "".join(traceback.format_exception(failure))
     except BaseException as worse:  # a __str__ that raises, no memory, no stack left
         return f"{type(failure).__name__} (no traceback: {type(worse).__name__} while it was written)"
-    text = text.encode(errors="backslashreplace").decode()
-    if len(text) > MAX_ERROR:
-        half = MAX_ERROR // 2
-        text = f"{text[:half]}\n... {len(text) - MAX_ERROR} characters left out ...\n{text[-half:]}"
-    return text
+    return shortened(text.encode(errors="backslashreplace").decode(), MAX_ERROR)
 
 
 def _reason_of(failure: BaseException) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from django import VERSION
 
+FRAMEWORK = "django.tasks" if VERSION >= (6, 0) else "django_tasks"
 DIR = Path(os.environ.get("SNAPPEA_TEST_DIR") or tempfile.mkdtemp(prefix="snappea-tests-"))
 DEBUG = False
 SECRET_KEY = "only for tests"
@@ -18,6 +19,7 @@ INSTALLED_APPS = [
     "snappea",
     "tests.playground",
     "example_project.tracker",
+    *([] if VERSION >= (6, 0) else ["django_tasks"]),
     *os.environ.get("SNAPPEA_TEST_APPS", "").split(),
 ]
 ROOT_URLCONF = "example_project.urls"
@@ -33,6 +35,11 @@ DATABASES = {
     },
 }
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
+TASKS = {
+    "default": {"BACKEND": "snappea.backend.SnappeaBackend", "QUEUES": ["default", "mail"]},
+    "short": {"BACKEND": "tests.playground.djangotasks.ShortBackend", "OPTIONS": {"RESULT_TTL": 60}},
+    "other": {"BACKEND": f"{FRAMEWORK}.backends.immediate.ImmediateBackend"},
+}
 SNAPPEA = json.loads(os.environ.get("SNAPPEA_TEST_SETTINGS", "{}"))
 
 if os.environ.get("SNAPPEA_TEST_LOGGING") == "broken":

@@ -1,0 +1,109 @@
+"""The Herald: tells, by django.tasks' signals, which tasks have finished, once that is written.
+
+In a thread of its own: what receivers do keeps neither the Foreman nor the workers.
+"""
+
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from logging import ERROR
+from typing import TYPE_CHECKING
+
+from . import worker
+from .errors import TaskFailed
+from .log import say
+from .models import Status, Task
+from .records import Outcome
+from .tasks import find_task_of, resolve
+
+if TYPE_CHECKING:
+    from .djangotask import DjangoTask
+    from .framework import AnyResult
+
+#: How long the Foreman waits at its end for what is still to be told, in seconds.
+PATIENCE = 5.0
+ENDED = (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED)
+
+
+class Herald:
+    """Does one thing after the other in a thread, which is made for the first."""
+
+    def __init__(self) -> None:
+        self._errands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def tell_ends(self, outcomes: Iterable[Outcome]) -> None:
+        """Tell which claims of django.tasks backends have ended. To be called when that is committed."""
+        for outcome in outcomes:
+            if outcome.claim.terms and outcome.claim.origin:
+                self._send(partial(_tell_end, outcome))
+
+    def tell_interrupted(self, task_id: int) -> None:
+        """Tell that a task was cut off, if it was enqueued by a backend and stays so."""
+        if "snappea.backend" in sys.modules:
+            self._send(lambda: _tell_interrupted(task_id))
+
+    def close(self) -> None:
+        """Wait until all is told; not for ever."""
+        if self._thread:
+            self._errands.put(None)
+            self._thread.join(PATIENCE)
+            self._thread = None
+
+    def _send(self, errand: Callable[[], None]) -> None:
+        self._errands.put(errand)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="snappea-herald", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            try:
+                errand()
+            except BaseException as error:  # a receiver that wants to exit
+                say(ERROR, "Could not tell that a task has finished: %r", error)
+            worker.tidy_connections()
+        worker.close_connections()
+
+
+def _tell_end(outcome: Outcome) -> None:
+    from .djangotask import DjangoTask, result_of_outcome
+
+    claim = outcome.claim
+    if outcome.retry_after is not None and (claim.expires_at is None or not _has_ended(claim.id)):
+        return
+    function = find_task_of(claim)
+    if isinstance(function, DjangoTask):  # otherwise there is no Task to speak of
+        failure = outcome.failure or TaskFailed(outcome.reason, outcome.error)
+        _tell(function, result_of_outcome(function, outcome), failure if outcome.error else None)
+
+
+def _has_ended(task_id: int) -> bool:
+    return Task.objects.filter(pk=task_id, status__in=ENDED).exists()
+
+
+def _tell_interrupted(task_id: int) -> None:
+    from .djangotask import DjangoTask, result_of_row
+
+    row = Task.objects.filter(pk=task_id, status__in=ENDED).exclude(backend=None).first()
+    function = resolve(row.task_name) if row else None
+    if row and isinstance(function, DjangoTask):
+        _tell(function, result_of_row(row), TaskFailed(f"{row} is {row.status}.", row.error))
+
+
+def _tell(function: "DjangoTask", result: "AnyResult", failure: BaseException | None) -> None:
+    """Send the signal; of a failure while that is being handled, as Django's logger looks there."""
+    from .framework import task_finished
+
+    try:
+        if failure:
+            raise failure
+    except BaseException:
+        task_finished.send_robust(sender=function.sender, task_result=result)
+    else:
+        task_finished.send_robust(sender=function.sender, task_result=result)
+
+
+herald = Herald()
