@@ -45,7 +45,7 @@ class Unset(enum.Enum):
 UNSET = Unset.UNSET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SnappeaTask(AnyTask):
     """A django.tasks Task that may have options of `snappea.options.Options` as well."""
 
@@ -68,6 +68,11 @@ class SnappeaTask(AnyTask):
     isolate: bool | Unset = UNSET
     max_memory: int | str | Unset | None = UNSET
     retry_on_kill: bool | Unset = UNSET
+
+    def __repr__(self) -> str:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        written = (f"{name}={value!r}" for name, value in values.items() if value is not UNSET)
+        return f"SnappeaTask({', '.join(written)})"
 
     def using(
         self,

@@ -332,7 +332,7 @@ def get_result(backend: BaseTaskBackend, result_id: str) -> AnyResult:
     """Return the result of an id. Raises as the backend's method does."""
     text = str(result_id)
     is_id = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS and text == str(int(text))
-    row = _outside_of_loops(lambda: _row(int(text), backend.alias)) if is_id else None
+    row = outside_of_loops(lambda: _row(int(text), backend.alias)) if is_id else None
     if row is None:
         raise TaskResultDoesNotExist(result_id)
     return result_of_row(row)
@@ -342,7 +342,7 @@ def _row(task_id: int, alias: str) -> models.Task | None:
     return models.Task.objects.filter(pk=task_id, backend=alias).first()
 
 
-def _outside_of_loops(look: Callable[[], T]) -> T:
+def outside_of_loops(look: Callable[[], T]) -> T:
     """Return what a look finds, from a thread of its own in a coroutine, where the ORM refuses to work."""
     try:
         asyncio.get_running_loop()
