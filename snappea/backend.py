@@ -38,6 +38,9 @@ class Unset(enum.Enum):
 
     UNSET = "as OPTIONS says, or by default"
 
+    # an enum's own takes ten times as long, and there are twenty in a key
+    __hash__ = object.__hash__
+
     def __repr__(self) -> str:
         return self.name
 
@@ -112,10 +115,14 @@ class SnappeaBackend(BaseTaskBackend):
         written = {str(key).lower(): value for key, value in self.options.items()}
         self.defaults: dict[str, Any] = {"result_ttl": RESULT_TTL, **written}
         self._checked_options = functools.lru_cache(maxsize=1000, typed=True)(self._options)
-        self._functions = functools.lru_cache(maxsize=1000)(self._function)
+        #: The last one of each, which is the next one mostly.
+        self._functions: dict[Callable[..., Any], DjangoTask] = {}
 
     def validate_task(self, task: AnyTask) -> None:
         """Raise InvalidTask if it cannot be enqueued here."""
+        self._valid_options_of(task)
+
+    def _valid_options_of(self, task: AnyTask) -> Options:
         super().validate_task(task)
         path, queue, declared = task.module_path, task.queue_name, declared_queues()
         if len(path) > MAX_NAME:
@@ -127,10 +134,10 @@ class SnappeaBackend(BaseTaskBackend):
             )
         if not is_queue(queue) or (declared is not None and queue not in declared):
             raise InvalidTask(f"Queue {queue!r} is not valid: {_cure_of_queue(declared)}")
-        self.options_of(task)
+        return self.options_of(task)
 
     def options_of(self, task: AnyTask) -> Options:
-        """Return how a task is to be run. Raises InvalidTask if its own options make no sense."""
+        """Return how a task is to be run: the same object for the same options. Raises InvalidTask."""
         own = _own_values(task) if isinstance(task, SnappeaTask) else _NOTHING_OWN
         try:
             return self._checked_options(task.module_path, *own)
@@ -156,8 +163,8 @@ class SnappeaBackend(BaseTaskBackend):
         Raises InvalidTask, TypeError if an argument is not JSON, ArgumentsTooLarge or EnqueueError; in each
         case nothing was written.
         """
-        self.validate_task(task)
-        result: AnyResult = self._calls.enqueue(self.function_of(task), task, args, kwargs)
+        function = self._function_of(task, self._valid_options_of(task))
+        result: AnyResult = self._calls.enqueue(function, task, args, kwargs)
         return result
 
     def get_result(self, result_id: str) -> AnyResult:
@@ -170,15 +177,14 @@ class SnappeaBackend(BaseTaskBackend):
 
     def function_of(self, task: AnyTask) -> "DjangoTask":
         """Return what the Foreman runs. Raises InvalidTask."""
-        key = task.func, task.takes_context, self.options_of(task)
-        try:
-            return self._functions(*key)
-        except TypeError:  # an option that cannot be looked up
-            return self._function(*key)
+        return self._function_of(task, self.options_of(task))
 
-    def _function(self, function: Callable[..., Any], takes_context: bool, options: Options) -> "DjangoTask":
-        made: DjangoTask = self._calls.DjangoTask(function, options, takes_context, self.alias, type(self))
-        return made
+    def _function_of(self, task: AnyTask, options: Options) -> "DjangoTask":
+        found = self._functions.get(task.func)
+        if found is None or found.options is not options or found.takes_context != task.takes_context:
+            found = self._calls.DjangoTask(task.func, options, task.takes_context, self.alias, type(self))
+            self._functions[task.func] = found
+        return found
 
     @functools.cached_property
     def _calls(self) -> Any:

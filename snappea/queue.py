@@ -30,6 +30,9 @@ from .wakeup import ring
 AT_ONCE = 1000
 #: From how many tasks on it is faster to settle them together.
 SEVERAL = 8
+#: As SQLite takes them at once, which it does not for members of an enumeration.
+OPEN, NEW = Gate.OPEN.value, Gate.NEW.value
+READY, SCHEDULED = Status.READY.value, Status.SCHEDULED.value
 #: What is kept of the traceback of each attempt for django.tasks, in characters.
 MAX_TRACEBACK = 5000
 
@@ -84,11 +87,13 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
 
 def insert(db: sqlite3.Connection, call: Call, moment: str) -> tuple[int, bool]:
     """Do as `enqueue()` in a transaction of the caller's, who also wakes the Foreman."""
-    columns = call._asdict() | (call.terms or Terms())._asdict()
-    written = db.execute(sql.INSERT_MORE, columns | {"enqueued_at": moment})
+    terms = call.terms or Terms()
+    status = SCHEDULED if (terms.run_after or "") > moment else READY
+    gate = OPEN if terms.lane is None else NEW
+    written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *terms))
     if written.rowcount:
         return cast(int, written.lastrowid), True
-    return db.execute(sql.IDENTICAL, {"key": columns["unique_key"]}).fetchone()[0], False
+    return db.execute(sql.IDENTICAL, {"key": terms.unique_key}).fetchone()[0], False
 
 
 def _refusal(error: OperationalError, task_name: str) -> EnqueueError:

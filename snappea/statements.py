@@ -34,14 +34,10 @@ INSERT = """
 #: The same with all that a call may have beside. Does nothing if it is to be unique, and is not.
 INSERT_MORE = """
     INSERT INTO snappea_task (
-        task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, run_after,
-        expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval, gate,
+        task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
+        expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
         backend, overrides)
-    VALUES (
-        :task_name, :args, :kwargs, :queue, :priority, :acks_late, :is_async, :enqueued_at,
-        CASE WHEN :run_after > :enqueued_at THEN 'scheduled' ELSE 'ready' END, :run_after, :expires_at,
-        :result_ttl, :parent_id, :unique_key, :unique_running, :lane, :lane_limit, :lane_interval,
-        CASE WHEN :lane IS NULL THEN 0 ELSE 1 END, :backend, :overrides)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING"""
 IDENTICAL = """
     SELECT id FROM snappea_task WHERE unique_key = :key
