@@ -5,12 +5,14 @@ many as there is room for; start what was claimed; sleep until a wakeup, an outc
 deadline or a signal.
 """
 
+import dataclasses
 import math
 import sqlite3
 import sys
 import time
 from collections.abc import Sequence
 from logging import ERROR, INFO, WARNING
+from typing import Any
 
 from . import logbook, queue
 from .accounts import Accounts
@@ -19,6 +21,7 @@ from .caretaker import Caretaker, local_file
 from .conf import HOOKS, current, hook
 from .crew import Crew, most_at_once
 from .database import connect, now, raw, seconds_until, transact
+from .departure import Departure
 from .errors import CannotStart
 from .gatekeeper import Gatekeeper
 from .lock import Lock
@@ -59,24 +62,30 @@ class Foreman:
     """
 
     def __init__(
-        self, queues: Sequence[str] = (), strict: bool = False, nursery: Nursery | None = None
+        self,
+        queues: Sequence[str] = (),
+        strict: bool = False,
+        nursery: Nursery | None = None,
+        burst: bool = False,
+        **settings: Any,
     ) -> None:
         """Open the queue's database. Raises CannotStart if the Foreman could not work with it.
 
         `queues`: the only ones to serve, all if empty. `strict`: nothing from one of them while there
-        is something in one before it. `nursery`: for isolated tasks, which fail without one.
+        is something in one before it. `nursery`: for isolated tasks, which fail without one. `burst`:
+        stop once the queue is empty. `settings`: instead of those in SNAPPEA.
         """
         self.nursery = nursery
-        self.settings = current()
+        self.settings = dataclasses.replace(current(), **settings)
         self.gatekeeper = Gatekeeper(queues, strict)
         for name in HOOKS:
             hook(name)  # a hook that cannot be had fails here, not in each task
         self.connection = connect()
         self.file = local_file(self.connection)
-        self.exit_code = 0
         self.accounts = Accounts()
         self.attention = Attention()
         self.renewal = Renewal(self.settings)
+        self.departure = Departure(self.settings, self.accounts, self.attention, self.renewal, burst)
         self._has_news = True  # somebody may have written since the last claim
         self._data_version = -1
         self._next_glance = 0.0
@@ -85,9 +94,6 @@ class Foreman:
         self._uses_loop = any(task.is_async for task in registry.values())
         self._pace = Pace()
         self._is_idle = False  # the last round found nothing to claim, and nothing runs
-        self._drains = False  # WORKAHOLIC: it was told to stop, and empties the queue first
-        self._stop_by: float | None = None  # set once it stops
-        self._renews = False  # it stops to start anew
 
     def run(self) -> int:
         """Work until a signal says stop, and return the exit code: 0 after an orderly stop.
@@ -112,18 +118,13 @@ class Foreman:
             raise CannotStart(f"The Foreman of {self.file.path} cannot start: {error}.") from error
         with self.attention.paid(self.bell.wakeup_fd, self.lock.close):
             rang = False
-            while not self._is_done():
+            while not self.departure.is_done():
                 self.lock.require_open()
                 rang = self._turn(rang)
             self._leave()
-            if self.is_to_start_anew:
+            if self.departure.is_to_start_anew:
                 self.attention.hand_on(self.bell.reader_fd)
-        return self.exit_code
-
-    @property
-    def is_to_start_anew(self) -> bool:
-        """Tell whether the Foreman stopped, or stops, to start anew, and no signal says otherwise."""
-        return self._renews and not self.attention.signals
+        return self.departure.exit_code
 
     def _recover(self) -> None:
         """Settle what a dead Foreman left, before anything is claimed."""
@@ -139,11 +140,14 @@ class Foreman:
         try:
             self.crew.enforce_limits()
             self._look()
-            self._heed_signals()
+            if self.departure.begins_to_drain():  # look once more, whatever the last look said
+                self._is_idle, self._has_news = False, True
+            self.departure.heed_signals(self._is_idle)
             self._has_news = self._has_news or rang
             if self._has_work() and not self._round() and rang:
                 self.bell.wait(FALSE_ALARM, for_rings=False)  # a flood of rings must cost little
-            self._heed_renewal()
+            if self.departure.heed_renewal(self.crew.backlog()):
+                self._has_news = True
             return self._sleep()
         except (sqlite3.Error, OSError, RuntimeError) as error:
             self.lock.require_open()
@@ -160,9 +164,9 @@ class Foreman:
             self.crew.loop.look()
             self._timetable.look(raw(self.connection), now(self.connection))
             if why := self.caretaker.look():
-                self._stop(why, exit_code=1)
+                self.departure.stop(why, exit_code=1)
         if self.crew.stuck() > self.settings.MAX_STUCK_WORKERS:
-            self._stop(f"{self.crew.stuck()} workers are stuck", exit_code=STUCK)
+            self.departure.stop(f"{self.crew.stuck()} workers are stuck", exit_code=STUCK)
         if here >= self._next_glance:
             self._next_glance = here + self.bell.patience
             # a number that changes when another connection commits
@@ -268,20 +272,23 @@ class Foreman:
 
     def _room(self) -> int:
         """Return how many tasks may be claimed for the threads."""
-        if self._stop_by is not None:
+        if self.departure.is_decided:
             return 0
         in_threads = self.accounts.count_running() - self.crew.loop.running()
         return min(self.crew.capacity() + self._pace.ahead - in_threads, self.renewal.allowance)
 
     def _loop_room(self) -> int:
         """Return how many tasks may be claimed for the event loop."""
-        if self._stop_by is not None or not self._uses_loop:
+        if self.departure.is_decided or not self._uses_loop:
             return 0
         return min(self.settings.ASYNC_CONCURRENCY - self.crew.loop.running(), self.renewal.allowance)
 
     def _is_stale(self) -> bool:
-        """Tell whether claims wait although no worker makes progress."""
-        return self.crew.backlog() > 0 and self._pace.is_stale()
+        """Tell whether claims wait that no worker will begin soon."""
+        return self.crew.backlog() > 0 and (self.departure.is_decided or self._pace.is_stale())
+
+    def _has_what_cannot_wait(self) -> bool:
+        return self.accounts.has_unwritten() or (self.departure.is_decided and self.crew.backlog() > 0)
 
     def _is_due(self) -> bool:
         return self._glance.due is not None and self._glance.due <= now(self.connection)
@@ -295,7 +302,7 @@ class Foreman:
         crew.foreman_sleeps = True
         crew.foreman_wakes_at = math.inf  # until it is known, any deadline ends the sleep
         try:
-            if crew.needs_foreman() or self._is_done() or self.accounts.has_unwritten():
+            if crew.needs_foreman() or self.departure.is_done() or self._has_what_cannot_wait():
                 return False
             here, patience = time.monotonic(), self._patience()
             crew.foreman_wakes_at = here + patience
@@ -306,7 +313,7 @@ class Foreman:
 
     def _patience(self) -> float:
         """Return how long to sleep at most, in seconds."""
-        if (self._drains and self._is_idle) or (self._has_news and self._has_room()):
+        if (self.departure.drains and self._is_idle) or (self._has_news and self._has_room()):
             return 0
         here = time.monotonic()
         patience = min(self.caretaker.next_look, self._next_glance, self.crew.next_deadline()) - here
@@ -314,8 +321,8 @@ class Foreman:
             patience = min(patience, seconds_until(self._glance.tick))
         if self.crew.backlog():
             patience = min(patience, STALE_AFTER)
-        if self._stop_by is not None:
-            patience = min(patience, self._stop_by - here)
+        if self.departure.stop_by is not None:
+            patience = min(patience, self.departure.stop_by - here)
         elif self._has_room():
             if (opening := self.gatekeeper.next_opening()) is not None:
                 patience = min(patience, opening - here)
@@ -325,47 +332,6 @@ class Foreman:
 
     # the end
 
-    def _heed_renewal(self) -> None:
-        """Stop to start anew, or go on if that was called off or a signal says stop for good."""
-        why = "" if self.attention.signals else self.renewal.why(self.crew.backlog())
-        if why and self._stop_by is None:
-            self._stop(f"to start anew, for {why}")
-            self._renews = True
-        elif self._renews and not why:
-            self._renews, self._stop_by, self._has_news = False, None, True
-
-    def _heed_signals(self) -> None:
-        if not self.attention.signals or self._stop_by is not None:
-            return
-        if self.settings.WORKAHOLIC and self.attention.signals == 1:
-            if not self._drains:  # look once more, whatever the last look said
-                self._drains, self._is_idle, self._has_news = True, False, True
-                self.renewal.waive()
-            if not self._is_idle:
-                return
-        self._stop("a signal said so")
-
-    def _stop(self, why: str, exit_code: int = 0) -> None:
-        """Claim no more, give back what has not begun, and wait for the rest."""
-        if self._stop_by is not None:
-            return
-        self.exit_code = exit_code
-        self._stop_by = time.monotonic() + self.settings.GRACEFUL_TIMEOUT
-        self._take_back()
-        running = self.accounts.count_running()
-        say(
-            ERROR if exit_code else INFO,
-            "Stopping: %s. Waiting up to %g s for %d tasks; another signal ends that.",
-            why,
-            self.settings.GRACEFUL_TIMEOUT,
-            running,
-        )
-
-    def _is_done(self) -> bool:
-        if self._stop_by is None:
-            return False
-        return not self.accounts.in_flight or self.attention.signals >= 2 or time.monotonic() >= self._stop_by
-
     def _leave(self) -> None:
         """Settle everything for the last time: what still runs is interrupted."""
         give_up = time.monotonic() + LAST_WORDS
@@ -374,9 +340,9 @@ class Foreman:
                 self._say_last_words()
                 return
             except (sqlite3.Error, OSError) as error:
-                if time.monotonic() > give_up and not self.is_to_start_anew:
+                if time.monotonic() > give_up and not self.departure.is_to_start_anew:
                     say(ERROR, "Could not write the last states (%r); the next Foreman will.", error)
-                    self.exit_code = 1
+                    self.departure.exit_code = 1
                     return
                 say_seldom(WARNING, "Could not yet write the last states: %r", error)
                 time.sleep(BACK_OFF)

@@ -26,7 +26,8 @@ def messages(site: Site, settings: Any) -> Messages:
     }
 
     def run() -> dict[str, str]:
-        found = [*checks.check_settings(), *checks.check_database(), *checks.check_deployment()]
+        found = [*checks.check_settings(), *checks.check_database(), *checks.check_schedules()]
+        found += checks.check_deployment()
         assert all(message.hint for message in found)
         return {str(message.id): f"{message.msg} {message.hint}" for message in found}
 
@@ -53,11 +54,18 @@ def test_nothing_is_wrong_with_a_good_set_up(site: Site, messages: Messages) -> 
         ("MEDIA_ROOT", ".", "E008", "lies under MEDIA_ROOT"),
         ("STATIC_ROOT", ".", "E008", "lies under STATIC_ROOT"),
         ("ATOMIC_REQUESTS", True, "E009", 'DATABASES["snappea"]["ATOMIC_REQUESTS"] = False'),
+        ("SCHEDULES", {"cron": "0 24 * * *"}, "E011", "cron='0 24 * * *': the hour '24' is wrong."),
+        ("SCHEDULES", {"cron": "* * * * *", "timezone": "Mars"}, "E011", "no such time zone"),
+        ("SCHEDULES", {"every": 5, "args": []}, "E013", "missing a required argument: 'key'"),
+        ("SCHEDULES", {"every": 5, "task": "shop.gone"}, "E013", "Unknown task 'shop.gone'"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_cure(
     site: Site, settings: Any, messages: Messages, setting: str, value: Any, number: str, words: str
 ) -> None:
+    if setting == "SCHEDULES":
+        entry = {"task": "tests.playground.tasks.record", "args": [1], **value}
+        setting, value = "SNAPPEA", {"SCHEDULES": [entry]}
     if setting in ("ENGINE", "NAME", "ATOMIC_REQUESTS"):
         if value == "default.sqlite3":
             value = site.directory / value
@@ -78,6 +86,12 @@ def test_a_network_file_system(site: Site, messages: Messages, monkeypatch: pyte
 def test_an_old_sqlite(messages: Messages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sqlite3.sqlite_version_info", (3, 34, 1))
     assert "needs 3.35 or later" in messages()["snappea.E010"]
+
+
+def test_an_extra_that_is_not_installed(settings: Any, messages: Messages, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "cronsim", None)
+    settings.SNAPPEA = {"SCHEDULES": [{"task": "tests.playground.tasks.nothing", "cron": "* * * * *"}]}
+    assert "Run: pip install 'snappea[cron]'" in messages()["snappea.E012"]
 
 
 def test_files_that_everybody_can_read(site: Site, messages: Messages) -> None:
@@ -106,4 +120,4 @@ def test_each_check_is_tested_here() -> None:
     source = Path(checks.__file__).read_text()
     here = Path(__file__).read_text()
     numbers = {line.split("snappea.")[1][:4] for line in source.splitlines() if 'id="snappea.' in line}
-    assert len(numbers) == 11 and all(number in here for number in numbers)
+    assert len(numbers) == 14 and all(number in here for number in numbers)

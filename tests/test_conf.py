@@ -38,6 +38,13 @@ def test_what_is_set_is_in_force_at_once(settings: Any) -> None:
         ({"GRACEFUL_TIMEOUT": float("nan")}, "is nan", "a number of at least 0"),
         ({"POLL_INTERVAL": 0}, "is 0", "a number of at least 0.001"),
         ({"WORKAHOLIC": 1}, "is 1", "True or False"),
+        ({"SCHEDULES": {"task": "x"}}, "SCHEDULES", "a list of dicts such as"),
+        ({"SCHEDULES": [{"task": "x", "crom": "* * * * *"}]}, "SCHEDULES", "[0] has 'crom'"),
+        ({"SCHEDULES": [{"task": "x"}]}, "SCHEDULES", 'with "cron" or "every"; [0] is not'),
+        ({"SCHEDULES": [{"cron": "* * * * *"}]}, "SCHEDULES", 'with "task", and'),
+        ({"SCHEDULES": [{"task": "x", "every": 0}]}, "SCHEDULES", 'more than 0 seconds in "every"'),
+        ({"SCHEDULES": [{"task": "x", "cron": 5}]}, "SCHEDULES", "right in [0]: 'cron' is 5"),
+        ({"SCHEDULES": [{"task": "x", "every": 5, "cron": "* * * * *"}]}, "SCHEDULES", "[0] is not"),
         ({"DATABASE": None}, "is None", "a string"),
         ({"SYNCHRONOUS": "OFF"}, "is 'OFF'", "'FULL' or 'NORMAL'"),
         (

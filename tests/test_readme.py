@@ -79,7 +79,7 @@ def test_each_error_stands_there() -> None:
 
 def test_each_command_stands_there() -> None:
     commands = {path.stem for path in COMMANDS.glob("*.py")} - {"__init__"}
-    assert commands == {"migrate", "runsnappea"}
+    assert commands == {"migrate", "runsnappea", "snappea"}
     for command in commands:
         assert f"python manage.py {command}" in README
 

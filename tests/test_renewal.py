@@ -200,11 +200,11 @@ from tests.site import wait_until
 foreman = Foreman()
 
 def script():
-    wait_until(lambda: foreman._stop_by is None and foreman.accounts.in_flight)
+    wait_until(lambda: not foreman.departure.is_decided and foreman.accounts.in_flight)
     foreman.renewal.call_for("a test")
-    wait_until(lambda: foreman.is_to_start_anew)
+    wait_until(lambda: foreman.departure.is_to_start_anew)
     foreman.renewal.call_for("")
-    wait_until(lambda: not foreman.is_to_start_anew)
+    wait_until(lambda: not foreman.departure.is_to_start_anew)
     record.delay("called-off")
 
 from snappea.management.commands.runsnappea import _log_to_stderr

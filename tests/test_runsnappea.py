@@ -9,7 +9,8 @@ from django.core.management.base import CommandError
 from django.db import connections
 
 from snappea.management.commands.runsnappea import _log_to_stderr
-from tests.site import Process, Site
+from tests.playground.tasks import enqueue_more, nap, record
+from tests.site import Process, Site, wait_until
 
 
 def assert_refuses(process: Process, words: str) -> None:
@@ -81,3 +82,59 @@ def test_logging_that_the_project_configured_is_left_alone(monkeypatch: pytest.M
     monkeypatch.setattr(logger, "handlers", [])
     _log_to_stderr(1)
     assert logger.handlers == []
+
+
+# flags
+
+
+def test_flags_override_settings(site: Site) -> None:
+    foreman = site.foreman("--workers", "3", "--max-tasks", "2", NUM_WORKERS=1, MAX_TASKS=None)
+    foreman.wait_for_output(", 3 workers,")
+    for number in range(3):
+        record.delay(number)
+    site.wait_until_empty()
+    foreman.wait_for_output(r"to start anew, for it has started 2 tasks \(MAX_TASKS\)(?s:.*), 3 workers,")
+    assert foreman.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--workers", "0"], "argument --workers: '0' must be a whole number of at least 1"),
+        (["--max-tasks", "-3"], "argument --max-tasks: "),
+        (["--workers", "many"], "argument --workers: 'many' must be"),
+    ],
+)
+def test_flags_that_make_no_sense(site: Site, flags: list[str], words: str) -> None:
+    process = site.manage("runsnappea", *flags)
+    assert process.wait() == 2
+    assert words in process.output()
+
+
+def test_burst_empties_the_queue_and_exits(site: Site) -> None:
+    for number in range(50):
+        record.delay(number)
+    nap.delay("nap", 0.3)
+    record.apply_async(("later",), countdown=3600)
+    foreman = site.foreman("--burst")
+    assert foreman.wait() == 0
+    assert "Stopping: the queue is empty." in foreman.output()
+    assert site.ledger.count("end", "nap") == 1 and len(site.ledger.keys("end")) == 51
+    assert site.counts() == {"scheduled": 1}, "what is not due yet is not waited for"
+    assert site.foreman("--burst").wait() == 0, "nothing to do"
+
+
+def test_burst_runs_what_its_tasks_enqueue(site: Site) -> None:
+    enqueue_more.delay("more", 5)
+    assert site.foreman("--burst").wait() == 0
+    assert site.counts() == {} and len(site.ledger.keys("end")) >= 5
+
+
+def test_a_signal_ends_a_burst(site: Site) -> None:
+    nap.delay("nap", 1)
+    for number in range(20):
+        nap.delay(number, 1)
+    foreman = site.foreman("--burst", NUM_WORKERS=1)
+    wait_until(lambda: site.ledger.count("start", "nap"))
+    assert foreman.stop() == 0
+    assert site.counts()["ready"] >= 18

@@ -29,7 +29,10 @@ class Command(BaseCommand):
     help = "Runs the Foreman: the one process that runs what delay() enqueued."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add which queues to serve, and whether to watch the code."""
+        """Add which queues to serve, how much of all, until when, and whether to watch the code."""
+        parser.add_argument(
+            "--workers", type=_at_least_one, metavar="N", help="How many tasks run at once (NUM_WORKERS)."
+        )
         parser.add_argument(
             "--queues", default="", help="The only queues to serve, separated by commas. All if not given."
         )
@@ -37,6 +40,15 @@ class Command(BaseCommand):
             "--strict",
             action="store_true",
             help="Nothing from one of the --queues while a task waits in one that is named before it.",
+        )
+        parser.add_argument(
+            "--burst", action="store_true", help="Exit once nothing is ready or running any more."
+        )
+        parser.add_argument(
+            "--max-tasks",
+            type=_at_least_one,
+            metavar="N",
+            help="Start anew, under the same pid, after so many tasks (MAX_TASKS).",
         )
         parser.add_argument(
             "--reload",
@@ -53,11 +65,13 @@ class Command(BaseCommand):
             )
         _log_to_stderr(options["verbosity"])
         autodiscover_modules("tasks")
+        flags = {"NUM_WORKERS": options["workers"], "MAX_TASKS": options["max_tasks"]}
+        instead = {key: value for key, value in flags.items() if value is not None}
         queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
         try:
             with Nursery() as nursery:  # first of all: a process with connections or threads must not fork
                 _require_migrated(current().DATABASE)
-                foreman = Foreman(queues, options["strict"], nursery)
+                foreman = Foreman(queues, options["strict"], nursery, options["burst"], **instead)
                 if is_rehearsal():
                     return
                 if settings.DEBUG if options["reload"] is None else options["reload"]:
@@ -68,9 +82,15 @@ class Command(BaseCommand):
         except DatabaseError as error:
             name = connections[current().DATABASE].settings_dict["NAME"]
             raise CommandError(f"The Foreman cannot start on the database {name}: {error}.") from error
-        if foreman.is_to_start_anew:
+        if foreman.departure.is_to_start_anew:
             _start_anew(at_once=bool(foreman.accounts.in_flight))
         _exit(exit_code, at_once=bool(foreman.accounts.in_flight))
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least 1")
+    return int(text)
 
 
 def _require_migrated(alias: str) -> None:
