@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Sequence
-from logging import ERROR, INFO, WARNING
+from logging import ERROR, WARNING
 from typing import Any
 
 from . import logbook, queue

@@ -37,7 +37,12 @@ DATABASES = {
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
 TASKS = {
     "default": {"BACKEND": "snappea.backend.SnappeaBackend", "QUEUES": ["default", "mail"]},
-    "short": {"BACKEND": "tests.playground.djangotasks.ShortBackend", "OPTIONS": {"RESULT_TTL": 60}},
+    "short": {
+        "BACKEND": "tests.playground.djangotasks.ShortBackend",
+        "QUEUES": [],
+        "OPTIONS": {"RESULT_TTL": 1, "max_retries": 1, "AUTORETRY_FOR": [KeyError], "default_retry_delay": 0},
+    },
+    "fleeting": {"BACKEND": "snappea.backend.SnappeaBackend", "OPTIONS": {"RESULT_TTL": None}},
     "other": {"BACKEND": f"{FRAMEWORK}.backends.immediate.ImmediateBackend"},
 }
 SNAPPEA = json.loads(os.environ.get("SNAPPEA_TEST_SETTINGS", "{}"))

@@ -1,7 +1,6 @@
 """Tasks of django.tasks, and a backend of theirs that is derived from ours."""
 
 import asyncio
-import datetime
 import os
 import sys
 import time
@@ -13,7 +12,7 @@ from django.utils.module_loading import import_string
 
 from snappea import current_task
 from snappea.backend import SnappeaBackend
-from snappea.framework import TaskContext, task_finished, task_started
+from snappea.framework import TaskContext, TaskResultDoesNotExist, task_finished, task_started
 
 from .ledger import note
 
@@ -92,9 +91,9 @@ def for_others() -> str:
     return "run by ours"
 
 
-@task
-def today() -> str:
-    return datetime.date.today().isoformat()
+@task(backend="short")
+def fail_with_key(key: str) -> None:
+    raise KeyError(key)
 
 
 def plain() -> None:
@@ -105,11 +104,10 @@ def plain() -> None:
 def write_down(sender: type, signal: Any, task_result: Any, **kwargs: Any) -> None:
     """Note what is told, and what the row says by then; and raise."""
     name = "started" if signal is task_started else "finished"
-    stored = sender_backend(task_result).get_result(task_result.id).status
+    try:
+        stored = task_result.task.get_backend().get_result(task_result.id).status
+    except TaskResultDoesNotExist:
+        stored = "gone"
     raised = type(sys.exc_info()[1]).__name__
     note(name, sender.__name__, task_result.id, task_result.status, stored, raised)
     raise RuntimeError("a receiver that raises")
-
-
-def sender_backend(task_result: Any) -> Any:
-    return task_result.task.get_backend()
