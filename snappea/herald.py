@@ -4,7 +4,6 @@ In a thread of its own: what receivers do keeps neither the Foreman nor the work
 """
 
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -16,11 +15,10 @@ from .errors import TaskFailed
 from .log import say
 from .models import Status, Task
 from .records import Outcome
-from .tasks import find_task_of, resolve
+from .tasks import find_task_of
 
 if TYPE_CHECKING:
-    from .djangotask import DjangoTask
-    from .framework import AnyResult
+    from .framework import AnyResult, BaseTaskBackend
 
 #: How long the Foreman waits at its end for what is still to be told, in seconds.
 PATIENCE = 5.0
@@ -42,8 +40,7 @@ class Herald:
 
     def tell_interrupted(self, task_id: int) -> None:
         """Tell that a task was cut off, if it was enqueued by a backend and stays so."""
-        if "snappea.backend" in sys.modules:
-            self._send(lambda: _tell_interrupted(task_id))
+        self._send(partial(_tell_interrupted, task_id))
 
     def close(self) -> None:
         """Wait until all is told; not for ever."""
@@ -77,7 +74,7 @@ def _tell_end(outcome: Outcome) -> None:
     function = find_task_of(claim)
     if isinstance(function, DjangoTask):  # otherwise there is no Task to speak of
         failure = outcome.failure or TaskFailed(outcome.reason, outcome.error)
-        _tell(function, result_of_outcome(function, outcome), failure if outcome.error else None)
+        _tell(function.sender, result_of_outcome(function, outcome), failure if outcome.error else None)
 
 
 def _has_ended(task_id: int) -> bool:
@@ -85,15 +82,16 @@ def _has_ended(task_id: int) -> bool:
 
 
 def _tell_interrupted(task_id: int) -> None:
-    from .djangotask import DjangoTask, result_of_row
-
     row = Task.objects.filter(pk=task_id, status__in=ENDED).exclude(backend=None).first()
-    function = resolve(row.task_name) if row else None
-    if row and isinstance(function, DjangoTask):
-        _tell(function, result_of_row(row), TaskFailed(f"{row} is {row.status}.", row.error))
+    if row:
+        from .djangotask import result_of_row
+
+        result = result_of_row(row)
+        sender = type(result.task.get_backend())
+        _tell(sender, result, TaskFailed(f"{row} is {row.status}.", row.error))
 
 
-def _tell(function: "DjangoTask", result: "AnyResult", failure: BaseException | None) -> None:
+def _tell(sender: "type[BaseTaskBackend]", result: "AnyResult", failure: BaseException | None) -> None:
     """Send the signal; of a failure while that is being handled, as Django's logger looks there."""
     from .framework import task_finished
 
@@ -101,9 +99,9 @@ def _tell(function: "DjangoTask", result: "AnyResult", failure: BaseException | 
         if failure:
             raise failure
     except BaseException:
-        task_finished.send_robust(sender=function.sender, task_result=result)
+        task_finished.send_robust(sender=sender, task_result=result)
     else:
-        task_finished.send_robust(sender=function.sender, task_result=result)
+        task_finished.send_robust(sender=sender, task_result=result)
 
 
 herald = Herald()
