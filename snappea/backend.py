@@ -66,6 +66,7 @@ class SnappeaTask(AnyTask):
     concurrency_key: Callable[..., Any] | Unset | None = UNSET
     rate_limit: str | Unset | None = UNSET
     result_ttl: float | Unset | None = UNSET
+    sensitive: bool | Unset = UNSET
     soft_time_limit: float | Unset | None = UNSET
     time_limit: float | Unset | None = UNSET
     isolate: bool | Unset = UNSET

@@ -111,6 +111,11 @@ class Crew:
         """Return how many workers are stuck with a task that should have ended."""
         return len(self._stuck)
 
+    def stuck_ids(self) -> list[int]:
+        """Return the ids of the tasks that they are stuck with."""
+        claims = [desk.task for desk in list(self._stuck)]
+        return [claim.id for claim in claims if isinstance(claim, Claim)]
+
     def next_deadline(self) -> float:
         """Return when enforce_limits() is to be called again, by time.monotonic()."""
         if not self._is_watched:

@@ -175,7 +175,7 @@ def _run_now(function: DjangoTask, call: Call, result: AnyResult) -> AnyResult:
     inside = copy_context()
     inside.run(_given.set, result)
     try:
-        value = inside.run(function.run_call, call)
+        value = inside.run(function.run_now, call)
     except KeyboardInterrupt:
         raise
     except BaseException as failure:

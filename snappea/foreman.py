@@ -39,8 +39,9 @@ from .reports import (
     report_start,
     report_stop,
 )
+from .stats import Stats
 from .tasks import registry
-from .timetable import Timetable, note_expired
+from .timetable import Timetable
 from .wakeup import Bell
 
 #: How long to rest when somebody rings though there is nothing to do, in seconds.
@@ -83,16 +84,18 @@ class Foreman:
         self.connection = connect()
         self.file = local_file(self.connection)
         self.accounts = Accounts()
+        self.stats = Stats(self.settings.STATS_RETENTION_MINUTES)
         self.attention = Attention()
         self.renewal = Renewal(self.settings)
         self.departure = Departure(self.settings, self.accounts, self.attention, self.renewal, burst)
         self._has_news = True  # somebody may have written since the last claim
         self._data_version = -1
         self._next_glance = 0.0
-        self._glance = Glance(None, None, None, False, None, False, False, None)
+        self._glance = Glance(None, None, None, False, None, False, False, False, None)
         self._timetable = Timetable()
         self._uses_loop = any(task.is_async for task in registry.values())
         self._pace = Pace()
+        self._stuck_told = -1  # how many stuck workers the lock tells of
         self._is_idle = False  # the last round found nothing to claim, and nothing runs
 
     def run(self) -> int:
@@ -165,8 +168,11 @@ class Foreman:
             self._timetable.look(raw(self.connection), now(self.connection))
             if why := self.caretaker.look():
                 self.departure.stop(why, exit_code=1)
-        if self.crew.stuck() > self.settings.MAX_STUCK_WORKERS:
-            self.departure.stop(f"{self.crew.stuck()} workers are stuck", exit_code=STUCK)
+        if (stuck := self.crew.stuck()) != self._stuck_told:
+            self._stuck_told = stuck
+            self.lock.tell(workers=self.settings.NUM_WORKERS, stuck=self.crew.stuck_ids())
+        if stuck > self.settings.MAX_STUCK_WORKERS:
+            self.departure.stop(f"{stuck} workers are stuck", exit_code=STUCK)
         if here >= self._next_glance:
             self._next_glance = here + self.bell.patience
             # a number that changes when another connection commits
@@ -188,7 +194,7 @@ class Foreman:
     def _has_work(self) -> bool:
         if self.accounts.is_to_be_written() or self.crew.has_outcomes() or self._is_stale():
             return True
-        if self._is_tick_due():
+        if self._is_tick_due() or self.stats.is_due():
             return True
         return self._has_room() and (self._has_news or self._is_due() or self.gatekeeper.is_due())
 
@@ -210,8 +216,7 @@ class Foreman:
             if has_room:
                 rooms = max(room, 0), self._loop_room()
                 claims, expired = self.gatekeeper.let_in(db, moment, *rooms, self._glance, self.accounts)
-                note_expired(db, expired)
-        finished = self._close_accounts()
+        finished = self._close_accounts(moment)
         self._start(claims)
         was_due = self._timetable.report()
         if was_due and not has_room:
@@ -226,17 +231,20 @@ class Foreman:
             is_at_rest = not self.accounts.in_flight and self.gatekeeper.next_opening() is None
             self._is_idle = is_at_rest and not self._has_news
         self.caretaker.note_work()
+        self.stats.count_expired(expired, moment)
         report_ends(finished, self.settings.LOG_ARGUMENTS)
         report_expired(expired)
         return bool(claims or finished or expired or was_due)
 
     def _write(self, db: sqlite3.Connection, moment: str) -> None:
         self.accounts.write(db, moment)
+        self.stats.write(db)
         self.gatekeeper.note_left(self.accounts.left())  # given back means cancelled, if revoked
 
-    def _close_accounts(self) -> list[Outcome]:
+    def _close_accounts(self, moment: str) -> list[Outcome]:
         """Forget the claims whose end is committed, and return their outcomes."""
         finished = self.accounts.close(self.logbook)
+        self.stats.count(finished, moment)
         self._pace.note_round(bool(finished))
         return finished
 
@@ -338,6 +346,8 @@ class Foreman:
         while True:
             try:
                 self._say_last_words()
+                with transact(self.connection) as db:
+                    self.stats.write(db, at_once=True)
                 return
             except (sqlite3.Error, OSError) as error:
                 if time.monotonic() > give_up and not self.departure.is_to_start_anew:
@@ -355,7 +365,7 @@ class Foreman:
             moment = now(self.connection)
             self._write(db, moment)
             states = [queue.interrupt(db, moment, claim.id, claim.claims, why) for claim in running]
-        report_ends(self._close_accounts(), self.settings.LOG_ARGUMENTS)
+        report_ends(self._close_accounts(moment), self.settings.LOG_ARGUMENTS)
         for claim, status in zip(running, states, strict=True):
             report_interrupted(claim.id, claim.task_name, status)
         report_stop()

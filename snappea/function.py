@@ -59,7 +59,7 @@ class TaskFunction(Generic[P, R]):
         #: Whether it runs in a process of its own.
         self.is_isolated = options.is_isolated
         special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
-        self._is_plain = special == (None, None, None, None) and not options.unique
+        self._is_plain = special == (None,) * 4 and not options.unique and not options.sensitive
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -89,7 +89,7 @@ class TaskFunction(Generic[P, R]):
         """
         encoded = [self.call(checked_tuple(args, self.name), {}) for args in calls]
         if current().TASK_ALWAYS_EAGER:
-            return [self._run_now(call) for call in encoded]
+            return [AsyncResult(None, self.run_now(call)) for call in encoded]
         if settings.DEBUG:
             warn_of_open_transaction()
         written = queue.enqueue_many(encoded)
@@ -127,14 +127,16 @@ class TaskFunction(Generic[P, R]):
         expires: float | timedelta | datetime | None = None,
         priority: int | None = None,
         queue: str | None = None,
+        result_ttl: float | None = None,
         ignore_result: bool | None = None,
         add_to_parent: bool | None = None,
     ) -> AsyncResult:
         """Enqueue a call with these arguments, and with what is to be different from its options.
 
         `countdown` (seconds) or `eta` (an aware datetime): not before then. `expires`: not after so
-        many seconds from now, or after then. `ignore_result` and `add_to_parent` are Celery's, and
-        mean nothing here. Raises as `delay()` does, and ValueError for a time that makes no sense.
+        many seconds from now, or after then. `result_ttl`: how long its result is kept, in seconds.
+        `ignore_result` and `add_to_parent` are Celery's, and mean nothing here. Raises as `delay()` does,
+        and ValueError for a time that makes no sense.
 
         >>> send_mail.apply_async((42,), countdown=60, priority=10)
         """
@@ -148,6 +150,8 @@ class TaskFunction(Generic[P, R]):
             terms = (terms or NO_TERMS)._replace(run_after=due)
         if expires is not None:
             terms = (terms or NO_TERMS)._replace(expires_at=moment_of(expires))
+        if result_ttl is not None:
+            terms = (terms or NO_TERMS)._replace(result_ttl=result_ttl)
         call = call._replace(terms=terms, priority=call.priority if priority is None else priority)
         return self._enqueue(call)
 
@@ -185,9 +189,8 @@ class TaskFunction(Generic[P, R]):
             require_queue(options.queue if queue is None else queue, self.name)
         parent = context.parent_id()
         terms = None if self._is_plain and parent is None else self._terms(args, kwargs, parent)
-        queue = options.queue if queue is None else queue
-        priority, acks_late = options.priority, options.acks_late
-        return Call(self.name, encoded, named, queue, priority, acks_late, self.is_async, terms)
+        how = options.priority, options.acks_late, self.is_async, terms
+        return Call(self.name, encoded, named, queue or options.queue, *how)
 
     def _terms(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: int | None) -> Terms:
         """Return what the options say beside, for one call."""
@@ -206,11 +209,12 @@ class TaskFunction(Generic[P, R]):
             lane=lane,
             lane_limit=options.max_concurrency,
             lane_interval=options.interval,
+            is_sensitive=options.sensitive,
         )
 
     def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
         if current().TASK_ALWAYS_EAGER:
-            return self._run_now(call)
+            return AsyncResult(None, self.run_now(call))
         if settings.DEBUG and not is_committed:
             warn_of_open_transaction()
         task_id, is_new = queue.enqueue(call)
@@ -218,13 +222,13 @@ class TaskFunction(Generic[P, R]):
             tell(task_enqueued, self, id=task_id)
         return AsyncResult(task_id)
 
-    def _run_now(self, call: Call) -> AsyncResult:
-        return AsyncResult(None, copy_context().run(self.run_call, call))
-
-    def run_call(self, call: Call) -> Any:
-        """Run a call in this context, which is then its own."""
+    def run_now(self, call: Call) -> Any:
+        """Run a call here and now, as a worker would, and return its result. Raises what it raises."""
         # what a worker would get, so that a test sees what the JSON makes of the arguments
         claim = Claim(0, 0, 0, call.task_name, call.args, call.kwargs, call.queue, enqueued_at=now())
+        return copy_context().run(self._run_as, claim)
+
+    def _run_as(self, claim: Claim) -> Any:
         context.begin(claim)
         return self.run(json.loads(claim.args), json.loads(claim.kwargs))
 

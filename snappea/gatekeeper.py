@@ -1,6 +1,6 @@
 """The Gatekeeper: which of the waiting tasks may be claimed now.
 
-Not those of a queue that is not served or has as many running as it may; not those of a lane
+Not those of a queue that is paused, is not served or has as many running as it may; not those of a lane
 that has, or that started one a moment ago.
 """
 
@@ -38,6 +38,7 @@ class Gatekeeper:
         self._openings: dict[str, float] = {}
         self._left: set[str] = set()
         self._latest = "default"
+        self._paused: set[str] = set()
         self._has_more = False  # there were more newcomers than a round sorts in
 
     def note_left(self, tasks: Iterable[Claim | Expired]) -> None:
@@ -82,11 +83,12 @@ class Gatekeeper:
 
         `glance` may be older than the transaction: what it does not show yet the next one will.
         """
+        self._paused = set(queue.paused(db)) if glance.has_pauses else set()
         newcomers = queue.sort_in(db) if glance.has_newcomers else []
         self._has_more = len(newcomers) == queue.AT_ONCE
         if newcomers or self._left or self._openings:
             self._open_gates(db, set(newcomers))
-        elif glance.first == glance.last and not self._served and not self._limits:
+        elif glance.first == glance.last and not (self._served or self._limits or self._paused):
             # most often: without a look at the queues, which would keep the first task of all waiting
             return self._note(queue.claim(db, moment, room, {glance.first or self._latest: room}))
         shares = self._shares(queue.waiting_queues(db), room, accounts.running())
@@ -113,6 +115,8 @@ class Gatekeeper:
         """Tell whether more could have been claimed for the threads, from another queue than the last one."""
         if glance.first is None or self._served or self._limits:
             return False
+        if glance.has_pauses:  # claim() looked at each queue, if it knew of them
+            return not self._paused
         if claims and claims[-1].is_async:  # those for the loop come last
             return sum(not claim.is_async for claim in claims) < room
         return len(claims) < room
@@ -129,6 +133,7 @@ class Gatekeeper:
         """Return how many may be claimed from which queue, in the order of the queues."""
         if self._served:
             waiting = [name for name in self._served if name in waiting]
+        waiting = [name for name in waiting if name not in self._paused]
         if not self._limits:
             return dict.fromkeys(waiting, room)
         claimed = Counter(claim.queue for claim in running)

@@ -38,6 +38,11 @@ class Desk:
         self._ending = None
         self._task = task
 
+    @property
+    def task(self) -> object:
+        """What is in hand; None if nothing is."""
+        return self._task
+
     def limit(self, seconds: float) -> float:
         """Have the task interrupted after so many seconds from now; return when, by time.monotonic()."""
         self.deadline = time.monotonic() + seconds

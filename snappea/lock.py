@@ -1,9 +1,11 @@
 """One Foreman per queue: an flock beside the database.
 
-The kernel gives the lock back when the process dies, however it dies: nothing goes stale.
+The kernel gives the lock back when the process dies, however it dies: nothing goes stale. In the file stands
+who holds it, and how he is, for other processes to read.
 """
 
 import fcntl
+import json
 import logging
 import os
 import re
@@ -11,6 +13,7 @@ import socket
 import time
 from datetime import datetime
 from logging import ERROR
+from typing import NamedTuple
 
 from .database import QueueFile, open_beside
 from .errors import CannotStart
@@ -18,6 +21,53 @@ from .log import say
 
 #: How long to wait for the end of what a dead Foreman has left: its fork server and children, in seconds.
 PATIENCE = 10.0
+#: How long to try for when its holder lives: somebody may just be looking whether it is held, in seconds.
+GLIMPSE = 0.1
+_SIZE = 1000  # of the file: always written whole
+
+_SIGNATURE = re.compile(r"pid (\d+) on (\S+), since (.+)")
+
+
+class Holder(NamedTuple):
+    """The Foreman at work, by its own word. `stuck`: the ids of tasks that should have ended."""
+
+    pid: int
+    host: str
+    since: datetime
+    workers: int
+    stuck: list[int]
+
+    def is_here(self) -> bool:
+        """Tell whether its process can be seen from this one."""
+        return self.host == socket.gethostname() and os.path.exists(f"/proc/{self.pid}")
+
+
+def holder(file: QueueFile) -> Holder | None:
+    """Return the Foreman at work on a queue; None if there is none."""
+    try:
+        descriptor = os.open(file.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        signature, _, state = os.pread(descriptor, _SIZE, 0).decode(errors="replace").partition("\n")
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except OSError:  # it is taken
+        return _parse(signature, state) if _is_alive(signature) else None
+    finally:
+        os.close(descriptor)
+
+
+def _parse(signature: str, state: str) -> Holder | None:
+    found = _SIGNATURE.match(signature)
+    try:
+        told = json.loads(state.strip() or "{}")
+        since = datetime.fromisoformat(found[3]) if found else None
+    except ValueError:
+        return None  # it is just signing
+    if found is None or since is None:
+        return None
+    return Holder(int(found[1]), found[2], since, told.get("workers", 0), told.get("stuck", []))
 
 
 class Lock:
@@ -40,29 +90,30 @@ class Lock:
                 f"Another Foreman is at work on {file.path}: {holder or 'it has just started'}. "
                 "One is enough; stop that one first."
             )
-        self._sign()
+        self._since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        self.tell()
         self._identity = os.fstat(self.descriptor)
 
     def _is_taken(self) -> bool:
         """Take the lock if it is to be had, and tell whether it was."""
-        give_up = time.monotonic() + PATIENCE
+        began = time.monotonic()
         while True:
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except OSError:
-                if _is_alive(self._holder()) or time.monotonic() >= give_up:
+                if time.monotonic() - began >= (GLIMPSE if _is_alive(self._holder()) else PATIENCE):
                     return False
                 time.sleep(0.01)
 
     def _holder(self) -> str:
-        return os.pread(self.descriptor, 200, 0).decode(errors="replace").strip()
+        return os.pread(self.descriptor, 200, 0).decode(errors="replace").partition("\n")[0]
 
-    def _sign(self) -> None:
-        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        holder = f"pid {os.getpid()} on {socket.gethostname()}, since {since}\n"
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, holder.encode(), 0)
+    def tell(self, **state: object) -> None:
+        """Write who holds the lock, and how he is: `workers`, and `stuck`, the ids of tasks."""
+        signature = f"pid {os.getpid()} on {socket.gethostname()}, since {self._since}"
+        os.pwrite(self.descriptor, f"{signature}\n{json.dumps(state)}".ljust(_SIZE).encode()[:_SIZE], 0)
+        os.ftruncate(self.descriptor, _SIZE)
 
     def is_lost(self) -> bool:
         """Tell whether somebody removed the file, so that another Foreman could lock a new one."""

@@ -27,10 +27,10 @@ def limit_in_bytes(written: int | str | None, root: str = "/") -> int | None:
     return parse_size(written)
 
 
-def resident() -> int:
-    """Return how many bytes of memory this process has; 0 where the system does not say."""
+def resident(pid: int | str = "self") -> int:
+    """Return how many bytes of memory a process has; 0 where the system does not say."""
     try:
-        with open("/proc/self/statm", "rb") as statm:
+        with open(f"/proc/{pid}/statm", "rb") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0

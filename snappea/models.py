@@ -51,7 +51,11 @@ MOVES = {
     "terminate": Move((Status.RUNNING,), (Status.CANCELLED,)),
     "requeue": Move(
         (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED, Status.SUCCESSFUL, Status.SCHEDULED),
-        (Status.READY,),
+        (Status.READY, Status.SCHEDULED),
+    ),
+    "delete": Move(
+        (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED, Status.SUCCESSFUL),
+        (DELETED,),
     ),
     "expire": Move((Status.READY, Status.SCHEDULED), (DELETED,)),
     "purge": Move((Status.SUCCESSFUL,), (DELETED,)),
@@ -121,6 +125,9 @@ class Task(models.Model):
     interruptions = models.IntegerField(default=0, db_default=0)
     #: Why the last attempt failed or was interrupted; a traceback where there is one.
     error = models.TextField(default="", db_default="", blank=True)
+    #: What a failed task raised, and where: "ValueError", "shop/tasks.py:42 in ship".
+    exception = models.CharField(max_length=200, default="", db_default="", blank=True)
+    place = models.CharField(max_length=300, default="", db_default="", blank=True)
     #: A line for each attempt that failed or was interrupted; `attempt_errors()` reads it.
     errors = models.TextField(default="", db_default="", blank=True)
 
@@ -133,6 +140,8 @@ class Task(models.Model):
     parent_id = models.BigIntegerField(null=True, blank=True)
     #: Somebody asked for its end while it ran.
     is_revoked = models.BooleanField(default=False, db_default=False)
+    #: Its arguments and its result are not to be shown.
+    is_sensitive = models.BooleanField(default=False, db_default=False)
     progress_done = models.FloatField(null=True, blank=True)
     progress_total = models.FloatField(null=True, blank=True)
     progress_note = models.TextField(default="", db_default="", blank=True)
@@ -169,6 +178,11 @@ class Task(models.Model):
                 fields=["status"],
                 name="snappea_kept",
                 condition=~Q(status__in=WAITING) & ~Q(status="running"),
+            ),
+            models.Index(
+                fields=["exception", "place", "task_name"],
+                name="snappea_failed",
+                condition=Q(status="failed"),
             ),
             models.Index(fields=["is_revoked"], name="snappea_revoked", condition=Q(is_revoked=True)),
             models.Index(fields=["gate"], name="snappea_new", condition=Q(gate=1) & Q(status="ready")),
@@ -248,3 +262,107 @@ class Schedule(models.Model):
             return self.last_outcome
         found = Task.objects.filter(pk=self.last_task_id).values_list("status", flat=True).first()
         return found or Status.SUCCESSFUL.value
+
+
+class Pause(models.Model):
+    """A queue from which nothing is claimed until somebody resumes it."""
+
+    queue = models.CharField(max_length=100, primary_key=True)
+    since = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.queue
+
+
+class Stat(models.Model):
+    """What became of the calls of a task within a minute. Times are in seconds.
+
+    One row more, with an empty name, says how many tasks were ready at its end.
+    """
+
+    minute = models.DateTimeField()
+    task_name = models.CharField(max_length=255, blank=True)
+    done = models.IntegerField(default=0)
+    failed = models.IntegerField(default=0)
+    retried = models.IntegerField(default=0)
+    cancelled = models.IntegerField(default=0)
+    #: How many were not run for their age.
+    expired = models.IntegerField(default=0)
+    #: From when they were due to their start.
+    wait_sum = models.FloatField(default=0.0)
+    wait_max = models.FloatField(default=0.0)
+    run_sum = models.FloatField(default=0.0)
+    run_max = models.FloatField(default=0.0)
+    #: How many took how long: `stats.Histogram` reads it.
+    run_times = models.TextField(default="{}")
+    backlog = models.IntegerField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["minute"], name="snappea_stat_minute")]
+
+    def __str__(self) -> str:
+        return f"{self.task_name or 'all tasks'} at {self.minute:%H:%M}"
+
+
+# what the admin shows: the tasks of one state each, and the dashboard
+
+
+class _Shown:
+    proxy = True
+    default_permissions = ()  # those of Task count
+
+
+class FailedTask(Task):
+    """A task that raised and is out of retries."""
+
+    class Meta(_Shown):
+        verbose_name, verbose_name_plural = "failed task", "failed"
+
+
+class DirtyTask(Task):
+    """A task that was interrupted."""
+
+    class Meta(_Shown):
+        verbose_name, verbose_name_plural = "dirty task", "dirty"
+
+
+class ActiveTask(Task):
+    """A task that runs."""
+
+    class Meta(_Shown):
+        verbose_name, verbose_name_plural = "active task", "active"
+
+
+class PendingTask(Task):
+    """A task that waits for a worker."""
+
+    class Meta(_Shown):
+        verbose_name, verbose_name_plural = "pending task", "pending"
+
+
+class FutureTask(Task):
+    """A task that waits for its time."""
+
+    class Meta(_Shown):
+        verbose_name, verbose_name_plural = "future task", "future"
+
+
+class FinishedTask(Task):
+    """A task that succeeded, and whose result is kept."""
+
+    class Meta(_Shown):
+        verbose_name, verbose_name_plural = "finished task", "finished"
+
+
+class CancelledTask(Task):
+    """A task that was revoked while it ran."""
+
+    class Meta(_Shown):
+        verbose_name, verbose_name_plural = "cancelled task", "cancelled"
+
+
+class Dashboard(Task):
+    """All tasks at a glance."""
+
+    class Meta(_Shown):
+        verbose_name = verbose_name_plural = "dashboard"

@@ -43,6 +43,7 @@ class TaskOptions(TypedDict, total=False):
     isolate: bool
     max_memory: int | str | None
     retry_on_kill: bool
+    sensitive: bool
     aliases: Sequence[str]
     cron: str | None
     every: float | timedelta | None
@@ -98,6 +99,8 @@ class Options:
     max_memory: int | str | None = None
     #: It is tried again when its process was killed or died.
     retry_on_kill: bool = False
+    #: Its arguments, its result and what its exceptions say are shown neither in the log nor in the admin.
+    sensitive: bool = False
     #: Names under which its rows may still wait from before it was renamed.
     aliases: Sequence[str] = ()
     #: When it is enqueued by itself: a cron expression.
@@ -141,6 +144,7 @@ class Options:
             ),
             **self._rules_of_lanes(),
             f"result_ttl={ttl!r} must be a number of seconds": ttl is None or _is_number(ttl),
+            f"sensitive={self.sensitive!r} must be True or False": isinstance(self.sensitive, bool),
             f"aliases={self.aliases!r} must be a list of names": _are_names(self.aliases),
             **self._rules_of_limits(),
             **self._rules_of_schedules(),

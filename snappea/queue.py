@@ -1,30 +1,36 @@
-"""Every write to a Task row, in the order of a task's life.
+"""Every write to a Task row, in the order of a task's life; what people decide is in `decisions.py`.
 
 The hot path is plain SQL on the sqlite3 connection beneath Django's; `statements.py` has it all.
 """
 
 import heapq
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
 
-from django.db import OperationalError, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import QuerySet
+from django.db import OperationalError
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
 from . import statements as sql
 from .conf import current
-from .database import connect, file_of, later, now, raw, transact
+from .database import connect, later, now, raw, transact
+from .decisions import cancel as cancel
+from .decisions import delete as delete
+from .decisions import pause as pause
+from .decisions import paused as paused
+from .decisions import requeue as requeue
+from .decisions import resume as resume
+from .decisions import terminate as terminate
 from .errors import EnqueueError
 from .log import shortened
 from .logbook import Note
-from .models import MOVES, Gate, Schedule, Status, Task
+from .models import Gate, Status, Task
 from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms
-from .wakeup import ring
+from .wakeup import ring_on_commit
 
 #: How many rows a round promotes, expires, sorts in: so that 100,000 of them do not stall it.
 AT_ONCE = 1000
@@ -35,6 +41,8 @@ OPEN, NEW = Gate.OPEN.value, Gate.NEW.value
 READY, SCHEDULED = Status.READY.value, Status.SCHEDULED.value
 #: What is kept of the traceback of each attempt for django.tasks, in characters.
 MAX_TRACEBACK = 5000
+#: A line of a traceback.
+_PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
 
 # enqueue
@@ -111,15 +119,6 @@ def _refusal(error: OperationalError, task_name: str) -> EnqueueError:
     )
 
 
-def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
-    """Wake the Foreman, once what was written is committed."""
-    file = file_of(connection)
-    if connection.in_atomic_block:
-        transaction.on_commit(lambda: ring(file), using=connection.alias)
-    else:
-        ring(file)
-
-
 @receiver(pre_save, sender=Task)
 def _set_gate(*, instance: Task, **kwargs: Any) -> None:
     """Have a row that is made by hand sorted into its lane."""
@@ -144,7 +143,11 @@ def promote(db: sqlite3.Connection, moment: str) -> int:
 
 def expire(db: sqlite3.Connection, moment: str) -> list[Expired]:
     """Delete waiting tasks that are not worth running any more, and results that were kept long enough."""
-    return list(map(Expired._make, db.execute(sql.EXPIRE, (moment, AT_ONCE)).fetchall()))
+    expired = list(map(Expired._make, db.execute(sql.EXPIRE, (moment, AT_ONCE)).fetchall()))
+    db.executemany(
+        sql.NOTE_GONE, [("expired", task.id) for task in expired if task.status != Status.SUCCESSFUL]
+    )
+    return expired
 
 
 def expire_claimed(db: sqlite3.Connection, claims: Iterable[Claim]) -> list[Expired]:
@@ -152,6 +155,7 @@ def expire_claimed(db: sqlite3.Connection, claims: Iterable[Claim]) -> list[Expi
     expired = []
     for claim in claims:
         db.execute(sql.EXPIRE_CLAIMED, (claim.id, claim.claims))
+        db.execute(sql.NOTE_GONE, ("expired", claim.id))
         expired.append(Expired(claim.id, claim.task_name, Status.READY, claim.lane))
     return expired
 
@@ -183,7 +187,7 @@ def claim(
         claims: list[Claim] = []
         for name, share in shares.items():
             room = min(share, limit - len(claims))
-            found = db.execute(sql.CLAIM, (moment, is_async, name, room)).fetchall()
+            found = db.execute(sql.CLAIM, (moment, is_async, name, name, room)).fetchall()
             claims += sorted(map(Claim._make, found))
         return claims
     shares = {name: min(share, limit) for name, share in shares.items()}
@@ -234,7 +238,15 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     run_after = None if outcome.retry_after is None else later(moment, outcome.retry_after)
     if run_after is not None and (claim.expires_at is None or run_after < claim.expires_at):
         return sql.RETRY, (run_after, error, line)
-    return sql.FAIL, (moment, error, line)
+    return sql.FAIL, (moment, *cause_of(outcome), error, line)
+
+
+def cause_of(outcome: Outcome) -> tuple[str, str]:
+    """Return the exception of a failure, and the place in the code that raised it, as they are grouped by."""
+    place = ""
+    if found := _PLACE.match(outcome.error, outcome.error.rfind('  File "')):
+        place = f"{'/'.join(found[1].split('/')[-2:])}:{found[2]} in {found[3]}"
+    return outcome.reason.partition(":")[0][:200], place[:300]
 
 
 def error_line(moment: str, reason: str, **more: str) -> str:
@@ -337,7 +349,8 @@ def _recover(
     if note is Note.FAILED or note is Note.TO_RETRY:
         error = f"It raised; {lost.format('traceback')}"
         statement = sql.FAIL if note is Note.FAILED else sql.RETRY
-        db.execute(statement, (moment, error, error_line(moment, error), *fence))
+        cause = ("", "") if note is Note.FAILED else ()
+        db.execute(statement, (moment, *cause, error, error_line(moment, error), *fence))
         return ("failed" if note is Note.FAILED else "to be tried again"), None
     status = interrupt(db, moment, *fence, "The Foreman died while this task ran.")
     return ("interrupted, to run again" if status == Status.READY else "interrupted"), status
@@ -347,42 +360,3 @@ def depth(db: sqlite3.Connection) -> int:
     """Return how many tasks are ready."""
     count: int = db.execute(sql.DEPTH).fetchone()[0]
     return count
-
-
-# what people decide
-
-
-def requeue(tasks: QuerySet[Task]) -> int:
-    """Make kept or scheduled tasks ready again, with their attempts forgotten; return how many.
-
-    Tasks that wait or run are left alone.
-    """
-    with transaction.atomic(using=current().DATABASE):
-        chosen = tasks.filter(status__in=MOVES["requeue"].origins).order_by("pk").values_list("pk", flat=True)
-        fences = [(pk,) for pk in chosen]
-        changed = raw(connect()).executemany(sql.REQUEUE, fences).rowcount if fences else 0
-    if changed:
-        ring_on_commit(connect())
-    return changed
-
-
-def cancel(tasks: QuerySet[Task]) -> int:
-    """Delete tasks that wait, and return how many. Those that run or are kept are left alone."""
-    # in one write transaction, so that none is claimed between Django's look and its delete
-    with transaction.atomic(using=current().DATABASE):
-        waiting = tasks.filter(status__in=MOVES["cancel"].origins)
-        lanes = set(waiting.exclude(lane=None).values_list("lane", flat=True))
-        Schedule.objects.filter(last_task_id__in=waiting.values("pk")).update(last_outcome=Status.CANCELLED)
-        changed, _by_model = waiting.delete()
-        raw(connect()).executemany(sql.STIR, [(lane,) for lane in lanes])
-    if lanes:
-        ring_on_commit(connect())
-    return changed
-
-
-def terminate(tasks: QuerySet[Task]) -> int:
-    """Ask for the end of tasks that run, and return of how many. The Foreman sees to it."""
-    changed = tasks.filter(status__in=MOVES["terminate"].origins).update(is_revoked=True)
-    if changed:
-        ring_on_commit(connect())
-    return changed

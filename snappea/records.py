@@ -16,6 +16,7 @@ class Terms(NamedTuple):
     lane: str | None = None
     lane_limit: int | None = None
     lane_interval: float | None = None
+    is_sensitive: bool = False
     backend: str | None = None
     overrides: str | None = None
 
@@ -90,11 +91,21 @@ class Claim(NamedTuple):
         return cast(str | None, self._term(5))
 
     @property
+    def due(self) -> str:
+        """Since when it could have been started."""
+        return cast(str | None, self._term(6)) or self.enqueued_at
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether its arguments are not to be shown."""
+        return bool(self._term(7))
+
+    @property
     def origin(self) -> Origin | None:
         """What it was enqueued by, if that is a backend of django.tasks."""
         if self.terms is None or self.terms.endswith("null]"):
             return None
-        return Origin(*cast(list[Any], self._term(6)))
+        return Origin(*cast(list[Any], self._term(8)))
 
     def _term(self, position: int) -> object:
         return json.loads(self.terms)[position] if self.terms else None
@@ -158,4 +169,5 @@ class Glance(NamedTuple):
     expiry: str | None
     has_revoked: bool
     has_newcomers: bool
+    has_pauses: bool
     tick: str | None

@@ -12,7 +12,7 @@ from .database import QueueFile
 from .herald import herald
 from .log import clean, foreman, say
 from .models import Status
-from .records import Expired, Outcome, Recovered
+from .records import Claim, Expired, Outcome, Recovered
 from .signals import task_interrupted, tell
 from .tasks import find
 
@@ -36,7 +36,7 @@ def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:
 def _report(outcome: Outcome, with_arguments: bool) -> None:
     claim, duration, reason = outcome.claim, outcome.duration, outcome.reason
     name = clean(claim.task_name)
-    if with_arguments:
+    if with_arguments and not _is_sensitive(claim):
         name = f"{name}(*{clean(claim.args)}, **{clean(claim.kwargs)})"
     if not outcome.error:
         say(INFO, "Finished %s #%d in %.3f s", name, claim.id, duration)
@@ -46,6 +46,11 @@ def _report(outcome: Outcome, with_arguments: bool) -> None:
         say(WARNING, "Retrying %s #%d in %.3f s: %s", name, claim.id, outcome.retry_after, reason)
     else:
         say(ERROR, "Failed %s #%d after %.3f s: %s", name, claim.id, duration, reason)
+
+
+def _is_sensitive(claim: Claim) -> bool:
+    task = find(claim.task_name)
+    return claim.is_sensitive or (task is not None and task.options.sensitive)
 
 
 def report_expired(expired: Iterable[Expired]) -> None:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import transaction
 
-from . import queue
 from .arguments import encode
 from .conf import current
 from .database import as_datetime, as_text, connect, now, raw, transact
@@ -22,6 +21,7 @@ from .records import Call
 from .results import AsyncResult
 from .tasks import registry, resolve
 from .ticks import Trigger, interval, trigger
+from .wakeup import ring_on_commit
 
 #: A clock that is set back further was wrong before: what is next is planned anew.
 ASTRAY = timedelta(days=1)
@@ -186,7 +186,7 @@ def resume(name: str) -> bool:
         for planned in map(Planned.of, rows):
             following = _next_run(planned.plan, planned._replace(next_run=None), now(db))
             below.execute(_RESUME, (following, name))
-    queue.ring_on_commit(db)
+    ring_on_commit(db)
     return bool(rows)
 
 

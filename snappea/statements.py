@@ -36,8 +36,8 @@ INSERT_MORE = """
     INSERT INTO snappea_task (
         task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
         expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-        backend, overrides)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        is_sensitive, backend, overrides)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING"""
 IDENTICAL = """
     SELECT id FROM snappea_task WHERE unique_key = :key
@@ -64,6 +64,8 @@ GLANCE = """
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_revoked
             WHERE is_revoked AND is_revoked = 1 AND status = 'running'),
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready'),
+        EXISTS (SELECT 1 FROM snappea_pause),
+
         (SELECT min(next_run) FROM snappea_schedule INDEXED BY snappea_next_run
             WHERE NOT is_paused AND is_paused = 0)"""
 EXPIRE = """
@@ -94,13 +96,15 @@ _CLAIM = """
     SET status = 'running', started_at = ?, attempts = attempts + 1, claims = claims + 1
     WHERE id IN ({which})
     RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts, +enqueued_at, +is_async,
-        CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, nullif(interruptions, 0), -1) <> -1
-        THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at,
-            json(CASE WHEN coalesce(backend, '') <> ''
+        CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
+            nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
+        THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at, run_after,
+            is_sensitive, json(CASE WHEN coalesce(backend, '') <> ''
                 THEN json_array(backend, overrides, started_at, first_started_at, errors) END)) END"""
 CLAIM = _CLAIM.format(
     which="""SELECT id FROM snappea_task
         WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
+            AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = ?)
         ORDER BY priority DESC, id LIMIT ?"""
 )
 CLAIM_THESE = _CLAIM.format(which="SELECT value FROM json_each(?)")
@@ -128,7 +132,8 @@ RETRY = f"""
         status = 'scheduled', run_after = ?, error = ?, {_ERRORS}, {_STARTED}, {_UNIQUE_KEY}, {_GATE}
     WHERE {_FENCE}"""
 FAIL = f"""
-    UPDATE snappea_task SET status = 'failed', finished_at = ?, expires_at = NULL, error = ?, {_ERRORS}
+    UPDATE snappea_task SET status = 'failed', finished_at = ?, expires_at = NULL, exception = ?, place = ?,
+        error = ?, {_ERRORS}
     WHERE {_FENCE}"""
 TERMINATE = f"""
     UPDATE snappea_task SET status = 'cancelled', finished_at = ?, expires_at = NULL, error = ?, {_ERRORS}
@@ -146,11 +151,31 @@ PROGRESS = f"""
 
 # what people decide
 
+_KEPT = "status IN ('failed', 'interrupted', 'cancelled', 'successful')"
 REQUEUE = f"""
-    UPDATE snappea_task SET status = 'ready', attempts = 0, interruptions = 0, is_revoked = 0,
-        run_after = NULL, started_at = NULL, first_started_at = NULL, finished_at = NULL, expires_at = NULL,
-        result = NULL, progress_done = NULL, progress_total = NULL, progress_note = '', {_UNIQUE_KEY}, {_GATE}
-    WHERE id = ? AND status IN ('failed', 'interrupted', 'cancelled', 'successful', 'scheduled')"""
+    UPDATE snappea_task SET status = CASE WHEN ? IS NULL THEN 'ready' ELSE 'scheduled' END, run_after = ?,
+        attempts = 0, interruptions = 0, is_revoked = 0,
+        started_at = NULL, first_started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL,
+        progress_done = NULL, progress_total = NULL, progress_note = '', {_UNIQUE_KEY}, {_GATE}
+    WHERE id = ? AND claims = ? AND (status = 'scheduled' OR {_KEPT})"""
+CANCEL = "DELETE FROM snappea_task WHERE id = ? AND status IN ('ready', 'scheduled')"
+DELETE = f"DELETE FROM snappea_task WHERE id = ? AND claims = ? AND {_KEPT}"
+REVOKE = "UPDATE snappea_task SET is_revoked = 1 WHERE id = ? AND status = 'running'"
+#: Of a task whose row is gone, on the schedule that enqueued it.
+NOTE_GONE = """
+    UPDATE snappea_schedule SET last_outcome = ? WHERE last_task_id = ?
+        AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedule.last_task_id)"""
+
+# pauses
+
+PAUSE = "INSERT INTO snappea_pause (queue, since) VALUES (?, ?) ON CONFLICT DO NOTHING"
+RESUME = "DELETE FROM snappea_pause WHERE queue = ?"
+PAUSED = "SELECT queue, +since FROM snappea_pause ORDER BY queue"
+#: Of a queue that is paused: let those back behind their gates that could have been claimed next.
+RECALL = """
+    UPDATE snappea_task SET gate = 1
+    WHERE lane IS NOT NULL AND status = 'ready' AND gate = 0 AND queue = ?"""
+LANES = "SELECT DISTINCT lane FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate = 2"
 
 # lanes
 
@@ -161,7 +186,8 @@ NEWCOMERS = """
     RETURNING lane"""
 # :served: the queues that are served, as a JSON list; NULL: all
 _HELD = """lane = :lane AND lane IS NOT NULL AND status = 'ready' AND gate = 2
-        AND (:served IS NULL OR queue IN (SELECT value FROM json_each(:served)))"""
+        AND (:served IS NULL OR queue IN (SELECT value FROM json_each(:served)))
+        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)"""
 LANE = f"""
     SELECT lane_limit, lane_interval FROM snappea_task
     WHERE {_HELD} ORDER BY priority DESC, id LIMIT 1"""

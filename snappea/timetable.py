@@ -4,7 +4,6 @@ A tick is enqueued and its schedule's row moved on in one transaction, so that i
 """
 
 import sqlite3
-from collections.abc import Iterable
 from datetime import timedelta
 from logging import ERROR, WARNING
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from . import queue
 from .database import as_datetime, as_text
 from .errors import CannotStart, ConfigurationError
 from .log import clean, say
-from .records import Call, Expired, Terms
+from .records import Call, Terms
 from .schedules import (
     ALL,
     ASTRAY,
@@ -35,7 +34,6 @@ _DUE = f"{ALL} WHERE NOT is_paused AND is_paused = 0 AND next_run <= ? ORDER BY 
 _MOVE_ON = """
     UPDATE snappea_schedule SET next_run = ?
     WHERE name = ? AND next_run = ? AND NOT is_paused AND is_paused = 0"""
-_NOTE_END = "UPDATE snappea_schedule SET last_outcome = ? WHERE last_task_id = ?"
 
 
 class Tick(NamedTuple):
@@ -124,8 +122,3 @@ def _tick(planned: Planned, moment: str) -> Tick:
         return Tick(planned, as_text(latest), following, problem=f"not enqueued: {error!r}")
     terms = (call.terms or Terms())._replace(run_after=as_text(latest))
     return Tick(planned, as_text(latest), following, call._replace(terms=terms))
-
-
-def note_expired(db: sqlite3.Connection, expired: Iterable[Expired]) -> None:
-    """Note what became of tasks whose rows are gone though they were never run."""
-    db.executemany(_NOTE_END, [("expired", task.id) for task in expired])

@@ -12,8 +12,11 @@ import socket
 import struct
 from typing import Any
 
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from .conf import current
-from .database import QueueFile, open_beside
+from .database import QueueFile, file_of, open_beside
 
 logger = logging.getLogger("snappea.wakeup")
 _said: set[str] = set()
@@ -31,6 +34,15 @@ def ring(file: QueueFile | None) -> None:
         pass  # no Foreman yet, or it is just putting the file back; it looks at the table then
     except OSError as error:
         _say_once(f"Cannot touch {file.wakeup} ({error}); the Foreman looks once a second anyway.")
+
+
+def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
+    """Ring once what was written by this connection is committed."""
+    file = file_of(connection)
+    if connection.in_atomic_block:
+        transaction.on_commit(lambda: ring(file), using=connection.alias)
+    else:
+        ring(file)
 
 
 def _say_once(message: str) -> None:

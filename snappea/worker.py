@@ -14,7 +14,7 @@ from django.dispatch import receiver
 
 from .arguments import decode, encode_result
 from .context import begin
-from .errors import Retry, SoftTimeLimitExceeded, TaskRevoked
+from .errors import Retry, SoftTimeLimitExceeded, TaskKilled, TaskRevoked
 from .limits import Desk
 from .log import clean, foreman, say, shortened
 from .logbook import Note
@@ -26,6 +26,8 @@ from .tasks import TaskFunction, task_of
 MAX_ERROR = 20_000
 #: The most of it that a line of the log shows, in characters.
 MAX_REASON = 300
+#: What is shown instead of what an exception of a sensitive task says.
+HIDDEN = "(not shown: the task is sensitive)"
 INTERRUPTIONS = (TaskRevoked, SoftTimeLimitExceeded)
 
 _thread = threading.local()
@@ -93,9 +95,10 @@ def outcome_of_failure(
     retry_after = None
     if task is not None and not is_revoked:
         retry_after = _after_failure(task, claim, failure)
-    cause = _cause_of(failure)
-    outcome = Outcome(claim, duration, _traceback_of(failure), _reason_of(cause), retry_after, is_revoked)
-    return outcome._replace(exception=path_of(type(cause)), failure=cause) if claim.origin else outcome
+    cause, hides = _cause_of(failure), _is_sensitive(claim, task)
+    text, reason = _traceback_of(failure, hides), _reason_of(cause, hides)
+    outcome = Outcome(claim, duration, text, reason, retry_after, is_revoked)
+    return _with_cause(outcome, cause, hides)
 
 
 def _call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | None:
@@ -133,38 +136,60 @@ def _after_failure(task: TaskFunction[..., Any], claim: Claim, failure: BaseExce
         else:
             tell(task_retried, task, id=claim.id, exception=cause, delay=retry_after)
     except BaseException as error:  # a receiver that wants to exit, a Retry that is only half made
-        say(ERROR, "After %s #%d had failed: %r", clean(claim.task_name), claim.id, error)
+        what = type(error).__name__ if _is_sensitive(claim, task) else repr(error)
+        say(ERROR, "After %s #%d had failed: %s", clean(claim.task_name), claim.id, what)
     return retry_after
 
 
 def after_death(task: TaskFunction[..., Any], claim: Claim, failure: Exception, duration: float) -> Outcome:
     """Return the outcome of a claim whose process died with it, after telling those who listen."""
     retry_after = _after_failure(task, claim, failure)
-    cause = _cause_of(failure)
-    outcome = Outcome(claim, duration, _traceback_of(cause), _reason_of(cause), retry_after)
-    return outcome._replace(exception=path_of(type(cause)), failure=cause) if claim.origin else outcome
+    cause, hides = _cause_of(failure), _is_sensitive(claim, task) and not isinstance(failure, TaskKilled)
+    outcome = Outcome(claim, duration, _traceback_of(cause, hides), _reason_of(cause, hides), retry_after)
+    return _with_cause(outcome, cause, hides)
+
+
+def _with_cause(outcome: Outcome, cause: BaseException, hides: bool) -> Outcome:
+    """Return an outcome with what was raised, if somebody is to hear of that."""
+    if outcome.claim.origin is None:
+        return outcome
+    kind = type(cause)
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    return outcome._replace(exception=path, failure=None if hides else cause)
 
 
 def _cause_of(failure: BaseException) -> BaseException:
     return failure.exc if isinstance(failure, Retry) and failure.exc else failure
 
 
-def path_of(kind: type) -> str:
-    """Return by what path a class can be imported."""
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _is_sensitive(claim: Claim, task: TaskFunction[..., Any] | None) -> bool:
+    return claim.is_sensitive or (task is not None and task.options.sensitive)
 
 
-def _traceback_of(failure: BaseException) -> str:
-    """Return the traceback as text, the middle left out if it is long."""
+def _traceback_of(failure: BaseException, hides: bool) -> str:
+    """Return the traceback as text, the middle left out if it is long.
+
+    If it `hides` something: only where it came to pass and what it was, without what the exceptions say.
+    """
     try:
-        text = "".join(traceback.format_exception(failure))
+        text = "".join(_places_of(failure) if hides else traceback.format_exception(failure))
     except BaseException as worse:  # a __str__ that raises, no memory, no stack left
         return f"{type(failure).__name__} (no traceback: {type(worse).__name__} while it was written)"
     return shortened(text.encode(errors="backslashreplace").decode(), MAX_ERROR)
 
 
-def _reason_of(failure: BaseException) -> str:
+def _places_of(failure: BaseException) -> list[str]:
+    """Return the lines of a traceback that hides what the exceptions say."""
+    before = failure.__cause__ or (None if failure.__suppress_context__ else failure.__context__)
+    lines = [*_places_of(before), "\nand then:\n\n"] if before else []
+    frames = traceback.format_tb(failure.__traceback__)
+    return [*lines, "Traceback (most recent call last):\n", *frames, f"{type(failure).__name__}: {HIDDEN}\n"]
+
+
+def _reason_of(failure: BaseException, hides: bool) -> str:
     """Return the error in one line."""
+    if hides:
+        return f"{type(failure).__name__}: {HIDDEN}"
     try:
         return clean(f"{type(failure).__name__}: {failure}"[:MAX_REASON])
     except BaseException:  # a __str__ that raises

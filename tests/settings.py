@@ -2,8 +2,10 @@
 
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from django import VERSION
 
@@ -11,6 +13,7 @@ FRAMEWORK = "django.tasks" if VERSION >= (6, 0) else "django_tasks"
 DIR = Path(os.environ.get("SNAPPEA_TEST_DIR") or tempfile.mkdtemp(prefix="snappea-tests-"))
 DEBUG = False
 SECRET_KEY = "only for tests"
+ALLOWED_HOSTS = ["127.0.0.1", "testserver"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 INSTALLED_APPS = [
@@ -23,7 +26,28 @@ INSTALLED_APPS = [
     *os.environ.get("SNAPPEA_TEST_APPS", "").split(),
 ]
 ROOT_URLCONF = "example_project.urls"
-TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+TEMPLATES: list[dict[str, Any]] = [
+    {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}
+]
+if "pytest" in sys.modules:  # the processes that tests start need no admin, and start sooner without
+    INSTALLED_APPS += ["django.contrib.admin", "django.contrib.messages", "django.contrib.sessions"]
+    INSTALLED_APPS += ["django.contrib.staticfiles"]
+    MIDDLEWARE = [
+        "tests.middleware.strict_policy",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+    ]
+    ROOT_URLCONF = "tests.urls"
+    STATIC_URL = "static/"
+    TEMPLATES[0]["OPTIONS"] = {
+        "context_processors": [
+            "django.template.context_processors.request",
+            "django.contrib.auth.context_processors.auth",
+            "django.contrib.messages.context_processors.messages",
+        ]
+    }
 DSN_KEYS = {1: "a-key"}
 ADMINS = ["admin@localhost"] if VERSION >= (6, 0) else [("The admin", "admin@localhost")]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,6 +1,5 @@
 """Every verb against every state: legal moves work, all others are refused and change nothing."""
 
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -47,6 +46,8 @@ VERBS: dict[str, Callable[[sqlite3.Connection], Any]] = {
     "terminate": lambda db: settle(db, error="error", reason="reason", is_revoked=True),
     "interrupt": lambda db: queue.interrupt(db, MOMENT, 1, 1, "why"),
     "requeue": lambda db: queue.requeue(Task.objects.all()),
+    "requeue, in a while": lambda db: queue.requeue(Task.objects.all(), countdown=60),
+    "delete": lambda db: queue.delete(Task.objects.all()),
     "cancel": lambda db: queue.cancel(Task.objects.all()),
     "expire or purge": lambda db: queue.expire(db, MOMENT),
 }
@@ -54,9 +55,7 @@ VERBS: dict[str, Callable[[sqlite3.Connection], Any]] = {
 
 def moves_of(verb: str) -> tuple[set[str], set[str]]:
     """Return from which states a verb leads, and to which."""
-    names = {"succeed, and keep the result": ["succeed"], "expire or purge": ["expire", "purge"]}.get(
-        verb, [verb]
-    )
+    names = verb.partition(",")[0].split(" or ")
     origins = {state for name in names for state in MOVES[name].origins}
     return origins, {state for name in names for state in MOVES[name].targets}
 
@@ -84,7 +83,7 @@ def test_state_by_verb(site: Site, verb: str, status: str) -> None:
 
 
 def test_every_move_has_a_verb_here() -> None:
-    tried = {name for verb in VERBS for name in re.split(", and keep the result| or ", verb) if name}
+    tried = {name for verb in VERBS for name in verb.partition(",")[0].split(" or ") if name}
     assert tried | {"enqueue"} == set(MOVES)
 
 

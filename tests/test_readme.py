@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from django.core.management import load_command_class
 
 from snappea import backend, checks, errors
 from snappea.conf import Settings
@@ -82,6 +83,17 @@ def test_each_command_stands_there() -> None:
     assert commands == {"migrate", "runsnappea", "snappea"}
     for command in commands:
         assert f"python manage.py {command}" in README
+
+
+def test_each_subcommand_and_its_options_stand_there() -> None:
+    table = dict(re.findall(r"^\| `([a-z]+)(?: [A-Z]+)?` \| (.*) \|$", README, re.MULTILINE))
+    parser = load_command_class("snappea", "snappea").create_parser("manage.py", "snappea")
+    subcommands = next(action.choices for action in parser._actions if action.dest == "command")
+    for name, subparser in subcommands.items():
+        options = {text for action in subparser._actions for text in action.option_strings if text[2:3]}
+        likewise = name in ("cancel", "delete")
+        told = table[name] + table["requeue"] * likewise
+        assert not {text for text in options - {"--help"} if text not in told}, name
 
 
 def test_each_file_of_the_library_stands_there() -> None:

@@ -1,0 +1,178 @@
+"""What the command line shows: how things stand, tasks, schedules, as text."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.utils import timezone
+
+from .log import clean
+from .models import Schedule, Task
+from .schedules import Plan
+
+HIDDEN = "(hidden: the task is sensitive)"
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return the lines of a table; a column whose cells are all numbers stands to the right."""
+    cells = [["-" if cell is None else clean(str(cell)) for cell in row] for row in rows]
+    if not cells:
+        return []
+    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+    to_the_right = [all(_is_number(cell) for cell in column) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, to_the_right, strict=True)
+        ).rstrip()
+        for line in (headers, *cells)
+    ]
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell[:1].isdigit()
+
+
+def span(seconds: float | None) -> str | None:
+    """Return a span of time as people say it.
+
+    >>> span(7380)
+    '2.1 h'
+    """
+    if seconds is None:
+        return None
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def status(stands: dict[str, Any]) -> list[str]:
+    """Return the lines of what `stats.snapshot()` tells."""
+    counts = ", ".join(f"{count} {state}" for state, count in stands["counts"].items())
+    lines = [_foreman(stands["foreman"]), f"Tasks: {counts}"]
+    if stands["oldest"] is not None:
+        lines.append(f"The oldest ready task has waited for {span(stands['oldest'])}")
+    for block in (_queues(stands["queues"]), _running(stands["running"]), _tasks(stands["tasks"])):
+        lines += ["", *block] if block else []
+    return lines
+
+
+def _foreman(alive: dict[str, Any] | None) -> str:
+    if alive is None:
+        return "No Foreman runs. Start it: python manage.py runsnappea"
+    memory = f", {alive['memory'] // 1024**2} MB" if alive["memory"] else ""
+    stuck = f", {len(alive['stuck'])} stuck" if alive["stuck"] else ""
+    since = span((timezone.now() - alive["since"]).total_seconds())
+    return (
+        f"Foreman: pid {alive['pid']} on {clean(alive['host'])}, for {since}{memory}, "
+        f"{alive['busy']} tasks on {alive['workers']} workers{stuck}"
+    )
+
+
+def _queues(queues: list[dict[str, Any]]) -> list[str]:
+    headers = "QUEUE", "READY", "HELD", "RUNNING", "OLDEST", "LIMIT", ""
+    return table(
+        headers,
+        [
+            (
+                *(queue["name"], queue["ready"], queue["held"], queue["running"]),
+                *(span(queue["oldest"]), queue["limit"], "paused" if queue["paused_since"] else ""),
+            )
+            for queue in queues
+        ],
+    )
+
+
+def _running(running: list[dict[str, Any]]) -> list[str]:
+    rows = []
+    for run in running:
+        done = "" if run["done"] is None else f"{run['done']:g}"
+        progress = done if run["total"] is None else f"{done} of {run['total']:g}"
+        notes = [progress, run["note"], "stuck" * run["is_stuck"], "to be ended" * run["is_revoked"]]
+        said = " ".join(note for note in notes if note)
+        rows.append((run["id"], run["task_name"], span(run["elapsed"]), span(run["limit"]), said))
+    return table(("RUNS", "TASK", "FOR", "LIMIT", ""), rows)
+
+
+def _tasks(tasks: list[dict[str, Any]]) -> list[str]:
+    rows = [
+        (
+            task["name"],
+            f"{task['pending']}{'+' * task['has_more']}",
+            *(task["running"], task["kept"], task["done"], span(task["mean"]), span(task["p95"])),
+        )
+        for task in tasks
+    ]
+    return table(("TASK", "PENDING", "RUNNING", "FAILED", "DONE IN 1 H", "MEAN", "95 %"), rows)
+
+
+def listed(tasks: Iterable[Task]) -> list[str]:
+    """Return the lines of a list of tasks."""
+    rows = [
+        (
+            *(task.pk, task.task_name, task.queue, task.priority, task.attempts),
+            _moment(task.run_after if task.status == "scheduled" else task.finished_at or task.started_at)
+            or _moment(task.enqueued_at),
+            _last_line(task.error),
+        )
+        for task in tasks
+    ]
+    return table(("ID", "TASK", "QUEUE", "PRIORITY", "ATTEMPTS", "WHEN", "ERROR"), rows)
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2][:100]
+
+
+def _moment(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
+    return f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def as_data(task: Task) -> dict[str, Any]:
+    """Return all of a task that may be shown, as JSON can hold it."""
+    data = {field.attname: getattr(task, field.attname) for field in task._meta.concrete_fields}
+    data = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in data.items()}
+    hidden = dict.fromkeys(("args", "kwargs", "result"), HIDDEN) if task.is_sensitive else {}
+    return {**data, "errors": task.attempt_errors(), **hidden}
+
+
+def one(task: Task) -> list[str]:
+    """Return the lines of all that is known of a task."""
+    data = as_data(task)
+    errors, error = data.pop("errors"), data.pop("error")
+    lines = [f"{key:>15}: {clean(str(value))}" for key, value in data.items() if value not in (None, "")]
+    if errors:
+        lines += ["", "Attempts that did not succeed:"]
+        lines += [f"  {line['attempt']}. at {line['at']}: {clean(line['error'])}" for line in errors]
+    if error:
+        lines += ["", *(clean(line) for line in error.splitlines())]
+    return lines
+
+
+def schedule(plan: Plan, row: Schedule | None, runs: list[datetime]) -> list[str]:
+    """Return the lines of what is known of a schedule."""
+    when = ", ".join(_in_zone(run, plan.timezone) for run in runs)
+    lines = [plan.name, f"    {plan.expression} ({plan.timezone})"]
+    if plan.task_name != plan.name:
+        lines.append(f"    task: {plan.task_name}")
+    lines.append("    paused" if row and row.is_paused else f"    next: {when or 'never'}")
+    if row is None:
+        lines.append("    not known to a Foreman yet")
+    elif row.last_run:
+        lines.append(f"    last: {_in_zone(row.last_run, plan.timezone)}, {row.outcome()}")
+    return lines
+
+
+def _in_zone(moment: datetime, zone: str) -> str:
+    return f"{moment.astimezone(ZoneInfo(zone)):%a %Y-%m-%d %H:%M:%S %Z}"
+
+
+def as_json(data: object) -> str:
+    """Return data as JSON; what JSON does not know (times) as text."""
+    return json.dumps(data, indent=2, default=str, ensure_ascii=False)

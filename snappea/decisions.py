@@ -1,0 +1,125 @@
+"""What people decide about tasks and queues, from the admin, the command line or the shell.
+
+Many rows are changed in batches, each a short transaction of its own with a rest after it, so that nobody
+waits for the write lock for long. What has moved on in the meantime is left alone.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import QuerySet
+
+from . import statements as sql
+from .conf import current
+from .database import connect, later, now, raw, transact
+from .models import MOVES, Schedule, Task
+from .wakeup import ring_on_commit
+
+#: How long a batch aims to hold the write lock, in seconds.
+BATCH = 0.015
+#: How many rows the first batch has, and any has at most.
+FIRST, MOST = 50, 2000
+
+
+def requeue(tasks: QuerySet[Task], countdown: float | timedelta | None = None) -> int:
+    """Make kept or scheduled tasks ready again, with their attempts forgotten; return how many.
+
+    `countdown`: not at once, but in so many seconds. Tasks that wait or run are left alone, as are those
+    that were run again in the meantime.
+    """
+    seconds = countdown.total_seconds() if isinstance(countdown, timedelta) else countdown
+    due = None if seconds is None else later(now(), seconds)
+    return _apply(sql.REQUEUE, [(due, due, *fence) for fence in _chosen(tasks, "requeue", "pk", "claims")])
+
+
+def cancel(tasks: QuerySet[Task]) -> int:
+    """Delete tasks that wait, and return how many. Those that run or are kept are left alone."""
+    chosen = _chosen(tasks, "cancel", "pk", "lane")
+    changed = _apply(sql.CANCEL, [(pk,) for pk, _lane in chosen])
+    _note_gone((pk for pk, _lane in chosen), "cancelled")
+    _stir({lane for _pk, lane in chosen if lane is not None})
+    return changed
+
+
+def terminate(tasks: QuerySet[Task]) -> int:
+    """Ask for the end of tasks that run, and return of how many. The Foreman sees to it."""
+    return _apply(sql.REVOKE, _chosen(tasks, "terminate", "pk"))
+
+
+def delete(tasks: QuerySet[Task]) -> int:
+    """Delete tasks that are kept, for good, and return how many. Those that wait or run are left alone."""
+    chosen = _chosen(tasks, "delete", "pk", "claims")
+    changed = _apply(sql.DELETE, chosen)
+    _note_gone((pk for pk, _claims in chosen), "deleted")
+    return changed
+
+
+def pause(queue: str) -> bool:
+    """Let nothing be claimed from a queue until it is resumed; tell whether it was not paused before.
+
+    What runs goes on; what waits, and what is enqueued, waits.
+    """
+    with transact(connect()) as db:
+        is_new = db.execute(sql.PAUSE, (queue, now())).rowcount == 1
+        db.execute(sql.RECALL, (queue,))
+    ring_on_commit(connect())
+    return is_new
+
+
+def resume(queue: str) -> bool:
+    """Let a paused queue be served again; tell whether it was paused."""
+    with transact(connect()) as db:
+        was_paused = db.execute(sql.RESUME, (queue,)).rowcount == 1
+    if was_paused:
+        _stir({lane for (lane,) in raw(connect()).execute(sql.LANES).fetchall()})
+    ring_on_commit(connect())
+    return was_paused
+
+
+def paused(db: sqlite3.Connection | None = None) -> dict[str, str]:
+    """Return the queues that are paused, and since when, as it stands in the database."""
+    return dict((db or raw(connect())).execute(sql.PAUSED).fetchall())
+
+
+def _chosen(tasks: QuerySet[Task], verb: str, *columns: str) -> list[Any]:
+    """Return columns of the tasks to which a verb may be applied, the oldest first."""
+    own = tasks.using(current().DATABASE).filter(status__in=MOVES[verb].origins)
+    return list(own.order_by("pk").values_list(*columns))
+
+
+def _stir(lanes: set[str]) -> None:
+    """Have others of these lanes looked at, whose turn it may be now."""
+    _apply(sql.STIR, [(lane,) for lane in sorted(lanes)])
+
+
+def _note_gone(ids: Iterable[int], what: str) -> None:
+    """Let schedules know what became of the last task that they enqueued."""
+    last = set(Schedule.objects.values_list("last_task_id", flat=True))
+    _apply(sql.NOTE_GONE, [(what, pk) for pk in ids if pk in last])
+
+
+def _apply(statement: str, rows: Sequence[Sequence[object]]) -> int:
+    """Run a statement for each row, wake the Foreman, and return how many rows of the table it changed."""
+    connection = connect()
+    changed = 0
+    for batch in _batches(rows, rests=not connection.in_atomic_block):
+        with connection.wrap_database_errors, transact(connection) as db:
+            changed += max(0, db.executemany(statement, batch).rowcount)
+        ring_on_commit(connection)
+    return changed
+
+
+def _batches(rows: Sequence[Any], rests: bool) -> Iterator[Sequence[Any]]:
+    """Yield rows in batches of a size that takes BATCH seconds, with rests between them."""
+    begin, size = 0, FIRST
+    while begin < len(rows):
+        began = time.monotonic()
+        yield rows[begin : begin + size]
+        took = max(time.monotonic() - began, 1e-6)
+        begin += size
+        size = max(1, min(MOST, int(size * min(2.0, BATCH / took))))
+        if rests and begin < len(rows):
+            time.sleep(min(took, BATCH))  # whoever waits for the lock looks for it now and then only

@@ -1,0 +1,108 @@
+"""`manage.py snappea check`: is all well, from the settings to a task that really runs?"""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from django.core.checks import ERROR
+from django.db.migrations.recorder import MigrationRecorder
+
+from . import checks, decisions, survey
+from .conf import current
+from .database import MEGABYTE, QueueFile, connect, file_of
+from .errors import SnappeaError
+from .ping import ping
+from .results import AsyncResult
+
+#: Less room than this on the disk is too little, in bytes.
+LEAST_ROOM = 100 * MEGABYTE
+
+
+class Finding(NamedTuple):
+    """What was looked at, and what was found."""
+
+    what: str
+    said: str
+    is_well: bool = True
+
+    def __str__(self) -> str:
+        return f"{'ok    ' if self.is_well else 'WRONG '} {self.what}: {self.said}"
+
+
+def examine(queue: str, timeout: float) -> Iterator[Finding]:
+    """Yield what is found, from the settings upwards; what builds on something wrong is not looked at.
+
+    `queue`: which one a task is sent to. `timeout`: how long to wait for it, in seconds.
+    """
+    parts = [_settings(), _database(), _foreman(), _task(queue, timeout)]
+    for part in parts:
+        findings = list(part)
+        yield from findings
+        if not all(finding.is_well for finding in findings):
+            return
+
+
+def _settings() -> Iterator[Finding]:
+    found = [*checks.check_settings(), *checks.check_database(), *checks.check_schedules()]
+    for message in found:
+        yield Finding("settings", f"{message.msg} {message.hint}", message.level < ERROR)
+    if not found:
+        yield Finding("settings", "nothing to say against them")
+
+
+def _database() -> Iterator[Finding]:
+    connection = connect()
+    file = file_of(connection)
+    if file is None:
+        yield Finding("database", "it is in memory", False)
+        return
+    applied = MigrationRecorder(connection).applied_migrations()
+    cure = f"run: python manage.py migrate --using={current().DATABASE}"
+    is_migrated = any(app == "snappea" for app, _name in applied)
+    yield Finding(
+        "database", file.path if is_migrated else f"{file.path} is not migrated; {cure}", is_migrated
+    )
+    yield Finding("SQLite", sqlite3.sqlite_version)
+    yield from _places(file)
+
+
+def _places(file: QueueFile) -> Iterator[Finding]:
+    directory = os.path.dirname(file.path)
+    refused = [path for path in (file.path, directory) if not os.access(path, os.W_OK)]
+    yield Finding(
+        "permissions",
+        f"this process may not write {' and '.join(refused)}" if refused else "may write it",
+        not refused,
+    )
+    free = shutil.disk_usage(directory).free
+    yield Finding("disk", f"{free // MEGABYTE} MB free", free >= LEAST_ROOM)
+
+
+def _foreman() -> Iterator[Finding]:
+    alive = survey.foreman(0)
+    if alive is None:
+        yield Finding("Foreman", "none runs; start it: python manage.py runsnappea", False)
+        return
+    yield Finding("Foreman", f"pid {alive.pid} on {alive.host}, since {alive.since:%Y-%m-%d %H:%M:%S}")
+    if alive.stuck:
+        yield Finding("workers", f"{len(alive.stuck)} hang beyond their task's limit")
+
+
+def _task(queue: str, timeout: float) -> Iterator[Finding]:
+    if queue in decisions.paused():
+        yield Finding("a task", f"not tried: the queue {queue} is paused")
+        return
+    result = ping.apply_async(queue=queue)
+    try:
+        yield Finding("a task", f"answered {result.get(timeout)!r}")
+    except TimeoutError:
+        yield Finding("a task", _why_not(result, queue, timeout), False)
+    except SnappeaError as error:
+        yield Finding("a task", str(error), False)
+
+
+def _why_not(result: AsyncResult, queue: str, timeout: float) -> str:
+    result.revoke(terminate=True)
+    return f"was not run within {timeout:g} s; is the queue {queue} among those that are served (--queues)?"

@@ -1,0 +1,324 @@
+"""Statistics: what became of tasks, minute by minute.
+
+The Foreman counts in memory, and writes a minute's numbers once it is over, in a transaction that it makes
+anyway (in one of its own only when work has ceased). They are never worth a task: what cannot be written is
+forgotten.
+"""
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from logging import WARNING
+from math import frexp
+from typing import Any, NamedTuple
+
+from . import queue, survey
+from .database import connect, later, now, raw
+from .log import say_seldom
+from .models import Status
+from .records import Expired, Outcome
+
+#: At most so many old rows are deleted at a time.
+AT_ONCE = 1000
+#: Of about so many tasks in a round it is counted how long they waited.
+TIMED = 32
+_HALF_OCTAVE = 0.5**0.5  # the border within a power of two
+_INSERT = """
+    INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired,
+        wait_sum, wait_max, run_sum, run_max, run_times, backlog)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_PURGE = """
+    DELETE FROM snappea_stat WHERE id IN (
+        SELECT id FROM snappea_stat WHERE minute < ? ORDER BY minute LIMIT ?)"""
+
+
+class Histogram(dict[int, int]):
+    """How many took how long: two buckets for each power of two seconds, so that no bucket is wide."""
+
+    @classmethod
+    def of(cls, text: str) -> "Histogram":
+        """Read what a row of Stat has."""
+        try:
+            return cls({int(bucket): int(count) for bucket, count in json.loads(text).items()})
+        except (ValueError, AttributeError, TypeError):
+            return cls()
+
+    def add(self, other: Mapping[int, int]) -> None:
+        """Add another one's numbers."""
+        for bucket, count in other.items():
+            self[bucket] = self.get(bucket, 0) + count
+
+    def percentile(self, share: float) -> float | None:
+        """Return below how many seconds a share of them stayed, to within a fifth or so; None if empty."""
+        rank = share * sum(self.values())
+        for bucket in sorted(self):
+            if (rank := rank - self[bucket]) <= 0:
+                low, high = _border(bucket), _border(bucket + 1)
+                return high + (high - low) * rank / self[bucket]
+        return None
+
+
+def _border(bucket: int) -> float:
+    """Return where a bucket begins, in seconds."""
+    octave, is_upper = divmod(bucket, 2)
+    return float(2.0 ** (octave - 1) * (_HALF_OCTAVE * 2 if is_upper else 1))
+
+
+class _Counter:
+    """Of one task, in one minute."""
+
+    __slots__ = (
+        "cancelled",
+        "done",
+        "expired",
+        "failed",
+        "retried",
+        "run_max",
+        "run_sum",
+        "run_times",
+        "wait_max",
+        "wait_sum",
+    )
+
+    def __init__(self) -> None:
+        self.done = self.failed = self.retried = self.cancelled = self.expired = 0
+        self.wait_sum = self.wait_max = self.run_sum = self.run_max = 0.0
+        self.run_times: dict[int, int] = {}
+
+    def count_failure(self, outcome: Outcome) -> None:
+        if outcome.is_revoked:
+            self.cancelled += 1
+        elif outcome.retry_after is not None:
+            self.retried += 1
+        else:
+            self.failed += 1
+
+    def row(self, minute: str, name: str) -> tuple[object, ...]:
+        counts = self.done, self.failed, self.retried, self.cancelled, self.expired
+        times = self.wait_sum, self.wait_max, self.run_sum, self.run_max, json.dumps(self.run_times)
+        return minute, name, *counts, *times, None
+
+
+class Stats:
+    """What the Foreman has counted and not yet written. `retention`: how many minutes are kept; 0: none."""
+
+    def __init__(self, retention: int) -> None:
+        self._retention = retention
+        self._minute = ""
+        self._due = 0.0
+        self._counters: dict[str, _Counter] = {}
+
+    def count(self, outcomes: list[Outcome], moment: str) -> None:
+        """Count what has ended, as of now."""
+        if not outcomes or not self._retention:
+            return
+        self._begin(moment)
+        counters = self._counters
+        for outcome in outcomes:
+            name, duration = outcome.claim.task_name, outcome.duration
+            counter = counters.get(name) or self._counter(name)
+            if outcome.error:
+                counter.count_failure(outcome)
+            else:
+                counter.done += 1
+            counter.run_sum += duration
+            if duration > counter.run_max:
+                counter.run_max = duration
+            part, octave = frexp(duration)
+            bucket = octave * 2 if part < _HALF_OCTAVE else octave * 2 + 1
+            times = counter.run_times
+            times[bucket] = times.get(bucket, 0) + 1
+        self._count_waits(outcomes, datetime.fromisoformat(moment))
+
+    def _count_waits(self, outcomes: list[Outcome], here: datetime) -> None:
+        """Add up how long they waited: all, or in a round of many each n-th for n of them."""
+        step = 1 + len(outcomes) // TIMED
+        for outcome in outcomes[::step]:
+            claim = outcome.claim
+            due = datetime.fromisoformat(claim.due if claim.terms else claim.enqueued_at)
+            wait = max(0.0, (here - due).total_seconds() - outcome.duration)
+            counter = self._counters[claim.task_name]
+            counter.wait_sum += wait * step
+            counter.wait_max = max(counter.wait_max, wait)
+
+    def count_expired(self, expired: Iterable[Expired], moment: str) -> None:
+        """Count what was not run for its age."""
+        for task in expired if self._retention else ():
+            if task.status != Status.SUCCESSFUL:
+                self._begin(moment)
+                self._counter(task.task_name).expired += 1
+
+    def _begin(self, moment: str) -> None:
+        if not self._counters:
+            self._minute = f"{moment[:16]}:00"
+            self._due = time.monotonic() + 60 - int(moment[17:19])
+
+    def _counter(self, name: str) -> _Counter:
+        return self._counters.setdefault(name, _Counter())
+
+    def is_due(self) -> bool:
+        """Tell whether there is a minute to be written."""
+        return bool(self._counters) and time.monotonic() >= self._due
+
+    def write(self, db: sqlite3.Connection, at_once: bool = False) -> None:
+        """Write the minute that is over, or what there is of it `at_once`; otherwise do nothing.
+
+        Whether that succeeds or not, the numbers are let go. Raises sqlite3.Error only if SQLite gave the
+        whole transaction up, which is then to be tried again: without them.
+        """
+        if not self._counters or not (at_once or self.is_due()):
+            return
+        rows = [counter.row(self._minute, name) for name, counter in self._counters.items()]
+        self._counters = {}
+        db.execute("SAVEPOINT snappea_stats")
+        try:
+            whole = _Counter().row(self._minute, "")[:-1]
+            db.executemany(_INSERT, [*rows, (*whole, queue.depth(db))])
+            db.execute(_PURGE, (later(self._minute, -60 * self._retention), AT_ONCE))
+        except sqlite3.Error as error:
+            say_seldom(WARNING, "The statistics of a minute could not be written: %s", error)
+            if not db.in_transaction:
+                raise
+            db.execute("ROLLBACK TO snappea_stats")
+        db.execute("RELEASE snappea_stats")
+
+
+# looking back
+
+_SINCE = """
+    SELECT task_name, done, failed, done + failed + retried + cancelled, expired, run_sum, run_times
+    FROM snappea_stat WHERE minute >= ? AND task_name <> ''"""
+_BY_MINUTE = """
+    SELECT +minute, sum(done), sum(failed), sum(retried + cancelled),
+        sum(wait_sum), max(wait_max), sum(run_sum), max(run_max), max(backlog)
+    FROM snappea_stat WHERE minute >= ? GROUP BY minute"""
+
+
+class Period(NamedTuple):
+    """What ended in a span of time. `minute`: when that began. Times are in seconds."""
+
+    minute: str
+    done: int = 0
+    failed: int = 0
+    others: int = 0
+    wait_sum: float = 0.0
+    wait_max: float = 0.0
+    run_sum: float = 0.0
+    run_max: float = 0.0
+    #: How many were ready; None if nobody has counted.
+    backlog: int | None = None
+
+    @property
+    def runs(self) -> int:
+        """How many runs ended."""
+        return self.done + self.failed + self.others
+
+    @property
+    def wait_mean(self) -> float:
+        """How long a run had waited."""
+        return self.wait_sum / self.runs if self.runs else 0.0
+
+    @property
+    def run_mean(self) -> float:
+        """How long a run took."""
+        return self.run_sum / self.runs if self.runs else 0.0
+
+    def and_also(self, other: "Period") -> "Period":
+        """Return both in one."""
+        backlogs = [backlog for backlog in (self.backlog, other.backlog) if backlog is not None]
+        return Period(
+            self.minute,
+            self.done + other.done,
+            self.failed + other.failed,
+            self.others + other.others,
+            self.wait_sum + other.wait_sum,
+            max(self.wait_max, other.wait_max),
+            self.run_sum + other.run_sum,
+            max(self.run_max, other.run_max),
+            max(backlogs, default=None),
+        )
+
+
+def history(periods: int, minutes: int) -> list[Period]:
+    """Return so many periods of so many minutes each, the last of which has not ended yet."""
+    this_minute = f"{now(connect())[:16]}:00"
+    begins = [later(this_minute, -60.0 * minutes * back) for back in range(periods - 1, -1, -1)]
+    found = [Period(begin) for begin in begins]
+    first = datetime.fromisoformat(begins[0])
+    for row in raw(connect()).execute(_BY_MINUTE, (begins[0],)).fetchall():
+        index = int((datetime.fromisoformat(row[0]) - first).total_seconds() // 60 // minutes)
+        if 0 <= index < periods:
+            found[index] = found[index].and_also(Period._make(row))
+    return found
+
+
+def of_tasks(seconds: float) -> dict[str, dict[str, Any]]:
+    """Return for each task what ended in the last so many seconds: `done`, `failed`, `mean`, `p95`."""
+    columns = "done", "failed", "runs", "expired", "run_sum"
+    found: dict[str, dict[str, Any]] = {}
+    times: dict[str, Histogram] = {}
+    since = later(now(connect()), -seconds)
+    for name, *numbers, run_times in raw(connect()).execute(_SINCE, (since,)).fetchall():
+        task = found.setdefault(name, dict.fromkeys(columns, 0))
+        for column, number in zip(columns, numbers, strict=True):
+            task[column] += number
+        times.setdefault(name, Histogram()).add(Histogram.of(run_times))
+    for name, task in found.items():
+        runs, run_sum = task.pop("runs"), task.pop("run_sum")
+        task |= {"mean": run_sum / runs if runs else None, "p95": times[name].percentile(0.95)}
+    return found
+
+
+def snapshot() -> dict[str, Any]:
+    """Return how things stand, as plain data: for the dashboard, and for whoever wants to look.
+
+    `foreman` (None if none runs), `counts` by state, `oldest` (how long a task has waited that could run),
+    `queues`, `running`, `tasks` (with what ended in the last hour) and `failures`. Times are in seconds.
+    """
+    claims = survey.in_flight()
+    alive = survey.foreman(0)
+    runs = survey.running(claims, alive.stuck if alive else ())
+    if alive:
+        alive = alive._replace(busy=len(runs))
+    queues = survey.queues(runs)
+    failures = survey.failures()
+    waiting, has_more = survey.waiting_names()
+    running, failed = Counter(run.task_name for run in runs), Counter[str]()
+    for group in failures:
+        failed[group.task_name] += group.number
+    ended = of_tasks(3600)
+    nothing = {"done": 0, "failed": 0, "expired": 0, "mean": None, "p95": None}
+    return {
+        "foreman": alive and alive._asdict(),
+        "counts": {
+            str(status): failed.total() if status == Status.FAILED else survey.count(status, claims)
+            for status in Status
+        },
+        "oldest": survey.oldest_wait(queues),
+        "queues": [state._asdict() for state in queues],
+        "running": [run._asdict() for run in runs],
+        "tasks": [
+            {
+                "name": name,
+                "pending": waiting.get(name, 0),
+                "has_more": has_more,
+                "running": running[name],
+                "kept": failed[name],
+                **ended.get(name, nothing),
+            }
+            for name in sorted({*waiting, *running, *failed, *ended})
+        ],
+        "failures": [group._asdict() for group in failures[: survey.MOST_SHOWN]],
+    }
+
+
+def names(seconds: float) -> list[str]:
+    """Return the names of the tasks of which something ended in the last so many seconds."""
+    since = later(now(connect()), -seconds)
+    found = raw(connect()).execute(
+        "SELECT DISTINCT task_name FROM snappea_stat WHERE minute >= ? AND task_name <> ''", (since,)
+    )
+    return [name for (name,) in found.fetchall()]

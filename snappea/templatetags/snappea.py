@@ -1,0 +1,49 @@
+"""What the templates of the admin need: the warnings, the numbers beside the groups, values in words."""
+
+import sqlite3
+from typing import Any
+
+from django import template
+from django.db import Error
+
+from .. import survey, wording
+from ..models import Status
+from ..rights import may
+
+register = template.Library()
+register.filter("plain", wording.plain)
+register.filter("duration", wording.duration)
+register.filter("number", wording.number)
+register.filter("size", wording.size)
+register.filter("one_line", wording.one_line)
+
+
+@register.inclusion_tag("snappea/warnings.html", takes_context=True)
+def snappea_warnings(context: Any) -> dict[str, Any]:
+    """Show what somebody should see to: no Foreman, a long backlog."""
+    request = context.get("request")
+    if request is None or not may(request, "view"):
+        return {"warnings": []}
+    try:
+        return {"warnings": survey.look_for_warnings()}
+    except (Error, sqlite3.Error) as error:
+        return {"warnings": [f"The queue's database cannot be read: {error}"]}
+
+
+@register.simple_tag(takes_context=True)
+def snappea_counts(context: Any) -> str:
+    """Have the groups in the index of the admin in the order of a task's life, each with its number."""
+    apps = [app for app in context.get("app_list", ()) if app["app_label"] == "snappea"]
+    if not apps:
+        return ""
+    try:
+        counts = survey.counts()
+    except (Error, sqlite3.Error):
+        return ""  # the warnings say so
+    groups = {f"{status.label}Task": (place, counts[status]) for place, status in enumerate(Status)}
+    for app in apps:
+        app["models"].sort(key=lambda model: groups.get(model["object_name"], (-1, 0))[0])
+        for model in app["models"]:
+            if model["object_name"] in groups:
+                model["name"] = f"{model['name']} ({groups[model['object_name']][1]:,})"
+    return ""

@@ -1,0 +1,230 @@
+"""What people decide: many rows in short batches, never against the Foreman; and queues that are paused."""
+
+import sqlite3
+import threading
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from snappea import decisions, queue
+from snappea.database import connect, now, raw
+from snappea.models import Pause, Task
+from snappea.records import Call
+from tests.playground.lifecycle import two_at_a_time
+from tests.playground.tasks import nap, record, record_async
+from tests.site import Site, wait_until
+
+CALL = Call("some.task", "[]", "{}", "default", 0, False)
+
+
+def started(site: Site) -> list[str]:
+    return [line[1] for line in site.ledger.lines() if line[0] == "start"]
+
+
+# many at once
+
+
+@pytest.mark.parametrize("verb", ["requeue", "cancel", "delete", "terminate"])
+def test_many_are_changed_in_batches_between_which_others_may_write(
+    site: Site, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No transaction of theirs has more rows than fit into its time."""
+    status = {"cancel": "ready", "terminate": "running"}.get(verb, "failed")
+    queue.enqueue_many([CALL] * 2500)
+    site.sql("UPDATE snappea_task SET status = ?", status)
+    sizes: list[int] = []
+    whole = decisions._batches
+
+    def noted(rows: Any, rests: bool) -> Any:
+        for batch in whole(rows, rests):
+            sizes.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(decisions, "_batches", noted)
+    assert getattr(queue, verb)(Task.objects.all()) == 2500
+    assert sizes[0] == decisions.FIRST and max(sizes) <= decisions.MOST and len(sizes) > 3
+    left = Task.objects.filter(is_revoked=verb == "terminate").count()
+    assert left == (0 if verb in ("cancel", "delete") else 2500)
+
+
+def test_batches_shrink_where_they_take_long() -> None:
+    sizes = []
+    for batch in decisions._batches(range(300), rests=False):
+        sizes.append(len(batch))
+        time.sleep(len(batch) * 0.001)
+    assert sizes[0] == decisions.FIRST and max(sizes[1:-1]) < decisions.FIRST and sum(sizes) == 300
+
+
+def test_others_write_while_many_are_requeued(site: Site) -> None:
+    queue.enqueue_many([CALL] * 20_000)
+    site.sql("UPDATE snappea_task SET status = 'failed'")
+    writes, is_over = 0, threading.Event()
+
+    def write() -> None:
+        nonlocal writes
+        connection = sqlite3.connect(site.database, timeout=30, isolation_level=None)
+        while not is_over.is_set():
+            connection.execute("UPDATE snappea_task SET priority = 1 WHERE id = 1")
+            writes += 1
+            is_over.wait(0.0005)
+        connection.close()
+
+    other = threading.Thread(target=write)
+    other.start()
+    try:
+        wait_until(lambda: writes)
+        before = writes
+        assert queue.requeue(Task.objects.filter(status="failed")) == 20_000
+        assert writes > before
+    finally:
+        is_over.set()
+        other.join()
+
+
+def test_in_a_transaction_of_the_caller_all_is_one(site: Site) -> None:
+    queue.enqueue_many([CALL] * 300)
+    with transaction.atomic(using="snappea"):
+        assert queue.cancel(Task.objects.all()) == 300
+        transaction.set_rollback(True, using="snappea")
+    assert Task.objects.count() == 300
+
+
+def test_a_requeue_with_a_delay_waits_for_it(site: Site) -> None:
+    Task.objects.create(task_name=record.name, args=["x"], status="failed", finished_at="2026-01-01T00:00Z")
+    assert queue.requeue(Task.objects.all(), countdown=3600) == 1
+    task = Task.objects.get()
+    assert (task.status, task.finished_at) == ("scheduled", None)
+    assert task.run_after and 3500 < (task.run_after.timestamp() - time.time()) < 3700
+    assert queue.requeue(Task.objects.all()) == 1
+    task.refresh_from_db()
+    assert (task.status, task.run_after) == ("ready", None)
+
+
+def test_what_ran_again_in_the_meantime_is_not_requeued(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    Task.objects.create(task_name="some.task", status="failed", claims=1)
+    chosen = decisions._chosen
+
+    def slow(*args: Any) -> Any:
+        found = chosen(*args)
+        site.sql(
+            "UPDATE snappea_task SET claims = claims + 1"
+        )  # somebody requeued it, and it has failed again
+        return found
+
+    monkeypatch.setattr(decisions, "_chosen", slow)
+    assert queue.requeue(Task.objects.all()) == 0
+    assert queue.delete(Task.objects.all()) == 0
+
+
+# pauses
+
+
+def test_nothing_is_claimed_from_a_paused_queue_until_it_is_resumed(site: Site, wakeups: str) -> None:
+    site.foreman()
+    assert queue.pause("default") and not queue.pause("default")
+    record.delay("paused")
+    record.apply_async(("other",), queue="other")
+    wait_until(lambda: site.ledger.count("end", "other"))
+    wait_until(lambda: site.counts() == {"ready": 1})
+    assert started(site) == ["other"]
+    assert queue.resume("default") and not queue.resume("default")
+    wait_until(lambda: site.ledger.count("end", "paused"))
+
+
+def test_a_pause_holds_for_what_is_enqueued_right_after_it(site: Site) -> None:
+    """Not only from the Foreman's next look on: many times, as it is a race."""
+    site.foreman()
+    for turn in range(20):
+        queue.pause("default")
+        record.delay(turn)
+        record.apply_async((f"other-{turn}",), queue="other")
+        wait_until(partial(site.ledger.count, "end", f"other-{turn}"))
+        assert site.ledger.count("start", turn) == 0
+        queue.resume("default")
+        wait_until(partial(site.ledger.count, "end", turn))
+
+
+def test_a_pause_survives_the_foreman(site: Site) -> None:
+    queue.pause("default")
+    record.delay("x")
+    foreman = site.foreman()
+    record.apply_async(("other",), queue="other")
+    wait_until(lambda: site.ledger.count("end", "other"))
+    foreman.kill()
+    site.foreman()
+    record.apply_async(("another",), queue="other")
+    wait_until(lambda: site.ledger.count("end", "another"))
+    wait_until(lambda: site.counts() == {"ready": 1})
+    assert list(queue.paused()) == ["default"]
+    queue.resume("default")
+    wait_until(lambda: site.ledger.count("end", "x"))
+
+
+def test_what_runs_goes_on(site: Site) -> None:
+    site.foreman()
+    nap.delay("x", 0.3)
+    wait_until(lambda: site.ledger.count("start", "x"))
+    queue.pause("default")
+    wait_until(lambda: site.ledger.count("end", "x"))
+
+
+def test_the_event_loop_heeds_a_pause_as_well(site: Site) -> None:
+    site.foreman()
+    queue.pause("default")
+    record_async.delay("x")
+    record.apply_async(("other",), queue="other")
+    wait_until(lambda: site.ledger.count("end", "other"))
+    wait_until(lambda: site.counts() == {"ready": 1})
+    queue.resume("default")
+    wait_until(lambda: site.ledger.count("end", "x"))
+
+
+def test_a_paused_queue_costs_an_idle_foreman_nothing(site: Site) -> None:
+    """It must not turn around and around for tasks that it may not claim."""
+    foreman = site.foreman()
+    queue.pause("default")
+    for key in range(50):
+        record.delay(key)
+    record.apply_async(("other",), queue="other")
+    wait_until(lambda: site.ledger.count("end", "other"))
+
+    def switches() -> int:
+        with open(f"/proc/{foreman.pid}/task/{foreman.pid}/status", encoding="ascii") as status:
+            return sum(int(line.split()[1]) for line in status if "ctxt_switches" in line)
+
+    before = switches()
+    time.sleep(2)  # for it to do something, if it does
+    assert switches() - before < 40
+
+
+def test_a_lane_does_not_wait_for_one_of_its_own_in_a_paused_queue(site: Site) -> None:
+    """Also if that had been let in before the pause."""
+    for turn in ("a", "b", "c"):
+        two_at_a_time.apply_async((turn, 0), queue="paused")
+    db = raw(connect())
+    queue.sort_in(db)
+    queue.admit(db, two_at_a_time.name)
+    assert Task.objects.filter(gate=0).count() == 2
+    queue.pause("paused")
+    two_at_a_time.delay("d", 0)
+    site.foreman()
+    wait_until(lambda: site.ledger.count("end", "d"))
+    wait_until(lambda: site.counts() == {"ready": 3})
+    assert started(site) == ["d"]
+    queue.resume("paused")
+    site.wait_until_empty()
+    assert sorted(started(site)) == ["a", "b", "c", "d"]
+
+
+def test_a_claim_itself_refuses_a_paused_queue(site: Site) -> None:
+    queue.enqueue(CALL)
+    Pause.objects.create(queue="default", since="2026-01-01T00:00Z")
+    assert queue.claim(raw(connect()), now(), 1, {"default": 1}) == []
+
+
+def test_the_names_of_queues_are_bound(site: Site) -> None:
+    name = "'; DROP TABLE snappea_task; --\"\0"
+    assert queue.pause(name) and list(queue.paused()) == [name] and queue.resume(name)
