@@ -21,6 +21,7 @@ from .conf import alias as database_alias
 from .conf import declared_queues, problems
 from .errors import TaskDefinitionError, UnknownTask
 from .framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask, Task, task_backends
+from .modules import load_module_of
 from .options import Exceptions, Options, is_queue
 from .records import Claim, Origin
 
@@ -259,9 +260,11 @@ def function_of(name: str) -> "DjangoTask | None":
 
 def function_of_claim(claim: Claim, origin: Origin) -> "DjangoTask":
     """Return the task of a claim that a backend enqueued. Raises UnknownTask."""
-    from .djangotask import restored
+    from .djangotask import declared, restored
 
     name = claim.task_name
+    if declared(name) is None:
+        load_module_of(name)
     backend = task_backends[origin.backend] if origin.backend in task_backends.settings else None
     if not isinstance(backend, SnappeaBackend):
         raise UnknownTask(f"Unknown task {name!r}: TASKS has no Snappea backend {origin.backend!r} any more.")

@@ -60,6 +60,9 @@ STATUSES = {
 }
 MAX_DIGITS = 18  # of a row's primary key
 _THEIRS = frozenset(field.name for field in fields(Task))
+#: What was restored last, with what from; and how much of that is kept.
+_restored: dict[tuple[object, ...], tuple[AnyTask, AnyTask]] = {}
+MOST_RESTORED = 1000
 _EXCEPTIONS = ("autoretry_for", "dont_autoretry_for")
 
 #: Of a call that runs where it was enqueued.
@@ -231,6 +234,18 @@ def restored(name: str, alias: str, queue_name: str, priority: int, overrides: s
     original = declared(name)
     if original is None:
         return None
+    key = name, alias, queue_name, priority, overrides
+    found = _restored.get(key)
+    if found and found[0] is original:
+        return found[1]
+    if len(_restored) >= MOST_RESTORED:
+        _restored.clear()
+    made = _restore(original, alias, queue_name, priority, overrides)
+    _restored[key] = original, made
+    return made
+
+
+def _restore(original: AnyTask, alias: str, queue_name: str, priority: int, overrides: str | None) -> AnyTask:
     values = {field.name: getattr(original, field.name) for field in fields(original)}
     written = json.loads(overrides) if overrides else {}
     if "run_after" in written:
@@ -241,7 +256,7 @@ def restored(name: str, alias: str, queue_name: str, priority: int, overrides: s
     changed = values | theirs | {key: value for key, value in written.items() if key in values}
     if changed == values:
         return original
-    made = object.__new__(type(original))
+    made: AnyTask = object.__new__(type(original))
     for key, value in changed.items():
         object.__setattr__(made, key, value)
     return made

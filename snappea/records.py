@@ -1,5 +1,6 @@
 """What is handed around: a call before it is written, a claim, and what became of it."""
 
+import functools
 import json
 from typing import Any, NamedTuple, cast
 
@@ -108,7 +109,13 @@ class Claim(NamedTuple):
         return Origin(*cast(list[Any], self._term(8)))
 
     def _term(self, position: int) -> object:
-        return json.loads(self.terms)[position] if self.terms else None
+        return _parsed(self.terms)[position] if self.terms else None
+
+
+@functools.lru_cache(maxsize=1000)  # for each claim they are asked ten times
+def _parsed(terms: str) -> list[Any]:
+    found: list[Any] = json.loads(terms)
+    return found
 
 
 class Outcome(NamedTuple):

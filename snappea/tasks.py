@@ -125,7 +125,6 @@ def task_of(claim: Claim) -> TaskFunction[..., Any]:
         return resolve(claim.task_name)
     from .backend import function_of_claim
 
-    load_module_of(claim.task_name)
     return function_of_claim(claim, origin)
 
 
