@@ -1,4 +1,4 @@
-"""The admin: a group for the tasks of each state, and the dashboard."""
+"""The admin: a group for the tasks of each state, periodic tasks, and the dashboard."""
 
 from typing import Any
 
@@ -22,9 +22,11 @@ from .models import (
     Gate,
     Pause,
     PendingTask,
+    Schedule,
     Status,
     Task,
 )
+from .schedule_admin import ScheduleAdmin
 from .task_admin import TaskAdmin, ago
 from .wording import NOTHING, duration, plain
 
@@ -153,6 +155,7 @@ def register(site: admin.AdminSite) -> None:
     """Show all of it in an admin site; the usual one has it already."""
     for model, group in GROUPS.items():
         site.register(model, group)
+    site.register(Schedule, ScheduleAdmin)
     if site.index_template is None:  # Django's own, with the warnings and the numbers
         site.index_template = "snappea/index.html"
 

@@ -174,8 +174,9 @@ class SnappeaBackend(BaseTaskBackend):
 
         Raises TaskResultDoesNotExist, or TaskResultMismatch if its task is no longer there.
         """
-        result: AnyResult = self._calls.get_result(self, result_id)
-        return result
+        from .djangoresults import get_result
+
+        return get_result(self, result_id)
 
     def function_of(self, task: AnyTask) -> "DjangoTask":
         """Return what the Foreman runs. Raises InvalidTask."""
@@ -251,7 +252,7 @@ def _is_routed(database: str) -> bool:
 
 def function_of(name: str) -> "DjangoTask | None":
     """Return the task of a name, if that is one of a backend of ours in a module that is loaded."""
-    from .djangotask import declared
+    from .djangoresults import declared
 
     task = declared(name)
     backend = task_backends[task.backend] if task else None
@@ -260,7 +261,7 @@ def function_of(name: str) -> "DjangoTask | None":
 
 def function_of_claim(claim: Claim, origin: Origin) -> "DjangoTask":
     """Return the task of a claim that a backend enqueued. Raises UnknownTask."""
-    from .djangotask import declared, restored
+    from .djangoresults import declared, restored
 
     name = claim.task_name
     if declared(name) is None:

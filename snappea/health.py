@@ -3,6 +3,7 @@
 >>> path("health/", snappea.health.health)
 """
 
+import sqlite3
 from typing import Any
 
 from django.db import DatabaseError
@@ -27,20 +28,19 @@ def health(request: HttpRequest) -> HttpResponse:
         return refused
     try:
         found = _findings()
-    except DatabaseError as error:
+    except (DatabaseError, sqlite3.Error) as error:
         found = {"warnings": [f"The queue cannot be read: {error}"]}
     return JsonResponse(found, status=503 if found["warnings"] else 200)
 
 
 def _findings() -> dict[str, Any]:
-    claims = survey.in_flight()
-    runs = survey.running(claims)
-    alive = survey.foreman(len(runs))
+    alive = survey.foreman(0)
+    oldest = survey.oldest_wait(survey.queues())
     return {
         "foreman": alive and alive._asdict(),
-        "oldest": survey.oldest_wait(survey.queues(runs)),
-        "counts": survey.counts(claims),
-        "warnings": survey.warnings(),
+        "oldest": oldest,
+        "counts": survey.counts(),
+        "warnings": survey.warnings(alive is not None, oldest),
     }
 
 

@@ -66,7 +66,8 @@ class Herald:
 
 
 def _tell_end(outcome: Outcome) -> None:
-    from .djangotask import DjangoTask, result_of_outcome
+    from .djangoresults import result_of_outcome
+    from .djangotask import DjangoTask
 
     claim = outcome.claim
     if outcome.retry_after is not None and (claim.expires_at is None or not _has_ended(claim.id)):
@@ -74,7 +75,7 @@ def _tell_end(outcome: Outcome) -> None:
     function = find_task_of(claim)
     if isinstance(function, DjangoTask):  # otherwise there is no Task to speak of
         failure = outcome.failure or TaskFailed(outcome.reason, outcome.error)
-        _tell(function.sender, result_of_outcome(function, outcome), failure if outcome.error else None)
+        _tell(function.sender, result_of_outcome(function.alias, outcome), failure if outcome.error else None)
 
 
 def _has_ended(task_id: int) -> bool:
@@ -84,7 +85,7 @@ def _has_ended(task_id: int) -> bool:
 def _tell_interrupted(task_id: int) -> None:
     row = Task.objects.filter(pk=task_id, status__in=ENDED).exclude(backend=None).first()
     if row:
-        from .djangotask import result_of_row
+        from .djangoresults import result_of_row
 
         result = result_of_row(row)
         sender = type(result.task.get_backend())

@@ -3,6 +3,7 @@
 >>> path("metrics/", snappea.metrics.metrics)
 """
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -28,13 +29,12 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return refused
     try:
         return HttpResponse("".join(_families()), content_type=CONTENT_TYPE)
-    except DatabaseError as error:
+    except (DatabaseError, sqlite3.Error) as error:
         return HttpResponse(f"# The queue cannot be read: {error}\n", status=503, content_type=CONTENT_TYPE)
 
 
 def _families() -> Iterator[str]:
-    claims = survey.in_flight()
-    runs = survey.running(claims)
+    runs = survey.running(survey.in_flight())
     alive = survey.foreman(len(runs))
     yield _family("foreman_up", "gauge", "Whether a Foreman runs.", [({}, float(alive is not None))])
     if alive:
@@ -43,7 +43,7 @@ def _families() -> Iterator[str]:
         yield _family("foreman_memory_bytes", "gauge", "What it has in memory.", [({}, alive.memory or None)])
         yield _family("workers", "gauge", "How many tasks may run in threads.", [({}, alive.workers)])
         yield _family("workers_stuck", "gauge", "How many hang beyond their limit.", [({}, len(alive.stuck))])
-    counts = [({"status": status}, number) for status, number in survey.counts(claims).items()]
+    counts = [({"status": status}, number) for status, number in survey.counts().items()]
     yield _family("tasks", "gauge", "How many tasks are in a state.", counts)
     yield from _of_queues(survey.queues(runs))
     yield from _of_tasks(stats.totals())

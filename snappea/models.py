@@ -304,6 +304,22 @@ class Stat(models.Model):
         return f"{self.task_name or 'all tasks'} at {self.minute:%H:%M}"
 
 
+class Total(models.Model):
+    """What ever became of the calls of a task, since anybody counted. Times are in seconds."""
+
+    task_name = models.CharField(max_length=255, primary_key=True)
+    done = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+    retried = models.BigIntegerField(default=0)
+    cancelled = models.BigIntegerField(default=0)
+    expired = models.BigIntegerField(default=0)
+    wait_sum = models.FloatField(default=0.0)
+    run_sum = models.FloatField(default=0.0)
+
+    def __str__(self) -> str:
+        return self.task_name
+
+
 # what the admin shows: the tasks of one state each, and the dashboard
 
 

@@ -30,6 +30,14 @@ _INSERT = """
     INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired,
         wait_sum, wait_max, run_sum, run_max, run_times, backlog)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_TOTAL = "task_name, done, failed, retried, cancelled, expired, wait_sum, run_sum"
+_ADD_UP = f"""
+    INSERT INTO snappea_total ({_TOTAL})
+    SELECT {_TOTAL} FROM snappea_stat WHERE id > ? AND task_name <> ''
+    ON CONFLICT (task_name) DO UPDATE SET
+        done = done + excluded.done, failed = failed + excluded.failed, retried = retried + excluded.retried,
+        cancelled = cancelled + excluded.cancelled, expired = expired + excluded.expired,
+        wait_sum = wait_sum + excluded.wait_sum, run_sum = run_sum + excluded.run_sum"""
 _PURGE = """
     DELETE FROM snappea_stat WHERE id IN (
         SELECT id FROM snappea_stat WHERE minute < ? ORDER BY minute LIMIT ?)"""
@@ -176,7 +184,9 @@ class Stats:
         db.execute("SAVEPOINT snappea_stats")
         try:
             whole = _Counter().row(self._minute, "")[:-1]
+            last = db.execute("SELECT coalesce(max(id), 0) FROM snappea_stat").fetchone()[0]
             db.executemany(_INSERT, [*rows, (*whole, queue.depth(db))])
+            db.execute(_ADD_UP, (last,))
             db.execute(_PURGE, (later(self._minute, -60 * self._retention), AT_ONCE))
         except sqlite3.Error as error:
             say_seldom(WARNING, "The statistics of a minute could not be written: %s", error)
@@ -269,6 +279,15 @@ def of_tasks(seconds: float) -> dict[str, dict[str, Any]]:
     for name, task in found.items():
         runs, run_sum = task.pop("runs"), task.pop("run_sum")
         task |= {"mean": run_sum / runs if runs else None, "p95": times[name].percentile(0.95)}
+    return found
+
+
+def totals() -> dict[str, dict[str, float]]:
+    """Return for each task what ever became of it: the columns of Total, and how many `runs` that were."""
+    rows = raw(connect()).execute(f"SELECT {_TOTAL} FROM snappea_total ORDER BY task_name").fetchall()
+    found = {row[0]: dict(zip(_TOTAL.split(", ")[1:], row[1:], strict=True)) for row in rows}
+    for total in found.values():
+        total["runs"] = sum(total[how] for how in ("done", "failed", "retried", "cancelled"))
     return found
 
 

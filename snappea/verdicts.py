@@ -7,7 +7,7 @@ from typing import NamedTuple
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from . import queue
@@ -106,12 +106,17 @@ def _note(request: HttpRequest, verb: Verb, words: str, changed: int, names: dic
 
 
 def note(
-    request: HttpRequest, words: str, what: str, pk: int | None = None, is_deletion: bool = False
+    request: HttpRequest,
+    words: str,
+    what: str,
+    pk: int | None = None,
+    is_deletion: bool = False,
+    of: type[Model] = Task,
 ) -> None:
     """Write one entry of the admin's log."""
     LogEntry.objects.create(
         user_id=request.user.pk,
-        content_type=ContentType.objects.get_for_model(Task),
+        content_type=ContentType.objects.get_for_model(of),
         object_id=pk,
         object_repr=what[:200],
         action_flag=DELETION if is_deletion else CHANGE,

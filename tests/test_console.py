@@ -52,9 +52,7 @@ def test_status(site: Site, say: Any) -> None:
     wait_until(lambda: site.counts() == {"scheduled": 1, "failed": 1, "running": 1})
     shown = say("status")
     assert f"Foreman: pid {foreman.pid} on " in shown and "1 tasks on 3 workers" in shown
-    assert (
-        "Tasks: 0 ready, 1 scheduled, 1 failed, 0 interrupted, 0 successful, 0 cancelled, 1 running" in shown
-    )
+    assert "Tasks: 1 scheduled, 0 ready, 1 running, 1 failed, 0 interrupted, " in shown
     assert re.search(r"^mail .* paused$", shown, re.MULTILINE)
     assert re.search(rf"^ *\d+ +{nap.name} ", shown, re.MULTILINE)
     assert re.search(rf"^{fail.name} +0 +0 +1 ", shown, re.MULTILINE)

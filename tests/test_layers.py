@@ -15,7 +15,7 @@ ORDER = """
     records statements decisions queue
     options context results
     arguments calls advice modules function
-    framework djangotask backend tasks
+    framework djangoresults djangotask backend tasks
     ticks schedules timetable
     limits worker herald loop child nursery guardian crew
     accounts pace survey stats gatekeeper attention caretaker reports
@@ -23,7 +23,7 @@ ORDER = """
     foreman
     health metrics
     checks ping console examination apps
-    rights wording charts verdicts dashboard filters task_admin admin
+    rights wording charts verdicts dashboard filters task_admin schedule_admin admin
 """.split()  # noqa: SIM905  (a line for each floor)
 
 

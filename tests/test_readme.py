@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import load_command_class
@@ -88,7 +89,7 @@ def test_each_command_stands_there() -> None:
 def test_each_subcommand_and_its_options_stand_there() -> None:
     table = dict(re.findall(r"^\| `([a-z]+)(?: [A-Z]+)?` \| (.*) \|$", README, re.MULTILINE))
     parser = load_command_class("snappea", "snappea").create_parser("manage.py", "snappea")
-    subcommands = next(action.choices for action in parser._actions if action.dest == "command")
+    subcommands: Any = next(action.choices for action in parser._actions if action.dest == "command")
     for name, subparser in subcommands.items():
         options = {text for action in subparser._actions for text in action.option_strings if text[2:3]}
         likewise = name in ("cancel", "delete")

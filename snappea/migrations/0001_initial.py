@@ -18,6 +18,19 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name="Total",
+            fields=[
+                ("task_name", models.CharField(max_length=255, primary_key=True, serialize=False)),
+                ("done", models.BigIntegerField(default=0)),
+                ("failed", models.BigIntegerField(default=0)),
+                ("retried", models.BigIntegerField(default=0)),
+                ("cancelled", models.BigIntegerField(default=0)),
+                ("expired", models.BigIntegerField(default=0)),
+                ("wait_sum", models.FloatField(default=0.0)),
+                ("run_sum", models.FloatField(default=0.0)),
+            ],
+        ),
+        migrations.CreateModel(
             name="Schedule",
             fields=[
                 (

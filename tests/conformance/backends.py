@@ -22,7 +22,7 @@ class StoredResult(TaskResult):  # type: ignore[type-arg]  # not generic at run 
         return found
 
     def _set_status(self, status: TaskResultStatus) -> None:
-        from snappea.djangotask import outside_of_loops
+        from snappea.djangoresults import outside_of_loops
         from snappea.models import Task
 
         row = Task.objects.filter(pk=self.id)
@@ -46,7 +46,7 @@ class QueueingBackend(SnappeaBackend):
 
     @property
     def results(self) -> list[StoredResult]:
-        from snappea.djangotask import outside_of_loops
+        from snappea.djangoresults import outside_of_loops
         from snappea.models import Task
 
         ids = outside_of_loops(
