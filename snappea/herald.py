@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: How long the Foreman waits at its end for what is still to be told, in seconds.
 PATIENCE = 5.0
-ENDED = (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED)
+ENDED = (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED, Status.SUCCESSFUL)
 
 
 class Herald:
@@ -38,9 +38,9 @@ class Herald:
             if outcome.claim.terms and outcome.claim.origin:
                 self._send(partial(_tell_end, outcome))
 
-    def tell_interrupted(self, task_id: int) -> None:
-        """Tell that a task was cut off, if it was enqueued by a backend and stays so."""
-        self._send(partial(_tell_interrupted, task_id))
+    def tell_row(self, task_id: int) -> None:
+        """Tell what a row says that a backend enqueued, if it has ended: after a crash, for one."""
+        self._send(partial(_tell_row, task_id))
 
     def close(self) -> None:
         """Wait until all is told; not for ever."""
@@ -82,14 +82,15 @@ def _has_ended(task_id: int) -> bool:
     return Task.objects.filter(pk=task_id, status__in=ENDED).exists()
 
 
-def _tell_interrupted(task_id: int) -> None:
+def _tell_row(task_id: int) -> None:
     row = Task.objects.filter(pk=task_id, status__in=ENDED).exclude(backend=None).first()
     if row:
         from .djangoresults import result_of_row
 
         result = result_of_row(row)
         sender = type(result.task.get_backend())
-        _tell(sender, result, TaskFailed(f"{row} is {row.status}.", row.error))
+        has_failed = row.status != Status.SUCCESSFUL
+        _tell(sender, result, TaskFailed(f"{row} is {row.status}.", row.error) if has_failed else None)
 
 
 def _tell(sender: "type[BaseTaskBackend]", result: "AnyResult", failure: BaseException | None) -> None:

@@ -67,6 +67,8 @@ def report_recovered(recovered: Collection[Recovered]) -> None:
     for task in recovered:
         if task.status:
             report_interrupted(task.id, task.task_name, task.status)
+        elif task.verdict in ("succeeded", "failed"):
+            herald.tell_row(task.id)
 
 
 def report_interrupted(task_id: int, name: str, status: str | None) -> None:
@@ -74,7 +76,7 @@ def report_interrupted(task_id: int, name: str, status: str | None) -> None:
     say(WARNING, "Interrupted %s #%d", clean(name), task_id)
     if task_interrupted.receivers:
         tell(task_interrupted, find(name), id=task_id, status=status)
-    herald.tell_interrupted(task_id)
+    herald.tell_row(task_id)
 
 
 def report_stop() -> None:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from snappea import backend as backends
 from snappea import errors, framework, queue
 from snappea.backend import OWN, SnappeaBackend, SnappeaTask
+from snappea.database import connect, file_of
 from snappea.framework import (
     AnyResult,
     InvalidTask,
@@ -26,6 +27,7 @@ from snappea.framework import (
     TaskResultStatus,
     task_backends,
 )
+from snappea.logbook import Logbook, Note
 from snappea.models import Status, Task
 from snappea.options import Options
 from snappea.tasks import resolve
@@ -312,6 +314,30 @@ def test_signals_tell_what_the_row_says_and_receivers_harm_nothing(site: Site) -
     assert told(site, "finished", bad.id) == [["ShortBackend", "FAILED", "FAILED", "ValueError"]]
 
 
+def test_what_ended_as_the_foreman_died_is_told_by_the_next(site: Site) -> None:
+    good: Any = tasks.add.enqueue(1, 2)
+    bad: Any = tasks.fail.enqueue("x")
+    foreman = site.foreman("-v0")
+    ended(good), ended(bad)
+    foreman.kill()
+    # as if it had died after the tasks had ended, and before that was written
+    file = file_of(connect())
+    assert file
+    logbook = Logbook(file, 8)
+    for task_id, note in (good.id, Note.SUCCEEDED), (bad.id, Note.FAILED):
+        site.sql(
+            "UPDATE snappea_task SET status = 'running', result = NULL, errors = '' WHERE id = ?", task_id
+        )
+        logbook.note(logbook.enter(int(task_id), 1), note)
+    site.ledger.path.unlink()
+    site.foreman()
+    assert ended(good).status == SUCCESSFUL and good.return_value is None
+    assert (ended(bad).status, len(bad.errors)) == (FAILED, 1)
+    wait_until(lambda: told(site, "finished", good.id) and told(site, "finished", bad.id))
+    assert told(site, "finished", good.id) == [["SnappeaBackend", "SUCCESSFUL", "SUCCESSFUL", "NoneType"]]
+    assert told(site, "finished", bad.id) == [["SnappeaBackend", "FAILED", "FAILED", "TaskFailed"]]
+
+
 def test_a_retry_is_no_end(site: Site) -> None:
     foreman = site.foreman()
     result = ended(tasks.fail_with_key.enqueue("x"))
@@ -341,6 +367,14 @@ def test_options_of_the_decorator(site: Site) -> None:
         declare(max_retries="x")(function)
     with pytest.raises(TypeError):
         declare(max_retrys=1)(function)
+
+
+@HAS_OPTIONS
+def test_options_of_the_decorator_count_when_it_runs(site: Site) -> None:
+    site.foreman()
+    result = ended(vars(tasks)["flaky"].enqueue())
+    assert (result.status, result.attempts, len(result.errors)) == (FAILED, 3, 3)
+    assert Task.objects.get().overrides is None, "they are in the code"
 
 
 def test_options_of_using(site: Site) -> None:

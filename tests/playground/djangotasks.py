@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from django import VERSION
 from django.conf import settings
 from django.dispatch import receiver
 from django.utils.module_loading import import_string
@@ -94,6 +95,15 @@ def for_others() -> str:
 @task(backend="short")
 def fail_with_key(key: str) -> None:
     raise KeyError(key)
+
+
+if (6, 0) <= VERSION < (6, 1):
+    flaky = None  # there the decorator takes no options
+else:
+
+    @task(autoretry_for=[KeyError], max_retries=2, default_retry_delay=0)  # type: ignore[call-overload,untyped-decorator]
+    def flaky() -> None:
+        raise KeyError
 
 
 def plain() -> None:
