@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 RESULT_TTL = 86_400
 #: The longest name that a row can carry, in characters.
 MAX_NAME = 255
+#: How many sets of options are remembered.
+MOST_KEPT = 1000
 
 
 class Unset(enum.Enum):
@@ -116,15 +118,11 @@ class SnappeaBackend(BaseTaskBackend):
         super().__init__(alias, params)
         written = {str(key).lower(): value for key, value in self.options.items()}
         self.defaults: dict[str, Any] = {"result_ttl": RESULT_TTL, **written}
-        self._checked_options = functools.lru_cache(maxsize=1000, typed=True)(self._options)
-        #: The last one of each, which is the next one mostly.
-        self._functions: dict[Callable[..., Any], DjangoTask] = {}
+        self._checked_options = functools.lru_cache(maxsize=MOST_KEPT, typed=True)(self._options)
+        self._functions: dict[tuple[object, ...], DjangoTask] = {}
 
     def validate_task(self, task: AnyTask) -> None:
         """Raise InvalidTask if it cannot be enqueued here."""
-        self._valid_options_of(task)
-
-    def _valid_options_of(self, task: AnyTask) -> Options:
         super().validate_task(task)
         path, queue, declared = task.module_path, task.queue_name, declared_queues()
         if len(path) > MAX_NAME:
@@ -136,7 +134,7 @@ class SnappeaBackend(BaseTaskBackend):
             )
         if not is_queue(queue) or (declared is not None and queue not in declared):
             raise InvalidTask(f"Queue {queue!r} is not valid: {_cure_of_queue(declared)}")
-        return self.options_of(task)
+        self.options_of(task)
 
     def options_of(self, task: AnyTask) -> Options:
         """Return how a task is to be run: the same object for the same options. Raises InvalidTask."""
@@ -165,8 +163,8 @@ class SnappeaBackend(BaseTaskBackend):
         Raises InvalidTask, TypeError if an argument is not JSON, ArgumentsTooLarge or EnqueueError; in each
         case nothing was written.
         """
-        function = self._function_of(task, self._valid_options_of(task))
-        result: AnyResult = self._calls.enqueue(function, task, args, kwargs)
+        self.validate_task(task)
+        result: AnyResult = self._calls.enqueue(self.function_of(task), task, args, kwargs)
         return result
 
     def get_result(self, result_id: str) -> AnyResult:
@@ -180,13 +178,14 @@ class SnappeaBackend(BaseTaskBackend):
 
     def function_of(self, task: AnyTask) -> "DjangoTask":
         """Return what the Foreman runs. Raises InvalidTask."""
-        return self._function_of(task, self.options_of(task))
-
-    def _function_of(self, task: AnyTask, options: Options) -> "DjangoTask":
-        found = self._functions.get(task.func)
-        if found is None or found.options is not options or found.takes_context != task.takes_context:
+        options = self.options_of(task)
+        key = task.func, task.takes_context, id(options)  # not its hash: that of twenty values
+        found = self._functions.get(key)
+        if found is None or found.options is not options:
+            if len(self._functions) >= MOST_KEPT:
+                self._functions.clear()
             found = self._calls.DjangoTask(task.func, options, task.takes_context, self.alias, type(self))
-            self._functions[task.func] = found
+            self._functions[key] = found
         return found
 
     @functools.cached_property

@@ -234,10 +234,11 @@ def _arguments(args: str, kwargs: str) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _errors(lines: str) -> list[TaskError]:
-    return [
-        _error(line.get("exception", ""), line["error"], line.get("traceback") or line["error"])
-        for line in models.read_errors(lines)
-    ]
+    found = []
+    for line in models.read_errors(lines):
+        reason = str(line.get("error", ""))
+        found.append(_error(line.get("exception", ""), reason, line.get("traceback") or reason))
+    return found
 
 
 def _error(path: str, reason: str, traceback: str) -> TaskError:

@@ -84,9 +84,11 @@ def read_errors(errors: str) -> list[dict[str, Any]]:
     found = []
     for line in errors.splitlines():
         try:
-            found.append(json.loads(line))
+            error = json.loads(line)
         except ValueError:
-            pass  # cut off, to bound the column, or written by hand
+            continue  # cut off, to bound the column, or written by hand
+        if isinstance(error, dict):
+            found.append(error)
     return found
 
 
