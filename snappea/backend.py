@@ -124,7 +124,7 @@ class SnappeaBackend(BaseTaskBackend):
     def validate_task(self, task: AnyTask) -> None:
         """Raise InvalidTask if it cannot be enqueued here."""
         super().validate_task(task)
-        path, queue, declared = task.module_path, task.queue_name, declared_queues()
+        path = task.module_path
         if len(path) > MAX_NAME:
             raise InvalidTask(f"The name of a task has at most {MAX_NAME} characters: {path}.")
         if path.startswith("__main__."):
@@ -132,8 +132,8 @@ class SnappeaBackend(BaseTaskBackend):
                 f"{path}() is defined in a script, where the Foreman cannot find it. "
                 "Move it to tasks.py of an installed app."
             )
-        if not is_queue(queue) or (declared is not None and queue not in declared):
-            raise InvalidTask(f"Queue {queue!r} is not valid: {_cure_of_queue(declared)}")
+        if not is_queue(task.queue_name):
+            raise InvalidTask(f"Queue {task.queue_name!r} is not valid: {_cure_of_queue(None)}")
         self.options_of(task)
 
     def options_of(self, task: AnyTask) -> Options:
@@ -164,6 +164,10 @@ class SnappeaBackend(BaseTaskBackend):
         case nothing was written.
         """
         self.validate_task(task)
+        # not before: what is wrong with settings must not keep `manage.py check` from loading
+        served = declared_queues()
+        if served is not None and task.queue_name not in served:
+            raise InvalidTask(f"Nobody serves the queue {task.queue_name!r}: {_cure_of_queue(served)}")
         result: AnyResult = self._calls.enqueue(self.function_of(task), task, args, kwargs)
         return result
 

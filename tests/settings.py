@@ -60,7 +60,7 @@ DATABASES = {
 }
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
 TASKS = {
-    "default": {"BACKEND": "snappea.backend.SnappeaBackend", "QUEUES": ["default", "mail"]},
+    "default": {"BACKEND": "snappea.backend.SnappeaBackend", "QUEUES": []},
     "short": {
         "BACKEND": "tests.playground.djangotasks.ShortBackend",
         "QUEUES": [],
