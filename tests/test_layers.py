@@ -14,9 +14,10 @@ ORDER = """
     wakeup logbook lock
     records statements decisions queue
     options context results
-    arguments calls advice function tasks
+    arguments calls advice modules function
+    framework djangoresults djangotask backend tasks
     ticks schedules timetable
-    limits worker loop child nursery guardian crew
+    limits worker herald loop child nursery guardian crew
     accounts pace survey stats gatekeeper attention caretaker reports
     renewal reload departure
     foreman
