@@ -138,7 +138,9 @@ class SnappeaBackend(BaseTaskBackend):
 
     def options_of(self, task: AnyTask) -> Options:
         """Return how a task is to be run: the same object for the same options. Raises InvalidTask."""
-        own = _own_values(task) if isinstance(task, SnappeaTask) else _NOTHING_OWN
+        own = _own_values(task) if isinstance(task, SnappeaTask) else ()
+        if own == _NOTHING_OWN:
+            own = ()  # a short key is found faster
         try:
             return self._checked_options(task.module_path, *own)
         except TypeError:  # a list of exceptions, say, cannot be looked up
@@ -151,7 +153,8 @@ class SnappeaBackend(BaseTaskBackend):
                 f"TASKS[{self.alias!r}]: OPTIONS has an unknown key {min(unknown)!r}; there are "
                 f"{', '.join(OWN)}."
             )
-        chosen = {key: value for key, value in zip(OWN, own, strict=True) if value is not UNSET}
+        written = zip(OWN, own, strict=True) if own else ()
+        chosen = {key: value for key, value in written if value is not UNSET}
         try:
             return Options.of(name, {**self.defaults, **chosen})
         except TaskDefinitionError as error:
@@ -237,7 +240,7 @@ class SnappeaBackend(BaseTaskBackend):
                     id="snappea.E024",
                 )
         try:
-            self._options(place, *_NOTHING_OWN)
+            self._options(place)
         except InvalidTask as error:
             yield Error(str(error), hint="See the options of @task in the manual.", id="snappea.E025")
 
