@@ -163,11 +163,11 @@ class Foreman:
         """Look, once in a while, at the files, and whether somebody wrote without being heard."""
         here = time.monotonic()
         if here >= self.caretaker.next_look:
+            if why := self.caretaker.look():
+                self.departure.stop(why, exit_code=1)
             self.renewal.look()
             self.crew.loop.look()
             self._timetable.look(raw(self.connection), now(self.connection))
-            if why := self.caretaker.look():
-                self.departure.stop(why, exit_code=1)
         if (stuck := self.crew.stuck()) != self._stuck_told:
             self._stuck_told = stuck
             self.lock.tell(workers=self.settings.NUM_WORKERS, stuck=self.crew.stuck_ids())

@@ -20,6 +20,21 @@ def say(level: int, message: str, *args: object) -> None:
         pass
 
 
+def say_failure(
+    message: str, *args: object, failure: BaseException | None, text: str, **more: object
+) -> None:
+    """Log an error, with its exception. `text`: what is shown of that. `more`: attributes of the record."""
+    try:
+        if foreman.isEnabledFor(logging.ERROR):
+            exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
+            place = foreman.name, logging.ERROR, __file__, 0
+            record = foreman.makeRecord(*place, message, args, exc_info, extra=more)
+            record.exc_text = text  # which is of a bounded length, and was written once already
+            foreman.handle(record)
+    except Exception:  # there is nobody left to tell
+        pass
+
+
 def say_seldom(level: int, message: str, *args: object) -> None:
     """Log a line unless the very same was logged within the last minute."""
     line, now = message % args, time.monotonic()

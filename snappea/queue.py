@@ -15,8 +15,9 @@ from django.db import OperationalError
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
+from . import collected
 from . import statements as sql
-from .conf import current
+from .conf import collects, current
 from .database import connect, later, now, raw, transact
 from .decisions import cancel as cancel
 from .decisions import delete as delete
@@ -54,6 +55,8 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
     Returns the task's id, and whether it is new: False for a unique call that was enqueued before.
     Raises EnqueueError if the database refuses; then nothing was written.
     """
+    if collects():
+        return collected.add(call)
     try:
         connection = connect()
         with connection.wrap_database_errors:
@@ -76,6 +79,8 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
     """Do as `enqueue()` for many calls, in one transaction and with one wakeup."""
     if not calls:
         return []
+    if collects():
+        return [collected.add(call) for call in calls]
     try:
         connection = connect()
         with connection.wrap_database_errors, transact(connection) as db:
@@ -194,6 +199,14 @@ def claim(
     firsts = [db.execute(sql.FIRST, (is_async, *share)).fetchall() for share in shares.items()]
     ids = [task_id for _order, task_id in islice(heapq.merge(*firsts), limit)]
     return sorted(map(Claim._make, db.execute(sql.CLAIM_THESE, (moment, json.dumps(ids))).fetchall()))
+
+
+def claim_any(db: sqlite3.Connection, moment: str) -> Claim | None:
+    """Claim the first of all ready tasks, of whatever queue, kind and lane: for tests."""
+    ready = Task.objects.filter(status=Status.READY).order_by("-priority", "pk")
+    ids = list(ready.values_list("pk", flat=True)[:1])
+    found = db.execute(sql.CLAIM_THESE, (moment, json.dumps(ids))).fetchone()
+    return Claim._make(found) if found else None
 
 
 def give_back(db: sqlite3.Connection, claims: Iterable[Claim]) -> None:

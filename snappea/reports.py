@@ -4,7 +4,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable
-from logging import ERROR, INFO, WARNING
+from logging import INFO, WARNING
 
 from . import __version__
 from .conf import Settings
@@ -25,7 +25,10 @@ def report_start(file: QueueFile, settings: Settings, ready: int, wakeups: str) 
 
 
 def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:
-    """Log a line for each task that ended, and have those of django.tasks told."""
+    """Log a line for each task that ended, and have those of django.tasks told.
+
+    Not for those that failed: of them the workers have told.
+    """
     herald.tell_ends(outcomes)
     if not foreman.isEnabledFor(INFO):
         outcomes = [outcome for outcome in outcomes if outcome.error]
@@ -44,8 +47,6 @@ def _report(outcome: Outcome, with_arguments: bool) -> None:
         say(WARNING, "Cancelled %s #%d after %.3f s", name, claim.id, duration)
     elif outcome.retry_after is not None:
         say(WARNING, "Retrying %s #%d in %.3f s: %s", name, claim.id, outcome.retry_after, reason)
-    else:
-        say(ERROR, "Failed %s #%d after %.3f s: %s", name, claim.id, duration, reason)
 
 
 def _is_sensitive(claim: Claim) -> bool:

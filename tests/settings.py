@@ -68,7 +68,7 @@ TASKS = {
     "fleeting": {"BACKEND": "snappea.backend.SnappeaBackend", "OPTIONS": {"RESULT_TTL": None}},
     "other": {"BACKEND": f"{FRAMEWORK}.backends.immediate.ImmediateBackend"},
 }
-SNAPPEA = json.loads(os.environ.get("SNAPPEA_TEST_SETTINGS", "{}"))
+SNAPPEA = {"IN_TESTS": "write"} | json.loads(os.environ.get("SNAPPEA_TEST_SETTINGS", "{}"))
 
 if os.environ.get("SNAPPEA_TEST_LOGGING") == "broken":
     LOGGING = {
