@@ -1,13 +1,17 @@
 """The Caretaker: looks after the queue's files while the Foreman works."""
 
+import os
 import time
+from logging import INFO, WARNING
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .database import MEGABYTE, NETWORK_FILE_SYSTEMS, PAGE_SIZE, QueueFile, file_of, file_system, raw
 from .errors import CannotStart
 from .lock import Lock
+from .log import say
 from .nursery import Nursery
+from .systemd import Supervisor
 from .wakeup import Bell
 
 #: How long the Foreman waits for somebody else's write lock before it looks up, in milliseconds:
@@ -19,6 +23,11 @@ LOOK_EVERY = 1.0
 REST = 5.0
 #: A larger write-ahead log is folded in even while there is work, and cut off, in bytes.
 LARGE_WAL = 8 * MEGABYTE
+#: After how long a large write-ahead log that cannot be cut off is worth a word, in seconds; and the next.
+HELD_AFTER = 10.0
+WARN_EVERY = 60.0
+#: The bytes of the -shm file that SQLite's readers lock.
+READ_LOCKS = {str(120 + 3 + reader) for reader in range(5)}
 
 
 def local_file(connection: BaseDatabaseWrapper) -> QueueFile:
@@ -35,7 +44,10 @@ def local_file(connection: BaseDatabaseWrapper) -> QueueFile:
 
 
 class Caretaker:
-    """Puts the wakeup file back, keeps the write-ahead log small, notices what cannot be mended."""
+    """Puts the wakeup file back, keeps the write-ahead log small, notices what cannot be mended.
+
+    And tells systemd, by looking, that the Foreman is at work.
+    """
 
     def __init__(
         self,
@@ -50,6 +62,9 @@ class Caretaker:
         self._lock = lock
         self._bell = bell
         self._nursery = nursery
+        self._supervisor = Supervisor()
+        self._held_since = 0.0
+        self._warn_at: float | None = None  # None: the write-ahead log is not held
         self.next_look = 0.0
         self.note_work()
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
@@ -66,6 +81,7 @@ class Caretaker:
         Raises sqlite3.Error if the database does not let itself be looked after.
         """
         self.next_look = time.monotonic() + LOOK_EVERY
+        self._supervisor.reassure()
         if self._file.is_gone():
             return f"{self._file.path} was deleted or replaced"
         if self._lock.is_lost():
@@ -87,7 +103,46 @@ class Caretaker:
         """
         self._db.execute("PRAGMA busy_timeout = 20")  # writers wait for as long as this waits for readers
         try:
-            _busy, logged, folded = self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            is_busy, logged, folded = self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             self._is_folded = logged == folded
         finally:
             self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+        if mode == "TRUNCATE":
+            self._note_starvation(bool(is_busy))
+
+    def _note_starvation(self, is_held: bool) -> None:
+        """Say so if a large log cannot be cut off for long, because somebody does not end reading."""
+        here = time.monotonic()
+        if not is_held:
+            if self._warn_at is not None and here >= self._held_since + HELD_AFTER:
+                say(INFO, "The write-ahead log could be folded in again.")
+            self._warn_at = None
+        elif self._warn_at is None:
+            self._held_since, self._warn_at = here, here + HELD_AFTER
+        elif here >= self._warn_at:
+            self._warn_at = here + WARN_EVERY
+            say(
+                WARNING,
+                "The write-ahead log has grown to %d MB, and cannot be folded in for %.0f s: somebody reads "
+                "the database all that time (pid %s). End that transaction, or that process.",
+                self._file.wal_size() // MEGABYTE,
+                here - self._held_since,
+                ", ".join(map(str, readers(self._file))) or "unknown",
+            )
+
+
+def readers(file: QueueFile) -> list[int]:
+    """Return the pids of the other processes that are reading the database; none where that is not told."""
+    try:
+        inode = os.stat(f"{file.path}-shm").st_ino
+        with open("/proc/locks", encoding="ascii") as locks:
+            lines = [line.replace("->", "").split() for line in locks]
+    except OSError:
+        return []
+    return sorted(
+        {
+            int(pid)
+            for _number, _kind, _how, _mode, pid, place, first, _last in lines
+            if place.endswith(f":{inode}") and first in READ_LOCKS and int(pid) not in (0, -1, os.getpid())
+        }
+    )

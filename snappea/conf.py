@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import functools
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -36,6 +37,9 @@ class Settings:
     WORKAHOLIC: bool = False
     #: Whether `delay()` runs the task at once, in the caller, without a queue (for tests).
     TASK_ALWAYS_EAGER: bool = False
+    #: What `delay()` does while tests run. "collect": it keeps the call in memory, for `snappea.testing`
+    #: to look at and to run. "write": it writes a row, as ever.
+    IN_TESTS: Literal["collect", "write"] = "collect"
     #: "FULL": a `delay()` that returned survives a power cut. "NORMAL": it survives any crash of
     #: a process, but a power cut may take the last moments; about ten times faster.
     SYNCHRONOUS: Literal["FULL", "NORMAL"] = "FULL"
@@ -119,6 +123,14 @@ def alias() -> str:
     configured = getattr(settings, "SNAPPEA", {})
     chosen = configured.get("DATABASE") if isinstance(configured, dict) else None
     return chosen if isinstance(chosen, str) else Settings.DATABASE
+
+
+def collects() -> bool:
+    """Tell whether calls are kept in memory, because tests run and IN_TESTS does not say otherwise."""
+    utils = sys.modules.get("django.test.utils")  # which a process that runs no tests hardly ever loads
+    if utils is None or "saved_data" not in vars(utils._TestState):  # from setup_test_environment() on
+        return False
+    return current().IN_TESTS == "collect"
 
 
 def declared_queues() -> list[str] | None:

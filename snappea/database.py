@@ -20,6 +20,7 @@ from weakref import WeakSet
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.db.models.signals import post_migrate
 from django.dispatch import receiver
 
 from .conf import alias, current
@@ -140,6 +141,15 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
     connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
     connection.snappea_file = _identify(connection.connection)
     _live.add(connection)
+
+
+@receiver(post_migrate)
+def fold_after_migrate(*, using: str, **kwargs: Any) -> None:
+    """Write the tables into the file itself: Django copies that alone for tests that run in parallel."""
+    connection: Any = connections[using]
+    if using == alias() and connection.vendor == "sqlite" and not connection.in_atomic_block:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _identify(raw: sqlite3.Connection) -> QueueFile | None:

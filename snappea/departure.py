@@ -8,6 +8,7 @@ from .attention import Attention
 from .conf import Settings
 from .log import say
 from .renewal import Renewal
+from .systemd import STOPPING, notify
 
 
 class Departure:
@@ -68,8 +69,8 @@ class Departure:
         """Stop to start anew. Tell whether that was called off, or a signal says stop for good."""
         why = "" if self._attention.signals else self._renewal.why(backlog)
         if why and self.stop_by is None:
-            self.stop(f"to start anew, for {why}")
             self._renews = True
+            self.stop(f"to start anew, for {why}")
         elif self._renews and not why:
             self._renews, self.stop_by = False, None
             return True
@@ -81,6 +82,8 @@ class Departure:
             return
         self.exit_code = exit_code
         self.stop_by = time.monotonic() + self._settings.GRACEFUL_TIMEOUT
+        if not self._renews:
+            notify(STOPPING)
         say(
             ERROR if exit_code else INFO,
             "Stopping: %s. Waiting up to %g s for %d tasks; another signal ends that.",

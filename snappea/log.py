@@ -20,6 +20,21 @@ def say(level: int, message: str, *args: object) -> None:
         pass
 
 
+def say_failure(
+    message: str, *args: object, failure: BaseException | None, text: str, **more: object
+) -> None:
+    """Log an error, with its exception. `text`: what is shown of that. `more`: attributes of the record."""
+    try:
+        if foreman.isEnabledFor(logging.ERROR):
+            exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
+            place = foreman.name, logging.ERROR, __file__, 0
+            record = foreman.makeRecord(*place, message, args, exc_info, extra=more)
+            record.exc_text = text  # which is of a bounded length, and was written once already
+            foreman.handle(record)
+    except Exception:  # there is nobody left to tell
+        pass
+
+
 def say_seldom(level: int, message: str, *args: object) -> None:
     """Log a line unless the very same was logged within the last minute."""
     line, now = message % args, time.monotonic()
@@ -33,3 +48,11 @@ def say_seldom(level: int, message: str, *args: object) -> None:
 def clean(text: str) -> str:
     """Return a text that is safe on a line of a log: control characters are escaped."""
     return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text, its middle left out if it has more than so many characters."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n... {len(text) - most} characters left out ...\n{text[-half:]}"

@@ -15,8 +15,9 @@ from django.db import OperationalError
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
+from . import collected
 from . import statements as sql
-from .conf import current
+from .conf import collects, current
 from .database import connect, later, now, raw, transact
 from .decisions import cancel as cancel
 from .decisions import delete as delete
@@ -26,6 +27,7 @@ from .decisions import requeue as requeue
 from .decisions import resume as resume
 from .decisions import terminate as terminate
 from .errors import EnqueueError
+from .log import shortened
 from .logbook import Note
 from .models import Gate, Status, Task
 from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms
@@ -35,6 +37,11 @@ from .wakeup import ring_on_commit
 AT_ONCE = 1000
 #: From how many tasks on it is faster to settle them together.
 SEVERAL = 8
+#: As SQLite takes them at once, which it does not for members of an enumeration.
+OPEN, NEW = Gate.OPEN.value, Gate.NEW.value
+READY, SCHEDULED = Status.READY.value, Status.SCHEDULED.value
+#: What is kept of the traceback of each attempt for django.tasks, in characters.
+MAX_TRACEBACK = 5000
 #: A line of a traceback.
 _PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
@@ -42,21 +49,25 @@ _PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 # enqueue
 
 
-def enqueue(call: Call) -> tuple[int, bool]:
-    """Write a task, and wake the Foreman once it is committed.
+def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
+    """Write a task, and wake the Foreman once it is committed. `moment`: the time, if it is known.
 
     Returns the task's id, and whether it is new: False for a unique call that was enqueued before.
     Raises EnqueueError if the database refuses; then nothing was written.
     """
+    if collects():
+        return collected.add(call)
     try:
         connection = connect()
         with connection.wrap_database_errors:
             if call.terms is None:
                 written = raw(connection).execute(sql.INSERT, (*call[:-1], now(connection)))
                 task_id, is_new = cast(int, written.lastrowid), True
+            elif call.terms.unique_key is None:  # one statement: no transaction
+                task_id, is_new = insert(raw(connection), call, moment or now(connection))
             else:
                 with transact(connection) as db:
-                    task_id, is_new = insert(db, call, now(connection))
+                    task_id, is_new = insert(db, call, moment or now(connection))
     except OperationalError as error:
         raise _refusal(error, call.task_name) from error
     if is_new:
@@ -68,6 +79,8 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
     """Do as `enqueue()` for many calls, in one transaction and with one wakeup."""
     if not calls:
         return []
+    if collects():
+        return [collected.add(call) for call in calls]
     try:
         connection = connect()
         with connection.wrap_database_errors, transact(connection) as db:
@@ -87,11 +100,13 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
 
 def insert(db: sqlite3.Connection, call: Call, moment: str) -> tuple[int, bool]:
     """Do as `enqueue()` in a transaction of the caller's, who also wakes the Foreman."""
-    columns = call._asdict() | (call.terms or Terms())._asdict()
-    written = db.execute(sql.INSERT_MORE, columns | {"enqueued_at": moment})
+    terms = call.terms or Terms()
+    status = SCHEDULED if (terms.run_after or "") > moment else READY
+    gate = OPEN if terms.lane is None else NEW
+    written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *terms))
     if written.rowcount:
         return cast(int, written.lastrowid), True
-    return db.execute(sql.IDENTICAL, {"key": columns["unique_key"]}).fetchone()[0], False
+    return db.execute(sql.IDENTICAL, {"key": terms.unique_key}).fetchone()[0], False
 
 
 def _refusal(error: OperationalError, task_name: str) -> EnqueueError:
@@ -186,6 +201,14 @@ def claim(
     return sorted(map(Claim._make, db.execute(sql.CLAIM_THESE, (moment, json.dumps(ids))).fetchall()))
 
 
+def claim_any(db: sqlite3.Connection, moment: str) -> Claim | None:
+    """Claim the first of all ready tasks, of whatever queue, kind and lane: for tests."""
+    ready = Task.objects.filter(status=Status.READY).order_by("-priority", "pk")
+    ids = list(ready.values_list("pk", flat=True)[:1])
+    found = db.execute(sql.CLAIM_THESE, (moment, json.dumps(ids))).fetchone()
+    return Claim._make(found) if found else None
+
+
 def give_back(db: sqlite3.Connection, claims: Iterable[Claim]) -> None:
     """Make tasks that were claimed but not begun ready again; no attempt is counted."""
     db.executemany(sql.GIVE_BACK, [(claim.id, claim.claims) for claim in claims])
@@ -219,7 +242,10 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     claim, error = outcome.claim, outcome.error
     if not error:
         return sql.KEEP, (moment, outcome.result, later(moment, claim.result_ttl or 0))
-    line = error_line(moment, outcome.reason)
+    more = {}
+    if claim.origin:
+        more = {"exception": outcome.exception, "traceback": shortened(error, MAX_TRACEBACK)}
+    line = error_line(moment, outcome.reason, **more)
     if outcome.is_revoked:
         return sql.TERMINATE, (moment, error, line)
     run_after = None if outcome.retry_after is None else later(moment, outcome.retry_after)
@@ -236,9 +262,9 @@ def cause_of(outcome: Outcome) -> tuple[str, str]:
     return outcome.reason.partition(":")[0][:200], place[:300]
 
 
-def error_line(moment: str, reason: str) -> str:
+def error_line(moment: str, reason: str, **more: str) -> str:
     """Return what stays of an attempt that did not succeed; the statement adds which one it was."""
-    return json.dumps({"attempt": None, "at": moment, "error": reason}, ensure_ascii=False)
+    return json.dumps({"attempt": None, "at": moment, "error": reason, **more}, ensure_ascii=bool(more))
 
 
 def note_progress(db: sqlite3.Connection, notes: Iterable[Progress]) -> None:

@@ -1,7 +1,8 @@
 """What is handed around: a call before it is written, a claim, and what became of it."""
 
+import functools
 import json
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 
 class Terms(NamedTuple):
@@ -17,6 +18,8 @@ class Terms(NamedTuple):
     lane_limit: int | None = None
     lane_interval: float | None = None
     is_sensitive: bool = False
+    backend: str | None = None
+    overrides: str | None = None
 
 
 class Call(NamedTuple):
@@ -30,6 +33,16 @@ class Call(NamedTuple):
     acks_late: bool
     is_async: bool = False
     terms: Terms | None = None
+
+
+class Origin(NamedTuple):
+    """What a claim carries along that a backend of django.tasks enqueued."""
+
+    backend: str
+    overrides: str | None
+    started_at: str
+    first_started_at: str | None
+    errors: str
 
 
 class Claim(NamedTuple):
@@ -88,8 +101,21 @@ class Claim(NamedTuple):
         """Whether its arguments are not to be shown."""
         return bool(self._term(7))
 
+    @property
+    def origin(self) -> Origin | None:
+        """What it was enqueued by, if that is a backend of django.tasks."""
+        if self.terms is None or self.terms.endswith("null]"):
+            return None
+        return Origin(*cast(list[Any], self._term(8)))
+
     def _term(self, position: int) -> object:
-        return json.loads(self.terms)[position] if self.terms else None
+        return _parsed(self.terms)[position] if self.terms else None
+
+
+@functools.lru_cache(maxsize=1000)  # for each claim they are asked ten times
+def _parsed(terms: str) -> list[Any]:
+    found: list[Any] = json.loads(terms)
+    return found
 
 
 class Outcome(NamedTuple):
@@ -97,7 +123,8 @@ class Outcome(NamedTuple):
 
     `error` is the text that is kept, and `reason` the same in one line; both are empty if it succeeded.
     With a `retry_after`, in seconds, it is tried again; if it `is_revoked` somebody asked for its end.
-    `result` is its result as JSON, if that is kept.
+    `result` is its result as JSON, if that is kept. `exception` is the path of its class; the `failure`
+    itself is kept for those who hear of it by django.tasks' signals.
     """
 
     claim: Claim
@@ -107,6 +134,8 @@ class Outcome(NamedTuple):
     retry_after: float | None = None
     is_revoked: bool = False
     result: str | None = None
+    exception: str = ""
+    failure: BaseException | None = None
 
 
 class Progress(NamedTuple):

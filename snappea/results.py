@@ -7,7 +7,8 @@ from typing import Any
 from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError
 
-from . import queue
+from . import collected, queue
+from .conf import collects
 from .database import connect, raw
 from .errors import ResultNotKept, TaskFailed
 from .models import Status, Task
@@ -43,10 +44,15 @@ class AsyncResult:
         """
         if self.id is None:
             return Status.SUCCESSFUL.value
+        if collects():
+            found = collected.find(self.id)
+            return found.status if found else None
         return self._rows().values_list("status", flat=True).first()
 
     def refresh(self) -> Task | None:
         """Return its row as it is now, None if that is gone."""
+        if collects():
+            return collected.find(self.id)
         return self._rows().first()
 
     def get(self, timeout: float | None = None) -> Any:
@@ -57,6 +63,8 @@ class AsyncResult:
         """
         if self.id is None:
             return self._result
+        if collects():
+            return self._collected_result()
         if connect().in_atomic_block:
             raise TransactionManagementError(
                 "get() would wait for ever inside atomic() of the queue's database."
@@ -75,12 +83,24 @@ class AsyncResult:
                 raise TimeoutError(f"Task #{self.id} has not ended within {timeout:g} s.")
             time.sleep(LOOK_EVERY)
 
+    def _collected_result(self) -> Any:
+        """Do as get() for a call that is kept in memory, which waits until the test has it run."""
+        task = self.refresh()
+        if _has_ended(task, self.id):
+            return _result_of(task)
+        raise TimeoutError(
+            f"{task} is kept in memory, because tests run, and waits: call snappea.testing.drain(), or set "
+            "TASK_ALWAYS_EAGER."
+        )
+
     def revoke(self, terminate: bool = False) -> bool:
         """Cancel it if it still waits. With `terminate`, raise TaskRevoked inside it if it runs.
 
         Tells whether there was something to do. A task that runs becomes `cancelled` once it has
         let TaskRevoked pass; one that is blocked outside Python is only reached when it returns.
         """
+        if collects():
+            return collected.cancel(self.id)
         if queue.cancel(self._rows()):
             return True
         return terminate and bool(queue.terminate(self._rows()))

@@ -13,14 +13,15 @@ from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
 from .arguments import decode, encode_result
+from .conf import current
 from .context import begin
 from .errors import Retry, SoftTimeLimitExceeded, TaskKilled, TaskRevoked
 from .limits import Desk
-from .log import clean, foreman, say
+from .log import clean, foreman, say, say_failure, shortened
 from .logbook import Note
 from .records import Claim, Outcome
 from .signals import task_failed, task_retried, task_started, task_succeeded, tell
-from .tasks import TaskFunction, resolve
+from .tasks import TaskFunction, task_of
 
 #: The most that is kept of an error, in characters.
 MAX_ERROR = 20_000
@@ -53,11 +54,11 @@ def run(claim: Claim, desk: Desk) -> Outcome:
     began = time.monotonic()
     try:
         desk.take(claim)
-        task = resolve(claim.task_name)
+        task = task_of(claim)
         limit = task.soft_time_limit(claim.queue)
         deadline = desk.deadline if limit is None else desk.limit(limit)
         # a context of its own: what a task activates (a language, a time zone) ends with it
-        result = contextvars.Context().run(_call, task, claim, deadline)
+        result = contextvars.Context().run(call, task, claim, deadline)
     except BaseException as raised:
         failure = raised
     try:
@@ -92,15 +93,51 @@ def outcome_of_failure(
     """Tell what is next after a claim raised something, and return its outcome."""
     if limit and isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
         failure.args = (f"it took more than {limit:g} s",)
+    outcome = after_failure(claim, task, duration, failure, is_revoked)
+    _report(outcome, None if _is_sensitive(claim, task) else cause_of(failure))
+    return outcome
+
+
+def after_failure(
+    claim: Claim,
+    task: TaskFunction[..., Any] | None,
+    duration: float,
+    failure: BaseException,
+    is_revoked: bool = False,
+) -> Outcome:
+    """Do as outcome_of_failure(), without a word to the log."""
     retry_after = None
     if task is not None and not is_revoked:
-        retry_after = _after_failure(task, claim, failure)
-    hides = _is_sensitive(claim, task)
-    reason = _reason_of(_cause_of(failure), hides)
-    return Outcome(claim, duration, _traceback_of(failure, hides), reason, retry_after, is_revoked)
+        retry_after = _next_try(task, claim, failure)
+    cause, hides = cause_of(failure), _is_sensitive(claim, task)
+    text, reason = _traceback_of(failure, hides), _reason_of(cause, hides)
+    outcome = Outcome(claim, duration, text, reason, retry_after, is_revoked)
+    return _with_cause(outcome, cause, hides)
 
 
-def _call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | None:
+def _report(outcome: Outcome, cause: BaseException | None) -> None:
+    """Log a failure, with the exception, if that is not to be hidden; not what is tried again.
+
+    Here, and not by the Foreman with all other ends: whoever listens (Sentry, say) may take his time. The
+    name is part of the message, so that what groups by messages groups by tasks.
+    """
+    claim = outcome.claim
+    if outcome.retry_after is not None or outcome.is_revoked:
+        return
+    name = clean(claim.task_name).replace("%", "%%")
+    has_arguments = cause is not None and current().LOG_ARGUMENTS
+    arguments = f"(*{clean(claim.args)}, **{clean(claim.kwargs)})" if has_arguments else ""
+    say_failure(
+        f"Failed {name}%s #%d after %.3f s: %s",
+        *(arguments, claim.id, outcome.duration, outcome.reason),
+        failure=cause,
+        text=outcome.error.rstrip("\n"),
+        task_name=claim.task_name,
+        task_id=claim.id,
+    )
+
+
+def call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | None:
     """Call the function, and return its result as JSON if that is to be kept."""
     args, kwargs = decode(claim.args, claim.kwargs)
     begin(claim, deadline)
@@ -125,9 +162,9 @@ def note_of(outcome: Outcome) -> Note:
     return Note.FAILED if outcome.retry_after is None else Note.TO_RETRY
 
 
-def _after_failure(task: TaskFunction[..., Any], claim: Claim, failure: BaseException) -> float | None:
+def _next_try(task: TaskFunction[..., Any], claim: Claim, failure: BaseException) -> float | None:
     """Tell what is next, and return in how many seconds to try again; None if it has failed."""
-    retry_after, cause = None, _cause_of(failure)
+    retry_after, cause = None, cause_of(failure)
     try:
         retry_after = task.retry_after(failure, claim.attempts - 1 - claim.interruptions)
         if retry_after is None:
@@ -142,12 +179,24 @@ def _after_failure(task: TaskFunction[..., Any], claim: Claim, failure: BaseExce
 
 def after_death(task: TaskFunction[..., Any], claim: Claim, failure: Exception, duration: float) -> Outcome:
     """Return the outcome of a claim whose process died with it, after telling those who listen."""
-    retry_after = _after_failure(task, claim, failure)
-    cause, hides = _cause_of(failure), _is_sensitive(claim, task) and not isinstance(failure, TaskKilled)
-    return Outcome(claim, duration, _traceback_of(cause, hides), _reason_of(cause, hides), retry_after)
+    retry_after = _next_try(task, claim, failure)
+    cause, hides = cause_of(failure), _is_sensitive(claim, task) and not isinstance(failure, TaskKilled)
+    outcome = Outcome(claim, duration, _traceback_of(cause, hides), _reason_of(cause, hides), retry_after)
+    _report(outcome, None if hides else cause)
+    return _with_cause(outcome, cause, hides)
 
 
-def _cause_of(failure: BaseException) -> BaseException:
+def _with_cause(outcome: Outcome, cause: BaseException, hides: bool) -> Outcome:
+    """Return an outcome with what was raised, if somebody is to hear of that."""
+    if outcome.claim.origin is None:
+        return outcome
+    kind = type(cause)
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    return outcome._replace(exception=path, failure=None if hides else cause)
+
+
+def cause_of(failure: BaseException) -> BaseException:
+    """Return what is behind a Retry; any other exception as it is."""
     return failure.exc if isinstance(failure, Retry) and failure.exc else failure
 
 
@@ -164,11 +213,7 @@ def _traceback_of(failure: BaseException, hides: bool) -> str:
         text = "".join(_places_of(failure) if hides else traceback.format_exception(failure))
     except BaseException as worse:  # a __str__ that raises, no memory, no stack left
         return f"{type(failure).__name__} (no traceback: {type(worse).__name__} while it was written)"
-    text = text.encode(errors="backslashreplace").decode()
-    if len(text) > MAX_ERROR:
-        half = MAX_ERROR // 2
-        text = f"{text[:half]}\n... {len(text) - MAX_ERROR} characters left out ...\n{text[-half:]}"
-    return text
+    return shortened(text.encode(errors="backslashreplace").decode(), MAX_ERROR)
 
 
 def _places_of(failure: BaseException) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from django import VERSION
 
+FRAMEWORK = "django.tasks" if VERSION >= (6, 0) else "django_tasks"
 DIR = Path(os.environ.get("SNAPPEA_TEST_DIR") or tempfile.mkdtemp(prefix="snappea-tests-"))
 DEBUG = False
 SECRET_KEY = "only for tests"
@@ -21,6 +22,7 @@ INSTALLED_APPS = [
     "snappea",
     "tests.playground",
     "example_project.tracker",
+    *([] if VERSION >= (6, 0) else ["django_tasks"]),
     *os.environ.get("SNAPPEA_TEST_APPS", "").split(),
 ]
 ROOT_URLCONF = "tests.urls"
@@ -56,7 +58,17 @@ DATABASES = {
     },
 }
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
-SNAPPEA = json.loads(os.environ.get("SNAPPEA_TEST_SETTINGS", "{}"))
+TASKS = {
+    "default": {"BACKEND": "snappea.backend.SnappeaBackend", "QUEUES": []},
+    "short": {
+        "BACKEND": "tests.playground.djangotasks.ShortBackend",
+        "QUEUES": [],
+        "OPTIONS": {"RESULT_TTL": 1, "max_retries": 1, "AUTORETRY_FOR": [KeyError], "default_retry_delay": 0},
+    },
+    "fleeting": {"BACKEND": "snappea.backend.SnappeaBackend", "OPTIONS": {"RESULT_TTL": None}},
+    "other": {"BACKEND": f"{FRAMEWORK}.backends.immediate.ImmediateBackend"},
+}
+SNAPPEA = {"IN_TESTS": "write"} | json.loads(os.environ.get("SNAPPEA_TEST_SETTINGS", "{}"))
 
 if os.environ.get("SNAPPEA_TEST_LOGGING") == "broken":
     LOGGING = {

@@ -103,7 +103,7 @@ class Site:
         self.database = directory / "snappea.sqlite3"
         self.ledger = Ledger(directory)
         self.processes: list[Process] = []
-        self.settings: dict[str, Any] = {"SYNCHRONOUS": "NORMAL"}
+        self.settings: dict[str, Any] = {"SYNCHRONOUS": "NORMAL", "IN_TESTS": "write"}
         self.variables: dict[str, str] = {}
 
     def move_database(self, directory: Path) -> None:

@@ -68,7 +68,7 @@ def test_what_makes_no_sense_is_refused_and_not_written(
 
 
 def test_a_queue_that_is_not_declared_is_refused(site: Site, settings: Any) -> None:
-    settings.SNAPPEA = {"QUEUES": {"mail": {}}}
+    settings.SNAPPEA = site.settings | {"QUEUES": {"mail": {}}}
     with pytest.raises(ValueError, match=r"no queue 'mial' in SNAPPEA\[\"QUEUES\"\], only default, mail"):
         record.apply_async(("x",), queue="mial")
     assert Task.objects.count() == 0

@@ -10,19 +10,21 @@ HOME = Path(snappea.__file__).parent
 #: Downwards: each file imports only from files above it.
 ORDER = """
     errors signals memory conf log
-    models router database
+    systemd models router database
     wakeup logbook lock
-    records statements decisions queue
+    records collected statements decisions queue
     options context results
-    arguments calls advice function tasks
+    arguments calls advice modules function
+    framework djangoresults djangotask backend tasks
     ticks schedules timetable
-    limits worker loop child nursery guardian crew
+    limits worker herald loop child nursery guardian crew
     accounts pace survey stats gatekeeper attention caretaker reports
     renewal reload departure
     foreman
     health metrics
     checks ping console examination apps
     rights wording charts verdicts dashboard filters task_admin schedule_admin admin
+    live testing pytest_plugin
 """.split()  # noqa: SIM905  (a line for each floor)
 
 

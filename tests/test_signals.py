@@ -297,7 +297,7 @@ def test_hooks(site: Site, settings: Any) -> None:
         "HOOK_ADD_TASK_KWARGS": "tests.playground.lifecycle.add_kwargs",
         "HOOK_RUN_TASK_CONTEXT": "tests.playground.lifecycle.run_context",
     }
-    settings.SNAPPEA = hooks
+    settings.SNAPPEA = site.settings | hooks
     record.delay("x")
     echo.delay(1, two=2)
     record.delay_many([("many",)])
@@ -339,12 +339,12 @@ def test_hooks_of_an_eager_task(site: Site, settings: Any) -> None:
 
 
 def test_a_unique_call_stays_so_whatever_a_hook_adds(site: Site, settings: Any) -> None:
-    settings.SNAPPEA = {"HOOK_ADD_TASK_KWARGS": lambda: {"_at": time.monotonic()}}
+    settings.SNAPPEA = site.settings | {"HOOK_ADD_TASK_KWARGS": lambda: {"_at": time.monotonic()}}
     assert unique_waiting.delay("x") == unique_waiting.delay("x") != unique_waiting.delay("y")
 
 
 def test_what_a_hook_adds_must_be_json_as_well(site: Site, settings: Any) -> None:
-    settings.SNAPPEA = {"HOOK_ADD_TASK_KWARGS": lambda: {"_user": object()}}
+    settings.SNAPPEA = site.settings | {"HOOK_ADD_TASK_KWARGS": lambda: {"_user": object()}}
     with pytest.raises(TypeError, match=r"record\(\): argument\['_user'\] is a object, which is not JSON"):
         record.delay("x")
     assert Task.objects.count() == 0

@@ -20,7 +20,7 @@ from tests.site import Site
 
 @pytest.fixture(params=[True, False], ids=["inotify", "polling"])
 def bell(request: pytest.FixtureRequest, site: Site, settings: Any) -> Iterator[Bell]:
-    settings.SNAPPEA = {"USE_INOTIFY": request.param, "POLL_INTERVAL": 0.01}
+    settings.SNAPPEA = site.settings | {"USE_INOTIFY": request.param, "POLL_INTERVAL": 0.01}
     file = file_of(connect())
     assert file
     bell = Bell(file)

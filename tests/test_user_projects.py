@@ -1,0 +1,322 @@
+"""The tests of those who use Snappea: small projects, with the manual's own examples, in processes."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.site import DEADLINE, ROOT
+
+SETTINGS = """
+from pathlib import Path
+
+BASE_DIR = Path(__file__).parent
+SECRET_KEY = "only for tests"
+USE_TZ = True
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "snappea", "shop"]
+SQLITE = "django.db.backends.sqlite3"
+DATABASES = {
+    "default": {"ENGINE": SQLITE, "NAME": BASE_DIR / "default.sqlite3"},
+    "snappea": {"ENGINE": SQLITE, "NAME": BASE_DIR / "snappea.sqlite3"},
+    "unused": {"ENGINE": SQLITE, "NAME": BASE_DIR / "production.sqlite3"},
+}
+DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
+ROOT_URLCONF = "shop.urls"
+STATIC_URL, STATIC_ROOT, MEDIA_URL = "/static/", BASE_DIR / "static", "/media/"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+"""
+FILES = {
+    "settings.py": SETTINGS,
+    "shop/__init__.py": "",
+    "shop/models.py": """
+from django.db import models
+
+
+class Customer(models.Model):
+    email = models.TextField()
+    was_welcomed = models.BooleanField(default=False)
+""",
+    "shop/tasks.py": """
+import os
+from django.core.mail import send_mail
+from django.db import connections
+from shop.models import Customer
+from snappea import task
+
+
+@task
+def send_welcome(email: str) -> None:
+    Customer.objects.filter(email=email).update(was_welcomed=True)
+    send_mail("Welcome", "...", "shop@example.com", [email])
+
+
+@task
+def meddle() -> None:
+    connections["unused"].cursor()
+
+
+@task(result_ttl=60)
+def pid() -> int:
+    return os.getpid()
+""",
+    "shop/urls.py": """
+from django.http import HttpResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+from shop.models import Customer
+from shop.tasks import send_welcome
+
+
+@csrf_exempt
+def sign_up(request):
+    customer = Customer.objects.create(email=request.POST["email"])
+    send_welcome.delay_on_commit(customer.email)
+    return HttpResponse()
+
+
+urlpatterns = [path("sign-up/", sign_up)]
+""",
+    "shop/tests/__init__.py": "",
+}
+
+
+def examples() -> list[str]:
+    """Return the manual's examples of how to test, in their order."""
+    readme = (ROOT / "README.md").read_text()
+    section = re.search(r"^## Tests of your project\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
+    assert section
+    return re.findall(r"```python\n(.*?)```", section[1], re.DOTALL)
+
+
+COLLECT, EAGER, WITH_PYTEST, FILES_AS_DATABASES, LIVE = examples()
+
+
+class Project:
+    """A Django project in a directory, with Snappea installed as it is for its users."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        for name, text in FILES.items():
+            self.write(name, text)
+        # what an installation tells pytest, whatever is installed here
+        scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+        lines = ["[pytest11]", *(f"{name} = {module}" for name, module in scripts.items())]
+        self.write("installed/snappea_here-0.dist-info/METADATA", "Name: snappea_here\nVersion: 0\n")
+        self.write("installed/snappea_here-0.dist-info/entry_points.txt", "\n".join(lines))
+
+    def write(self, name: str, text: str) -> None:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def run(self, *arguments: str) -> str:
+        """Run a module of Python there, and return what it wrote. Raises AssertionError if it fails."""
+        exit_code, output = self.try_to_run(*arguments)
+        assert exit_code == 0, output
+        return output
+
+    def try_to_run(self, *arguments: str) -> tuple[int, str]:
+        paths = os.pathsep.join(map(str, (self.directory, ROOT, self.directory / "installed")))
+        environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": paths}
+        for name in [*environment]:
+            if name.startswith(("PYTEST", "SNAPPEA")):
+                del environment[name]
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", *arguments],
+            env=environment,
+            cwd=self.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=3 * DEADLINE,
+            text=True,
+        )
+        return done.returncode, done.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_collect_and_eager_need_neither_databases_nor_a_foreman(project: Project) -> None:
+    project.write("shop/tests/test_collect.py", COLLECT)
+    project.write("shop/tests/test_eager.py", EAGER)
+    output = project.run("django", "test")
+    assert "Ran 2 tests" in output and "'snappea'" not in output, "no test database was made for it"
+    assert not list(project.directory.glob("*.sqlite3*"))
+
+
+EACH_BEGINS_WITH_NONE = """
+import unittest
+from django.test import SimpleTestCase, TestCase, TransactionTestCase
+from shop.tasks import send_welcome
+from snappea.testing import enqueued
+
+
+class Mixin:
+    def test_one(self):
+        self.assertEqual(enqueued(), [])
+        send_welcome.delay("one@example.com")
+        self.assertEqual(len(enqueued()), 1)
+
+    test_two = test_three = test_one
+
+
+class Plain(Mixin, unittest.TestCase): ...
+class Simple(Mixin, SimpleTestCase): ...
+class Transaction(Mixin, TransactionTestCase): ...
+
+
+class WithData(Mixin, TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        send_welcome.delay("before@example.com")
+"""
+
+
+def test_each_test_begins_with_none(project: Project) -> None:
+    project.write("shop/tests/test_begin.py", EACH_BEGINS_WITH_NONE)
+    assert "Ran 12 tests" in project.run("django", "test")
+    assert "12 passed" in project.run("pytest", "-p", "no:cacheprovider", "shop")
+
+
+def test_pytest(project: Project) -> None:
+    for name, example in (("collect", COLLECT), ("eager", EAGER), ("functions", WITH_PYTEST)):
+        project.write(f"shop/tests/test_{name}.py", example)
+    isolated = "from shop.tasks import send_welcome\nfrom snappea.testing import enqueued\n" + "".join(
+        f"def test_{number}():\n    assert not enqueued()\n    send_welcome.delay('x')\n" for number in (1, 2)
+    )
+    project.write("shop/tests/test_isolated.py", isolated)
+    assert "6 passed" in project.run("pytest", "-p", "no:cacheprovider", "shop")
+    fixtures = project.run("pytest", "--fixtures", "shop")
+    assert "snappea_eager" in fixtures and "snappea_drain" in fixtures
+
+
+def test_pytest_where_there_is_no_django(project: Project) -> None:
+    project.write(
+        "plain/test_plain.py", "import sys\ndef test_it():\n    assert 'django' not in sys.modules\n"
+    )
+    output = project.run(
+        "pytest", "-p", "no:django", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir=plain", "plain"
+    )
+    assert "1 passed" in output
+
+
+ROWS = """
+from django.test import TestCase
+from shop.tasks import send_welcome
+from snappea.models import Task
+from snappea.testing import assert_enqueued, drain, enqueued, override_snappea
+
+
+@override_snappea(IN_TESTS="write")
+class Rows(TestCase):
+    databases = {"default", "snappea"}
+
+    def test_one(self):
+        self.assertEqual(Task.objects.count(), 0)
+        send_welcome.delay("ada@example.com")
+        send_welcome.apply_async(("bob@example.com",), countdown=60)
+        self.assertEqual(assert_enqueued(send_welcome, "ada@example.com").id, Task.objects.first().pk)
+        self.assertEqual(drain(), 1)
+        self.assertEqual(drain(including_scheduled=True), 1)
+        self.assertEqual((Task.objects.count(), enqueued()), (0, []))
+        send_welcome.delay("left@example.com")
+
+    test_two = test_one
+"""
+
+
+def test_rows(project: Project) -> None:
+    project.write("shop/tests/test_rows.py", ROWS)
+    assert "Ran 2 tests" in project.run("django", "test")
+    assert "2 passed" in project.run("pytest", "-p", "no:cacheprovider", "shop")
+
+
+MORE_LIVE = """
+from django.test import TransactionTestCase
+from shop.tasks import meddle, pid
+from snappea.models import Task
+from snappea.testing import foreman
+
+
+class More(TransactionTestCase):
+    databases = {"default", "snappea"}
+
+    def test_another_process(self):
+        with foreman() as running:
+            self.assertNotEqual(pid.delay().get(timeout=30), 0)
+            self.assertEqual(pid.delay().get(timeout=30), running.pid)
+            self.assertIn("Finished shop.tasks.pid", running.output())
+
+    def test_only_the_databases_of_the_test(self):
+        with foreman() as running:
+            result = meddle.delay()
+            running.wait_until_idle()
+            self.assertIn("ImproperlyConfigured", result.refresh().error)
+
+    def test_nothing_is_left(self):
+        self.assertEqual(Task.objects.count(), 0)
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["--parallel=2"]], ids=["one process", "parallel"])
+def test_a_real_foreman(project: Project, flags: list[str]) -> None:
+    project.write("settings.py", SETTINGS + FILES_AS_DATABASES)
+    project.write("shop/tests/test_live.py", LIVE)
+    project.write("shop/tests/test_more.py", MORE_LIVE)
+    project.write("shop/tests/test_collect.py", COLLECT)
+    assert "Ran 5 tests" in project.run("django", "test", *flags)
+    assert not list(project.directory.glob("*.sqlite3*")), "nothing stays behind"
+
+
+def test_a_real_foreman_with_pytest(project: Project) -> None:
+    project.write("settings.py", SETTINGS + FILES_AS_DATABASES)
+    project.write("shop/tests/test_live.py", LIVE)
+    assert "1 passed" in project.run("pytest", "-p", "no:cacheprovider", "shop")
+
+
+CANNOT = """
+from django.test import TestCase, TransactionTestCase
+from snappea.testing import foreman
+
+
+class Undeclared(TransactionTestCase):
+    def test(self):
+        with self.assertRaisesMessage(RuntimeError, 'databases = {"default", "snappea"} on the test'):
+            with foreman(): ...
+
+
+class InTransaction(TestCase):
+    databases = {"default", "snappea"}
+
+    def test(self):
+        with self.assertRaisesMessage(RuntimeError, "is in a transaction, into which a Foreman does not see"):
+            with foreman(): ...
+
+
+class InMemory(TransactionTestCase):
+    databases = {"default", "snappea"}
+
+    def test(self):
+        with self.assertRaisesMessage(RuntimeError, '"TEST"] = {"NAME": BASE_DIR / "test-snappea.sqlite3"}'):
+            with foreman(): ...
+"""
+
+
+def test_where_a_foreman_cannot_work_is_said(project: Project) -> None:
+    project.write("shop/tests/test_cannot.py", CANNOT)
+    assert "Ran 3 tests" in project.run("django", "test")
+
+
+def test_a_foreman_that_does_not_start_says_why(project: Project) -> None:
+    eager = 'SNAPPEA = {"TASK_ALWAYS_EAGER": True}\n'
+    project.write("settings.py", SETTINGS + FILES_AS_DATABASES + eager)
+    project.write("shop/tests/test_live.py", LIVE)
+    exit_code, output = project.try_to_run("django", "test")
+    assert exit_code == 1 and "The Foreman did not start" in output
+    assert 'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run at once' in output
