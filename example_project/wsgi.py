@@ -2,10 +2,12 @@
 
 import os
 
+from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
 
-application = get_wsgi_application()
+# a real site lets its web server serve the static files of the admin
+application = StaticFilesHandler(get_wsgi_application())
 
 from . import urls  # noqa: E402, F401  (now, so that no client has to wait for it)

@@ -20,7 +20,7 @@ from .errors import SoftTimeLimitExceeded, TaskRevoked
 from .limits import Desk, Ending
 from .loop import Seat, run_alone
 from .records import Claim, Outcome, Progress
-from .tasks import registry
+from .tasks import TaskFunction, find_task_of
 
 #: Has TaskRevoked raised. Not SIGTERM: at a service's stop that is sent to every process of it at once.
 INTERRUPT = signal.SIGUSR1
@@ -203,15 +203,15 @@ def _work(channel: Channel) -> None:
     desk = ChildDesk(order["max_memory"], math.inf if order["deadline"] is None else order["deadline"])
     context.send_progress(lambda progress: desk.say_progress(channel, progress))
     claim = Claim(*order["claim"])
-    task = registry.get(claim.task_name)
-    outcome = _run_coroutine(claim, desk) if task and task.is_coroutine else worker.run(claim, desk)
-    _claim, _duration, *rest = outcome
+    task = find_task_of(claim)
+    outcome = _run_coroutine(claim, desk, task) if task and task.is_coroutine else worker.run(claim, desk)
+    _claim, _duration, *rest = outcome._replace(failure=None)  # which no line could carry
     worker.tidy_connections()
     worker.close_connections()
     channel.say(outcome=rest)
 
 
-def _run_coroutine(claim: Claim, desk: ChildDesk) -> Outcome:
+def _run_coroutine(claim: Claim, desk: ChildDesk, task: TaskFunction[..., Any]) -> Outcome:
     """Run an asynchronous task on a loop of its own, where it is ended as it would be in the Foreman."""
     seat, deadline = Seat(claim), desk.deadline
     try:
@@ -220,7 +220,7 @@ def _run_coroutine(claim: Claim, desk: ChildDesk) -> Outcome:
             seat.end(desk.wanted)
         return run_alone(seat, INTERRUPT, deadline)
     except MemoryError as error:
-        return worker.outcome_of_failure(claim, registry[claim.task_name], 0.0, error, False, None)
+        return worker.outcome_of_failure(claim, task, 0.0, error, False, None)
     finally:
         signal.signal(INTERRUPT, signal.SIG_IGN)
         desk.put_down()

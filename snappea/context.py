@@ -92,6 +92,11 @@ def _claim() -> Claim:
     return claim
 
 
+def current_claim() -> Claim | None:
+    """Return the claim of the task that runs here, None where none does."""
+    return _running.get()
+
+
 def parent_id() -> int | None:
     """Return the row of the task that runs here, None where none does."""
     claim = _running.get()

@@ -22,7 +22,7 @@ from .logbook import Logbook, Note
 from .loop import Loop
 from .nursery import Nursery
 from .records import Claim, Outcome
-from .tasks import TaskFunction, find
+from .tasks import TaskFunction, find_task_of
 
 T = TypeVar("T")
 
@@ -221,7 +221,7 @@ class Crew:
             self._wake_foreman_if_needed()
 
     def _outcome_of(self, claim: Claim, desk: Desk) -> Outcome:
-        task = find(claim.task_name)
+        task = find_task_of(claim)
         return self._guard(claim, task) if task and task.is_isolated else worker.run(claim, desk)
 
     def _guard(self, claim: Claim, task: TaskFunction[..., Any]) -> Outcome:

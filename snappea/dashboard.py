@@ -110,7 +110,7 @@ class DashboardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscri
 
     def terminate(self, request: HttpRequest) -> HttpResponse:
         """Ask for the end of a task that runs."""
-        number = self._require(request, "id")
+        number = self._require(request, "task")
         decide(request, VERBS["terminate"], [int(number)] if number.isdecimal() and len(number) < 19 else [])
         return self._back(request)
 

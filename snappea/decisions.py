@@ -6,7 +6,7 @@ waits for the write lock for long. What has moved on in the meantime is left alo
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,10 +18,10 @@ from .database import connect, later, now, raw, transact
 from .models import MOVES, Schedule, Task
 from .wakeup import ring_on_commit
 
-#: How long a batch aims to hold the write lock, in seconds.
-BATCH = 0.015
-#: How many rows the first batch has, and any has at most.
-FIRST, MOST = 50, 2000
+#: After how long a transaction of many rows is committed, in seconds.
+BATCH = 0.005
+#: After so many rows it looks at the time.
+STEP = 20
 
 
 def requeue(tasks: QuerySet[Task], countdown: float | timedelta | None = None) -> int:
@@ -104,22 +104,15 @@ def _note_gone(ids: Iterable[int], what: str) -> None:
 def _apply(statement: str, rows: Sequence[Sequence[object]]) -> int:
     """Run a statement for each row, wake the Foreman, and return how many rows of the table it changed."""
     connection = connect()
-    changed = 0
-    for batch in _batches(rows, rests=not connection.in_atomic_block):
+    changed = at = 0
+    while at < len(rows):
         with connection.wrap_database_errors, transact(connection) as db:
-            changed += max(0, db.executemany(statement, batch).rowcount)
+            began = time.monotonic()
+            while at < len(rows) and time.monotonic() < began + BATCH:
+                changed += max(0, db.executemany(statement, rows[at : at + STEP]).rowcount)
+                at += STEP
         ring_on_commit(connection)
+        if at < len(rows) and not connection.in_atomic_block:
+            # whoever waits for the lock looks for it now and then only
+            time.sleep(time.monotonic() - began)
     return changed
-
-
-def _batches(rows: Sequence[Any], rests: bool) -> Iterator[Sequence[Any]]:
-    """Yield rows in batches of a size that takes BATCH seconds, with rests between them."""
-    begin, size = 0, FIRST
-    while begin < len(rows):
-        began = time.monotonic()
-        yield rows[begin : begin + size]
-        took = max(time.monotonic() - began, 1e-6)
-        begin += size
-        size = max(1, min(MOST, int(size * min(2.0, BATCH / took))))
-        if rests and begin < len(rows):
-            time.sleep(min(took, BATCH))  # whoever waits for the lock looks for it now and then only

@@ -14,6 +14,7 @@ SnappeaError
 ├── Retry                   raise it in a task to have it tried again
 ├── SoftTimeLimitExceeded   raised inside a task that has taken longer than its soft_time_limit
 ├── TaskKilled              a task's process was killed or died; kept on the row
+├── TaskInterrupted         in the results of django.tasks: the Foreman died, or was stopped, while it ran
 ├── NoCurrentTask           current_task was asked where no task runs (also a RuntimeError)
 ├── TaskFailed              from get(): the task failed, was interrupted or cancelled
 ├── ResultNotKept           from get(): nothing is kept of the task (also a LookupError)
@@ -131,6 +132,13 @@ class TaskKilled(SnappeaError):
     """The process of an isolated task was killed (at its `time_limit`, say), or died, without an outcome.
 
     Never raised inside a task: it is what the signals `task_failed` and `task_retried` carry.
+    """
+
+
+class TaskInterrupted(SnappeaError):
+    """The Foreman died, or was stopped, while the task ran.
+
+    Never raised inside a task: it stands in the results of django.tasks.
     """
 
 

@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Sequence
-from logging import ERROR, INFO, WARNING
+from logging import ERROR, WARNING
 from typing import Any
 
 from . import logbook, queue
@@ -31,7 +31,14 @@ from .nursery import Nursery
 from .pace import MOST_AHEAD, STALE_AFTER, Pace
 from .records import Claim, Expired, Glance, Outcome
 from .renewal import Renewal
-from .reports import report_ends, report_expired, report_interrupted, report_recovered, report_start
+from .reports import (
+    report_ends,
+    report_expired,
+    report_interrupted,
+    report_recovered,
+    report_start,
+    report_stop,
+)
 from .stats import Stats
 from .tasks import registry
 from .timetable import Timetable
@@ -361,4 +368,4 @@ class Foreman:
         report_ends(self._close_accounts(moment), self.settings.LOG_ARGUMENTS)
         for claim, status in zip(running, states, strict=True):
             report_interrupted(claim.id, claim.task_name, status)
-        say(INFO, "Stopped.")
+        report_stop()

@@ -173,6 +173,10 @@ class TaskFunction(Generic[P, R]):
                 self.signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise TypeError(f"{self.name}(): {error}") from None
+        return self.encoded(args, kwargs, queue)
+
+    def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
+        """Do as `call()`, but for the signature."""
         options, configured = self.options, current()
         encoded = encode(args, self.name)
         added = hook("HOOK_ADD_TASK_KWARGS")

@@ -48,3 +48,11 @@ def say_seldom(level: int, message: str, *args: object) -> None:
 def clean(text: str) -> str:
     """Return a text that is safe on a line of a log: control characters are escaped."""
     return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text, its middle left out if it has more than so many characters."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n... {len(text) - most} characters left out ...\n{text[-half:]}"

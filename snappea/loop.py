@@ -25,7 +25,7 @@ from .log import clean, say, say_seldom
 from .logbook import Logbook, Note
 from .records import Claim, Outcome
 from .signals import task_started, task_succeeded, tell
-from .tasks import TaskFunction, find, resolve
+from .tasks import TaskFunction, find_task_of, task_of
 
 #: How long a task that has ended may leave others behind that it started, in seconds.
 LEFT_BEHIND = 1.0
@@ -148,7 +148,7 @@ class Loop:
 
     async def _run(self, cell: int, seat: Seat) -> None:
         self._logbook.note(cell, Note.BEGUN)
-        task = find(seat.claim.task_name)
+        task = find_task_of(seat.claim)
         if task is None or task.is_async:
             outcome = await run(seat)
         else:
@@ -203,7 +203,7 @@ async def run(seat: Seat, deadline: float = math.inf) -> Outcome:
     result, failure = None, None
     began = time.monotonic()
     try:
-        task = resolve(claim.task_name)
+        task = task_of(claim)
         limit = task.soft_time_limit(claim.queue)
         result, failure = await _run_apart(task, seat, limit, deadline)
     except BaseException as raised:

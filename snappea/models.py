@@ -7,6 +7,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from .log import clean
+
 
 class Status(models.TextChoices):
     """Where a task stands. The label is what the admin calls it."""
@@ -79,6 +81,19 @@ class JSONText(models.TextField):  # type: ignore[type-arg]  # not subscriptable
         return name, "django.db.models.TextField", args, kwargs
 
 
+def read_errors(errors: str) -> list[dict[str, Any]]:
+    """Return what stands in a task's column of that name."""
+    found = []
+    for line in errors.splitlines():
+        try:
+            error = json.loads(line)
+        except ValueError:
+            continue  # cut off, to bound the column, or written by hand
+        if isinstance(error, dict):
+            found.append(error)
+    return found
+
+
 WAITING = ("ready", "scheduled")
 
 
@@ -102,7 +117,9 @@ class Task(models.Model):
     )
     enqueued_at = models.DateTimeField(default=timezone.now)
     run_after = models.DateTimeField(null=True, blank=True)
+    #: When it was started last; and first, if it was tried again.
     started_at = models.DateTimeField(null=True, blank=True)
+    first_started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
     #: How often it was started.
@@ -144,6 +161,11 @@ class Task(models.Model):
     #: How many seconds lie between two starts in its lane.
     lane_interval = models.FloatField(null=True, blank=True)
     gate = models.SmallIntegerField(choices=Gate.choices, default=Gate.OPEN, db_default=Gate.OPEN.value)
+
+    #: The backend of django.tasks that enqueued it: its alias in TASKS.
+    backend = models.CharField(max_length=100, null=True, blank=True)
+    #: What `using()` had changed of the django.tasks Task, but for what has a column.
+    overrides = JSONText(null=True, blank=True)
 
     class Meta:
         # one partial index for each question that the Foreman asks; one that a row has no part in costs
@@ -193,17 +215,14 @@ class Task(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.task_name} #{self.pk}"
+        return f"{clean(self.task_name)} #{self.pk}"
 
     def attempt_errors(self) -> list[dict[str, Any]]:
-        """Return what became of the attempts that did not succeed: `attempt`, `at` and `error` of each."""
-        found = []
-        for line in self.errors.splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                pass  # cut off, to bound the column, or written by hand
-        return found
+        """Return what became of the attempts that did not succeed: `attempt`, `at` and `error` of each.
+
+        Where a django.tasks backend enqueued it and it raised, also the `exception` and its `traceback`.
+        """
+        return read_errors(self.errors)
 
 
 class Schedule(models.Model):

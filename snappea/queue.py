@@ -29,13 +29,16 @@ from .decisions import terminate as terminate
 from .errors import EnqueueError
 from .logbook import Note
 from .models import Gate, Status, Task
-from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms
+from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms, error_line
 from .wakeup import ring_on_commit
 
 #: How many rows a round promotes, expires, sorts in: so that 100,000 of them do not stall it.
 AT_ONCE = 1000
 #: From how many tasks on it is faster to settle them together.
 SEVERAL = 8
+#: As SQLite takes them at once, which it does not for members of an enumeration.
+OPEN, NEW = Gate.OPEN.value, Gate.NEW.value
+READY, SCHEDULED = Status.READY.value, Status.SCHEDULED.value
 #: A line of a traceback.
 _PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
@@ -43,8 +46,8 @@ _PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 # enqueue
 
 
-def enqueue(call: Call) -> tuple[int, bool]:
-    """Write a task, and wake the Foreman once it is committed.
+def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
+    """Write a task, and wake the Foreman once it is committed. `moment`: the time, if it is known.
 
     Returns the task's id, and whether it is new: False for a unique call that was enqueued before.
     Raises EnqueueError if the database refuses; then nothing was written.
@@ -57,9 +60,11 @@ def enqueue(call: Call) -> tuple[int, bool]:
             if call.terms is None:
                 written = raw(connection).execute(sql.INSERT, (*call[:-1], now(connection)))
                 task_id, is_new = cast(int, written.lastrowid), True
+            elif call.terms.unique_key is None:  # one statement: no transaction
+                task_id, is_new = insert(raw(connection), call, moment or now(connection))
             else:
                 with transact(connection) as db:
-                    task_id, is_new = insert(db, call, now(connection))
+                    task_id, is_new = insert(db, call, moment or now(connection))
     except OperationalError as error:
         raise _refusal(error, call.task_name) from error
     if is_new:
@@ -92,11 +97,13 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
 
 def insert(db: sqlite3.Connection, call: Call, moment: str) -> tuple[int, bool]:
     """Do as `enqueue()` in a transaction of the caller's, who also wakes the Foreman."""
-    columns = call._asdict() | (call.terms or Terms())._asdict()
-    written = db.execute(sql.INSERT_MORE, columns | {"enqueued_at": moment})
+    terms = call.terms or Terms()
+    status = SCHEDULED if (terms.run_after or "") > moment else READY
+    gate = OPEN if terms.lane is None else NEW
+    written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *terms))
     if written.rowcount:
         return cast(int, written.lastrowid), True
-    return db.execute(sql.IDENTICAL, {"key": columns["unique_key"]}).fetchone()[0], False
+    return db.execute(sql.IDENTICAL, {"key": terms.unique_key}).fetchone()[0], False
 
 
 def _refusal(error: OperationalError, task_name: str) -> EnqueueError:
@@ -232,7 +239,7 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     claim, error = outcome.claim, outcome.error
     if not error:
         return sql.KEEP, (moment, outcome.result, later(moment, claim.result_ttl or 0))
-    line = error_line(moment, outcome.reason)
+    line = outcome.error_line(moment)
     if outcome.is_revoked:
         return sql.TERMINATE, (moment, error, line)
     run_after = None if outcome.retry_after is None else later(moment, outcome.retry_after)
@@ -247,11 +254,6 @@ def cause_of(outcome: Outcome) -> tuple[str, str]:
     if found := _PLACE.match(outcome.error, outcome.error.rfind('  File "')):
         place = f"{'/'.join(found[1].split('/')[-2:])}:{found[2]} in {found[3]}"
     return outcome.reason.partition(":")[0][:200], place[:300]
-
-
-def error_line(moment: str, reason: str) -> str:
-    """Return what stays of an attempt that did not succeed; the statement adds which one it was."""
-    return json.dumps({"attempt": None, "at": moment, "error": reason}, ensure_ascii=False)
 
 
 def note_progress(db: sqlite3.Connection, notes: Iterable[Progress]) -> None:

@@ -1,7 +1,13 @@
 """What is handed around: a call before it is written, a claim, and what became of it."""
 
+import functools
 import json
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
+
+from .log import shortened
+
+#: What is kept of the traceback of each attempt for django.tasks, in characters.
+MAX_TRACEBACK = 5000
 
 
 class Terms(NamedTuple):
@@ -17,6 +23,8 @@ class Terms(NamedTuple):
     lane_limit: int | None = None
     lane_interval: float | None = None
     is_sensitive: bool = False
+    backend: str | None = None
+    overrides: str | None = None
 
 
 class Call(NamedTuple):
@@ -30,6 +38,16 @@ class Call(NamedTuple):
     acks_late: bool
     is_async: bool = False
     terms: Terms | None = None
+
+
+class Origin(NamedTuple):
+    """What a claim carries along that a backend of django.tasks enqueued."""
+
+    backend: str
+    overrides: str | None
+    started_at: str
+    first_started_at: str | None
+    errors: str
 
 
 class Claim(NamedTuple):
@@ -88,8 +106,21 @@ class Claim(NamedTuple):
         """Whether its arguments are not to be shown."""
         return bool(self._term(7))
 
+    @property
+    def origin(self) -> Origin | None:
+        """What it was enqueued by, if that is a backend of django.tasks."""
+        if self.terms is None or self.terms.endswith("null]"):
+            return None
+        return Origin(*cast(list[Any], self._term(8)))
+
     def _term(self, position: int) -> object:
-        return json.loads(self.terms)[position] if self.terms else None
+        return _parsed(self.terms)[position] if self.terms else None
+
+
+@functools.lru_cache(maxsize=1000)  # for each claim they are asked ten times
+def _parsed(terms: str) -> list[Any]:
+    found: list[Any] = json.loads(terms)
+    return found
 
 
 class Outcome(NamedTuple):
@@ -97,7 +128,8 @@ class Outcome(NamedTuple):
 
     `error` is the text that is kept, and `reason` the same in one line; both are empty if it succeeded.
     With a `retry_after`, in seconds, it is tried again; if it `is_revoked` somebody asked for its end.
-    `result` is its result as JSON, if that is kept.
+    `result` is its result as JSON, if that is kept. `exception` is the path of its class; the `failure`
+    itself is kept for those who hear of it by django.tasks' signals.
     """
 
     claim: Claim
@@ -107,6 +139,20 @@ class Outcome(NamedTuple):
     retry_after: float | None = None
     is_revoked: bool = False
     result: str | None = None
+    exception: str = ""
+    failure: BaseException | None = None
+
+    def error_line(self, moment: str) -> str:
+        """Return what stays on the row of an attempt that did not succeed: more, for django.tasks."""
+        if self.claim.origin is None:
+            return error_line(moment, self.reason)
+        traceback = shortened(self.error, MAX_TRACEBACK)
+        return error_line(moment, self.reason, exception=self.exception, traceback=traceback)
+
+
+def error_line(moment: str, reason: str, **more: str) -> str:
+    """Return what stays of an attempt that did not succeed; the statement adds which one it was."""
+    return json.dumps({"attempt": None, "at": moment, "error": reason, **more}, ensure_ascii=bool(more))
 
 
 class Progress(NamedTuple):

@@ -9,6 +9,7 @@ from logging import INFO, WARNING
 from . import __version__
 from .conf import Settings
 from .database import QueueFile
+from .herald import herald
 from .log import clean, foreman, say
 from .models import Status
 from .records import Claim, Expired, Outcome, Recovered
@@ -23,8 +24,12 @@ def report_start(file: QueueFile, settings: Settings, ready: int, wakeups: str) 
     say(INFO, said, __version__, os.getpid(), file.path, *facts)
 
 
-def report_ends(outcomes: Iterable[Outcome], with_arguments: bool) -> None:
-    """Log a line for each task that ended, but for those that failed: of them the workers have told."""
+def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:
+    """Log a line for each task that ended, and have those of django.tasks told.
+
+    Not for those that failed: of them the workers have told.
+    """
+    herald.tell_ends(outcomes)
     if not foreman.isEnabledFor(INFO):
         outcomes = [outcome for outcome in outcomes if outcome.error]
     for outcome in outcomes:
@@ -63,6 +68,8 @@ def report_recovered(recovered: Collection[Recovered]) -> None:
     for task in recovered:
         if task.status:
             report_interrupted(task.id, task.task_name, task.status)
+        elif task.verdict in ("succeeded", "failed"):
+            herald.tell_row(task.id)
 
 
 def report_interrupted(task_id: int, name: str, status: str | None) -> None:
@@ -70,3 +77,10 @@ def report_interrupted(task_id: int, name: str, status: str | None) -> None:
     say(WARNING, "Interrupted %s #%d", clean(name), task_id)
     if task_interrupted.receivers:
         tell(task_interrupted, find(name), id=task_id, status=status)
+    herald.tell_row(task_id)
+
+
+def report_stop() -> None:
+    """Log that the Foreman stops, when all is told."""
+    herald.close()
+    say(INFO, "Stopped.")

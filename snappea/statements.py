@@ -19,8 +19,11 @@ _UNIQUE_KEY = """
                 AND other.id <> snappea_task.id)
         ) THEN NULL ELSE unique_key END"""
 _GATE = "gate = CASE WHEN lane IS NULL THEN 0 ELSE 1 END"
-# the newest of the short errors, each on a line with its attempt: the column is bounded
-_ERRORS = "errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10), -20000)"
+# the newest of the errors, each on a line with its attempt (and its traceback, where a backend of
+# django.tasks enqueued it): the column is bounded
+_ERRORS = """errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10),
+            CASE WHEN backend IS NULL THEN -20000 ELSE -200000 END)"""
+_STARTED = "first_started_at = coalesce(first_started_at, started_at)"
 _FENCE = "id = ? AND claims = ? AND status = 'running'"
 
 # enqueue
@@ -31,14 +34,10 @@ INSERT = """
 #: The same with all that a call may have beside. Does nothing if it is to be unique, and is not.
 INSERT_MORE = """
     INSERT INTO snappea_task (
-        task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, run_after,
+        task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
         expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-        is_sensitive, gate)
-    VALUES (
-        :task_name, :args, :kwargs, :queue, :priority, :acks_late, :is_async, :enqueued_at,
-        CASE WHEN :run_after > :enqueued_at THEN 'scheduled' ELSE 'ready' END, :run_after, :expires_at,
-        :result_ttl, :parent_id, :unique_key, :unique_running, :lane, :lane_limit, :lane_interval,
-        :is_sensitive, CASE WHEN :lane IS NULL THEN 0 ELSE 1 END)
+        is_sensitive, backend, overrides)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING"""
 IDENTICAL = """
     SELECT id FROM snappea_task WHERE unique_key = :key
@@ -100,7 +99,8 @@ _CLAIM = """
         CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
             nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
         THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at, run_after,
-            is_sensitive) END"""
+            is_sensitive, json(CASE WHEN coalesce(backend, '') <> ''
+                THEN json_array(backend, overrides, started_at, first_started_at, errors) END)) END"""
 CLAIM = _CLAIM.format(
     which="""SELECT id FROM snappea_task
         WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
@@ -128,7 +128,8 @@ KEEP_WITHOUT_RESULT = f"""
         expires_at = datetime(?, '+' || result_ttl || ' seconds'), error = ?
     WHERE {_FENCE} AND result_ttl IS NOT NULL"""
 RETRY = f"""
-    UPDATE snappea_task SET status = 'scheduled', run_after = ?, error = ?, {_ERRORS}, {_UNIQUE_KEY}, {_GATE}
+    UPDATE snappea_task SET
+        status = 'scheduled', run_after = ?, error = ?, {_ERRORS}, {_STARTED}, {_UNIQUE_KEY}, {_GATE}
     WHERE {_FENCE}"""
 FAIL = f"""
     UPDATE snappea_task SET status = 'failed', finished_at = ?, expires_at = NULL, exception = ?, place = ?,
@@ -141,7 +142,8 @@ INTERRUPT = f"""
     UPDATE snappea_task SET
         status = CASE WHEN is_revoked THEN 'cancelled'
             WHEN acks_late AND interruptions + 1 < ? THEN 'ready' ELSE 'interrupted' END,
-        interruptions = interruptions + 1, finished_at = ?, error = ?, {_ERRORS}, {_UNIQUE_KEY}, {_GATE}
+        interruptions = interruptions + 1, finished_at = ?, error = ?, {_ERRORS}, {_STARTED}, {_UNIQUE_KEY},
+        {_GATE}
     WHERE {_FENCE}
     RETURNING status"""
 PROGRESS = f"""
@@ -153,7 +155,7 @@ _KEPT = "status IN ('failed', 'interrupted', 'cancelled', 'successful')"
 REQUEUE = f"""
     UPDATE snappea_task SET status = CASE WHEN ? IS NULL THEN 'ready' ELSE 'scheduled' END, run_after = ?,
         attempts = 0, interruptions = 0, is_revoked = 0,
-        started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL,
+        started_at = NULL, first_started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL,
         progress_done = NULL, progress_total = NULL, progress_note = '', {_UNIQUE_KEY}, {_GATE}
     WHERE id = ? AND claims = ? AND (status = 'scheduled' OR {_KEPT})"""
 CANCEL = "DELETE FROM snappea_task WHERE id = ? AND status IN ('ready', 'scheduled')"

@@ -253,9 +253,10 @@ class Period(NamedTuple):
 
 
 def history(periods: int, minutes: int) -> list[Period]:
-    """Return so many periods of so many minutes each, the last of which has not ended yet."""
+    """Return so many periods of so many minutes each; the last one ends with this minute."""
     this_minute = f"{now(connect())[:16]}:00"
-    begins = [later(this_minute, -60.0 * minutes * back) for back in range(periods - 1, -1, -1)]
+    last = later(this_minute, -60.0 * (minutes - 1))
+    begins = [later(last, -60.0 * minutes * back) for back in range(periods - 1, -1, -1)]
     found = [Period(begin) for begin in begins]
     first = datetime.fromisoformat(begins[0])
     for row in raw(connect()).execute(_BY_MINUTE, (begins[0],)).fetchall():

@@ -34,6 +34,8 @@ from .tasks import find, registry
 from .verdicts import VERBS, Verb, decide, verbs_of
 from .wording import MOST, NOTHING, duration, one_line, plain, pretty, traceback_lines
 
+#: By which columns a list may be narrowed down in its address.
+ADDRESSABLE = {"exception", "place", "queue", "task_name"}
 HIDDEN = "not shown: the task is sensitive"
 #: The longest delay of a requeue, in seconds: a year.
 LONGEST_DELAY = 366 * 86_400
@@ -106,6 +108,10 @@ class TaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptabl
         if not request.GET.keys() - {PAGE_VAR, ALL_VAR}:
             paginator.count = survey.count(self.state)
         return paginator
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Allow in the address what the filters offer, and no more: arguments are not to be guessed at."""
+        return lookup in ADDRESSABLE or lookup.partition("__")[0] in ("enqueued_at", "finished_at")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
@@ -304,7 +310,9 @@ def _details(task: Task) -> dict[str, Any]:
         "note": plain(task.progress_note[:MOST]),
         "lines": traceback_lines(task.error),
         "attempts": [
-            {**attempt, "error": plain(str(attempt.get("error", "")))} for attempt in task.attempt_errors()
+            {key: plain(str(value)) for key, value in attempt.items() if value is not None}
+            for attempt in task.attempt_errors()
+            if isinstance(attempt, dict)
         ],
         "log": log.select_related("user").order_by("-action_time")[:50],
     }

@@ -1,16 +1,16 @@
 """@task, and the registry of what it made: the only place where a name leads to code."""
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
-
-from django.apps import apps
 
 from .errors import TaskDefinitionError, UnknownTask
 from .function import Signature as Signature
 from .function import TaskFunction as TaskFunction
+from .modules import load_module_of
 from .options import Options, TaskOptions
+from .records import Claim
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,25 +94,46 @@ def _place(made: TaskFunction[..., Any]) -> str:
 
 
 def resolve(name: str) -> TaskFunction[..., Any]:
-    """Return the task of a name. Only the registry names code: nothing else is ever looked up.
+    """Return the task of a name: what @task made, or a django.tasks Task of our backend, and nothing else.
 
     A module that has not been imported yet is, if it lies inside an installed app.
     Raises UnknownTask.
     """
     if name not in registry:
-        module = name.rpartition(".")[0]
-        if apps.get_containing_app_config(name):
-            try:
-                import_module(module)  # waits, if another thread is importing it
-            except Exception as error:
-                raise UnknownTask(f"Unknown task {name!r}: importing {module} raised {error!r}.") from error
-    try:
-        return registry[name]
-    except KeyError:
+        load_module_of(name)
+    found = registry.get(name) or _of_django(name)
+    if found is None:
         raise UnknownTask(
             f"Unknown task {name!r}: no @task of that name in an installed app. If it was renamed, give it "
             "the old name as well (aliases); if it is not deployed yet, requeue this task once it is."
-        ) from None
+        )
+    return found
+
+
+def _of_django(name: str) -> TaskFunction[..., Any] | None:
+    """Return the django.tasks Task of a name, if it is one of a backend of ours."""
+    if "snappea.backend" not in sys.modules:
+        return None  # no Task could be one of its
+    from .backend import function_of
+
+    return function_of(name)
+
+
+def task_of(claim: Claim) -> TaskFunction[..., Any]:
+    """Return the task that a claim is of. Raises UnknownTask."""
+    if claim.terms is None or (origin := claim.origin) is None:
+        return resolve(claim.task_name)
+    from .backend import function_of_claim
+
+    return function_of_claim(claim, origin)
+
+
+def find_task_of(claim: Claim) -> TaskFunction[..., Any] | None:
+    """Return the task that a claim is of; None if there is none, or its module raised, whatever it raised."""
+    try:
+        return task_of(claim)
+    except BaseException:
+        return None
 
 
 def find(name: str) -> TaskFunction[..., Any] | None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.db import DatabaseError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
@@ -68,7 +69,12 @@ def decide(request: HttpRequest, verb: Verb, ids: Sequence[int], delay: float | 
         rows = Task.objects.filter(pk__in=some).values_list("pk", "task_name", "status")
         chosen |= {pk: (name, status) for pk, name, status in rows}
     able = [pk for pk, (_name, status) in chosen.items() if status in MOVES[verb.move].origins]
-    changed = sum(verb.act(Task.objects.filter(pk__in=some), delay) for some in _batches(able))
+    changed = 0
+    try:
+        for some in _batches(able):
+            changed += verb.act(Task.objects.filter(pk__in=some), delay)
+    except DatabaseError as error:
+        messages.error(request, f"The queue's database refused: {error}. Look again; some may be done.")
     skipped = Counter(
         Status(status).label.lower()
         for pk, (_name, status) in chosen.items()

@@ -26,7 +26,9 @@ def plain(text: str) -> str:
 
 
 def _is_harmless(character: str) -> bool:
-    return character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+    if character in "\n\t" or character.isprintable():
+        return True
+    return unicodedata.category(character) == "Zs"  # a space of another width
 
 
 def _escape(character: str) -> str:

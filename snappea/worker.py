@@ -17,11 +17,11 @@ from .conf import current
 from .context import begin
 from .errors import Retry, SoftTimeLimitExceeded, TaskKilled, TaskRevoked
 from .limits import Desk
-from .log import clean, foreman, say, say_failure
+from .log import clean, foreman, say, say_failure, shortened
 from .logbook import Note
 from .records import Claim, Outcome
 from .signals import task_failed, task_retried, task_started, task_succeeded, tell
-from .tasks import TaskFunction, resolve
+from .tasks import TaskFunction, task_of
 
 #: The most that is kept of an error, in characters.
 MAX_ERROR = 20_000
@@ -54,7 +54,7 @@ def run(claim: Claim, desk: Desk) -> Outcome:
     began = time.monotonic()
     try:
         desk.take(claim)
-        task = resolve(claim.task_name)
+        task = task_of(claim)
         limit = task.soft_time_limit(claim.queue)
         deadline = desk.deadline if limit is None else desk.limit(limit)
         # a context of its own: what a task activates (a language, a time zone) ends with it
@@ -109,9 +109,10 @@ def after_failure(
     retry_after = None
     if task is not None and not is_revoked:
         retry_after = _next_try(task, claim, failure)
-    hides = _is_sensitive(claim, task)
-    reason = _reason_of(cause_of(failure), hides)
-    return Outcome(claim, duration, _traceback_of(failure, hides), reason, retry_after, is_revoked)
+    cause, hides = cause_of(failure), _is_sensitive(claim, task)
+    text, reason = _traceback_of(failure, hides), _reason_of(cause, hides)
+    outcome = Outcome(claim, duration, text, reason, retry_after, is_revoked)
+    return _with_cause(outcome, cause, hides)
 
 
 def _report(outcome: Outcome, cause: BaseException | None) -> None:
@@ -182,7 +183,16 @@ def after_death(task: TaskFunction[..., Any], claim: Claim, failure: Exception, 
     cause, hides = cause_of(failure), _is_sensitive(claim, task) and not isinstance(failure, TaskKilled)
     outcome = Outcome(claim, duration, _traceback_of(cause, hides), _reason_of(cause, hides), retry_after)
     _report(outcome, None if hides else cause)
-    return outcome
+    return _with_cause(outcome, cause, hides)
+
+
+def _with_cause(outcome: Outcome, cause: BaseException, hides: bool) -> Outcome:
+    """Return an outcome with what was raised, if somebody is to hear of that."""
+    if outcome.claim.origin is None:
+        return outcome
+    kind = type(cause)
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    return outcome._replace(exception=path, failure=None if hides else cause)
 
 
 def cause_of(failure: BaseException) -> BaseException:
@@ -203,11 +213,7 @@ def _traceback_of(failure: BaseException, hides: bool) -> str:
         text = "".join(_places_of(failure) if hides else traceback.format_exception(failure))
     except BaseException as worse:  # a __str__ that raises, no memory, no stack left
         return f"{type(failure).__name__} (no traceback: {type(worse).__name__} while it was written)"
-    text = text.encode(errors="backslashreplace").decode()
-    if len(text) > MAX_ERROR:
-        half = MAX_ERROR // 2
-        text = f"{text[:half]}\n... {len(text) - MAX_ERROR} characters left out ...\n{text[-half:]}"
-    return text
+    return shortened(text.encode(errors="backslashreplace").decode(), MAX_ERROR)
 
 
 def _places_of(failure: BaseException) -> list[str]:

@@ -64,6 +64,10 @@ def wakeups(request: pytest.FixtureRequest, site: Site) -> str:
     return str(request.param)
 
 
+#: In which package a program is, if it is called otherwise.
+PACKAGES = {"chromedriver": "chromium-driver", "chattr": "e2fsprogs"}
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Declare our marker."""
     config.addinivalue_line("markers", "needs(program): skip, and say so loudly, where a program is missing")
@@ -76,4 +80,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if shutil.which(program) is None:
             if os.environ.get("CI"):
                 pytest.fail(f"{program} is not installed, and CI must not skip this")
-            pytest.skip(f"NOT TRIED: {program} is not installed (apt-get install {program})")
+            pytest.skip(
+                f"NOT TRIED: {program} is not installed (apt-get install {PACKAGES.get(program, program)})"
+            )

@@ -9,6 +9,7 @@ from typing import Any
 
 from django import VERSION
 
+FRAMEWORK = "django.tasks" if VERSION >= (6, 0) else "django_tasks"
 DIR = Path(os.environ.get("SNAPPEA_TEST_DIR") or tempfile.mkdtemp(prefix="snappea-tests-"))
 DEBUG = False
 SECRET_KEY = "only for tests"
@@ -21,9 +22,10 @@ INSTALLED_APPS = [
     "snappea",
     "tests.playground",
     "example_project.tracker",
+    *([] if VERSION >= (6, 0) else ["django_tasks"]),
     *os.environ.get("SNAPPEA_TEST_APPS", "").split(),
 ]
-ROOT_URLCONF = "example_project.urls"
+ROOT_URLCONF = "tests.urls"
 TEMPLATES: list[dict[str, Any]] = [
     {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}
 ]
@@ -37,7 +39,6 @@ if "pytest" in sys.modules:  # the processes that tests start need no admin, and
         "django.contrib.auth.middleware.AuthenticationMiddleware",
         "django.contrib.messages.middleware.MessageMiddleware",
     ]
-    ROOT_URLCONF = "tests.urls"
     STATIC_URL = "static/"
     TEMPLATES[0]["OPTIONS"] = {
         "context_processors": [
@@ -57,6 +58,16 @@ DATABASES = {
     },
 }
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
+TASKS = {
+    "default": {"BACKEND": "snappea.backend.SnappeaBackend", "QUEUES": []},
+    "short": {
+        "BACKEND": "tests.playground.djangotasks.ShortBackend",
+        "QUEUES": [],
+        "OPTIONS": {"RESULT_TTL": 1, "max_retries": 1, "AUTORETRY_FOR": [KeyError], "default_retry_delay": 0},
+    },
+    "fleeting": {"BACKEND": "snappea.backend.SnappeaBackend", "OPTIONS": {"RESULT_TTL": None}},
+    "other": {"BACKEND": f"{FRAMEWORK}.backends.immediate.ImmediateBackend"},
+}
 SNAPPEA = {"IN_TESTS": "write"} | json.loads(os.environ.get("SNAPPEA_TEST_SETTINGS", "{}"))
 
 if os.environ.get("SNAPPEA_TEST_LOGGING") == "broken":

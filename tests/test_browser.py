@@ -1,16 +1,27 @@
 """The admin and the dashboard in a real browser: Chromium. Screenshots lie in tests/screenshots/."""
 
+import json
+import random
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from snappea import queue, stats
+from snappea.database import connect, later, now, raw
+from snappea.models import Task
+from tests.playground.lifecycle import loop
+from tests.playground.tasks import fail, nap, record, wait_for
 from tests.site import Site, wait_until
-from tests.web import PASSWORD, served
+from tests.web import PASSWORD, served, user
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.needs("chromedriver")]
@@ -33,6 +44,25 @@ class Browser:
 
     def all(self, selector: str) -> list[Any]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def text_of(self, selector: str) -> str:
+        """Return the text of an element; none if the page has been renewed in this very moment."""
+        try:
+            return str(self.find(selector).text)
+        except StaleElementReferenceException:
+            return ""
+
+    def click(self, selector: str) -> None:
+        """Click on an element, whenever the page is renewed."""
+
+        def is_clicked() -> bool:
+            try:
+                self.find(selector).click()
+            except StaleElementReferenceException:
+                return False
+            return True
+
+        wait_until(is_clicked, selector)
 
     def text(self) -> str:
         """Return the text of the page, without waiting for anything."""
@@ -59,13 +89,24 @@ class Browser:
         self.find("#id_password").send_keys(PASSWORD, Keys.ENTER)
         self.find("#snappea-live")
 
+    def look_like(self, width: int = 1280, scheme: str = "light") -> None:
+        """Be a window or a phone of so many pixels, in a light or a dark theme."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        self._resize(width, 900)
+
+    def _resize(self, width: int, height: int) -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
     def shoot(self, name: str) -> None:
         """Keep a picture of the whole page."""
         SCREENSHOTS.mkdir(exist_ok=True)
-        height = self.driver.execute_script("return document.documentElement.scrollHeight")
         width = self.driver.execute_script("return window.innerWidth")
-        self.driver.set_window_size(width, min(max(height, 400), 4000))
+        height = self.driver.execute_script("return document.documentElement.scrollHeight")
+        self._resize(width, min(height, 3000))
         self.driver.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
+        self._resize(width, 900)
 
     def complaints(self) -> list[str]:
         """Return what the browser had to complain of: a breach of the policy, a script that failed."""
@@ -88,11 +129,247 @@ def driver() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture
 def browser(site: Site, driver: webdriver.Chrome) -> Iterator[Browser]:
+    user(is_superuser=True)
     with served() as address:
-        driver.set_window_size(1280, 900)
         browser = Browser(address, driver)
+        browser.look_like()
         yield browser
         complaints = browser.complaints()
         driver.delete_all_cookies()
         driver.get("about:blank")  # so that it asks for nothing more
     assert not complaints
+
+
+def test_a_failing_task_appears_is_requeued_and_moves(site: Site, browser: Browser) -> None:
+    """Without a reload by hand."""
+    site.foreman()
+    browser.log_in()
+    browser.wait_for_text("The Foreman is alive")
+    fail.delay("x")
+    browser.wait_for_text("ValueError")
+    assert browser.text_of("#tile-failed").split() == ["1", "Failed"]
+    browser.click("#failures tbody th a")
+    browser.click("#result_list .field-task a")
+    browser.wait_for_text("no luck with x")
+    browser.shoot("failed-task")
+    browser.driver.find_element(By.XPATH, "//button[.='Requeue']").click()
+    browser.wait_for_text("1 task was requeued.")
+    wait_until(lambda: site.ledger.count("start", "x") == 2)
+    browser.open("/admin/snappea/failedtask/")
+    browser.wait_for_text("1 failed")
+
+
+def test_a_queue_is_paused_and_resumed(site: Site, browser: Browser) -> None:
+    site.foreman()
+    browser.log_in()
+    browser.click("[data-queue='default']")
+    browser.wait_for_text("Paused: the queue default.")
+    record.delay("x")
+    wait_until(lambda: browser.text_of("#tile-ready").split() == ["1", "Pending"])
+    assert "paused" in browser.text_of("#queues") and site.ledger.count("start", "x") == 0
+    browser.click("[data-queue='default']")
+    browser.wait_for_text("Resumed: the queue default.")
+    wait_until(lambda: site.ledger.count("end", "x"))
+
+
+def test_a_running_task_is_terminated(site: Site, browser: Browser) -> None:
+    site.foreman()
+    loop.delay("x")
+    wait_until(lambda: site.ledger.count("start", "x"))
+    browser.log_in()
+    browser.click("#running button")
+    browser.wait_for_text("1 task was asked to end.")
+    wait_until(lambda: browser.text_of("#tile-cancelled").split() == ["1", "Cancelled"])
+    assert site.counts() == {"cancelled": 1}
+
+
+def test_the_renewal_leaves_alone_what_has_not_changed(site: Site, browser: Browser) -> None:
+    """No flicker, and the focus stays where it is, even while rows come and go before it."""
+    go_on = site.directory / "go on"
+    site.foreman()
+    for key in ("a", "b"):
+        wait_for.delay(key, str(go_on))
+    wait_until(lambda: site.counts() == {"running": 2})
+    browser.log_in()
+    wait_until(lambda: len(browser.all("#running button")) == 2)
+    chart = "document.querySelector('#chart-ended')"
+    browser.driver.execute_script(
+        f"window.kept = {chart}; arguments[0].focus()", browser.all("#running button")[1]
+    )
+    focused = browser.driver.switch_to.active_element.get_attribute("id")
+    fail.delay("x")
+    browser.wait_for_text("ValueError")
+    assert browser.driver.switch_to.active_element.get_attribute("id") == focused
+    assert browser.driver.execute_script(f"return window.kept === {chart}")
+    go_on.touch()
+    wait_until(lambda: not browser.all("#running"))
+
+
+def test_by_the_keyboard_alone(site: Site, browser: Browser) -> None:
+    """A queue is paused, and a task requeued, without a mouse."""
+    task = Task.objects.create(task_name=record.name, args=["x"], status="failed", finished_at=timezone.now())
+    browser.log_in()
+    browser.open("/admin/snappea/dashboard/?refresh=0")
+    browser.tab_to(lambda element: element.get_attribute("data-queue") == "default")
+    browser.press(Keys.ENTER)
+    browser.wait_for_text("Paused: the queue default.")
+    browser.open(f"/admin/snappea/failedtask/{task.pk}/change/")
+    browser.tab_to(lambda element: element.text == "Requeue")
+    browser.press(Keys.SPACE)
+    browser.wait_for_text("1 task was requeued.")
+    assert site.counts() == {"ready": 1}
+
+
+def test_without_javascript_the_page_renews_itself(site: Site, browser: Browser) -> None:
+    browser.log_in()
+    browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.driver.refresh()
+        assert browser.find("meta[http-equiv='refresh']").get_attribute("content") == "10"
+        fail.delay("x")
+        wait_until(lambda: browser.text_of("#tile-ready").split() == ["1", "Pending"])
+        browser.click("[data-queue='default']")
+        wait_until(lambda: "paused" in browser.text_of("#queues"))
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_hostile_content_does_nothing(site: Site, browser: Browser) -> None:
+    hostile = (
+        "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
+    )
+    for status in ("failed", "ready"):
+        Task.objects.create(
+            task_name=hostile,
+            args=[hostile],
+            queue=hostile[:100],
+            status=status,
+            error=hostile,
+            exception=hostile,
+            place=hostile,
+            finished_at=timezone.now(),
+        )
+    browser.log_in()
+    for path in ("dashboard/", "failedtask/", "failedtask/1/change/", "pendingtask/2/change/"):
+        browser.open(f"/admin/snappea/{path}")
+        browser.wait_for_text("</script><script>document.title")
+        assert browser.driver.title != "taken" and not browser.all("img[src='x']")
+
+
+def test_the_page_tells_who_cannot_see_it(site: Site, browser: Browser) -> None:
+    """Tables have heads, buttons and charts have names, what changes is announced."""
+    site.foreman()
+    nap.delay("x", 60)
+    fail.delay("y")
+    wait_until(lambda: site.counts() == {"running": 1, "failed": 1})
+    browser.log_in()
+    for table in browser.all("#content table"):
+        assert table.find_elements(By.CSS_SELECTOR, "thead th[scope='col']")
+        assert table.find_elements(By.CSS_SELECTOR, "tbody th[scope='row']")
+    names = [button.accessible_name for button in browser.all("#content button")]
+    assert len(names) == len(set(names)) == 3 and f"Terminate {nap.name} #1" in names
+    for chart in browser.all("#content svg[role='img']"):
+        assert len(chart.accessible_name) > 20
+    assert browser.find("#snappea-foreman").get_attribute("aria-live") == "polite"
+    ids = browser.driver.execute_script("return [...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_what_it_looks_like(site: Site, browser: Browser) -> None:
+    """Each page, light and dark and on a phone, for people to look at; and nothing wider than the window."""
+    _fill()
+    queue.pause("reports")
+    nap.apply_async(("x", 1), queue="reports")
+    site.foreman()
+    nap.delay("y", 60)
+    wait_until(lambda: site.counts().get("running"))
+    failed = Task.objects.filter(status="failed").earliest("pk").pk
+    browser.log_in()
+    pages = {
+        "dashboard": "snappea/dashboard/",
+        "index": "",
+        "failed": "snappea/failedtask/",
+        "task": f"snappea/failedtask/{failed}/change/",
+        "active": "snappea/activetask/",
+        "pending": "snappea/pendingtask/",
+        "future": "snappea/futuretask/",
+        "finished": "snappea/finishedtask/",
+    }
+    backgrounds = set()
+    for look in ((1280, "light"), (1280, "dark"), (390, "light")):
+        browser.look_like(*look)
+        for name, path in pages.items():
+            browser.open(f"/admin/{path}")
+            browser.find("#content")
+            browser.shoot(f"{name}-{look[0]}-{look[1]}")
+        browser.open("/admin/snappea/dashboard/")
+        scroll = "return document.documentElement.scrollWidth - window.innerWidth"
+        assert browser.driver.execute_script(scroll) <= 0
+        color = "return getComputedStyle(document.querySelector('#tile-failed a')).backgroundColor"
+        backgrounds.add(browser.driver.execute_script(color))
+    assert len(backgrounds) == 2, "light and dark"
+
+
+def _fill() -> None:
+    """Have something to show: hours of statistics, and tasks of all states."""
+    chance = random.Random(4)
+    rows: list[tuple[object, ...]] = []
+    for back in range(1, 300):
+        minute = later(f"{now()[:16]}:00", -60.0 * back)
+        for share, name in enumerate(("mail.tasks.send_mail", "shop.tasks.ship", "reports.tasks.nightly"), 1):
+            done, failed = (
+                int(chance.random() * 80 / share),
+                int(chance.random() * 5 / share) * (back % 11 < 3),
+            )
+            runs, times = done + failed, json.dumps({"-5": done // 2, "-3": done // 3, "0": failed})
+            waits = runs * 0.05 * chance.random(), 0.4 * chance.random()
+            rows.append((minute, name, done, failed, 0, 0, 0, *waits, runs * 0.2, 1 + share / 3, times, None))
+        backlog = int(abs(chance.gauss(30, 20))) + (100 if 30 < back < 45 else 0)
+        rows.append((minute, "", 0, 0, 0, 0, 0, 0, 0, 0, 0, "{}", backlog))
+    raw(connect()).executemany(stats._INSERT, rows)
+    moment = timezone.now()
+    put = partial(Task.objects.create, enqueued_at=moment - timedelta(hours=1), attempts=1)
+    frames = "".join(
+        f'  File "/srv/shop/{name}.py", line 17, in {name}\n    {name}(order)\n' for name in ("ship", "book")
+    )
+    error = (
+        f"Traceback (most recent call last):\n{frames}shop.errors.OutOfStock: <b>no luck</b> with order 17\n"
+    )
+    attempts = "".join(
+        json.dumps({"attempt": at, "at": f"2026-11-21 12:0{at}:00", "error": "TimeoutError: no answer"})
+        + "\n"
+        for at in (1, 2, 3)
+    )
+    place = {"exception": "shop.errors.OutOfStock", "place": "shop/book.py:17 in book"}
+    for at in range(30):
+        ended = moment - timedelta(minutes=at)
+        put(
+            task_name="shop.tasks.ship",
+            args=[at, "<b>"],
+            status="failed",
+            finished_at=ended,
+            error=error,
+            errors=attempts,
+            **place,
+        )
+    for at in range(7):
+        due = moment + timedelta(minutes=5 * at + 3)
+        put(
+            task_name="mail.tasks.send_mail",
+            args=[at],
+            status="scheduled",
+            run_after=due,
+            error="TimeoutError: no",
+        )
+    for at in range(4):
+        began = moment - timedelta(seconds=14 * at + 3)
+        put(
+            task_name="reports.tasks.nightly",
+            status="successful",
+            started_at=began,
+            finished_at=moment,
+            result=[at],
+        )
+    put(
+        task_name="reports.tasks.nightly", status="interrupted", finished_at=moment, error="The Foreman died."
+    )

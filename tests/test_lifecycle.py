@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from datetime import datetime, timedelta
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -225,7 +226,7 @@ class Lifecycle(RuleBasedStateMachine):
                 row.attempts -= 1
                 self.wait_again(claim.id, row, "cancelled" if row.revoked else "ready")
                 return
-            failed = {"error": "error", "reason": "reason"} if how != "succeed" else {}
+            failed: dict[str, Any] = {"error": "error", "reason": "reason"} if how != "succeed" else {}
             outcome = Outcome(
                 claim,
                 0.1,

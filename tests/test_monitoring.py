@@ -156,6 +156,7 @@ def test_metrics(site: Site) -> None:
     record.apply_async((1,), queue="mail")
     nap.delay("nap", 60)
     wait_until(lambda: site.counts() == {"failed": 1, "ready": 1, "running": 1})
+    wait_until(lambda: site.ledger.count("start", "nap"))
     found = page()
     assert found["snappea_foreman_up"] == 1 and found["snappea_workers"] == 3
     assert found['snappea_tasks{status="failed"}'] == 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import load_command_class
 
-from snappea import checks, errors
+from snappea import backend, checks, errors
 from snappea.conf import Settings
 from snappea.models import Status
 from snappea.options import Options
@@ -62,7 +62,7 @@ def test_each_option_of_task_stands_there_with_its_default() -> None:
 
 
 def test_each_check_stands_there() -> None:
-    source = Path(checks.__file__).read_text()
+    source = Path(checks.__file__).read_text() + Path(backend.__file__).read_text()
     assert set(re.findall(r'id="(snappea\.\w+)"', source)) == set(
         re.findall(r"^\| `(snappea\.\w+)`", README, re.M)
     )

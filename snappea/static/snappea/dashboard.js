@@ -2,8 +2,10 @@
 /* Renews the dashboard in its place: what has not changed is left alone, so that nothing flickers,
    and the focus stays where it is. */
 {
-    const sameKind = (here, there) =>
-        here.nodeType === there.nodeType && here.nodeName === there.nodeName && (here.id || "") === (there.id || "");
+    // not .id: a form's would be its field of that name
+    const idOf = (node) => (node.nodeType === Node.ELEMENT_NODE && node.getAttribute("id")) || "";
+
+    const sameKind = (here, there) => here.nodeName === there.nodeName && idOf(here) === idOf(there);
 
     const copyAttributes = (here, there) => {
         for (const { name } of [...here.attributes]) {
@@ -20,10 +22,10 @@
             return;
         }
         copyAttributes(here, there);
-        const named = new Map([...here.children].filter((child) => child.id).map((child) => [child.id, child]));
+        const named = new Map([...here.children].filter(idOf).map((child) => [idOf(child), child]));
         let place = here.firstChild;
         for (const wanted of [...there.childNodes]) {
-            const known = wanted.id && named.get(wanted.id);
+            const known = named.get(idOf(wanted));
             if (known && known !== place) here.insertBefore(known, place);
             const found = known || place;
             if (found && sameKind(found, wanted)) {

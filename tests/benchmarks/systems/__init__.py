@@ -2,13 +2,14 @@
 
 from .base import System
 from .django_taskq import DjangoTaskq
-from .django_tasks_db import DjangoTasksDB
+from .django_tasks import DjangoOx, DjangoTasksDB, HueyBackend, SnappeaBackend
 from .huey import Huey
 from .raw_sqlite import RawSqlite
 from .snappea import READY, SCHEDULED, Snappea
 
 DRAIN = frozenset(("drain",))
 WRITES = frozenset(("enqueue", "drain", "stream"))
+OF_DJANGO = frozenset(("enqueue", "drain", "stream", "latency"))
 
 SYSTEMS: dict[str, System] = {
     system.name: system
@@ -24,5 +25,8 @@ SYSTEMS: dict[str, System] = {
         Huey("huey-full", "Huey, FULL", WRITES, full=True),
         DjangoTaskq("django-taskq", "django-taskq"),
         DjangoTasksDB("django-tasks-db", "django-tasks-db"),
+        SnappeaBackend("snappea-backend", "Snappea, as django.tasks' backend", OF_DJANGO),
+        HueyBackend("huey-backend", "Huey, as django.tasks' backend", OF_DJANGO),
+        DjangoOx("django-ox", "django-ox", OF_DJANGO),
     )
 }

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import secrets
 import socket
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
@@ -31,6 +33,7 @@ DEADLINE = 60.0
 TICK = 0.02
 LOOK_EVERY = 0.1
 DEFAULT_PORT = 8000
+LOGIN = "demo"
 
 
 class Command(BaseCommand):
@@ -75,6 +78,9 @@ class Command(BaseCommand):
         lost = self._spike(directory, port, options["events"])
         if not options["once"]:
             self._say(f"\nOpen {url} to see the issues; mails and logs are in {directory}. Ctrl-C ends it.")
+            self._say(
+                f"\nThe queue is at {url}admin/snappea/dashboard/: log in as {LOGIN} with {_password()}"
+            )
             self._serve()
         return 1 if lost else 0
 
@@ -152,6 +158,17 @@ def _migrate() -> None:
     for alias in settings.DATABASES:
         call_command("migrate", database=alias, verbosity=0, interactive=False)
     connections.close_all()
+
+
+def _password() -> str:
+    """Return a new password of the user who may see the admin."""
+    password = secrets.token_urlsafe(9)
+    user, _is_new = User.objects.get_or_create(
+        username=LOGIN, defaults={"is_staff": True, "is_superuser": True}
+    )
+    user.set_password(password)
+    user.save()
+    return password
 
 
 def _free_port(wanted: int | None) -> int:

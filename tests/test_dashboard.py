@@ -1,0 +1,215 @@
+"""The dashboard: what it shows, and the words and charts that it shows it in."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snappea import charts, queue, survey, wording
+from snappea.charts import Series
+from snappea.database import connect, file_of, later, now, raw
+from snappea.lock import holder
+from snappea.models import Task
+from snappea.stats import _INSERT
+from tests.playground.limited import swallow
+from tests.playground.tasks import wait_for
+from tests.site import Site, wait_until
+from tests.web import user
+
+DASHBOARD = "/admin/snappea/dashboard/"
+
+
+@pytest.fixture
+def browser(site: Site) -> Client:
+    browser = Client()
+    browser.force_login(user(is_superuser=True))
+    return browser
+
+
+def text_of(browser: Client, address: str = DASHBOARD) -> str:
+    response = browser.get(address)
+    assert response.status_code == 200
+    return re.sub(r"\s+", " ", response.content.decode())
+
+
+def test_it_works_with_nothing_in_it(browser: Client) -> None:
+    text = text_of(browser)
+    assert "No Foreman runs" in text and "Nothing." in text and text.count("<svg viewBox") == 4
+
+
+def test_it_shows_a_stuck_task_and_its_limit(site: Site, browser: Client) -> None:
+    foreman = site.hasty_foreman(crew__STUCK_AFTER=0.2)
+    swallow.delay("x", str(site.directory / "never"))
+    alive = f"pid {foreman.pid} on"
+    wait_until(lambda: ">stuck<" in text_of(browser))
+    text = text_of(browser)
+    assert alive in text and "1 stuck" in text and 'class="snappea-stuck"' in text
+
+
+def test_it_shows_progress_and_limits(site: Site, browser: Client) -> None:
+    site.foreman(SOFT_TIME_LIMIT=120, NUM_WORKERS=2)
+    wait_for.delay("x", str(site.directory / "never"))
+    wait_until(lambda: 'id="run-1"' in text_of(browser))
+    site.sql("UPDATE snappea_task SET progress_done = 3, progress_total = 4, progress_note = 'resizing'")
+    text = text_of(browser)
+    assert '<progress value="0.7500" max="1"' in text and "3 of 4" in text and "resizing" in text
+    assert "1 of 2 threads busy" in text
+
+
+def test_the_charts_show_the_hours_that_are_asked_for(browser: Client) -> None:
+    minute = later(f"{now()[:16]}:00", -60 * 200)
+    row = (minute, "x", 1234, 5, 0, 0, 0, 1, 1, 3, 3, "{}", None)
+    raw(connect()).execute(_INSERT, row)
+    assert "1,234 were done" not in text_of(browser)
+    assert "In the last 6 hours 1,234 were done and 5 failed." in text_of(browser, f"{DASHBOARD}?hours=6")
+    assert "The last 2 hours" in text_of(browser, f"{DASHBOARD}?hours=999999")
+
+
+def test_it_can_be_told_not_to_renew_itself(browser: Client) -> None:
+    assert 'http-equiv="refresh"' in text_of(browser) and 'data-refresh="2000"' in text_of(browser)
+    still = text_of(browser, f"{DASHBOARD}?refresh=0")
+    assert 'http-equiv="refresh"' not in still and 'data-refresh=""' in still
+
+
+def test_nothing_is_inline(browser: Client) -> None:
+    for page in (DASHBOARD, "/admin/", "/admin/snappea/failedtask/"):
+        text = text_of(browser, page)
+        assert not re.search(r"<script(?![^>]*\bsrc=)[^>]*>\s*[^<\s]", text), page
+        assert "<style" not in text and " style=" not in text and " onclick=" not in text
+
+
+def test_what_failed_alike_is_requeued_together(site: Site, browser: Client) -> None:
+    for number in range(5):
+        kind = {"exception": "OSError" if number % 2 else "KeyError", "place": "a.py:1 in f"}
+        Task.objects.create(task_name="x", status="failed", finished_at=timezone.now(), **kind)
+    browser.post(f"{DASHBOARD}requeue/", {"exception": "KeyError", "place": "a.py:1 in f", "task_name": "x"})
+    assert set(Task.objects.filter(status="ready").values_list("exception", flat=True)) == {"KeyError"}
+    assert site.counts() == {"ready": 3, "failed": 2}
+
+
+def test_the_failures_are_grouped_by_an_index(site: Site) -> None:
+    plan = [row[3] for row in site.sql(f"EXPLAIN QUERY PLAN {survey._FAILURES}")]
+    assert plan[0] == "SCAN snappea_task USING INDEX snappea_failed"
+
+
+# the lock tells of the Foreman
+
+
+def test_the_lock_tells_who_is_at_work(site: Site) -> None:
+    connect()
+    file = file_of(connect())
+    assert file and holder(file) is None
+    foreman = site.foreman(NUM_WORKERS=5)
+    found = wait_until(lambda: (seen := holder(file)) and seen.workers and seen)
+    assert (found.pid, found.workers, found.stuck, found.is_here()) == (foreman.pid, 5, [], True)
+    assert abs(timezone.now() - found.since) < timedelta(minutes=5)
+    foreman.kill()
+    assert holder(file) is None
+
+
+def test_who_looks_at_the_lock_keeps_no_foreman_from_starting(site: Site) -> None:
+    program = site.program(
+        "from snappea.database import connect, file_of\n"
+        "from snappea.lock import holder\n"
+        "file = file_of(connect())\n"
+        "print('looking', flush=True)\n"
+        "while True:\n"
+        "    holder(file)\n"
+    )
+    program.wait_for_output("looking")
+    for _ in range(3):
+        assert site.foreman().stop() == 0
+
+
+# words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "—"),
+        (0, "0 ms"),
+        (0.0004, "0.4 ms"),
+        (0.012, "12 ms"),
+        (0.9999, "1.0 s"),
+        (3.44, "3.4 s"),
+        (59.97, "1 min"),
+        (125, "2 min 5 s"),
+        (3600, "1 h"),
+        (7325, "2 h 2 min"),
+        (90061, "1 d 1 h"),
+        (4e8, "4,629 d 15 h"),
+    ],
+)
+def test_spans_of_time(seconds: float | None, words: str) -> None:
+    assert wording.duration(seconds) == words
+
+
+@given(st.floats(0, 1e12))
+def test_every_span_of_time_has_words(seconds: float) -> None:
+    assert re.fullmatch(r"[\d.,e-]+ (ms|s|min|h|d)( \d+ (s|min|h))?", wording.duration(seconds))
+
+
+@given(st.text())
+def test_a_plain_text_has_no_character_that_is_not_seen(text: str) -> None:
+    shown = wording.plain(text)
+    assert all(character in "\n\t" or character.isprintable() or character.isspace() for character in shown)
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b-\u200f\0\x1b]", shown)
+
+
+def test_letters_of_all_languages_stay_what_they_are() -> None:
+    assert wording.plain("Grüße, 世界 👍\n") == "Grüße, 世界 👍\n"
+
+
+@given(st.text())
+def test_a_traceback_is_shown_line_by_line(text: str) -> None:
+    lines = wording.traceback_lines(text)
+    assert "\n".join(line.text for line in lines) == "\n".join(wording.cut(wording.plain(text)).splitlines())
+
+
+# charts
+
+
+values = st.lists(st.one_of(st.none(), st.floats(0, 1e9)), min_size=1, max_size=130)
+
+
+@given(values)
+def test_nothing_of_a_chart_is_outside_of_it(drawn: list[Any]) -> None:
+    times = ["12:00"] * len(drawn)
+    for chart in (
+        charts.stacked(
+            "x", "X", "", [Series("done", "done", drawn), Series("failed", "failed", drawn)], times
+        ),
+        charts.lines("x", "X", "", [Series("mean", "mean", drawn)], times, wording.duration),
+        charts.lines("x", "X", "", [Series("backlog", "ready", drawn)], times, charts.number),
+    ):
+        for bar in chart.bars:
+            assert bar.x >= 0 and bar.x + bar.width <= chart.width + 1 and bar.height >= 0
+            assert bar.y >= 0 and bar.y + bar.height <= chart.height
+        for line in chart.lines:
+            numbers = [float(number) for number in re.findall(r"[ML](\S+) ", line.path + line.area + " ")]
+            assert all(0 <= number <= chart.width for number in numbers)
+            assert "nan" not in line.path and "e" not in line.path
+
+
+@given(st.floats(1e-6, 1e12), st.booleans())
+def test_an_axis_ends_at_a_round_number_that_is_not_much_more(value: float, is_whole: bool) -> None:
+    top = charts.nice(value, is_whole)
+    assert value <= top * (1 + 1e-6)
+    assert top <= max(value * 2.5, 2.0)
+
+
+def test_a_gap_in_what_is_known_is_a_gap_in_the_line() -> None:
+    chart = charts.lines("x", "X", "", [Series("mean", "mean", [1.0, None, 2.0])], ["a", "b", "c"], str)
+    assert chart.lines[0].path.count("M") == 2
+
+
+def test_a_queue_is_paused_once(browser: Client) -> None:
+    for _ in range(2):
+        browser.post(f"{DASHBOARD}pause/", {"queue": "default"})
+    assert list(queue.paused()) == ["default"]
