@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django import VERSION
 
 from example_project.tracker.envelope import parse, unpack
 from example_project.tracker.grouping import subject_of
-from tests.playground import coroutines, isolated, lifecycle, tasks
+from tests.playground import coroutines, djangotasks, isolated, lifecycle, tasks
 from tests.site import ROOT, Process, Site, wait_until
 
 Event = dict[str, Any]
@@ -63,6 +64,8 @@ def foreman_with_sentry(site: Site, receiver: Receiver, **options: Any) -> Proce
     code += (
         f"sentry_sdk.init(dsn='http://key@127.0.0.1:{port}/1', auto_session_tracking=False, **{options})\n"
     )
+    code += "import os\nfrom sentry_sdk.integrations.logging import ignore_logger\n"
+    code += "ignore_logger(os.environ.get('SENTRY_LEAVES_OUT', ''))\n"
     code += "from django.core.management import call_command\ncall_command('runsnappea')\n"
     foreman = site.program(code)
     foreman.wait_for_output("tasks ready")
@@ -126,6 +129,26 @@ def test_nothing_is_told_of_a_sensitive_task_but_that_it_failed(site: Site, rece
     assert "hunter2" not in json.dumps(event) and "hunter2" not in foreman.output()
     assert event["extra"]["task_name"] == lifecycle.fail_sensitive.name and "exception" not in event
     assert "ValueError: (not shown" in event["logentry"]["formatted"]
+
+
+@pytest.mark.parametrize("is_left_out", [False, True])
+def test_a_failure_of_django_tasks_is_told_by_django_as_well(
+    site: Site, receiver: Receiver, is_left_out: bool
+) -> None:
+    loggers = {"snappea.foreman", "django.tasks" if VERSION >= (6, 0) else "django_tasks"}
+    site.variables["SENTRY_LEAVES_OUT"] = max(loggers - {"snappea.foreman"}) if is_left_out else ""
+    foreman = foreman_with_sentry(site, receiver)
+    djangotasks.fail.enqueue("x")
+    expected = ["snappea.foreman"] if is_left_out else sorted(loggers)
+
+    def told() -> list[str]:
+        """Leave out django.dispatch: a receiver of the playground's raises."""
+        return sorted(event["logger"] for event in receiver.events if event["logger"] in loggers)
+
+    wait_until(lambda: told() == expected, str(expected))
+    site.wait_until_empty()
+    assert foreman.stop() == 0
+    assert told() == expected
 
 
 # OpenTelemetry
