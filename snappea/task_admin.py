@@ -159,8 +159,8 @@ class TaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptabl
     def _verbs(self, request: HttpRequest) -> list[Verb]:
         return [verb for verb in verbs_of(self.state) if may(request, verb.permission)]
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Offer what the state allows, and the user may."""
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        """Offer what the state allows, and the user may. `action_location`: Django 6.1 says for which page."""
         return {verb.name: (partial(_act, verb=verb), verb.name, verb.label) for verb in self._verbs(request)}
 
     @property
