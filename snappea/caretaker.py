@@ -23,6 +23,9 @@ LOOK_EVERY = 1.0
 REST = 5.0
 #: A larger write-ahead log is folded in even while there is work, and cut off, in bytes.
 LARGE_WAL = 8 * MEGABYTE
+#: How soon, and how often, it is tried again to cut it off, in seconds: writers get in the way as well.
+TRY_AGAIN = 0.1
+QUICK_TRIES = 10
 #: After how long a large write-ahead log that cannot be cut off is worth a word, in seconds; and the next.
 HELD_AFTER = 10.0
 WARN_EVERY = 60.0
@@ -64,6 +67,7 @@ class Caretaker:
         self._nursery = nursery
         self._supervisor = Supervisor()
         self._held_since = 0.0
+        self._tries = 0
         self._warn_at: float | None = None  # None: the write-ahead log is not held
         self.next_look = 0.0
         self.note_work()
@@ -113,6 +117,9 @@ class Caretaker:
     def _note_starvation(self, is_held: bool) -> None:
         """Say so if a large log cannot be cut off for long, because somebody does not end reading."""
         here = time.monotonic()
+        self._tries = self._tries + 1 if is_held else 0
+        if 0 < self._tries < QUICK_TRIES:
+            self.next_look = here + TRY_AGAIN
         if not is_held:
             if self._warn_at is not None and here >= self._held_since + HELD_AFTER:
                 say(INFO, "The write-ahead log could be folded in again.")

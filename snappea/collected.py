@@ -13,7 +13,7 @@ from typing import Any
 
 from .database import as_datetime, later, now
 from .models import WAITING, Status, Task
-from .records import Call, Claim, Outcome, Terms
+from .records import Call, Claim, Origin, Outcome, Terms
 
 _NO_TERMS = Terms()
 _lock = threading.RLock()  # a live server's threads enqueue as well
@@ -33,6 +33,7 @@ class Entry:
     attempts: int = 0
     finished_at: str | None = None
     error: str = ""
+    errors: str = ""
     result: str | None = None
 
     @property
@@ -52,6 +53,7 @@ class Entry:
         """Return what a worker would get."""
         call, terms = self.call, self.terms
         more = terms.result_ttl, terms.lane, terms.lane_interval, 0, terms.parent_id, terms.expires_at
+        origin = Origin(terms.backend, terms.overrides, now(), None, "") if terms.backend else None
         return Claim(
             -call.priority,
             self.id,
@@ -63,7 +65,7 @@ class Entry:
             self.attempts,
             self.enqueued_at,
             call.is_async,
-            json.dumps([*more, self.run_after, terms.is_sensitive]),
+            json.dumps([*more, self.run_after, terms.is_sensitive, origin]),
         )
 
 
@@ -150,6 +152,8 @@ def settle(outcome: Outcome) -> None:
         if entry is None:  # the test has cleared them in the meantime
             return
         entry.error, entry.finished_at = outcome.error, moment
+        if outcome.error:
+            entry.errors += outcome.error_line(moment) + "\n"
         if not outcome.error and outcome.result is None:
             del _entries[entry.id]
         elif not outcome.error:

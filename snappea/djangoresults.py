@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from django.db import connections
 
-from . import models
+from . import collected, models
 from .arguments import decode
-from .conf import current
+from .conf import collects, current
 from .database import as_datetime, as_text, now
 from .errors import TaskInterrupted, TaskRevoked, UnknownTask, UnreadableArguments
 from .framework import (
@@ -206,6 +206,9 @@ def get_result(backend: BaseTaskBackend, result_id: str) -> AnyResult:
 
 
 def _row(task_id: int, alias: str) -> models.Task | None:
+    if collects():
+        row = collected.find(task_id)
+        return row if row and row.backend == alias else None
     return models.Task.objects.filter(pk=task_id, backend=alias).first()
 
 

@@ -36,7 +36,7 @@ class Herald:
         """Tell which claims of django.tasks backends have ended. To be called when that is committed."""
         for outcome in outcomes:
             if outcome.claim.terms and outcome.claim.origin:
-                self._send(partial(_tell_end, outcome))
+                self._send(partial(tell_end, outcome))
 
     def tell_row(self, task_id: int) -> None:
         """Tell what a row says that a backend enqueued, if it has ended: after a crash, for one."""
@@ -65,7 +65,8 @@ class Herald:
         worker.close_connections()
 
 
-def _tell_end(outcome: Outcome) -> None:
+def tell_end(outcome: Outcome) -> None:
+    """Tell that a claim of a django.tasks backend has ended, here and now."""
     from .djangoresults import result_of_outcome
     from .djangotask import DjangoTask
 

@@ -27,10 +27,9 @@ from .decisions import requeue as requeue
 from .decisions import resume as resume
 from .decisions import terminate as terminate
 from .errors import EnqueueError
-from .log import shortened
 from .logbook import Note
 from .models import Gate, Status, Task
-from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms
+from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms, error_line
 from .wakeup import ring_on_commit
 
 #: How many rows a round promotes, expires, sorts in: so that 100,000 of them do not stall it.
@@ -40,8 +39,6 @@ SEVERAL = 8
 #: As SQLite takes them at once, which it does not for members of an enumeration.
 OPEN, NEW = Gate.OPEN.value, Gate.NEW.value
 READY, SCHEDULED = Status.READY.value, Status.SCHEDULED.value
-#: What is kept of the traceback of each attempt for django.tasks, in characters.
-MAX_TRACEBACK = 5000
 #: A line of a traceback.
 _PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
@@ -242,10 +239,7 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     claim, error = outcome.claim, outcome.error
     if not error:
         return sql.KEEP, (moment, outcome.result, later(moment, claim.result_ttl or 0))
-    more = {}
-    if claim.origin:
-        more = {"exception": outcome.exception, "traceback": shortened(error, MAX_TRACEBACK)}
-    line = error_line(moment, outcome.reason, **more)
+    line = outcome.error_line(moment)
     if outcome.is_revoked:
         return sql.TERMINATE, (moment, error, line)
     run_after = None if outcome.retry_after is None else later(moment, outcome.retry_after)
@@ -260,11 +254,6 @@ def cause_of(outcome: Outcome) -> tuple[str, str]:
     if found := _PLACE.match(outcome.error, outcome.error.rfind('  File "')):
         place = f"{'/'.join(found[1].split('/')[-2:])}:{found[2]} in {found[3]}"
     return outcome.reason.partition(":")[0][:200], place[:300]
-
-
-def error_line(moment: str, reason: str, **more: str) -> str:
-    """Return what stays of an attempt that did not succeed; the statement adds which one it was."""
-    return json.dumps({"attempt": None, "at": moment, "error": reason, **more}, ensure_ascii=bool(more))
 
 
 def note_progress(db: sqlite3.Connection, notes: Iterable[Progress]) -> None:

@@ -4,6 +4,11 @@ import functools
 import json
 from typing import Any, NamedTuple, cast
 
+from .log import shortened
+
+#: What is kept of the traceback of each attempt for django.tasks, in characters.
+MAX_TRACEBACK = 5000
+
 
 class Terms(NamedTuple):
     """What a call may have beside: the columns that most calls leave alone."""
@@ -136,6 +141,18 @@ class Outcome(NamedTuple):
     result: str | None = None
     exception: str = ""
     failure: BaseException | None = None
+
+    def error_line(self, moment: str) -> str:
+        """Return what stays on the row of an attempt that did not succeed: more, for django.tasks."""
+        if self.claim.origin is None:
+            return error_line(moment, self.reason)
+        traceback = shortened(self.error, MAX_TRACEBACK)
+        return error_line(moment, self.reason, exception=self.exception, traceback=traceback)
+
+
+def error_line(moment: str, reason: str, **more: str) -> str:
+    """Return what stays of an attempt that did not succeed; the statement adds which one it was."""
+    return json.dumps({"attempt": None, "at": moment, "error": reason, **more}, ensure_ascii=bool(more))
 
 
 class Progress(NamedTuple):

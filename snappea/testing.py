@@ -23,13 +23,13 @@ from typing import Any, NamedTuple, ParamSpec
 from django.conf import settings
 from django.test.utils import override_settings
 
-from . import collected, context, queue, worker
+from . import collected, context, herald, queue, worker
 from .conf import collects, hook
 from .database import connect, now, transact
 from .live import LiveForeman, run_foreman
 from .models import WAITING, Task
 from .records import Claim, Outcome
-from .tasks import TaskFunction, resolve
+from .tasks import TaskFunction, task_of
 
 P = ParamSpec("P")
 #: From how many tasks on drain() takes it that there is no end to them.
@@ -140,13 +140,15 @@ def _run(claim: Claim) -> BaseException | None:
     began = time.monotonic()
     failure: BaseException | None = None
     try:
-        task = resolve(claim.task_name)
+        task = task_of(claim)
         result = contextvars.Context().run(worker.call, task, claim, math.inf)
         outcome = Outcome(claim, time.monotonic() - began, result=result)
     except BaseException as raised:
         outcome = worker.after_failure(claim, task, time.monotonic() - began, raised)
         failure = None if outcome.retry_after is not None else worker.cause_of(raised)
     _settle(outcome)
+    if claim.origin:
+        herald.tell_end(outcome)
     return failure
 
 

@@ -174,14 +174,14 @@ def test_readers_that_end_are_not_worth_a_word(site: Site) -> None:
 
 
 def test_the_log_stays_bounded_under_load(site: Site) -> None:
-    """By the Foreman, and by those who enqueue if they are faster: 100 MB go through it."""
+    """It is cut off once a second, whatever goes through it: here more than 300 MB."""
     site.foreman()
     wal, largest = Path(f"{site.database}-wal"), 0
-    for _ in range(500):
+    for _ in range(1600):
         echo.delay("x" * 200_000)
         largest = max(largest, wal.stat().st_size)
     site.wait_until_empty()
-    assert largest < 80 * MEGABYTE
+    assert largest < 200 * MEGABYTE
     wait_until(lambda: wal.stat().st_size <= 8 * MEGABYTE, "it to be cut off")
 
 

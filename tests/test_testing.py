@@ -12,8 +12,10 @@ from django.db import connections, transaction
 
 from snappea import AsyncResult, Retry, collected, current_task, errors, signals, task
 from snappea.conf import collects
+from snappea.framework import TaskResultStatus, task_finished
 from snappea.models import Task
 from snappea.testing import assert_enqueued, clear, drain, enqueued, override_snappea
+from tests.playground import djangotasks
 from tests.playground.tasks import echo, fail, nothing, record, record_async
 from tests.site import Made, Site
 
@@ -391,3 +393,25 @@ def test_other_keys_stay(site: Site, settings: Any) -> None:
     with override_snappea(NUM_WORKERS=3):
         assert before | {"NUM_WORKERS": 3} == settings.SNAPPEA
     assert before == settings.SNAPPEA
+
+
+def test_tasks_of_django_are_collected_and_drained_as_well(calls: str) -> None:
+    told: list[Any] = []
+
+    def receiver(task_result: Any, **kwargs: Any) -> None:
+        told.append(task_result.status)
+
+    task_finished.connect(receiver)
+    try:
+        result, failing = djangotasks.add.enqueue(1, b=2), djangotasks.fail.enqueue("no luck")
+        assert [call.args for call in enqueued()] == [[1], ["no luck"]]
+        assert result.status == TaskResultStatus.READY
+        with pytest.raises(ValueError, match="no luck"):
+            drain()
+    finally:
+        task_finished.disconnect(receiver)
+    result.refresh()
+    failing.refresh()
+    assert result.return_value == 3
+    assert failing.errors[0].exception_class is ValueError
+    assert told == [TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED]
