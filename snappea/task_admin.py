@@ -160,7 +160,7 @@ class TaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptabl
         return [verb for verb in verbs_of(self.state) if may(request, verb.permission)]
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
-        """Offer what the state allows, and the user may. `action_location`: Django 6.1 says for which page."""
+        """Offer what the state allows, and the user may. `action_location`: on which page (Django 6.1)."""
         return {verb.name: (partial(_act, verb=verb), verb.name, verb.label) for verb in self._verbs(request)}
 
     @property
