@@ -26,6 +26,8 @@ from .tasks import TaskFunction, find_task_of
 INTERRUPT = signal.SIGUSR1
 #: The exit code of a child whose task closed its channel, so that it cannot tell the outcome.
 MUTE = 74
+#: How long Sentry and OpenTelemetry may take to send what a task has left, in seconds.
+FLUSH = 2.0
 #: If the machine runs out of memory, the child is to go rather than the Foreman.
 OOM_SCORE = b"500"
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
@@ -178,12 +180,22 @@ def live(end: socket.socket, lock: int | None, nursery: int) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        for flush in (logging.shutdown, sys.stdout.flush, sys.stderr.flush):
+        for flush in (logging.shutdown, _flush_background, sys.stdout.flush, sys.stderr.flush):
             try:
                 flush()
             except Exception:  # closed by the task, or full: there is nobody left to tell
                 pass
         os._exit(exit_code)
+
+
+def _flush_background() -> None:
+    """Send what is sent in the background: of the end of this process nobody else is told."""
+    if sentry := sys.modules.get("sentry_sdk"):
+        sentry.flush(timeout=FLUSH)
+    if tracing := sys.modules.get("opentelemetry.trace"):
+        flush = getattr(tracing.get_tracer_provider(), "force_flush", None)  # without the SDK there is none
+        if flush:
+            flush(int(FLUSH * 1000))
 
 
 def _work(channel: Channel) -> None:

@@ -81,10 +81,12 @@ def assert_enqueued(task: TaskFunction[P, Any], *args: P.args, **kwargs: P.kwarg
 
 def _bound(task: TaskFunction[..., Any], args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments by their names, without what HOOK_ADD_TASK_KWARGS has added."""
-    added = hook("HOOK_ADD_TASK_KWARGS")
-    additions = added() if added else {}
-    own = {name: value for name, value in kwargs.items() if name not in additions}
-    bound = task.signature.bind(*args, **own)
+    if added := hook("HOOK_ADD_TASK_KWARGS"):
+        parameters, additions = task.signature.parameters, added()
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        own = {name for name in kwargs if name in parameters or (takes_any and name not in additions)}
+        kwargs = {name: kwargs[name] for name in own}
+    bound = task.signature.bind(*args, **kwargs)
     bound.apply_defaults()
     return dict(bound.arguments)
 

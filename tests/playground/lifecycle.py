@@ -372,3 +372,10 @@ def exit_in_context(name: str) -> None:
     """Raise within what HOOK_RUN_TASK_CONTEXT returned."""
     note("start", name)
     raise ValueError(name)
+
+
+@task(sensitive=True)
+def fail_sensitive(secret: str) -> None:
+    """Raise what is not to be known."""
+    hidden = secret
+    raise ValueError(hidden)
