@@ -9,8 +9,6 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from . import survey
-from .dashboard import DashboardAdmin
-from .filters import ExceptionFilter, PlaceFilter, QueueFilter, TaskFilter
 from .models import (
     ActiveTask,
     CancelledTask,
@@ -26,9 +24,11 @@ from .models import (
     Status,
     Task,
 )
-from .schedule_admin import ScheduleAdmin
-from .task_admin import TaskAdmin, ago
-from .wording import NOTHING, duration, plain
+from .panel.dashboard import DashboardAdmin
+from .panel.filters import ExceptionFilter, PlaceFilter, QueueFilter, TaskFilter
+from .panel.schedule_admin import ScheduleAdmin
+from .panel.task_admin import TaskAdmin, ago
+from .panel.wording import NOTHING, duration, plain
 
 
 class FailedAdmin(TaskAdmin):

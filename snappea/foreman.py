@@ -168,6 +168,7 @@ class Foreman:
             self.renewal.look()
             self.crew.loop.look()
             self._timetable.look(raw(self.connection), now(self.connection))
+            self.stats.look(raw(self.connection))
         if (stuck := self.crew.stuck()) != self._stuck_told:
             self._stuck_told = stuck
             self.lock.tell(workers=self.settings.NUM_WORKERS, stuck=self.crew.stuck_ids())

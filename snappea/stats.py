@@ -25,6 +25,11 @@ from .records import Expired, Outcome
 AT_ONCE = 1000
 #: Of about so many tasks in a round it is counted how long they waited.
 TIMED = 32
+#: At most so many names are told apart within a minute; what else there is counts as the last one.
+MOST_NAMES = 1000
+OTHERS = "(others)"
+#: What counts as this long took no time at all, in seconds.
+SHORTEST = 1e-6
 _HALF_OCTAVE = 0.5**0.5  # the border within a power of two
 _INSERT = """
     INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired,
@@ -117,6 +122,7 @@ class Stats:
         self._retention = retention
         self._minute = ""
         self._due = 0.0
+        self._backlog: int | None = None  # how many were ready at the end of the minute
         self._counters: dict[str, _Counter] = {}
 
     def count(self, outcomes: list[Outcome], moment: str) -> None:
@@ -135,7 +141,7 @@ class Stats:
             counter.run_sum += duration
             if duration > counter.run_max:
                 counter.run_max = duration
-            part, octave = frexp(duration)
+            part, octave = frexp(duration or SHORTEST)
             bucket = octave * 2 if part < _HALF_OCTAVE else octave * 2 + 1
             times = counter.run_times
             times[bucket] = times.get(bucket, 0) + 1
@@ -146,9 +152,12 @@ class Stats:
         step = 1 + len(outcomes) // TIMED
         for outcome in outcomes[::step]:
             claim = outcome.claim
-            due = datetime.fromisoformat(claim.due if claim.terms else claim.enqueued_at)
-            wait = max(0.0, (here - due).total_seconds() - outcome.duration)
-            counter = self._counters[claim.task_name]
+            try:
+                due = datetime.fromisoformat(claim.due if claim.terms else claim.enqueued_at)
+                wait = max(0.0, (here - due).total_seconds() - outcome.duration)
+            except (ValueError, TypeError):  # somebody wrote the row by hand
+                continue
+            counter = self._counter(claim.task_name)
             counter.wait_sum += wait * step
             counter.wait_max = max(counter.wait_max, wait)
 
@@ -165,11 +174,18 @@ class Stats:
             self._due = time.monotonic() + 60 - int(moment[17:19])
 
     def _counter(self, name: str) -> _Counter:
+        if name not in self._counters and len(self._counters) >= MOST_NAMES:
+            name = OTHERS
         return self._counters.setdefault(name, _Counter())
+
+    def look(self, db: sqlite3.Connection) -> None:
+        """See how many are ready, if a minute is over. Not within a transaction: there may be a million."""
+        if self._counters and self._backlog is None and time.monotonic() >= self._due:
+            self._backlog = queue.depth(db)
 
     def is_due(self) -> bool:
         """Tell whether there is a minute to be written."""
-        return bool(self._counters) and time.monotonic() >= self._due
+        return self._backlog is not None
 
     def write(self, db: sqlite3.Connection, at_once: bool = False) -> None:
         """Write the minute that is over, or what there is of it `at_once`; otherwise do nothing.
@@ -180,12 +196,12 @@ class Stats:
         if not self._counters or not (at_once or self.is_due()):
             return
         rows = [counter.row(self._minute, name) for name, counter in self._counters.items()]
-        self._counters = {}
+        rows.append((*_Counter().row(self._minute, "")[:-1], self._backlog))
+        self._counters, self._backlog = {}, None
         db.execute("SAVEPOINT snappea_stats")
         try:
-            whole = _Counter().row(self._minute, "")[:-1]
             last = db.execute("SELECT coalesce(max(id), 0) FROM snappea_stat").fetchone()[0]
-            db.executemany(_INSERT, [*rows, (*whole, queue.depth(db))])
+            db.executemany(_INSERT, rows)
             db.execute(_ADD_UP, (last,))
             db.execute(_PURGE, (later(self._minute, -60 * self._retention), AT_ONCE))
         except sqlite3.Error as error:

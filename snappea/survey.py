@@ -158,7 +158,10 @@ def _age(moment: str | None) -> float | None:
     """Return how many seconds have passed since a moment in the database."""
     if moment is None:
         return None
-    return max(0.0, (datetime.fromisoformat(now()) - datetime.fromisoformat(moment)).total_seconds())
+    try:
+        return max(0.0, (datetime.fromisoformat(now()) - datetime.fromisoformat(moment)).total_seconds())
+    except (ValueError, TypeError):  # somebody wrote the row by hand
+        return None
 
 
 def foreman(busy: int) -> Alive | None:

@@ -13,11 +13,11 @@ from django.utils import timezone
 
 from snappea import queue
 from snappea.admin import GROUPS
-from snappea.dashboard import PAGES
 from snappea.database import connect, now, raw, transact
 from snappea.logbook import Logbook, Note
 from snappea.models import Status, Task
-from snappea.task_admin import TaskAdmin
+from snappea.panel.dashboard import PAGES
+from snappea.panel.task_admin import TaskAdmin
 from tests.playground.tasks import fail, nap, record
 from tests.site import Made, Site, wait_until
 from tests.web import user

@@ -10,11 +10,12 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snappea import charts, queue, survey, wording
-from snappea.charts import Series
+from snappea import queue, survey
 from snappea.database import connect, file_of, later, now, raw
 from snappea.lock import holder
 from snappea.models import Task
+from snappea.panel import charts, wording
+from snappea.panel.charts import Series
 from snappea.stats import _INSERT
 from tests.playground.limited import swallow
 from tests.playground.tasks import wait_for
@@ -123,7 +124,7 @@ def test_who_looks_at_the_lock_keeps_no_foreman_from_starting(site: Site) -> Non
     )
     program.wait_for_output("looking")
     for _ in range(3):
-        assert site.foreman().stop() == 0
+        site.foreman().kill()
 
 
 # words

@@ -21,9 +21,8 @@ LIST = "/admin/snappea/schedule/"
 def client(site: Site, settings: Any) -> Client:
     """Return the client of a superuser; two schedules are declared, one of them with a hostile name."""
     entry = {"task": record.name, "every": 3600, "args": ["tick"]}
-    settings.SNAPPEA = {
-        "SCHEDULES": [entry, {"task": record.name, "cron": "30 2 * * *", "args": [1], "name": "<script>x()"}]
-    }
+    hostile = {"task": record.name, "cron": "30 2 * * *", "args": [1], "name": "<script>x()"}
+    settings.SNAPPEA = {**site.settings, "SCHEDULES": [entry, hostile]}
     schedules.synchronise(connect().connection, now())
     return as_user(is_superuser=True)
 

@@ -70,9 +70,33 @@ def test_the_backlog_is_written_with_them(site: Site) -> None:
     for _ in range(3):
         Task.objects.create(task_name="x")
     counted = Stats(60)
+    counted.look(raw(connect()))
+    assert not counted.is_due(), "there is nothing to write"
     counted.count([outcome()], MOMENT)
-    written(counted)
-    assert Stat.objects.get(task_name="").backlog == 3
+    counted.look(raw(connect()))
+    assert not counted.is_due(), "the minute is not over"
+    counted._due = 0.0
+    counted.look(raw(connect()))
+    assert counted.is_due()
+    with transact(connect()) as db:
+        counted.write(db)
+    assert Stat.objects.get(task_name="").backlog == 3 and not counted.is_due()
+
+
+@pytest.mark.parametrize("enqueued_at", ["nonsense", "", "2026-01-01 12:00:00+00:00"])
+def test_a_row_that_was_written_by_hand_is_counted_as_well(site: Site, enqueued_at: str) -> None:
+    counted = Stats(60)
+    counted.count([Outcome(Claim(0, 1, 1, "x", "[]", "{}", enqueued_at=enqueued_at), 0.0)], MOMENT)
+    (row,) = written(counted)
+    assert (row["done"], row["wait_sum"]) == (1, 0.0)
+    assert (Histogram.of(row["run_times"]).percentile(0.5) or 1) < 0.001
+
+
+def test_a_flood_of_names_is_bounded(site: Site) -> None:
+    counted = Stats(60)
+    counted.count([outcome(f"name {number}") for number in range(stats.MOST_NAMES + 50)], MOMENT)
+    rows = {row["task_name"]: row["done"] for row in written(counted)}
+    assert len(rows) == stats.MOST_NAMES + 1 and rows[stats.OTHERS] == 50
 
 
 def test_nothing_is_counted_if_none_are_to_be_kept(site: Site) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 from django import template
 from django.db import Error
 
-from .. import survey, wording
+from .. import survey
 from ..models import Status
-from ..rights import may
+from ..panel import wording
+from ..panel.rights import may
 
 register = template.Library()
 register.filter("plain", wording.plain)

@@ -25,12 +25,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
-from . import survey
+from .. import survey
+from ..models import Status, Task
+from ..tasks import find, registry
 from .dashboard import PAGES
 from .filters import QueueFilter, TaskFilter
-from .models import Status, Task
+from .guarded import GuardedAdmin
 from .rights import may
-from .tasks import find, registry
 from .verdicts import VERBS, Verb, decide, verbs_of
 from .wording import MOST, NOTHING, duration, one_line, plain, pretty, traceback_lines
 
@@ -47,7 +48,7 @@ class DelayForm(ActionForm):
     delay = forms.FloatField(required=False, min_value=0, max_value=LONGEST_DELAY, label="Delay, in seconds:")
 
 
-class TaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
+class TaskAdmin(GuardedAdmin):
     """The tasks of one state."""
 
     state: ClassVar[Status]
@@ -64,30 +65,11 @@ class TaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptabl
     sortable_by = ()
     change_list_template = "snappea/change_list.html"
 
-    class Media:
-        css = {"all": ["snappea/admin.css"]}
-
     # who may
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        """Show the group to those who may see tasks."""
-        return may(request, "view")
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let those look who may see tasks: one permission for all groups."""
-        return may(request, "view")
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let those decide who may change tasks."""
-        return may(request, "change")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Let those delete who may."""
         return may(request, "delete")
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let nobody add tasks here."""
-        return False
 
     # which
 
@@ -159,8 +141,8 @@ class TaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptabl
     def _verbs(self, request: HttpRequest) -> list[Verb]:
         return [verb for verb in verbs_of(self.state) if may(request, verb.permission)]
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Offer what the state allows, and the user may."""
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        """Offer what the state allows, and the user may. `action_location`: on which page (Django 6.1)."""
         return {verb.name: (partial(_act, verb=verb), verb.name, verb.label) for verb in self._verbs(request)}
 
     @property

@@ -16,11 +16,12 @@ from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_GET, require_POST
 
-from . import charts, queue, stats, survey
-from .database import as_datetime
-from .models import Status, Task
+from .. import queue, stats, survey
+from ..database import as_datetime
+from ..models import Status, Task
+from ..stats import Period
+from . import charts
 from .rights import may
-from .stats import Period
 from .verdicts import VERBS, decide, note
 from .wording import duration, plain
 

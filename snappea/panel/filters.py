@@ -8,11 +8,11 @@ from django.contrib.admin import ModelAdmin, SimpleListFilter
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from . import queue, stats, survey
-from .conf import declared_queues
-from .database import connect, raw
-from .models import Status, Task
-from .tasks import registry
+from .. import queue, stats, survey
+from ..conf import declared_queues
+from ..database import connect, raw
+from ..models import Status, Task
+from ..tasks import registry
 from .wording import NOTHING, plain
 
 #: How far back names of tasks are looked for, in seconds.

@@ -11,8 +11,8 @@ from django.db import DatabaseError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
-from . import queue
-from .models import MOVES, Status, Task
+from .. import queue
+from ..models import MOVES, Status, Task
 from .wording import duration
 
 #: So many tasks are looked at together.

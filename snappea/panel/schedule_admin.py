@@ -8,16 +8,16 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import URLPattern
 
-from . import schedules
-from .errors import SnappeaError
-from .models import Schedule
-from .rights import may
+from .. import schedules
+from ..errors import SnappeaError
+from ..models import Schedule
+from .guarded import GuardedAdmin
 from .task_admin import ago
 from .verdicts import note
 from .wording import plain
 
 
-class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
+class ScheduleAdmin(GuardedAdmin):
     """A list of them. The code declares them: nobody edits, adds or deletes one here."""
 
     actions: Any = ("pause", "resume", "fire")
@@ -27,25 +27,6 @@ class ScheduleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscrip
     ordering: ClassVar[Any] = ("name",)
     search_fields = ("name", "task_name")
     sortable_by = ()
-
-    class Media:
-        css = {"all": ["snappea/admin.css"]}
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        """Show them to those who may see tasks."""
-        return may(request, "view")
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let those look who may see tasks."""
-        return may(request, "view")
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let those decide who may change tasks."""
-        return may(request, "change")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Let nobody add one here."""
-        return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Let nobody delete one here: it would be back at the Foreman's next start."""
