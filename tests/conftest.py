@@ -1,5 +1,6 @@
 """Fixtures: a migrated site in a directory of its own, for real processes and for this one."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.db import connections
 
@@ -44,6 +46,7 @@ def site(migrated: Path, tmp_path: Path, django_db_blocker: Any, settings: Any) 
         yield site
         site.end()
         connections.close_all()
+        asyncio.run(sync_to_async(connections.close_all)())  # those of the thread that adelay() uses
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -60,10 +61,18 @@ def test_status(site: Site, say: Any) -> None:
     assert data["foreman"]["pid"] == foreman.pid and data["counts"]["running"] == 1
 
 
+WATCH = """
+import signal
+from django.core.management import call_command
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored
+call_command("snappea", "status", "--watch")
+"""
+
+
 def test_status_that_watches(site: Site) -> None:
-    watching = site.manage("snappea", "status", "--watch")
+    watching = site.program(WATCH)
     wait_until(lambda: watching.output().count("No Foreman runs") >= 2)
-    watching.send(2)
+    watching.send(signal.SIGINT)
     assert watching.wait() == 0 and "Traceback" not in watching.output()
 
 

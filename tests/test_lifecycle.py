@@ -108,7 +108,8 @@ class Lifecycle(RuleBasedStateMachine):
             lane=lane,
             lane_limit=LIMITS.get(lane or ""),
         )
-        task_id, is_new = queue.enqueue(Call("x", "[]", "{}", queue_name, priority, acks_late, terms=terms))
+        call = Call("x", "[]", "{}", queue_name, priority, acks_late, terms=terms)
+        task_id, is_new = queue.enqueue(call, str(self.now))
         same = self.with_key(key, *WAITING, *(("running",) if key_while_running else ()))
         assert is_new == (not same), "an identical call is there already, or it is not"
         if not is_new:

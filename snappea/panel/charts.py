@@ -7,6 +7,8 @@ from typing import NamedTuple
 WIDTH, HEIGHT = 560, 150
 #: What is left for the labels.
 LEFT, RIGHT, TOP, BOTTOM = 52, 6, 8, 20
+#: What is less is nothing, to an axis.
+LEAST = 1e-9
 
 
 class Bar(NamedTuple):
@@ -136,7 +138,7 @@ def _chart(
 
 def nice(value: float, is_whole: bool = False) -> float:
     """Return a round number that is not less: where an axis ends."""
-    if value <= 0 or (is_whole and value <= 2):
+    if value < LEAST or (is_whole and value <= 2):
         return 2.0 if is_whole else 1.0
     power = 10.0 ** math.floor(math.log10(value))
     found = next(factor * power for factor in (1, 2, 4, 5, 6, 8, 10) if value <= factor * power * (1 + 1e-9))
