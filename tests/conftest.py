@@ -73,6 +73,7 @@ PACKAGES = {"chromedriver": "chromium-driver", "chattr": "e2fsprogs"}
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare our marker."""
+    config.addinivalue_line("markers", "long: takes so long that CI runs it on one Python only")
     config.addinivalue_line("markers", "needs(program): skip, and say so loudly, where a program is missing")
 
 

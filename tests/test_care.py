@@ -173,6 +173,7 @@ def test_readers_that_end_are_not_worth_a_word(site: Site) -> None:
     assert "write-ahead log" not in foreman.output()
 
 
+@pytest.mark.long
 def test_the_log_stays_bounded_under_load(site: Site) -> None:
     """It is cut off once a second, whatever goes through it: here more than 300 MB."""
     site.foreman()

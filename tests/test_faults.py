@@ -112,6 +112,7 @@ def test_a_disk_too_full_to_start_on(site: Site, small_disk: Path) -> None:
     assert_it_still_works(site)
 
 
+@pytest.mark.long
 @pytest.mark.needs("strace")
 def test_a_disk_that_fails_while_the_foreman_writes(site: Site) -> None:
     for key in range(50):
@@ -144,6 +145,7 @@ except EnqueueError as error:
     assert site.counts() == {}
 
 
+@pytest.mark.long
 def test_a_write_lock_held_for_ten_seconds(site: Site) -> None:
     foreman = site.foreman()
     wait_for.delay("across", str(site.directory / "go"))

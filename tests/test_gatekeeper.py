@@ -441,6 +441,7 @@ def insert_waiting(site: Site, count: int, gate: int, lane: str = "full", status
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("gate", [1, 2])
 def test_100_000_that_wait_for_their_lane_keep_nobody_else_from_running(site: Site, gate: int) -> None:
     arguments = ["busy", str(site.directory / "go")]

@@ -4,6 +4,8 @@ import contextlib
 import time
 from pathlib import Path
 
+import pytest
+
 from snappea.models import Task
 from tests.playground import isolated
 from tests.playground.coroutines import few_at_a_time, use_orm
@@ -41,6 +43,7 @@ def _load(site: Site, rounds: int) -> None:
     Task.objects.all().delete()
 
 
+@pytest.mark.long
 def test_fifty_thousand_tasks_of_all_kinds_leave_nothing_behind(site: Site) -> None:
     foreman = site.foreman("-v0", NUM_WORKERS=4)
     for _ in range(2):

@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -315,6 +316,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert all(count <= LIMITS[lane] for lane, count in running.items())
 
 
+@pytest.mark.long
 def test_any_order_of_events(site: Site) -> None:
     run_state_machine_as_test(
         Lifecycle,

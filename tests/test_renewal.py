@@ -31,6 +31,7 @@ def descriptors(foreman: Process) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.long
 def test_twenty_new_starts_under_load(site: Site) -> None:
     foreman = site.foreman(MAX_TASKS=10, NUM_WORKERS=4)
     before = descriptors(foreman)

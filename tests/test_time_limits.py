@@ -82,6 +82,7 @@ def test_a_task_can_ask_for_its_deadline(site: Site) -> None:
     assert 99 <= int(seconds) <= 110
 
 
+@pytest.mark.long
 def test_limits_hit_only_the_task_that_is_meant(site: Site) -> None:
     """Ten thousand tasks that take about as long as they may: each ends in order, or fails of its limit."""
     foreman = site.foreman(NUM_WORKERS=4)
