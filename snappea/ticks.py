@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
+from .conf import is_interval
 from .errors import ConfigurationError, ExtraMissing
 
 FIELDS = ("second", "minute", "hour", "day-of-month", "month", "day-of-week")
@@ -83,7 +84,7 @@ def trigger(expression: str, zone: str) -> Trigger:
     Raises ConfigurationError, which says what is wrong; ExtraMissing without cronsim.
     """
     if expression.startswith(_EVERY):
-        return Every(float(expression.removeprefix(_EVERY).removesuffix(" s")))
+        return Every(_seconds(expression))
     try:
         found = ZoneInfo(zone)
     except (OSError, ValueError, LookupError):  # no such zone, a path, a directory
@@ -99,6 +100,16 @@ def interval(seconds: float | timedelta) -> str:
     """
     number = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
     return f"{_EVERY}{int(number) if number.is_integer() else number} s"
+
+
+def _seconds(expression: str) -> float:
+    try:
+        seconds = float(expression.removeprefix(_EVERY).removesuffix(" s"))
+    except ValueError:
+        seconds = 0.0
+    if not is_interval(seconds):
+        raise ConfigurationError(f"{expression!r} is no interval; it is written as in 'every 600 s'.")
+    return seconds
 
 
 def _utc(moment: datetime) -> datetime:

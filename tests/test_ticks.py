@@ -150,6 +150,14 @@ def test_what_is_wrong_with_an_expression(expression: str, fault: str | None) ->
     assert fault in str(raised.value) and repr(expression) in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "expression", ["every x s", "every 0 s", "every -1 s", "every nan s", "every 1e400 s"]
+)
+def test_a_row_that_somebody_changed_by_hand(expression: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no interval"):
+        trigger(expression, "UTC")
+
+
 @pytest.mark.parametrize("zone", ["Europe/Amstrdam", "", "../../etc/passwd", "Europe", "\0"])
 def test_a_zone_that_does_not_exist(zone: str) -> None:
     with pytest.raises(ConfigurationError, match="there is no such time zone"):
