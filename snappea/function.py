@@ -169,11 +169,15 @@ class TaskFunction(Generic[P, R]):
         `queue`: instead of the task's own.
         """
         if kwargs or self._arity is None or len(args) not in self._arity:
-            try:
-                self.signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"{self.name}(): {error}") from None
+            self.require_fit(args, kwargs)
         return self.encoded(args, kwargs, queue)
+
+    def require_fit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise TypeError if the arguments do not fit the function."""
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
 
     def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
         """Do as `call()`, but for the signature."""

@@ -12,9 +12,10 @@ from django.conf import settings
 from django.db import transaction
 
 from .arguments import encode
+from .calls import require_queue
 from .conf import current
 from .database import as_datetime, as_text, connect, now, raw, transact
-from .errors import ConfigurationError, UnknownTask
+from .errors import ConfigurationError, UnknownQueue, UnknownTask
 from .log import clean, say
 from .models import Schedule
 from .records import Call
@@ -117,9 +118,11 @@ def _problems_of(plan: Plan) -> Iterator[Exception]:
         trigger(plan.expression, plan.timezone)
     except ConfigurationError as error:
         yield error
-    try:
-        call_of(plan)
-    except (UnknownTask, TypeError, ValueError) as error:
+    try:  # without call_of(), which asks the hooks: they may need a request, or a Foreman
+        task = resolve(plan.task_name)
+        task.require_fit(tuple(json.loads(plan.args)), json.loads(plan.kwargs))
+        require_queue(plan.queue or task.options.queue, plan.task_name)
+    except (UnknownTask, UnknownQueue, TypeError) as error:
         yield error
 
 

@@ -16,7 +16,7 @@ from django.db import connections
 
 from snappea import queue, schedules
 from snappea.database import as_text, connect, now, raw, transact
-from snappea.errors import CannotStart, ConfigurationError, ExtraMissing, TaskDefinitionError
+from snappea.errors import CannotStart, ConfigurationError, ExtraMissing, TaskDefinitionError, UnknownQueue
 from snappea.models import Schedule, Task
 from snappea.signals import task_enqueued
 from snappea.tasks import task
@@ -488,6 +488,7 @@ def test_the_command(site: Site, settings: Any, capsys: Any) -> None:
         ({"task": record.name, "cron": "* 25 * * *", "args": [1]}, ConfigurationError, "the hour '25'"),
         ({**EVERY, "args": [{1, 2}]}, TypeError, "set"),
         ({"task": nap.name, "every": 5, "args": [1, 2, 3]}, TypeError, "too many positional arguments"),
+        ({**EVERY, "queue": "x" * 101}, UnknownQueue, "must be a string of 1 to 100 characters"),
     ],
 )
 def test_problems(site: Site, settings: Any, entry: Any, kind: Any, words: str) -> None:
@@ -496,6 +497,23 @@ def test_problems(site: Site, settings: Any, entry: Any, kind: Any, words: str) 
     assert len(found) == 1 and isinstance(found[0][1], kind) and words in str(found[0][1])
     with pytest.raises(CannotStart), transact(connect()) as db:
         Timetable().open(db, now())
+
+
+def test_hooks_are_not_asked_before_there_is_a_call(site: Site, settings: Any) -> None:
+    """A tenant that is known within a request only, say."""
+    declare(site, settings, EVERY)
+    settings.SNAPPEA = {**settings.SNAPPEA, "HOOK_ADD_TASK_KWARGS": lambda: 1 / 0}
+    assert schedules.problems() == []
+    timetable = start()
+    make_due()
+    round_of(timetable)
+    assert "not enqueued: ZeroDivisionError" in Schedule.objects.get().outcome()
+
+
+def test_a_task_of_django(site: Site, settings: Any) -> None:
+    declare(site, settings, {"task": "tests.playground.djangotasks.add", "every": 0.2, "args": [1, 2]})
+    site.foreman()
+    wait_until(lambda: Task.objects.filter(status="successful", result="3", queue="default").count() > 1)
 
 
 def test_two_of_one_name(site: Site, settings: Any) -> None:
