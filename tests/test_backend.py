@@ -254,6 +254,7 @@ def test_an_interrupted_task_has_failed(site: Site) -> None:
     again = tasks.sleep.enqueue(60)
     wait_until(lambda: site.ledger.count("sleeps", again.id))
     foreman.send(15)
+    foreman.wait_for_output("Stopping")  # two signals at once would be one
     foreman.send(15)
     foreman.wait()
     assert ended(again).errors[0].exception_class is errors.TaskInterrupted
