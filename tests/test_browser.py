@@ -24,7 +24,7 @@ from tests.site import Site, wait_until
 from tests.web import PASSWORD, served, user
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-pytestmark = [pytest.mark.needs("chromium"), pytest.mark.needs("chromedriver")]
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.needs("chromedriver"), pytest.mark.long]
 
 
 class Browser:
@@ -220,7 +220,6 @@ def test_by_the_keyboard_alone(site: Site, browser: Browser) -> None:
     assert site.counts() == {"ready": 1}
 
 
-@pytest.mark.long
 def test_without_javascript_the_page_renews_itself(site: Site, browser: Browser) -> None:
     browser.log_in()
     browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
@@ -276,7 +275,6 @@ def test_the_page_tells_who_cannot_see_it(site: Site, browser: Browser) -> None:
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.long
 def test_what_it_looks_like(site: Site, browser: Browser) -> None:
     """Each page, light and dark and on a phone, for people to look at; and nothing wider than the window."""
     _fill()

@@ -142,6 +142,7 @@ def test_who_reads_is_found(site: Site) -> None:
     assert readers(file) == []
 
 
+@pytest.mark.long
 def test_a_reader_that_does_not_end_is_named_in_the_log(site: Site) -> None:
     foreman = site.hasty_foreman(caretaker__LARGE_WAL=200_000, caretaker__HELD_AFTER=2.0)
     wal = Path(f"{site.database}-wal")

@@ -286,6 +286,7 @@ def test_exit_codes_and_streams(site: Site) -> None:
     assert run(site, "status", NUM_WORKERS=0).returncode == 1
 
 
+@pytest.mark.long
 def test_help_names_each_subcommand(site: Site) -> None:
     shown = run(site, "--help").stdout
     commands = re.findall(r"^    ([a-z]+) ", shown, re.MULTILINE)

@@ -152,6 +152,7 @@ def service(name: str, key: str = "command") -> list[str]:
     return words
 
 
+@pytest.mark.long
 def test_the_commands_of_the_containers(tmp_path: Path) -> None:
     """In a directory that holds what the image would."""
     app, data, port = tmp_path / "app", tmp_path / "data", free_port()

@@ -205,6 +205,7 @@ def test_the_page_shows_issues_and_the_queue_as_text(site: Site) -> None:
     assert 'http-equiv="refresh"' in page and "sentry_sdk.init" in page
 
 
+@pytest.mark.long
 def test_the_demo(site: Site) -> None:
     environment = {**os.environ, "EXAMPLE_DATA_DIR": str(site.directory / "data")}
     environment.pop("DJANGO_SETTINGS_MODULE", None)

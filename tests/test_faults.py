@@ -172,6 +172,7 @@ def test_a_write_lock_held_for_ten_seconds(site: Site) -> None:
         del connections["snappea"].settings_dict["OPTIONS"]["timeout"]
 
 
+@pytest.mark.long
 def test_a_signal_is_heard_while_somebody_holds_the_write_lock(site: Site) -> None:
     foreman = site.foreman(GRACEFUL_TIMEOUT=0.2)
     nap.delay("x", 3600)

@@ -260,6 +260,7 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.long
 def test_an_idle_foreman_writes_nothing(site: Site) -> None:
     site.settings["SCHEDULES"] = [{"task": nothing.name, "every": 86400}]  # so far away that it costs nothing
     foreman = site.hasty_foreman(caretaker__REST=0.5)

@@ -125,6 +125,8 @@ def test_strictly_also_what_comes_later_runs_before_the_next_queue(site: Site) -
     wait_until(lambda: site.ledger.count("end", "b2") and site.ledger.count("start", "b1"))
     record.apply_async(("b3",), queue="b", priority=100)
     record.apply_async(("a1",), queue="a")
+    # what was claimed ahead of a worker that is busy is given back
+    wait_until(lambda: site.counts() == {"running": 1, "ready": 2})
     (site.directory / "go").touch()
     site.wait_until_empty()
     assert started(site) == ["b2", "b1", "a1", "b3"]

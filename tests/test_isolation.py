@@ -316,6 +316,7 @@ def test_children_die_with_the_foreman_before_their_task_may_run_again(site: Sit
     assert site.ledger.count("end", "x") == 1
 
 
+@pytest.mark.long
 def test_children_die_with_the_foreman_and_the_fork_server_at_once(site: Site) -> None:
     foreman = site.foreman()
     isolated.stay.delay("x", "/nowhere")
@@ -327,6 +328,7 @@ def test_children_die_with_the_foreman_and_the_fork_server_at_once(site: Site) -
     assert not is_alive(child) and site.counts() == {"interrupted": 1}
 
 
+@pytest.mark.long
 def test_without_its_fork_server_the_foreman_stops_to_be_started_anew(site: Site) -> None:
     foreman = site.foreman()
     nap.delay("thread", 2)

@@ -244,6 +244,7 @@ def test_however_many_have_expired_none_is_run(site: Site) -> None:
     wait_until(lambda: foreman.output().count("Expired") == count)
 
 
+@pytest.mark.long
 def test_what_has_ended_does_not_expire_any_more(site: Site) -> None:
     """A failed task is kept, and its time that has passed keeps nobody awake."""
     foreman = site.hasty_foreman(caretaker__REST=2.5)

@@ -154,6 +154,7 @@ def test_nothing_that_it_started_outlives_it(site: Site) -> None:
     assert foreman.stop() == 0
 
 
+@pytest.mark.long
 def test_what_blocks_the_loop_is_named(site: Site) -> None:
     foreman = site.foreman()
     block.delay(5)

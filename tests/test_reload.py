@@ -76,6 +76,7 @@ def starts(foreman: Process) -> int:
     return foreman.output().count(f"pid {foreman.popen.pid}: ")
 
 
+@pytest.mark.long
 def test_changed_code_is_at_work_and_broken_code_is_not(site: Site) -> None:
     code = Code(site, "tasks.py")
     code.write(TASKS.replace("WORD", "'hello'"))

@@ -72,6 +72,7 @@ def test_nobody_says_ready_who_cannot_start(site: Site, ear: Ear) -> None:
     assert ear.listen(0.2) == [systemd.READY]
 
 
+@pytest.mark.long
 @path_only
 def test_the_watchdog_is_reassured_while_the_loop_turns(site: Site, ear: Ear) -> None:
     site.variables["WATCHDOG_USEC"] = "3000000"
@@ -86,6 +87,7 @@ def test_the_watchdog_is_reassured_while_the_loop_turns(site: Site, ear: Ear) ->
     assert foreman.stop() == 0
 
 
+@pytest.mark.long
 @path_only
 def test_the_watchdog_is_reassured_while_the_database_refuses(site: Site, ear: Ear) -> None:
     """Which a new start would not mend."""
@@ -103,6 +105,7 @@ def test_the_watchdog_is_reassured_while_the_database_refuses(site: Site, ear: E
     site.wait_until_empty()
 
 
+@pytest.mark.long
 @path_only
 def test_the_watchdog_is_reassured_while_it_stops(site: Site, ear: Ear) -> None:
     site.variables["WATCHDOG_USEC"] = "3000000"
