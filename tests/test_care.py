@@ -106,7 +106,7 @@ def test_what_ran_when_the_copy_was_made_is_interrupted_there(site: Site) -> Non
     site.processes[0].kill()
     site.foreman()
     record.delay("y")
-    wait_until(lambda: site.ledger.count("end", "y"))
+    site.wait_until_empty()
     site.processes[1].kill()
     restored(site, copy)
     assert site.counts() == {"interrupted": 1} and site.ledger.count("start", "x") == 1

@@ -112,7 +112,7 @@ def test_a_worker_that_hangs_is_replaced_and_comes_to_its_end(site: Site) -> Non
     foreman.wait_for_output(r"wait_outside_python #\d+ does not end.*: 4\n")
     nap.delay_many([("n", 0.05)] * 8)
     wait_until(lambda: site.ledger.count("end", "n") == 8)
-    assert site.counts() == {"running": 4}
+    wait_until(lambda: site.counts() == {"running": 4})
     with open(pipe, "wb"):
         wait_until(lambda: site.counts() == {"failed": 4})
     assert not site.ledger.keys("too")
