@@ -17,6 +17,6 @@ DATABASES = {
 }
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-SNAPPEA = {"SYNCHRONOUS": "NORMAL"}
+SNAPPEA = {"SYNCHRONOUS": "NORMAL", "IN_TESTS": "write"}
 # where the tests' own tasks are decorated
 TASKS = {"default": {"BACKEND": "snappea.backend.SnappeaBackend"}}
