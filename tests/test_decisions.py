@@ -148,6 +148,7 @@ def test_a_pause_survives_the_foreman(site: Site) -> None:
     foreman = site.foreman()
     record.apply_async(("other",), queue="other")
     wait_until(lambda: site.ledger.count("end", "other"))
+    wait_until(lambda: site.counts() == {"ready": 1})
     foreman.kill()
     site.foreman()
     record.apply_async(("another",), queue="other")
