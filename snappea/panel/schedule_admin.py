@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 
 from .. import schedules
@@ -21,7 +21,7 @@ class ScheduleAdmin(GuardedAdmin):
     """A list of them. The code declares them: nobody edits, adds or deletes one here."""
 
     actions: Any = ("pause", "resume", "fire")
-    list_display: Any = ("title", "when", "next", "last", "outcome", "catch_up")
+    list_display: Any = ("title", "when", "next", "last", "outcome")
     list_display_links = None
     list_filter: ClassVar[Any] = ("is_paused",)
     ordering: ClassVar[Any] = ("name",)
@@ -31,6 +31,10 @@ class ScheduleAdmin(GuardedAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Let nobody delete one here: it would be back at the Foreman's next start."""
         return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Show the list, under its own name."""
+        return super().changelist_view(request, {"title": "Schedules", **(extra_context or {})})
 
     def get_urls(self) -> list[URLPattern]:
         """Return the list as the only page."""
