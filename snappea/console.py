@@ -11,6 +11,7 @@ from django.utils import timezone
 from .log import clean
 from .models import Schedule, Task
 from .schedules import Plan
+from .tasks import find, is_sensitive
 
 HIDDEN = "(hidden: the task is sensitive)"
 
@@ -138,7 +139,8 @@ def as_data(task: Task) -> dict[str, Any]:
     """Return all of a task that may be shown, as JSON can hold it."""
     data = {field.attname: getattr(task, field.attname) for field in task._meta.concrete_fields}
     data = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in data.items()}
-    hidden = dict.fromkeys(("args", "kwargs", "result"), HIDDEN) if task.is_sensitive else {}
+    hides = is_sensitive(task, find(task.task_name))
+    hidden = dict.fromkeys(("args", "kwargs", "result"), HIDDEN) if hides else {}
     return {**data, "errors": task.attempt_errors(), **hidden}
 
 

@@ -12,9 +12,9 @@ from .database import QueueFile
 from .herald import herald
 from .log import clean, foreman, say
 from .models import Status
-from .records import Claim, Expired, Outcome, Recovered
+from .records import Expired, Outcome, Recovered
 from .signals import task_interrupted, tell
-from .tasks import find
+from .tasks import find, is_sensitive
 
 
 def report_start(file: QueueFile, settings: Settings, ready: int, wakeups: str) -> None:
@@ -39,7 +39,7 @@ def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:
 def _report(outcome: Outcome, with_arguments: bool) -> None:
     claim, duration, reason = outcome.claim, outcome.duration, outcome.reason
     name = clean(claim.task_name)
-    if with_arguments and not _is_sensitive(claim):
+    if with_arguments and not is_sensitive(claim, find(claim.task_name)):
         name = f"{name}(*{clean(claim.args)}, **{clean(claim.kwargs)})"
     if not outcome.error:
         say(INFO, "Finished %s #%d in %.3f s", name, claim.id, duration)
@@ -47,11 +47,6 @@ def _report(outcome: Outcome, with_arguments: bool) -> None:
         say(WARNING, "Cancelled %s #%d after %.3f s", name, claim.id, duration)
     elif outcome.retry_after is not None:
         say(WARNING, "Retrying %s #%d in %.3f s: %s", name, claim.id, outcome.retry_after, reason)
-
-
-def _is_sensitive(claim: Claim) -> bool:
-    task = find(claim.task_name)
-    return claim.is_sensitive or (task is not None and task.options.sensitive)
 
 
 def report_expired(expired: Iterable[Expired]) -> None:

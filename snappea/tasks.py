@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from .errors import TaskDefinitionError, UnknownTask
 from .function import Signature as Signature
 from .function import TaskFunction as TaskFunction
+from .models import Task as Row
 from .modules import load_module_of
 from .options import Options, TaskOptions
 from .records import Claim
@@ -134,6 +135,11 @@ def find_task_of(claim: Claim) -> TaskFunction[..., Any] | None:
         return task_of(claim)
     except BaseException:
         return None
+
+
+def is_sensitive(call: Claim | Row, task: TaskFunction[..., Any] | None) -> bool:
+    """Tell whether what a call was given is to be hidden: its row says so, or by now its task does."""
+    return call.is_sensitive or (task is not None and task.options.sensitive)
 
 
 def find(name: str) -> TaskFunction[..., Any] | None:

@@ -21,7 +21,7 @@ from .log import clean, foreman, say, say_failure, shortened
 from .logbook import Note
 from .records import Claim, Outcome
 from .signals import task_failed, task_retried, task_started, task_succeeded, tell
-from .tasks import TaskFunction, task_of
+from .tasks import TaskFunction, is_sensitive, task_of
 
 #: The most that is kept of an error, in characters.
 MAX_ERROR = 20_000
@@ -94,7 +94,7 @@ def outcome_of_failure(
     if limit and isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
         failure.args = (f"it took more than {limit:g} s",)
     outcome = after_failure(claim, task, duration, failure, is_revoked)
-    _report(outcome, None if _is_sensitive(claim, task) else cause_of(failure))
+    _report(outcome, None if is_sensitive(claim, task) else cause_of(failure))
     return outcome
 
 
@@ -109,7 +109,7 @@ def after_failure(
     retry_after = None
     if task is not None and not is_revoked:
         retry_after = _next_try(task, claim, failure)
-    cause, hides = cause_of(failure), _is_sensitive(claim, task)
+    cause, hides = cause_of(failure), is_sensitive(claim, task)
     text, reason = _traceback_of(failure, hides), _reason_of(cause, hides)
     outcome = Outcome(claim, duration, text, reason, retry_after, is_revoked)
     return _with_cause(outcome, cause, hides)
@@ -172,7 +172,7 @@ def _next_try(task: TaskFunction[..., Any], claim: Claim, failure: BaseException
         else:
             tell(task_retried, task, id=claim.id, exception=cause, delay=retry_after)
     except BaseException as error:  # a receiver that wants to exit, a Retry that is only half made
-        what = type(error).__name__ if _is_sensitive(claim, task) else repr(error)
+        what = type(error).__name__ if is_sensitive(claim, task) else repr(error)
         say(ERROR, "After %s #%d had failed: %s", clean(claim.task_name), claim.id, what)
     return retry_after
 
@@ -180,7 +180,7 @@ def _next_try(task: TaskFunction[..., Any], claim: Claim, failure: BaseException
 def after_death(task: TaskFunction[..., Any], claim: Claim, failure: Exception, duration: float) -> Outcome:
     """Return the outcome of a claim whose process died with it, after telling those who listen."""
     retry_after = _next_try(task, claim, failure)
-    cause, hides = cause_of(failure), _is_sensitive(claim, task) and not isinstance(failure, TaskKilled)
+    cause, hides = cause_of(failure), is_sensitive(claim, task) and not isinstance(failure, TaskKilled)
     outcome = Outcome(claim, duration, _traceback_of(cause, hides), _reason_of(cause, hides), retry_after)
     _report(outcome, None if hides else cause)
     return _with_cause(outcome, cause, hides)
@@ -198,10 +198,6 @@ def _with_cause(outcome: Outcome, cause: BaseException, hides: bool) -> Outcome:
 def cause_of(failure: BaseException) -> BaseException:
     """Return what is behind a Retry; any other exception as it is."""
     return failure.exc if isinstance(failure, Retry) and failure.exc else failure
-
-
-def _is_sensitive(claim: Claim, task: TaskFunction[..., Any] | None) -> bool:
-    return claim.is_sensitive or (task is not None and task.options.sensitive)
 
 
 def _traceback_of(failure: BaseException, hides: bool) -> str:

@@ -13,9 +13,10 @@ from django.core.management.base import CommandError
 
 from snappea import console, queue
 from snappea.models import Status, Task
+from snappea.tasks import task
 from tests.playground.lifecycle import add
 from tests.playground.tasks import fail, nap, record
-from tests.site import Site, wait_until
+from tests.site import Made, Site, wait_until
 
 
 @pytest.fixture
@@ -126,6 +127,15 @@ def test_what_a_sensitive_task_was_given_is_not_shown(site: Site, say: Any) -> N
         assert "the-password" not in say(*arguments)
 
 
+def test_a_task_that_became_sensitive_since_it_was_enqueued(site: Site, say: Any, made: Made) -> None:
+    @task(name="tests.made.secret", sensitive=True)
+    def secret(word: str) -> None: ...
+
+    task_id = secret.delay("the-password").id
+    Task.objects.update(is_sensitive=False)
+    assert "the-password" not in say("show", task_id)
+
+
 # call
 
 
@@ -216,8 +226,8 @@ def test_purge(site: Site, say: Any) -> None:
     for status in ("successful", "cancelled", "failed", "ready"):
         Task.objects.create(task_name=record.name, status=status)
     old = Task.objects.create(task_name=record.name, status="successful")
-    for task in Task.objects.all():
-        site.sql("UPDATE snappea_task SET finished_at = datetime('now', '-5 minutes') WHERE id = ?", task.pk)
+    for row in Task.objects.all():
+        site.sql("UPDATE snappea_task SET finished_at = datetime('now', '-5 minutes') WHERE id = ?", row.pk)
     site.sql("UPDATE snappea_task SET finished_at = datetime('now', '-5 days') WHERE id = ?", old.pk)
     assert say("purge", "--older-than", "3d") == "Deleted 1.\n"
     assert say("purge") == "Deleted 2.\n"

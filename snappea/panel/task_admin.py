@@ -27,7 +27,7 @@ from django.views.decorators.http import require_POST
 
 from .. import survey
 from ..models import Status, Task
-from ..tasks import find, registry
+from ..tasks import find, is_sensitive, registry
 from .dashboard import PAGES
 from .filters import QueueFilter, TaskFilter
 from .guarded import GuardedAdmin
@@ -268,8 +268,7 @@ def ago(moment: datetime | None) -> str:
 
 def _details(task: Task) -> dict[str, Any]:
     """Return what the page of a task shows."""
-    function = find(task.task_name)
-    hides = task.is_sensitive or (function is not None and function.options.sensitive)
+    hides = is_sensitive(task, find(task.task_name))
     log = LogEntry.objects.filter(content_type__app_label="snappea", object_id=str(task.pk))
     moments = {
         "enqueued": task.enqueued_at,
