@@ -186,4 +186,4 @@ def _let_each_test_begin_with_none() -> None:
         clear()
         return run(self, result)
 
-    unittest.TestCase.run = run_with_none  # type: ignore[method-assign]
+    unittest.TestCase.run = run_with_none  # type: ignore[method-assign]  # that is the point

@@ -81,7 +81,7 @@ def _places(file: QueueFile) -> Iterator[Finding]:
 
 
 def _foreman() -> Iterator[Finding]:
-    alive = survey.foreman(0)
+    alive = survey.foreman()
     if alive is None:
         yield Finding("Foreman", "none runs; start it: python manage.py runsnappea", False)
         return

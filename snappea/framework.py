@@ -3,7 +3,7 @@
 Imported by `backend.py` and what serves it only: nobody else needs that package.
 """
 
-# ruff: noqa: F401
+# ruff: noqa: F401  (all of it is for others to import from here)
 
 from typing import TYPE_CHECKING, Any
 

@@ -34,7 +34,7 @@ def health(request: HttpRequest) -> HttpResponse:
 
 
 def _findings() -> dict[str, Any]:
-    alive = survey.foreman(0)
+    alive = survey.foreman()
     oldest = survey.oldest_wait(survey.queues())
     return {
         "foreman": alive and alive._asdict(),

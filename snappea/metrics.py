@@ -35,7 +35,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 def _families() -> Iterator[str]:
     runs = survey.running(survey.in_flight())
-    alive = survey.foreman(len(runs))
+    alive = survey.foreman()
     yield _family("foreman_up", "gauge", "Whether a Foreman runs.", [({}, float(alive is not None))])
     if alive:
         since = alive.since.timestamp()

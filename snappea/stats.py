@@ -315,10 +315,8 @@ def snapshot() -> dict[str, Any]:
     `queues`, `running`, `tasks` (with what ended in the last hour) and `failures`. Times are in seconds.
     """
     claims = survey.in_flight()
-    alive = survey.foreman(0)
+    alive = survey.foreman()
     runs = survey.running(claims, alive.stuck if alive else ())
-    if alive:
-        alive = alive._replace(busy=len(runs))
     queues = survey.queues(runs)
     failures = survey.failures()
     waiting, has_more = survey.waiting_names()
@@ -328,7 +326,7 @@ def snapshot() -> dict[str, Any]:
     ended = of_tasks(3600)
     nothing = {"done": 0, "failed": 0, "expired": 0, "mean": None, "p95": None}
     return {
-        "foreman": alive and alive._asdict(),
+        "foreman": alive and {**alive._asdict(), "busy": len(runs)},
         "counts": {
             str(status): failed.total() if status == Status.FAILED else survey.count(status, claims)
             for status in Status

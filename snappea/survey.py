@@ -114,7 +114,6 @@ class Alive(NamedTuple):
     host: str
     since: datetime
     memory: int
-    busy: int
     workers: int
     stuck: list[int]
 
@@ -164,14 +163,14 @@ def _age(moment: str | None) -> float | None:
         return None
 
 
-def foreman(busy: int) -> Alive | None:
-    """Return the Foreman that holds the queue's lock, None if there is none. `busy`: how many tasks run."""
+def foreman() -> Alive | None:
+    """Return the Foreman that holds the queue's lock, None if there is none."""
     file = file_of(connect())
     held = lock.holder(file) if file else None
     if held is None:
         return None
     memory = resident(held.pid) if held.is_here() else 0
-    return Alive(held.pid, held.host, held.since, memory, busy, held.workers, held.stuck)
+    return Alive(held.pid, held.host, held.since, memory, held.workers, held.stuck)
 
 
 def count(status: str, claims: Mapping[int, Any] | None = None) -> int:
@@ -248,4 +247,4 @@ def warnings(is_alive: bool, oldest: float | None) -> list[str]:
 
 def look_for_warnings() -> list[str]:
     """Return what somebody should see to, as of now."""
-    return warnings(foreman(0) is not None, oldest_wait(queues()))
+    return warnings(foreman() is not None, oldest_wait(queues()))

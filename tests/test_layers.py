@@ -23,8 +23,8 @@ ORDER = """
     foreman
     health metrics
     checks ping console examination apps
-    panel.rights panel.wording panel.charts panel.verdicts panel.dashboard panel.filters
-    panel.guarded panel.task_admin panel.schedule_admin admin
+    panel.rights panel.guarded panel.wording panel.charts panel.verdicts panel.dashboard panel.filters
+    panel.task_admin panel.schedule_admin admin
     live testing pytest_plugin
 """.split()  # noqa: SIM905  (a line for each floor)
 

@@ -7,7 +7,7 @@ without it the browser loads the page anew.
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -21,6 +21,7 @@ from ..database import as_datetime
 from ..models import Status, Task
 from ..stats import Period
 from . import charts
+from .guarded import GuardedAdmin
 from .rights import may
 from .verdicts import VERBS, decide, note
 from .wording import duration, plain
@@ -36,26 +37,17 @@ MOST_ROWS = 100
 RELOAD = 10
 
 
-class DashboardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
+class DashboardAdmin(GuardedAdmin):
     """All tasks at a glance: its list is the dashboard."""
 
     class Media:
-        css = {"all": ["snappea/admin.css"]}
         js = ["snappea/dashboard.js"]
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        """Show it to those who may see tasks."""
-        return may(request, "view")
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let those look who may see tasks."""
-        return may(request, "view")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """There is nothing to change about the dashboard itself."""
         return False
 
-    has_add_permission = has_delete_permission = has_change_permission
+    has_delete_permission = has_change_permission
 
     def get_urls(self) -> list[URLPattern]:
         """Return the page, and what its buttons do."""

@@ -62,7 +62,7 @@ class Command(BaseCommand):
         enqueue.add_argument("--countdown", type=_span, metavar="TIME", help="Not before: 90, 5m, 12h, 7d.")
         enqueue.add_argument("--queue", help="Instead of the task's own.")
         enqueue.add_argument("--priority", type=int, metavar="N", help="From -100 to 100.")
-        wait = enqueue.add_argument(
+        enqueue.add_argument(
             "--wait",
             type=_span,
             nargs="?",
@@ -70,7 +70,6 @@ class Command(BaseCommand):
             metavar="TIME",
             help="Wait for its result.",
         )
-        assert wait
         _add_call(self._add("run", self._run, "Run a task here and now, without the queue."))
 
     def _add_decisions(self) -> None:
