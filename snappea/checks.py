@@ -4,6 +4,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import router
 from django.utils.module_loading import autodiscover_modules
 
-from . import schedules
-from .conf import current, problems
+from . import schedules, translation
+from .conf import current, problems, uses_celery
 from .database import NETWORK_FILE_SYSTEMS, file_system
 from .errors import ConfigurationError, ExtraMissing
 from .models import Task
+from .tasks import registry
 
 SQLITE = "django.db.backends.sqlite3"
+#: Our own, which wants a result only if there is one.
+PING = "snappea.ping.ping"
 
 
 @register()
@@ -136,6 +140,44 @@ def _about_schedule(name: str, problem: Exception) -> CheckMessage:
         return Error(message, hint=hint, id="snappea.E011")
     hint = 'Give what is missing in SNAPPEA["SCHEDULES"], as "args" or "kwargs", or correct the name.'
     return Error(message, hint=hint, id="snappea.E013")
+
+
+@register()
+def check_celery(**kwargs: Any) -> list[CheckMessage]:
+    """E012, E014, W002 and W003: Celery, if that is in charge."""
+    if problems(getattr(settings, "SNAPPEA", {})) or not uses_celery():
+        return []
+    if find_spec("celery") is None:
+        missing = ExtraMissing('SNAPPEA["ENGINE"] = "celery" needs Celery', "celery")
+        return [Error(str(missing), hint=f"Run: pip install '{missing.package}'", id="snappea.E012")]
+    from .celery import project_app
+
+    autodiscover_modules("tasks")
+    try:
+        app = project_app()
+    except ConfigurationError as error:
+        hint = "See First steps with Django in Celery's manual."
+        return [Error(str(error), hint=hint, id="snappea.E014")]
+    return [*_check_options(), *_check_results(bool(app.conf.result_backend))]
+
+
+def _check_options() -> Iterator[CheckMessage]:
+    for option, (what, names) in translation.gaps().items():
+        yield Warning(
+            f"{option} has no equivalent in Celery: {what}. It is asked for by: {', '.join(names)}.",
+            hint='If you can do without: SILENCED_SYSTEM_CHECKS = ["snappea.W002"]',
+            id="snappea.W002",
+        )
+
+
+def _check_results(has_backend: bool) -> Iterator[CheckMessage]:
+    names = [name for name, task in sorted(registry.items()) if task.options.result_ttl is not None]
+    if not has_backend and (wanted := [name for name in names if name != PING]):
+        yield Warning(
+            f"Celery keeps no results, though these tasks have a result_ttl: {', '.join(wanted)}.",
+            hint='Set Celery\'s result_backend, as in: CELERY_RESULT_BACKEND = "redis://"',
+            id="snappea.W003",
+        )
 
 
 @register(Tags.security, deploy=True)

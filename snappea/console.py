@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from django.utils import timezone
 
+from .conf import uses_celery
 from .log import clean
 from .models import Schedule, Task
 from .schedules import Plan
@@ -62,6 +63,8 @@ def status(stands: dict[str, Any]) -> list[str]:
 
 
 def _foreman(alive: dict[str, Any] | None) -> str:
+    if alive is None and uses_celery():
+        return "Celery is in charge; what follows is what is left in the queue's database"
     if alive is None:
         return "No Foreman runs. Start it: python manage.py runsnappea"
     memory = f", {alive['memory'] // 1024**2} MB" if alive["memory"] else ""

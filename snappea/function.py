@@ -17,7 +17,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from . import context, queue
+from . import context, engine
 from .advice import warn_of_open_transaction
 from .arguments import encode
 from .calls import checked_tuple, moment_of, plain_arity, require_queue, require_small, run_after, unique_key
@@ -92,7 +92,7 @@ class TaskFunction(Generic[P, R]):
             return [AsyncResult(None, self.run_now(call)) for call in encoded]
         if settings.DEBUG:
             warn_of_open_transaction()
-        written = queue.enqueue_many(encoded)
+        written = engine.enqueue_many(encoded)
         for task_id, is_new in written if task_enqueued.receivers else ():
             if is_new:
                 tell(task_enqueued, self, id=task_id)
@@ -221,7 +221,7 @@ class TaskFunction(Generic[P, R]):
             return AsyncResult(None, self.run_now(call))
         if settings.DEBUG and not is_committed:
             warn_of_open_transaction()
-        task_id, is_new = queue.enqueue(call)
+        task_id, is_new = engine.enqueue(call)
         if is_new and task_enqueued.receivers:
             tell(task_enqueued, self, id=task_id)
         return AsyncResult(task_id)

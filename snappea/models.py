@@ -8,6 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from .log import clean
+from .outbox import Handover as Handover
 
 
 class Status(models.TextChoices):
@@ -59,6 +60,7 @@ MOVES = {
         (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED, Status.SUCCESSFUL),
         (DELETED,),
     ),
+    "hand over": Move((Status.SCHEDULED, Status.READY), (DELETED,)),
     "expire": Move((Status.READY, Status.SCHEDULED), (DELETED,)),
     "purge": Move((Status.SUCCESSFUL,), (DELETED,)),
 }

@@ -10,9 +10,9 @@ HOME = Path(snappea.__file__).parent
 #: Downwards: each file imports only from files above it.
 ORDER = """
     errors signals memory conf log
-    systemd models router database
+    systemd outbox models router database
     wakeup logbook lock
-    records collected statements decisions queue
+    records collected statements decisions queue engine
     options context results
     arguments calls advice modules function
     framework djangoresults djangotask backend tasks
@@ -21,6 +21,7 @@ ORDER = """
     accounts pace survey stats gatekeeper attention caretaker reports
     renewal reload departure
     foreman
+    handover translation beat celerytask celery
     health metrics
     checks ping console examination apps
     panel.rights panel.guarded panel.wording panel.charts panel.verdicts panel.dashboard panel.filters

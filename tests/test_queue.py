@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connections, transaction
 
-from snappea import queue
+from snappea import decisions, queue
 from snappea.database import connect, now, raw, transact
 from snappea.errors import EnqueueError, SnappeaError
 from snappea.logbook import Note
@@ -49,6 +49,7 @@ VERBS: dict[str, Callable[[sqlite3.Connection], Any]] = {
     "requeue, in a while": lambda db: queue.requeue(Task.objects.all(), countdown=60),
     "delete": lambda db: queue.delete(Task.objects.all()),
     "cancel": lambda db: queue.cancel(Task.objects.all()),
+    "hand over": lambda db: decisions.hand_over([1], lambda task: ("key", "[]")),
     "expire or purge": lambda db: queue.expire(db, MOMENT),
 }
 
