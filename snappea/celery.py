@@ -6,14 +6,20 @@ from typing import Any, cast
 
 from celery import _state, current_app
 from celery import exceptions as theirs
-from kombu.exceptions import OperationalError
 
 from . import beat, collected, engine, schedules
 from .celerytask import SnappeaTask, arguments_of, driver_of, message_of
 from .conf import collects, current
 from .context import current_claim
 from .database import now
-from .errors import ConfigurationError, EnqueueError, ResultNotKept, TaskFailed, UnserializableArgument
+from .errors import (
+    ConfigurationError,
+    EnqueueError,
+    ResultNotKept,
+    SnappeaError,
+    TaskFailed,
+    UnserializableArgument,
+)
 from .function import TaskFunction
 from .handover import Item, Ticket
 from .models import Status, Task
@@ -101,7 +107,7 @@ def complete(app: Any) -> None:
         declared = [*(current().QUEUES or ()), *(task.options.queue for task in registry.values())]
         for queue in {*declared, *(plan.queue for plan in schedules.plans() if plan.queue)} - {DEFAULT_QUEUE}:
             if queue not in app.amqp.queues:
-                app.amqp.queues.add(queue)
+                app.amqp.queues.select_add(queue)
     app.conf.beat_schedule = {**dict(beat.entries()), **app.conf.beat_schedule}
 
 
@@ -147,7 +153,9 @@ def _publish(call: Call, enqueued_at: str, ticket: Ticket | None = None, **how: 
     try:
         options = message_of(call, enqueued_at, driver_of(app), ticket) | how
         return app.tasks[call.task_name].apply_async(*arguments_of(call), **options)
-    except OperationalError as error:
+    except (SnappeaError, TypeError, ValueError):
+        raise
+    except Exception as error:  # each broker and each result backend has its own
         raise EnqueueError(
             f"{call.task_name} was not enqueued: Celery's broker refused it: {error}."
         ) from error
