@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from celery import _state, current_app
 from celery import exceptions as theirs
 
-from . import beat, collected, engine, schedules
+from . import beat, collected, engine, ping, schedules
 from .celerytask import SnappeaTask, arguments_of, driver_of, message_of
 from .conf import collects, current
 from .context import current_claim
@@ -21,12 +22,14 @@ from .errors import (
     UnserializableArgument,
 )
 from .function import TaskFunction
-from .handover import Item, Ticket
+from .handover import Item, Ticket, Unreachable, forget
 from .models import Status, Task
 from .records import Call
 from .tasks import heralds, registry
 from .translation import DEFAULT_QUEUE, task_options
 
+#: Known to every worker, for `manage.py snappea check`.
+PING = ping.ping.name
 #: Which of our states one of Celery's is; any other was made up by a task that runs.
 _STATES = {
     "PENDING": Status.READY,
@@ -53,7 +56,7 @@ class CallId(str):
 
 def take_charge() -> None:
     """Let Celery take the calls from now on, and know all tasks."""
-    for name, task in registry.items():
+    for name, task in list(registry.items()):
         if name == task.name:
             declare(task)
     heralds.append(declare)
@@ -215,5 +218,7 @@ def cancel(call_id: str, terminate: bool) -> bool:
     Tells whether it is not known to have ended.
     """
     known = find(call_id)
+    with suppress(Unreachable):  # it may never have been there
+        forget(call_id)
     project_app().control.revoke(call_id, terminate=terminate)
     return known is None or known.status not in _ENDED

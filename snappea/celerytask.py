@@ -14,7 +14,6 @@ from logging import WARNING, getLogger
 from types import FrameType
 from typing import Any, NoReturn, cast
 
-from billiard.common import terminate_handler_fired
 from billiard.pool import soft_timeout_sighandler
 from celery import Task, current_task
 from celery.exceptions import Ignore, Reject, WorkerShutdown, WorkerTerminate
@@ -89,7 +88,7 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
             except CELERYS_OWN:
                 raise
             except BaseException as failure:
-                if isinstance(failure, SystemExit) and terminate_handler_fired():
+                if _is_end_of_process(failure):
                     raise
                 self._fail(task, claim, time.monotonic() - began, failure, bool(is_revoked))
 
@@ -130,6 +129,12 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
                 request, args, kwargs, countdown=PUT_BACK, retries=request.retries
             ).apply_async()
         raise Ignore
+
+
+def _is_end_of_process(failure: BaseException) -> bool:
+    """Tell whether it is what the pool's process raises in itself when a signal tells it to end."""
+    code = failure.code if isinstance(failure, SystemExit) else None
+    return isinstance(code, int) and -256 < code < -256 + signal.NSIG
 
 
 def _finish(ticket: Ticket) -> None:

@@ -21,8 +21,6 @@ from .models import Task
 from .tasks import registry
 
 SQLITE = "django.db.backends.sqlite3"
-#: Our own, which wants a result only if there is one.
-PING = "snappea.ping.ping"
 
 
 @register()
@@ -150,7 +148,7 @@ def check_celery(**kwargs: Any) -> list[CheckMessage]:
     if find_spec("celery") is None:
         missing = ExtraMissing('SNAPPEA["ENGINE"] = "celery" needs Celery', "celery")
         return [Error(str(missing), hint=f"Run: pip install '{missing.package}'", id="snappea.E012")]
-    from .celery import project_app
+    from .celery import PING, project_app
 
     autodiscover_modules("tasks")
     try:
@@ -158,7 +156,8 @@ def check_celery(**kwargs: Any) -> list[CheckMessage]:
     except ConfigurationError as error:
         hint = "See First steps with Django in Celery's manual."
         return [Error(str(error), hint=hint, id="snappea.E014")]
-    return [*_check_options(), *_check_results(bool(app.conf.result_backend))]
+    is_kept = bool(app.conf.result_backend)
+    return [*_check_options(), *([] if is_kept else _check_results(PING))]
 
 
 def _check_options() -> Iterator[CheckMessage]:
@@ -170,9 +169,11 @@ def _check_options() -> Iterator[CheckMessage]:
         )
 
 
-def _check_results(has_backend: bool) -> Iterator[CheckMessage]:
-    names = [name for name, task in sorted(registry.items()) if task.options.result_ttl is not None]
-    if not has_backend and (wanted := [name for name in names if name != PING]):
+def _check_results(but: str) -> Iterator[CheckMessage]:
+    wanted = [
+        name for name, task in sorted(registry.items()) if task.options.result_ttl is not None and name != but
+    ]
+    if wanted:
         yield Warning(
             f"Celery keeps no results, though these tasks have a result_ttl: {', '.join(wanted)}.",
             hint='Set Celery\'s result_backend, as in: CELERY_RESULT_BACKEND = "redis://"',

@@ -35,6 +35,7 @@ _AGAIN = "UPDATE snappea_handover SET sent_at = NULL WHERE sent_at IS NOT NULL A
 _EXPIRE = "DELETE FROM snappea_handover WHERE expires_at <= ?"
 _COUNT = "SELECT count(*) FROM snappea_handover"
 _TAKE = "DELETE FROM snappea_handover WHERE key = ?"
+_FORGET = "DELETE FROM snappea_handover WHERE key = ? AND taken_by = ''"
 _BORROW = "UPDATE snappea_handover SET taken_by = ? WHERE key = ? AND taken_by IN ('', ?)"
 
 
@@ -222,6 +223,15 @@ def finish(ticket: Ticket) -> None:
     """Forget a call that may be repeated, once it has ended. Raises Unreachable."""
     try:
         _reach(ticket).execute(_TAKE, (ticket.key,))
+    except (DatabaseError, sqlite3.Error) as error:
+        raise Unreachable(str(error)) from error
+
+
+def forget(key: str) -> None:
+    """Have a call not run that no worker has taken yet, if it was handed over from here. Raises Unreachable."""
+    try:
+        if os.path.exists(_path()):
+            raw(connect()).execute(_FORGET, (key,))
     except (DatabaseError, sqlite3.Error) as error:
         raise Unreachable(str(error)) from error
 

@@ -11,10 +11,11 @@ from django.core.management import call_command
 from django.db import transaction
 from django.utils import timezone
 
-from snappea import AsyncResult, beat, checks, engine, task
+from snappea import AsyncResult, beat, checks, engine, survey, task, testing
 from snappea.celery import project_app
 from snappea.errors import (
     ArgumentsTooLarge,
+    ConfigurationError,
     EnqueueError,
     ExtraMissing,
     ResultNotKept,
@@ -290,6 +291,45 @@ def test_the_foreman_leaves_it_to_celery(celery_site: CelerySite) -> None:
 def test_status_says_who_is_in_charge(celery_site: CelerySite, capsys: pytest.CaptureFixture[str]) -> None:
     call_command("snappea", "status")
     assert "Celery is in charge" in capsys.readouterr().out
+
+
+def test_the_examination_asks_celerys_workers(
+    celery_site: CelerySite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("snappea", "check", "--timeout", "60")
+    said = capsys.readouterr().out
+    assert "ok     Celery: 1 workers answer: first@" in said and "a task: answered 'pong'" in said
+
+
+def test_a_warning_when_something_was_left_behind(celery_site: CelerySite) -> None:
+    assert survey.look_for_warnings() == []
+    left = Task.objects.create(task_name="some.task")
+    assert survey.look_for_warnings() == [survey.LEFT_BEHIND]
+    left.delete()
+
+
+def test_tasks_of_django_are_refused(celery_site: CelerySite) -> None:
+    from tests.playground import djangotasks
+
+    with pytest.raises(ConfigurationError, match=r"is a task of django\.tasks, which Celery does not run"):
+        djangotasks.add.enqueue(1, 2)
+
+
+def test_while_tests_run_calls_are_kept_in_memory(celery_site: CelerySite) -> None:
+    with override_snappea(IN_TESTS="collect"):
+        result = celery_site.tasks.add.delay(1, 2)
+        assert isinstance(result.id, int)
+        testing.drain()
+        assert result.get() == 3
+
+
+def test_the_id_of_a_call_that_celery_was_given(celery_site: CelerySite) -> None:
+    engine.other, before = None, engine.other
+    try:
+        with pytest.raises(LookupError, match="Celery is not in charge"):
+            AsyncResult("an id").get()
+    finally:
+        engine.other = before
 
 
 def test_a_broker_that_is_away(celery_site: CelerySite) -> None:

@@ -11,7 +11,7 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django.utils import timezone
 
-from snappea import decisions, handover, queue
+from snappea import AsyncResult, decisions, handover, queue
 from snappea.celery import send_handed_over
 from snappea.errors import CannotStart
 from snappea.models import Handover, Task
@@ -231,6 +231,14 @@ def test_what_a_dead_foreman_left_is_settled_first(site: CelerySite) -> None:
     running.refresh_from_db()
     assert running.status == "interrupted" and not Task.objects.filter(pk=late.pk).exists()
     assert site.ledger.keys("end")["again"] == 1
+
+
+def test_what_is_revoked_on_its_way_is_not_run(site: CelerySite) -> None:
+    wait(site.tasks.record, "revoked")
+    tickets: list[handover.Ticket] = []
+    handover.hand_over(Task.objects.all(), lambda item, ticket: tickets.append(ticket))
+    AsyncResult(tickets[0].key).revoke()
+    assert handover.outstanding() == 0 and not handover.take(tickets[0], may_repeat=False)
 
 
 def test_what_has_expired_on_its_way_is_forgotten(site: CelerySite) -> None:

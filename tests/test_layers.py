@@ -21,9 +21,9 @@ ORDER = """
     accounts pace survey stats gatekeeper attention caretaker reports
     renewal reload departure
     foreman
-    handover translation beat celerytask celery
+    ping handover translation beat celerytask celery
     health metrics
-    checks ping console examination apps
+    checks console examination apps
     panel.rights panel.guarded panel.wording panel.charts panel.verdicts panel.dashboard panel.filters
     panel.task_admin panel.schedule_admin admin
     live testing pytest_plugin
