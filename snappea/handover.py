@@ -9,12 +9,11 @@ gets such a message must reach the queue's database; one that does not puts the 
 import json
 import os
 import secrets
-import sqlite3
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
-from django.db import DatabaseError, connections
+from django.db import connections
 from django.db.models import QuerySet
 
 from . import decisions, logbook, queue, survey
@@ -22,6 +21,7 @@ from .arguments import decode
 from .conf import current
 from .database import QueueFile, as_text, connect, file_of, now, raw, transact
 from .errors import CannotStart, UnreadableArguments
+from .link import FAULTS, Link
 from .lock import Lock
 from .models import WAITING, Task
 from .records import Call, Terms
@@ -82,7 +82,7 @@ def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], aga
     """
     file = file_of(connect())
     if file is None:
-        raise CannotStart("The queue's database is in memory; nothing waits there.")
+        raise CannotStart("The queue's database is no SQLite file: what waits there is not handed over.")
     lock = _lock(file)
     try:
         with transact(connect()) as db:  # what a dead Foreman left, as the next one would settle it
@@ -214,7 +214,7 @@ def take(ticket: Ticket, may_repeat: bool) -> bool:
             changed = db.execute(_BORROW, (ticket.message, ticket.key, ticket.message))
         else:
             changed = db.execute(_TAKE, (ticket.key,))
-    except (DatabaseError, sqlite3.Error) as error:
+    except FAULTS as error:
         raise Unreachable(str(error)) from error
     return changed.rowcount == 1
 
@@ -223,20 +223,20 @@ def finish(ticket: Ticket) -> None:
     """Forget a call that may be repeated, once it has ended. Raises Unreachable."""
     try:
         _reach(ticket).execute(_TAKE, (ticket.key,))
-    except (DatabaseError, sqlite3.Error) as error:
+    except FAULTS as error:
         raise Unreachable(str(error)) from error
 
 
 def forget(key: str) -> None:
-    """Have a call not run that no worker has taken yet, if it was handed over from here. Raises Unreachable."""
+    """Have a call not run that was handed over from here, if no worker has taken it. Raises Unreachable."""
     try:
         if os.path.exists(_path()):
             raw(connect()).execute(_FORGET, (key,))
-    except (DatabaseError, sqlite3.Error) as error:
+    except FAULTS as error:
         raise Unreachable(str(error)) from error
 
 
-def _reach(ticket: Ticket) -> sqlite3.Connection:
+def _reach(ticket: Ticket) -> Link:
     """Return the connection to the database in which a call was handed over. Raises Unreachable."""
     try:
         path = _path()
@@ -245,7 +245,7 @@ def _reach(ticket: Ticket) -> sqlite3.Connection:
         if _identity() != ticket.database:
             raise Unreachable(f"{path} is another database")
         return raw(connect())
-    except (DatabaseError, sqlite3.Error) as error:
+    except FAULTS as error:
         raise Unreachable(str(error)) from error
 
 

@@ -1,7 +1,6 @@
 """Periodic tasks: what the code declares, the rows that say what is next, and what people decide of them."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -16,6 +15,7 @@ from .calls import require_queue
 from .conf import current
 from .database import as_datetime, as_text, connect, now, raw, transact
 from .errors import ConfigurationError, UnknownQueue, UnknownTask
+from .link import Link
 from .log import clean, say
 from .models import Schedule
 from .records import Call
@@ -131,7 +131,7 @@ def call_of(plan: Plan) -> Call:
     return resolve(plan.task_name).call(tuple(json.loads(plan.args)), json.loads(plan.kwargs), plan.queue)
 
 
-def synchronise(db: sqlite3.Connection, moment: str) -> None:
+def synchronise(db: Link, moment: str) -> None:
     """Make the rows say what the code declares. In a transaction.
 
     Raises ConfigurationError for an expression that makes no sense.
@@ -228,5 +228,5 @@ def _runs(plan: Plan, planned: Planned | None, moment: str) -> Iterator[datetime
         following = after(ticks, run, run)
 
 
-def _rows(db: sqlite3.Connection) -> dict[str, Planned]:
+def _rows(db: Link) -> dict[str, Planned]:
     return {planned.plan.name: planned for planned in map(Planned.of, db.execute(ALL).fetchall())}

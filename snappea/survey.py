@@ -5,7 +5,6 @@ queue, and for what runs by the Foreman's logbook.
 """
 
 import json
-import sqlite3
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from . import lock, logbook
 from .conf import current, declared_queues, uses_celery
 from .database import connect, file_of, now, raw
 from .decisions import paused
+from .link import Link
 from .logbook import Note
 from .memory import resident
 from .models import Status
@@ -120,7 +120,7 @@ class Alive(NamedTuple):
     stuck: list[int]
 
 
-def _db() -> sqlite3.Connection:
+def _db() -> Link:
     return raw(connect())
 
 

@@ -10,16 +10,16 @@ HOME = Path(snappea.__file__).parent
 #: Downwards: each file imports only from files above it.
 ORDER = """
     errors signals memory conf log
-    systemd outbox models router database
+    indexes states systemd outbox models router link postgres database
     wakeup logbook lock
     records collected statements decisions queue engine
     options context results
-    arguments calls advice modules function
+    sharing arguments calls advice modules function
     framework djangoresults djangotask backend tasks
     ticks schedules timetable
     limits worker herald loop child nursery guardian crew
     accounts pace survey stats gatekeeper attention caretaker reports
-    renewal reload departure
+    renewal reload departure workshop remote
     foreman
     ping handover translation beat celerytask celery
     health metrics

@@ -1,6 +1,5 @@
 """Every verb against every state: legal moves work, all others are refused and change nothing."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ from django.db import OperationalError, connections, transaction
 from snappea import decisions, queue
 from snappea.database import connect, now, raw, transact
 from snappea.errors import EnqueueError, SnappeaError
+from snappea.link import Link
 from snappea.logbook import Note
 from snappea.models import DELETED, MOVES, Status, Task
 from snappea.records import Call, Claim, Outcome
@@ -26,16 +26,16 @@ def claim_of(task_id: int, claims: int = 1) -> Claim:
     return Claim(0, task_id, claims, "some.task", "[]", "{}")
 
 
-def claim(db: sqlite3.Connection, limit: int) -> list[Claim]:
+def claim(db: Link, limit: int) -> list[Claim]:
     return queue.claim(db, MOMENT, limit, {"default": limit})
 
 
-def settle(db: sqlite3.Connection, **outcome: Any) -> int:
+def settle(db: Link, **outcome: Any) -> int:
     return queue.settle(db, MOMENT, [Outcome(claim_of(1), 0.1, **outcome)])
 
 
 #: Each verb, applied to the task with id 1 and claims 1.
-VERBS: dict[str, Callable[[sqlite3.Connection], Any]] = {
+VERBS: dict[str, Callable[[Link], Any]] = {
     "promote": lambda db: queue.promote(db, MOMENT),
     "claim": lambda db: claim(db, 10),
     "give back": lambda db: queue.give_back(db, [claim_of(1)]),
