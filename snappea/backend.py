@@ -18,7 +18,7 @@ from django.core.checks import CheckMessage, Error
 from django.db import router
 
 from .conf import alias as database_alias
-from .conf import declared_queues, problems, uses_celery
+from .conf import declared_queues, problems
 from .errors import TaskDefinitionError, UnknownTask
 from .framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask, Task, task_backends
 from .modules import load_module_of
@@ -202,7 +202,7 @@ class SnappeaBackend(BaseTaskBackend):
         return djangotask
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
-        """Return E021 to E026: what of the set-up is missing."""
+        """Return E021 to E025: what of the set-up is missing."""
         return list(self._check())
 
     def _check(self) -> Iterator[CheckMessage]:
@@ -227,12 +227,6 @@ class SnappeaBackend(BaseTaskBackend):
                 f"{place}: Snappea's tables are not routed to the database {database!r}.",
                 hint='Add to settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]',
                 id="snappea.E023",
-            )
-        if uses_celery():
-            yield Error(
-                f'{place} is Snappea\'s, and SNAPPEA["ENGINE"] is "celery": nobody runs its tasks.',
-                hint="Celery runs what @task of Snappea made. Give TASKS another backend, or drop ENGINE.",
-                id="snappea.E026",
             )
         yield from self._check_own(place)
 

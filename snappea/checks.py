@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import stat
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import router
-from django.utils.module_loading import autodiscover_modules
+from django.utils.module_loading import autodiscover_modules, import_string
 
 from . import schedules, translation
 from .conf import current, problems, uses_celery
@@ -142,7 +143,7 @@ def _about_schedule(name: str, problem: Exception) -> CheckMessage:
 
 @register()
 def check_celery(**kwargs: Any) -> list[CheckMessage]:
-    """E012, E014, W002 and W003: Celery, if that is in charge."""
+    """E012, E014, E026, W002 and W003: Celery, if that is in charge."""
     if problems(getattr(settings, "SNAPPEA", {})) or not uses_celery():
         return []
     if find_spec("celery") is None:
@@ -151,13 +152,27 @@ def check_celery(**kwargs: Any) -> list[CheckMessage]:
     from .celery import PING, project_app
 
     autodiscover_modules("tasks")
+    found = [*_check_options(), *_check_django_tasks()]
     try:
-        app = project_app()
+        if not project_app().conf.result_backend:
+            found += _check_results(PING)
     except ConfigurationError as error:
         hint = "See First steps with Django in Celery's manual."
-        return [Error(str(error), hint=hint, id="snappea.E014")]
-    is_kept = bool(app.conf.result_backend)
-    return [*_check_options(), *([] if is_kept else _check_results(PING))]
+        found.append(Error(str(error), hint=hint, id="snappea.E014"))
+    return found
+
+
+def _check_django_tasks() -> Iterator[CheckMessage]:
+    """Here, and not by the backend, which Django asks only once something has imported django.tasks."""
+    for alias, params in getattr(settings, "TASKS", {}).items():
+        kind = import_string(params["BACKEND"])
+        ours = sys.modules.get("snappea.backend")  # without which it cannot be one of ours
+        if ours and issubclass(kind, ours.SnappeaBackend):
+            yield Error(
+                f"TASKS[{alias!r}] is Snappea's, but Celery is in charge: nobody runs its tasks.",
+                hint='Give TASKS another backend, or drop SNAPPEA["ENGINE"].',
+                id="snappea.E026",
+            )
 
 
 def _check_options() -> Iterator[CheckMessage]:

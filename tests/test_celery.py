@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import transaction
+from django.test import override_settings
 from django.utils import timezone
 
 from snappea import AsyncResult, beat, checks, engine, survey, task, testing
@@ -296,7 +297,8 @@ def test_status_says_who_is_in_charge(celery_site: CelerySite, capsys: pytest.Ca
 def test_the_examination_asks_celerys_workers(
     celery_site: CelerySite, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call_command("snappea", "check", "--timeout", "60")
+    with override_settings(TASKS={}):
+        call_command("snappea", "check", "--timeout", "60")
     said = capsys.readouterr().out
     assert "ok     Celery: 1 workers answer: first@" in said and "a task: answered 'pong'" in said
 
@@ -343,7 +345,7 @@ def test_a_broker_that_is_away(celery_site: CelerySite) -> None:
 
 
 def found(**settings: Any) -> dict[str, list[str]]:
-    with override_snappea(ENGINE="celery", **settings):
+    with override_snappea(ENGINE="celery", **settings), override_settings(TASKS={}):
         messages = checks.check_celery()
     assert all(message.hint for message in messages)
     grouped: dict[str, list[str]] = {}
@@ -405,7 +407,7 @@ def test_a_project_without_an_app_and_with_tasks_of_django(celery_site: CelerySi
 
 
 def test_a_task_that_is_made_later_is_known_as_well(celery_site: CelerySite) -> None:
-    assert celery_site.app.finalized
+    celery_site.app.finalize()
     made = task(name="tests.later", queue="late", every=5)(wait_for)
     try:
         assert celery_site.app.tasks[made.name].ignore_result
