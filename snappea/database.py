@@ -203,6 +203,14 @@ def raw(connection: BaseDatabaseWrapper) -> Link:
     return cast(Link, connection.snappea_link)  # type: ignore[attr-defined]
 
 
+def data_version(connection: BaseDatabaseWrapper) -> int | None:
+    """Return a number that changes when another connection commits; None where there is none."""
+    if connection.vendor != "sqlite":
+        return None
+    version: int = raw(connection).execute("PRAGMA data_version").fetchone()[0]
+    return version
+
+
 @contextmanager
 def transact(connection: BaseDatabaseWrapper) -> Iterator[Link]:
     """Run a block in one write transaction, or as part of the `atomic()` that is open.

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from logging import ERROR, WARNING
 from typing import Any
 
+from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import queue
@@ -47,6 +48,8 @@ from .workshop import Workshop
 FALSE_ALARM = 0.001
 #: How long to wait before the next try when the database refuses, in seconds.
 BACK_OFF = 0.2
+#: How often in a row it may find that somebody was faster by a moment, with a call that is to be unique.
+CONFLICTS = 20
 #: How long the last words to the database may take, in seconds.
 LAST_WORDS = 5.0
 #: The exit code if too many workers are stuck: whoever started the Foreman is to start it again.
@@ -98,6 +101,7 @@ class Foreman:
         self.departure = Departure(self.settings, self.accounts, self.attention, self.renewal, burst)
         self._has_news = True  # somebody may have written since the last claim
         self._next_glance = 0.0
+        self._failures = 0  # of turns, one after the other
         self._glance = Glance(None, None, None, False, None, False, False, False, False, None)
         self._timetable = Timetable()
         self._uses_loop = any(task.is_async for task in registry.values())
@@ -156,13 +160,17 @@ class Foreman:
             self._has_news = self._has_news or rang
             if self._has_work() and not self._round() and rang:
                 self.bell.wait(FALSE_ALARM, for_rings=False)  # a flood of rings must cost little
+            self._failures = 0
             if self.departure.heed_renewal(self.crew.backlog()):
                 self._has_news = True
             return self._sleep()
         except (*FAULTS, OSError, RuntimeError) as error:
             self.workshop.require_intact()
-            say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
             self.accounts.is_uncertain = True
+            self._failures += 1
+            if isinstance(error, IntegrityError) and self._failures < CONFLICTS:
+                return True
+            say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
             self.bell.wait(BACK_OFF, for_rings=False)
             return False
 

@@ -37,10 +37,6 @@ class Holder(NamedTuple):
     workers: int
     stuck: list[int]
 
-    def is_here(self) -> bool:
-        """Tell whether its process can be seen from this one."""
-        return self.host == socket.gethostname() and os.path.exists(f"/proc/{self.pid}")
-
 
 def holder(file: QueueFile) -> Holder | None:
     """Return the Foreman at work on a queue; None if there is none."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
 
-from django.db import OperationalError
+from django.db import Error
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
@@ -68,7 +68,7 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
             else:
                 with transact(connection) as db:
                     task_id, is_new = insert(db, call, moment or now(connection))
-    except OperationalError as error:
+    except Error as error:
         raise _refusal(error, call.task_name) from error
     if is_new:
         ring_on_commit(connection)
@@ -89,7 +89,7 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
                 written = [insert(db, call, moment) for call in calls]
             else:
                 written = [(task_id, True) for task_id in _insert_plain(db, calls, moment)]
-    except OperationalError as error:
+    except Error as error:
         raise _refusal(error, calls[0].task_name) from error
     ring_on_commit(connection)
     return written
@@ -122,19 +122,23 @@ def insert(db: Link, call: Call, moment: str) -> tuple[int, bool]:
     )
 
 
-def _refusal(error: OperationalError, task_name: str) -> EnqueueError:
+def _refusal(error: Error, task_name: str) -> EnqueueError:
     alias = current().DATABASE
+    migrate = f"run: python manage.py migrate --using={alias}"
     cure = {
-        "no such table": f"run: python manage.py migrate --using={alias}",
+        "no such table": migrate,
+        'relation "snappea_': migrate,
+        "connection": f'is the server there? Look at DATABASES["{alias}"]',
         "database is locked": "another process holds the write lock for too long; try again",
         "full": "make room on the disk; try again",
         "readonly": "let this process write the file and its directory",
         "unable to open": f'look at DATABASES["{alias}"]["NAME"], and who may read and write there',
     }
     hint = next((cure[words] for words in cure if words in str(error)), "")
-    return EnqueueError(
-        f"{task_name} was not enqueued: {error}" + (f" ({hint})." if hint else ".") + " Nothing was written."
-    )
+    said = str(error).partition("\n")[0].rstrip(".")
+    # a connection that breaks during a commit leaves nobody knowing
+    written = "Perhaps it was, all the same" if "closed the connection" in said else "Nothing was written"
+    return EnqueueError(f"{task_name} was not enqueued: {said}{f' ({hint})' if hint else ''}. {written}.")
 
 
 @receiver(pre_save, sender=Task)
@@ -296,6 +300,11 @@ def sort_in(db: Link) -> list[str]:
     return [lane for (lane,) in db.execute(sql.NEWCOMERS, (AT_ONCE,)).fetchall()]
 
 
+def stir_all(db: Link) -> None:
+    """Have all lanes looked at again."""
+    db.execute(sql.STIR_ALL)
+
+
 def admit(db: Link, lane: str, queues: Sequence[str] = ()) -> None:
     """Open the gate for as many of a lane as its limit allows; for one at a time, if it has a rate.
 
@@ -347,7 +356,7 @@ def recover(db: Link, moment: str, notes: Mapping[tuple[int, int], Note] | None)
     for task_id, claims, name in db.execute(sql.RUNNING).fetchall():
         note = Note.BEGUN if notes is None else notes.get((task_id, claims), Note.CLAIMED)
         recovered.append(Recovered(task_id, name, *_recover(db, moment, task_id, claims, note)))
-    db.execute(sql.STIR_ALL)
+    stir_all(db)
     return recovered
 
 

@@ -188,10 +188,6 @@ class RemoteWorkshop(Workshop):
         if found:
             self.bell.nudge()
 
-    def may_have_news(self) -> bool:
-        """Tell whether somebody may have written: always."""
-        return True
-
     def tell(self, stuck: Collection[int]) -> None:
         """Let others know how the Foreman is."""
         self._stuck = json.dumps(list(stuck))

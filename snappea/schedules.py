@@ -34,7 +34,7 @@ ALL = f"SELECT {_COLUMNS}, +next_run, +last_run FROM snappea_schedule"
 NOTE_RUN = "UPDATE snappea_schedule SET last_run = ?, last_task_id = ?, last_outcome = ? WHERE name = ?"
 _WRITE = f"""
     INSERT INTO snappea_schedule ({_COLUMNS}, next_run, last_outcome, is_paused)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)
     ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, expression = excluded.expression,
         timezone = excluded.timezone, args = excluded.args, kwargs = excluded.kwargs,
         queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run"""
@@ -141,7 +141,7 @@ def synchronise(db: Link, moment: str) -> None:
         planned = rows.pop(plan.name, None)
         following = _next_run(plan, planned, moment)
         if planned is None or (plan, following) != planned[:2]:
-            db.execute(_WRITE, (*plan, following))
+            db.execute(_WRITE, (*plan, following, False))
             say(INFO, "Schedule %s (%s): next at %s.", clean(plan.name), plan.expression, following)
     for name in rows:
         db.execute(_REMOVE, (name,))

@@ -4,6 +4,7 @@ A Foreman renews his presence; one that has not for FOREMAN_TIMEOUT is taken for
 interrupts what he ran. Whatever he reports after that is refused: he no longer runs it.
 """
 
+import json
 import os
 import socket
 from collections.abc import Collection
@@ -11,7 +12,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 from . import queue
-from . import statements as sql
 from .database import as_datetime, connect, now, raw, transact
 from .link import Link
 from .records import Call, Recovered
@@ -28,6 +28,28 @@ _SILENT = f"SELECT id, pid, host FROM snappea_presence WHERE {_IS_SILENT} ORDER 
 _PRESENT = f"""
     SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT ({_IS_SILENT}) ORDER BY id"""
 
+#: Until the end of the transaction only one of them opens gates, or looks how many run of a queue.
+_HOLD_GATES = "SELECT pg_advisory_xact_lock(1936613744, 1)"
+_HOLD_SCHEDULES = "SELECT pg_advisory_xact_lock(1936613744, 2)"
+#: How many run of each queue, whoever runs them.
+_RUNNING_IN = """
+    SELECT queue, count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'running'
+    GROUP BY queue"""
+#: Of somebody who is dead.
+_RUNNING_OF = (
+    "SELECT id, claims, task_name FROM snappea_task WHERE foreman_id = ? AND status = 'running' ORDER BY id"
+)
+_DISMISS = "DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')"
+_ADDRESS = "UPDATE snappea_task SET foreman_id = ?, gate = 3 WHERE id = ?"
+#: By the server's clock, which all of them share.
+_OPENS_IN = (
+    "SELECT extract(epoch FROM opens_at - clock_timestamp())::float FROM snappea_opening WHERE lane = ?"
+)
+_CLOSE_FOR = """
+    INSERT INTO snappea_opening (lane, opens_at) VALUES (?, clock_timestamp() + make_interval(secs => ?))
+    ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at"""
+_FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'"
+
 
 class Present(NamedTuple):
     """A Foreman at work, by his own word. `stuck`: ids of tasks, as JSON."""
@@ -38,6 +60,11 @@ class Present(NamedTuple):
     since: datetime
     workers: int
     stuck: str
+
+    def stuck_ids(self) -> list[int]:
+        """Return the ids of tasks that should have ended."""
+        ids: list[int] = json.loads(self.stuck)
+        return ids
 
 
 # presence
@@ -61,7 +88,7 @@ def renew(db: Link, foreman_id: int, workers: int, stuck: str) -> bool:
 
 def leave(db: Link, foreman_id: int) -> None:
     """Let a Foreman be gone who runs nothing any more."""
-    db.execute(sql.DISMISS, (foreman_id,))
+    db.execute(_DISMISS, (foreman_id,))
     db.execute(_LEAVE, (foreman_id,))
 
 
@@ -79,11 +106,11 @@ def bury(db: Link, moment: str, timeout: float) -> dict[str, list[Recovered]]:
     found = {}
     for foreman_id, pid, host in db.execute(_SILENT, (timeout,)).fetchall():
         left = []
-        for task_id, claims, name in db.execute(sql.RUNNING_OF, (foreman_id,)).fetchall():
+        for task_id, claims, name in db.execute(_RUNNING_OF, (foreman_id,)).fetchall():
             status = queue.interrupt(db, moment, task_id, claims, "Its Foreman died or was cut off.")
             left.append(Recovered(task_id, name, f"now {status}", status))
         leave(db, foreman_id)
-        db.execute(sql.STIR_ALL)
+        queue.stir_all(db)
         found[f"Foreman {pid} on {host}"] = left
     return found
 
@@ -93,33 +120,33 @@ def bury(db: Link, moment: str, timeout: float) -> dict[str, list[Recovered]]:
 
 def hold_gates(db: Link) -> None:
     """Be the only one who opens gates or counts what runs of a queue, until the transaction ends."""
-    db.execute(sql.HOLD_GATES)
+    db.execute(_HOLD_GATES)
 
 
 def hold_schedules(db: Link) -> None:
     """Be the only one who makes the schedules what the code declares, until the transaction ends."""
-    db.execute(sql.HOLD_SCHEDULES)
+    db.execute(_HOLD_SCHEDULES)
 
 
 def running_in(db: Link) -> dict[str, int]:
     """Return how many tasks of each queue run, whoever runs them."""
-    return dict(db.execute(sql.RUNNING_IN).fetchall())
+    return dict(db.execute(_RUNNING_IN).fetchall())
 
 
 def opens_in(db: Link, lane: str) -> float:
     """Return in how many seconds the next of a lane with a rate may start; 0 or less: now."""
-    found = db.execute(sql.OPENS_IN, (lane,)).fetchone()
+    found = db.execute(_OPENS_IN, (lane,)).fetchone()
     return float(found[0]) if found else 0.0
 
 
 def close_for(db: Link, lane: str, seconds: float) -> None:
     """Let nothing of a lane start for so many seconds."""
-    db.execute(sql.CLOSE_FOR, (lane, seconds))
+    db.execute(_CLOSE_FOR, (lane, seconds))
 
 
 def forget_openings(db: Link) -> None:
     """Delete what was said of lanes long ago."""
-    db.execute(sql.FORGET_OPENINGS)
+    db.execute(_FORGET_OPENINGS)
 
 
 def enqueue_for(call: Call, foremen: Collection[int]) -> list[int]:
@@ -127,6 +154,6 @@ def enqueue_for(call: Call, foremen: Collection[int]) -> list[int]:
     connection = connect()
     with transact(connection) as db:
         ids = [queue.insert(db, call, now(connection))[0] for _ in foremen]
-        db.executemany(sql.ADDRESS, list(zip(foremen, ids, strict=True)))
+        db.executemany(_ADDRESS, list(zip(foremen, ids, strict=True)))
     ring_on_commit(connection)
     return ids

@@ -39,6 +39,11 @@ _FENCE = "id = ? AND claims = ? AND status = 'running'"
 INSERT = """
     INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+#: On PostgreSQL: many at once, in the order of the calls, of which each column is a list; their ids grow.
+INSERT_MANY = """
+    INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
+    SELECT *, CAST(? AS timestamptz) FROM
+        unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::smallint[], ?::boolean[], ?::boolean[])"""
 #: The same with all that a call may have beside. Does nothing if it is to be unique, and is not.
 INSERT_MORE = """
     INSERT INTO snappea_task (
@@ -212,7 +217,7 @@ NEWCOMERS = """
     RETURNING lane"""
 # :served: the queues that are served, as a JSON list; NULL: all
 _HELD = """lane = :lane AND lane IS NOT NULL AND status = 'ready' AND gate = 2
-        AND (:served IS NULL OR queue IN (SELECT value FROM json_each(:served)))
+        AND (CAST(:served AS text) IS NULL OR queue IN (SELECT value FROM json_each(:served)))
         AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)"""
 LANE = f"""
     SELECT lane_limit, lane_interval FROM snappea_task
@@ -248,33 +253,3 @@ DEPTH = """
     SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
         + (SELECT count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready')
         + (SELECT count(*) FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)"""
-
-# where there may be several Foremen: PostgreSQL only
-
-#: In the order of the calls, of which each column is a list; their ids grow.
-INSERT_MANY = """
-    INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
-    SELECT *, CAST(? AS timestamptz) FROM
-        unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::smallint[], ?::boolean[], ?::boolean[])"""
-
-#: Until the end of the transaction only one of them opens gates, or looks how many run of a queue.
-HOLD_GATES = "SELECT pg_advisory_xact_lock(1936613744, 1)"
-HOLD_SCHEDULES = "SELECT pg_advisory_xact_lock(1936613744, 2)"
-#: How many run of each queue, whoever runs them.
-RUNNING_IN = """
-    SELECT queue, count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'running'
-    GROUP BY queue"""
-#: Of somebody who is dead.
-RUNNING_OF = (
-    "SELECT id, claims, task_name FROM snappea_task WHERE foreman_id = ? AND status = 'running' ORDER BY id"
-)
-DISMISS = "DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')"
-ADDRESS = "UPDATE snappea_task SET foreman_id = ?, gate = 3 WHERE id = ?"
-#: By the server's clock, which all of them share.
-OPENS_IN = (
-    "SELECT extract(epoch FROM opens_at - clock_timestamp())::float FROM snappea_opening WHERE lane = ?"
-)
-CLOSE_FOR = """
-    INSERT INTO snappea_opening (lane, opens_at) VALUES (?, clock_timestamp() + make_interval(secs => ?))
-    ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at"""
-FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'"

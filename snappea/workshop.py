@@ -9,7 +9,7 @@ from . import logbook, queue
 from .caretaker import Caretaker, local_file
 from .conf import Settings
 from .crew import most_at_once
-from .database import QueueFile, raw
+from .database import QueueFile, data_version
 from .link import Link
 from .lock import Lock
 from .logbook import Logbook
@@ -36,7 +36,7 @@ class Workshop:
         self.connection = connection
         self.settings = settings
         self.nursery = nursery
-        self._seen = -1
+        self._seen: int | None = -1
         self._find()
 
     def _find(self) -> None:
@@ -73,10 +73,8 @@ class Workshop:
 
     def may_have_news(self) -> bool:
         """Tell whether somebody has written since this was last asked."""
-        # a number that changes when another connection commits
-        version = raw(self.connection).execute("PRAGMA data_version").fetchone()[0]
-        seen, self._seen = self._seen, version
-        return bool(version != seen)
+        seen, self._seen = self._seen, data_version(self.connection)
+        return self._seen is None or self._seen != seen
 
     def tell(self, stuck: Collection[int]) -> None:
         """Let others know how the Foreman is. `stuck`: the ids of tasks that should have ended."""

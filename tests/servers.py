@@ -1,36 +1,40 @@
-"""Servers that tests need, from Debian's packages: each on a free port, in a directory of its own.
+"""Servers for tests: each on a free port, in a directory of its own, as an unprivileged user.
 
-Where one cannot be had the tests are skipped, loudly; with CI set there is no excuse.
+Where a program is missing the tests are skipped, loudly; with CI set there is no excuse.
 """
 
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
+from psycopg import sql
 
 #: In which package a program is, if it is called otherwise.
-PACKAGES = {"chromedriver": "chromium-driver", "chattr": "e2fsprogs", "postgres": "postgresql"}
-#: Where Debian puts programs that are not in PATH.
-PLACES = {"postgres": "/usr/lib/postgresql/*/bin", "initdb": "/usr/lib/postgresql/*/bin"}
+PACKAGES = {"initdb": "postgresql", "chromedriver": "chromium-driver", "chattr": "e2fsprogs"}
 #: With what the reason begins why something was skipped that should not be.
 NOT_TRIED = "NOT TRIED"
-#: How long a server may take to start, in seconds.
-DEADLINE = 60.0
 
 
-def program(name: str) -> str:
-    """Return the path of a program. Skips the test where there is none; fails it with CI set."""
-    found = shutil.which(name)
-    if found is None and name in PLACES:
-        places = sorted(Path("/").glob(f"{PLACES[name].lstrip('/')}/{name}"))
-        found = str(places[-1]) if places else None
+def program(name: str) -> str | None:
+    """Return where a program is, None if it is not installed; Debian keeps PostgreSQL's apart."""
+    apart = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(apart[-1]) if apart else None)
+
+
+def needed(name: str) -> str:
+    """Return where a program is. Skips the test where there is none; fails it with CI set."""
+    found = program(name)
     if found is None:
         if os.environ.get("CI"):
             pytest.fail(f"{name} is not installed, and CI must not skip this")
@@ -39,46 +43,122 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port of this host that nobody uses."""
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
-def is_listening(port: int) -> bool:
-    """Tell whether somebody answers on a port of this host."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _unprivileged() -> dict[str, Any]:
+    """Return as whom to start a server that root must not start."""
+    if os.geteuid() != 0:
+        return {}
+    names = [entry.pw_name for entry in pwd.getpwall()]
+    return {"user": "postgres" if "postgres" in names else "nobody"}
+
+
+class Postgres:
+    """A PostgreSQL server. A power cut may take what it has: it does not wait for the disk."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="snappea-postgres-"))
+        self.port = free_port()
+        self._as_whom = _unprivileged()
+        if self._as_whom:
+            shutil.chown(self.directory, self._as_whom["user"])
+        self._run("initdb", "-A", "trust", "-U", "snappea", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        self.start()
+
+    def _run(self, name: str, *arguments: str) -> None:
+        command = [str(program(name)), "-D", str(self.directory / "data"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=120, **self._as_whom)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+
+    def start(self) -> None:
+        """Start it, on the same port as ever."""
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self.directory,
+            "fsync": "off",
+            "max_connections": 200,
+        }
+        flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        with (self.directory / "log").open("ab") as log:
+            self._popen = subprocess.Popen(
+                [str(program("postgres")), "-D", str(self.directory / "data"), *flags],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                **self._as_whom,
+            )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.connect("postgres").close()
+                return
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, (self.directory / "log").read_text()
+                time.sleep(0.01)
+
+    def stop(self, how: int = signal.SIGINT) -> None:
+        """Stop it: SIGINT ends connections in good order, SIGQUIT as a crash would."""
+        self._popen.send_signal(how)
+        self._popen.wait(60)
+
+    def close(self) -> None:
+        """Stop it for good, and delete all that it had."""
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.directory)
+
+    def connect(self, database: str) -> "psycopg.Connection[Any]":
+        """Return a connection of somebody from outside."""
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user="snappea", dbname=database, autocommit=True
+        )
+
+    def create(self, database: str, template: str = "template1") -> None:
+        """Make a database that is a copy of another one."""
+        with self.connect("postgres") as connection:
+            names = sql.Identifier(database), sql.Identifier(template)
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+
+    def drop(self, database: str) -> None:
+        """Delete a database, whoever uses it."""
+        with self.connect("postgres") as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+
+    def settings(self, database: str) -> dict[str, Any]:
+        """Return what stands in DATABASES."""
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "USER": "snappea",
+            "NAME": database,
+        }
 
 
 @contextmanager
-def running(
-    command: Sequence[str], directory: Path, is_ready: Callable[[], bool], user: str | None = None
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a server in a directory until the block ends. `user`: as whom, if root would be refused."""
-    log = directory / "server.log"
-    as_user = user if user and os.geteuid() == 0 else None
-    if as_user:
-        os.chown(directory, pwd.getpwnam(as_user).pw_uid, -1)
+def redis_server(directory: Path) -> Iterator[str]:
+    """Run Redis, which keeps nothing on the disk, until the block ends; yield its URL."""
+    port, log = free_port(), directory / "redis.log"
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=output, user=as_user)
+        process = subprocess.Popen(
+            [needed("redis-server"), *options, "--dir", str(directory)], stdout=output, stderr=output
+        )
     try:
-        end = time.monotonic() + DEADLINE
-        while not is_ready():
-            assert process.poll() is None and time.monotonic() < end, f"{command}: {log.read_text()}"
+        deadline = time.monotonic() + 60
+        while not _is_listening(port):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.01)
-        yield process
+        yield f"redis://127.0.0.1:{port}/0"
     finally:
         process.kill()
         process.wait()
 
 
-@contextmanager
-def redis_server(directory: Path) -> Iterator[str]:
-    """Run Redis, which keeps nothing on the disk; yield its URL."""
-    port = free_port()
-    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
-    command = [program("redis-server"), *options, "--dir", str(directory)]
-    with running(command, directory, lambda: is_listening(port)):
-        yield f"redis://127.0.0.1:{port}/0"
+def _is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

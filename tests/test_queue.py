@@ -18,6 +18,7 @@ from snappea.statements import INSERT
 from tests.playground.tasks import nothing, record
 from tests.site import Site
 
+pytestmark = pytest.mark.on_both
 MOMENT = "2026-01-01 12:00:00"
 CALL = Call("some.task", "[]", "{}", "default", 0, False)
 
@@ -146,6 +147,7 @@ def test_promotion_takes_what_is_due_and_not_too_much_at_once(
     assert queue.glance(db).due == "2026-01-01 12:59:00"
 
 
+@pytest.mark.on_sqlite
 def test_recovery_by_the_notes(site: Site) -> None:
     notes = {
         (2, 1): Note.CLAIMED,
@@ -175,6 +177,7 @@ def test_recovery_by_the_notes(site: Site) -> None:
     }
 
 
+@pytest.mark.on_sqlite
 def test_recovery_without_notes_takes_everything_for_begun(site: Site) -> None:
     for acks_late in (False, True):
         Task.objects.create(task_name="x", status="running", claims=1, acks_late=acks_late)
@@ -182,6 +185,7 @@ def test_recovery_without_notes_takes_everything_for_begun(site: Site) -> None:
     assert [task.verdict for task in recovered] == ["interrupted", "interrupted, to run again"]
 
 
+@pytest.mark.on_sqlite
 def test_orphans_of_a_commit_that_only_seemed_to_fail(site: Site) -> None:
     for _ in range(3):
         queue.enqueue(CALL)
@@ -216,6 +220,7 @@ def test_enqueue_many_returns_the_ids_in_order(site: Site) -> None:
     assert len(ids) == 1000 and Task.objects.count() == 1001
 
 
+@pytest.mark.on_sqlite
 def test_enqueue_many_is_whole_or_not_at_all(site: Site) -> None:
     site.sql(
         "CREATE TRIGGER full BEFORE INSERT ON snappea_task WHEN NEW.args = '[7]' "
@@ -247,6 +252,7 @@ def test_a_refusal_says_what_to_do(site: Site) -> None:
     assert isinstance(refused.value, SnappeaError) and isinstance(refused.value, OperationalError)
 
 
+@pytest.mark.on_sqlite
 def test_quotes_and_the_like_are_data(site: Site) -> None:
     nasty = "'; DROP TABLE snappea_task; --\"\x00"
     queue.enqueue(CALL._replace(task_name=nasty, queue=nasty))
