@@ -171,6 +171,7 @@ class Foreman:
             if isinstance(error, IntegrityError) and self._failures < CONFLICTS:
                 return True
             say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
+            self.departure.heed_signals(self._is_idle)
             self.bell.wait(BACK_OFF, for_rings=False)
             return False
 

@@ -17,11 +17,11 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from . import context, queue
+from . import context, queue, sharing
 from .advice import warn_of_open_transaction
 from .arguments import encode
 from .calls import checked_tuple, moment_of, plain_arity, require_queue, require_small, run_after, unique_key
-from .conf import current, hook, soft_time_limit_of
+from .conf import collects, current, hook, soft_time_limit_of
 from .database import as_text, now, seconds_until
 from .errors import Retry
 from .options import Options, is_priority
@@ -97,6 +97,27 @@ class TaskFunction(Generic[P, R]):
             if is_new:
                 tell(task_enqueued, self, id=task_id)
         return [AsyncResult(task_id) for task_id, _is_new in written]
+
+    def broadcast(self, *args: P.args, **kwargs: P.kwargs) -> list[AsyncResult]:
+        """Enqueue a call for each Foreman at work, which runs it once, and no other does.
+
+        For what each of these processes has for itself, such as a cache in memory. On SQLite there is one
+        Foreman, and this is `delay()`. Returns a result for each; none if no Foreman is at work. Raises as
+        `delay()` does, and TypeError if the task has limits that would keep it from running everywhere.
+        """
+        options = self.options
+        if options.unique or options.max_concurrency is not None or options.interval is not None:
+            raise TypeError(
+                f"{self.name} cannot be broadcast: it has unique, max_concurrency or rate_limit, and would "
+                "not run on every Foreman."
+            )
+        if collects() or current().TASK_ALWAYS_EAGER or not sharing.is_shared():
+            return [self.delay(*args, **kwargs)]
+        call, timeout = self.call(args, kwargs), current().FOREMAN_TIMEOUT
+        ids = sharing.enqueue_for([who.id for who in sharing.present(timeout)], call)
+        for task_id in ids if task_enqueued.receivers else ():
+            tell(task_enqueued, self, id=task_id)
+        return list(map(AsyncResult, ids))
 
     @overload
     def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None: ...

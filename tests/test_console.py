@@ -59,7 +59,7 @@ def test_status(site: Site, say: Any) -> None:
     assert re.search(rf"^ *\d+ +{nap.name} ", shown, re.MULTILINE)
     assert re.search(rf"^{fail.name} +0 +0 +1 ", shown, re.MULTILINE)
     data = json.loads(say("status", "--json"))
-    assert data["foreman"]["pid"] == foreman.pid and data["counts"]["running"] == 1
+    assert data["foremen"][0]["pid"] == foreman.pid and data["counts"]["running"] == 1
 
 
 WATCH = """

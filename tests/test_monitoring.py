@@ -91,14 +91,14 @@ def test_health(site: Site) -> None:
     response = ask(health)
     assert response.status_code == 503
     data = json.loads(response.content)
-    assert data["foreman"] is None and "No Foreman runs" in data["warnings"][0]
+    assert data["foremen"] == [] and "No Foreman runs" in data["warnings"][0]
     foreman = site.foreman()
     fail.delay("x")
     wait_until(lambda: site.counts() == {"failed": 1})
     response = ask(health)
     assert response.status_code == 200 and response["Content-Type"] == "application/json"
     data = json.loads(response.content)
-    assert data["foreman"]["pid"] == foreman.pid and data["counts"]["failed"] == 1
+    assert data["foremen"][0]["pid"] == foreman.pid and data["counts"]["failed"] == 1
     assert data["oldest"] is None and data["warnings"] == []
 
 

@@ -141,7 +141,7 @@ def _contents(site: str, hours: int) -> dict[str, Any]:
     tiles = [(status.label, seen["counts"][status], _address(site, status), str(status)) for status in Status]
     return {
         **seen,
-        "warnings": survey.warnings(seen["foreman"] is not None, seen["oldest"]),
+        "warnings": survey.warnings(bool(seen["foremen"]), seen["oldest"]),
         "tiles": tiles,
         "failures": failures,
         "more_failures": max(0, len(seen["failures"]) - MOST_ROWS),
