@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -163,7 +164,8 @@ def test_metrics(site: Site) -> None:
     assert found['snappea_queue_tasks{queue="mail",state="ready"}'] == 1
     assert found['snappea_queue_tasks{queue="default",state="running"}'] == 1
     assert found['snappea_queue_paused{queue="mail"}'] == 1
-    assert found["snappea_foreman_memory_bytes"] > 1e6
+    who = f'{{host="{socket.gethostname()}",pid="{foreman.pid}"}}'
+    assert found[f"snappea_foreman_memory_bytes{who}"] > 1e6
     foreman.kill()  # what is not written is lost, and harms nothing
     foreman = site.foreman("--queues", "other")
     assert foreman.stop() == 0
