@@ -27,6 +27,8 @@ from .memory import parse_size
 class Settings:
     """settings.SNAPPEA with the defaults filled in."""
 
+    #: Who runs the tasks: the Foreman, or Celery's workers. It counts from when the app is ready.
+    ENGINE: Literal["snappea", "celery"] = "snappea"
     #: The alias in DATABASES under which the queue's database stands.
     DATABASE: str = "snappea"
     #: How many tasks run at once, each in a thread.
@@ -127,6 +129,12 @@ def alias() -> str:
     configured = getattr(settings, "SNAPPEA", {})
     chosen = configured.get("DATABASE") if isinstance(configured, dict) else None
     return chosen if isinstance(chosen, str) else Settings.DATABASE
+
+
+def uses_celery() -> bool:
+    """Tell whether Celery's workers run the tasks, even if other keys are wrong."""
+    configured = getattr(settings, "SNAPPEA", {})
+    return isinstance(configured, dict) and configured.get("ENGINE") == "celery"
 
 
 def collects() -> bool:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from django.utils import timezone
 
+from .conf import uses_celery
 from .log import clean
 from .models import Schedule, Task
 from .schedules import Plan
@@ -54,12 +55,18 @@ def status(stands: dict[str, Any]) -> list[str]:
     """Return the lines of what `stats.snapshot()` tells."""
     counts = ", ".join(f"{count} {state}" for state, count in stands["counts"].items())
     foremen = [_foreman(alive) for alive in stands["foremen"]]
-    lines = [*(foremen or ["No Foreman runs. Start it: python manage.py runsnappea"]), f"Tasks: {counts}"]
+    lines = [*(foremen or [_nobody()]), f"Tasks: {counts}"]
     if stands["oldest"] is not None:
         lines.append(f"The oldest ready task has waited for {span(stands['oldest'])}")
     for block in (_queues(stands["queues"]), _running(stands["running"]), _tasks(stands["tasks"])):
         lines += ["", *block] if block else []
     return lines
+
+
+def _nobody() -> str:
+    if uses_celery():
+        return "Celery is in charge; what follows is what is left in the queue's database"
+    return "No Foreman runs. Start it: python manage.py runsnappea"
 
 
 def _foreman(alive: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from . import context, queue, sharing
+from . import context, engine, sharing
 from .advice import warn_of_open_transaction
 from .arguments import encode
 from .calls import checked_tuple, moment_of, plain_arity, require_queue, require_small, run_after, unique_key
@@ -92,7 +92,7 @@ class TaskFunction(Generic[P, R]):
             return [AsyncResult(None, self.run_now(call)) for call in encoded]
         if settings.DEBUG:
             warn_of_open_transaction()
-        written = queue.enqueue_many(encoded)
+        written = engine.enqueue_many(encoded)
         for task_id, is_new in written if task_enqueued.receivers else ():
             if is_new:
                 tell(task_enqueued, self, id=task_id)
@@ -103,7 +103,8 @@ class TaskFunction(Generic[P, R]):
 
         For what each of these processes has for itself, such as a cache in memory. On SQLite there is one
         Foreman, and this is `delay()`. Returns a result for each; none if no Foreman is at work. Raises as
-        `delay()` does, and TypeError if the task has limits that would keep it from running everywhere.
+        `delay()` does, TypeError if the task has limits that would keep it from running everywhere, and
+        NotImplementedError with Celery as the engine.
         """
         options = self.options
         if options.unique or options.max_concurrency is not None or options.interval is not None:
@@ -111,6 +112,8 @@ class TaskFunction(Generic[P, R]):
                 f"{self.name} cannot be broadcast: it has unique, max_concurrency or rate_limit, and would "
                 "not run on every Foreman."
             )
+        if engine.other is not None:
+            raise NotImplementedError(f"{self.name}.broadcast(): Celery has no equivalent.")
         if collects() or current().TASK_ALWAYS_EAGER or not sharing.is_shared():
             return [self.delay(*args, **kwargs)]
         call, timeout = self.call(args, kwargs), current().FOREMAN_TIMEOUT
@@ -242,7 +245,7 @@ class TaskFunction(Generic[P, R]):
             return AsyncResult(None, self.run_now(call))
         if settings.DEBUG and not is_committed:
             warn_of_open_transaction()
-        task_id, is_new = queue.enqueue(call)
+        task_id, is_new = engine.enqueue(call)
         if is_new and task_enqueued.receivers:
             tell(task_enqueued, self, id=task_id)
         return AsyncResult(task_id)

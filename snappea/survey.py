@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from . import lock, logbook, sharing
-from .conf import current, declared_queues
+from .conf import current, declared_queues, uses_celery
 from .database import connect, file_of, now, raw
 from .decisions import paused
 from .link import Link
@@ -25,6 +25,8 @@ from .tasks import find
 SAMPLE = 5_000
 #: So many of the first tasks of a queue and priority are looked at for the one that has waited longest.
 ELDERS = 20
+#: What somebody should see to who has put Celery in charge.
+LEFT_BEHIND = "Tasks wait in the queue's database, but Celery is in charge: manage.py snappea handover"
 #: At most so many groups of failures are shown.
 MOST_SHOWN = 100
 
@@ -256,6 +258,8 @@ def failures() -> list[Failures]:
 def warnings(is_alive: bool, oldest: float | None) -> list[str]:
     """Return what somebody should see to, in words. `oldest`: how long a task has waited."""
     said = []
+    if uses_celery():
+        return [] if oldest is None else [LEFT_BEHIND]
     if not is_alive:
         said.append("No Foreman runs: nothing that is enqueued will be done. Start it: manage.py runsnappea")
     limit = current().WARN_BACKLOG_SECONDS

@@ -300,7 +300,7 @@ def test_exit_codes_and_streams(site: Site) -> None:
 def test_help_names_each_subcommand(site: Site) -> None:
     shown = run(site, "--help").stdout
     commands = re.findall(r"^    ([a-z]+) ", shown, re.MULTILINE)
-    assert len(commands) == 13
+    assert len(commands) == 14
     for command in commands:
         assert run(site, command, "--help").returncode == 0
 

@@ -14,7 +14,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules
 
-from snappea import console, examination, queue, schedules, stats, survey
+from snappea import console, examination, handover, queue, schedules, stats, survey
+from snappea.conf import uses_celery
 from snappea.errors import SnappeaError, TaskFailed
 from snappea.models import MOVES, Status, Task
 from snappea.results import AsyncResult
@@ -51,6 +52,15 @@ class Command(BaseCommand):
         chosen.add_argument("--pause", metavar="NAME", help="Let it enqueue nothing until it is resumed.")
         chosen.add_argument("--resume", metavar="NAME", help="Let it go on with its next time.")
         chosen.add_argument("--fire", metavar="NAME", help="Enqueue what it enqueues, now.")
+        about = "Hand over to Celery what waits here, each task once. Go on with it by calling it again."
+        handover = self._add("handover", self._hand_over, about)
+        _add_filters(handover)
+        handover.add_argument("--dry-run", action="store_true", help="Only say what would be handed over.")
+        handover.add_argument(
+            "--again",
+            action="store_true",
+            help="Also send once more what no worker has taken yet; it runs once all the same.",
+        )
         about = "Examine settings, database, disk and Foreman, and have a task run. Exits with 0 or 1."
         check = self._add("check", self._check, about)
         check.add_argument("--timeout", type=float, default=10.0, metavar="S", help="Wait so long (10 s).")
@@ -160,6 +170,24 @@ class Command(BaseCommand):
         else:
             for plan, row, runs in schedules.listing():
                 self._say(console.schedule(plan, row, runs))
+
+    def _hand_over(self, options: dict[str, Any]) -> None:
+        if not uses_celery():
+            raise CommandError('Celery is not in charge. Set SNAPPEA["ENGINE"] = "celery" first.')
+        tasks = _filtered(Task.objects.all(), options)
+        if options["dry_run"]:
+            ids, left = handover.choose(tasks)
+            self._say(f"Would hand over {len(ids)}.")
+        else:
+            from snappea.celery import send_handed_over  # which needs Celery
+
+            report = handover.hand_over(tasks, send_handed_over, options["again"])
+            left = report.left
+            self._say(f"Handed over {report.handed}.")
+        for why, count in sorted(left.items()):
+            self._say(f"Left {count} {why}.")
+        if (waiting := handover.outstanding()) and not options["dry_run"]:
+            self._say(f"{waiting} that were handed over wait for a worker of Celery's to take them.")
 
     def _check(self, options: dict[str, Any]) -> None:
         is_well = True
