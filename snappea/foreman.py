@@ -39,6 +39,7 @@ from .reports import (
     report_start,
     report_stop,
 )
+from .sieve import Sieve
 from .stats import Stats
 from .tasks import registry
 from .timetable import Timetable
@@ -93,6 +94,7 @@ class Foreman:
         self._next_glance = 0.0
         self._glance = Glance(None, None, None, False, None, False, False, False, None)
         self._timetable = Timetable()
+        self.sieve = Sieve()
         self._uses_loop = any(task.is_async for task in registry.values())
         self._pace = Pace()
         self._stuck_told = -1  # how many stuck workers the lock tells of
@@ -110,7 +112,7 @@ class Foreman:
         try:
             if self.nursery:
                 self.nursery.keep(self.lock.descriptor)
-            self._recover()
+            self._start_over()
             self.bell = Bell(self.file)
             self.renewal.nudge = self.bell.nudge
             self.logbook = Logbook(self.file, most_at_once(self.settings) + MOST_AHEAD)
@@ -129,6 +131,18 @@ class Foreman:
                 self.attention.hand_on(self.bell.reader_fd)
         return self.departure.exit_code
 
+    def _start_over(self) -> None:
+        """Settle what a dead Foreman left, and what nobody could settle."""
+        try:
+            self._recover()
+        except (CannotStart, OSError):
+            raise
+        except Exception as error:
+            self.sieve.note(error)
+            if not self.sieve.sift(self.connection):
+                raise
+            self._recover()
+
     def _recover(self) -> None:
         """Settle what a dead Foreman left, before anything is claimed."""
         with transact(self.connection) as db:
@@ -141,6 +155,7 @@ class Foreman:
     def _turn(self, rang: bool) -> bool:
         """Do what is to be done, then sleep. Take and tell whether the bell ended the sleep."""
         try:
+            self.sieve.sift(self.connection)
             self.crew.enforce_limits()
             self._look()
             if self.departure.begins_to_drain():  # look once more, whatever the last look said
@@ -152,10 +167,11 @@ class Foreman:
             if self.departure.heed_renewal(self.crew.backlog()):
                 self._has_news = True
             return self._sleep()
-        except (sqlite3.Error, OSError, RuntimeError) as error:
+        except Exception as error:
             self.lock.require_open()
             say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
             self.accounts.is_uncertain = True
+            self.sieve.note(error)
             self.bell.wait(BACK_OFF, for_rings=False)
             return False
 
@@ -259,7 +275,7 @@ class Foreman:
         self.crew.low_water = self._pace.ahead // 2
         try:
             self.crew.hand_over(entered)
-        except RuntimeError:
+        except Exception:
             self._take_back()
             raise
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -18,10 +19,13 @@ from snappea import console, examination, queue, schedules, stats, survey
 from snappea.errors import SnappeaError, TaskFailed
 from snappea.models import MOVES, Status, Task
 from snappea.results import AsyncResult
+from snappea.sieve import sifted
 from snappea.tasks import TaskFunction, resolve
 
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_525)
+#: The subcommands that show rows.
+_LOOKS = ("status", "list", "show")
 _CLEAR = "\033[H\033[J"
 
 
@@ -106,7 +110,8 @@ class Command(BaseCommand):
         """Do what was asked for. Exits with 1 if it cannot be done, with 2 if it makes no sense."""
         autodiscover_modules("tasks")
         try:
-            options["act"](options)
+            act = partial(options["act"], options)
+            sifted(act) if options["command"] in _LOOKS else act()
         except SnappeaError as error:
             if options["command"] == "run":
                 raise  # it is the task's own
