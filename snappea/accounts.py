@@ -1,11 +1,11 @@
 """The Foreman's accounts: what it has claimed, what of that has ended, and what is not yet written."""
 
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from logging import WARNING
 
 from . import context, queue
+from .link import Link
 from .log import say
 from .logbook import Logbook
 from .records import Claim, Outcome
@@ -67,7 +67,7 @@ class Accounts:
         ended = [outcome.claim for _cell, outcome in self.outcomes]
         return ended + [claim for _cell, claim in self.unbegun] if self.unbegun else ended
 
-    def write(self, db: sqlite3.Connection, moment: str) -> None:
+    def write(self, db: Link, moment: str) -> None:
         """Write what became of claims, and how far others are."""
         if not self.has_unwritten() and not self.is_uncertain and not context.has_progress():
             return

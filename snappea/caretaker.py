@@ -12,7 +12,7 @@ from .lock import Lock
 from .log import say
 from .nursery import Nursery
 from .systemd import Supervisor
-from .wakeup import Bell
+from .wakeup import FileBell
 
 #: How long the Foreman waits for somebody else's write lock before it looks up, in milliseconds:
 #: short, so that a signal is heard soon.
@@ -57,7 +57,7 @@ class Caretaker:
         connection: BaseDatabaseWrapper,
         file: QueueFile,
         lock: Lock,
-        bell: Bell,
+        bell: FileBell,
         nursery: Nursery | None = None,
     ) -> None:
         self._db = raw(connection)

@@ -4,12 +4,14 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.db import router
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.utils.module_loading import autodiscover_modules
 
 from . import schedules
@@ -30,7 +32,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def check_database(**kwargs: Any) -> list[CheckMessage]:
-    """E002 to E008: the queue's database."""
+    """E002 to E010 and E014: the queue's database."""
     if problems(getattr(settings, "SNAPPEA", {})):
         return []  # E001 comes first: it may name the database
     alias = current().DATABASE
@@ -44,12 +46,26 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
                 id="snappea.E002",
             )
         ]
-    if configured.get("ENGINE") != SQLITE:
+    if configured.get("ENGINE") == SQLITE:
+        about_file = _check_file(alias, configured, paste)
+        return [*_check_router(alias), *about_file, *_check_sqlite(alias, configured)]
+    return [*_check_server(alias, configured, paste)] or [*_check_router(alias)]
+
+
+def _check_server(alias: str, configured: dict[str, Any], paste: str) -> Iterator[CheckMessage]:
+    engine = configured.get("ENGINE")
+    try:
+        vendor = connections[alias].vendor
+    except ImproperlyConfigured:
+        vendor = "postgresql" if "postg" in str(engine) else ""
+    if vendor != "postgresql":
         message = (
-            f"The queue's database {alias!r} has the engine {configured.get('ENGINE')!r}; it must be SQLite."
+            f"The queue's database {alias!r} has the engine {engine!r}; it must be SQLite or PostgreSQL."
         )
-        return [Error(message, hint=f"Write: {paste}", id="snappea.E003")]
-    return [*_check_router(alias), *_check_file(alias, configured, paste), *_check_sqlite(alias, configured)]
+        yield Error(message, hint=f"Write: {paste}", id="snappea.E003")
+    elif find_spec("psycopg") is None:
+        message = "For a queue on PostgreSQL psycopg 3 is needed, which is not installed."
+        yield Error(message, hint="Run: pip install 'snappea[postgres]'", id="snappea.E014")
 
 
 def _databases() -> dict[str, Any]:
@@ -58,7 +74,8 @@ def _databases() -> dict[str, Any]:
 
 
 def _check_router(alias: str) -> Iterator[CheckMessage]:
-    if router.db_for_write(Task) != alias or router.allow_migrate(alias, "auth"):
+    is_own = alias != DEFAULT_DB_ALIAS
+    if router.db_for_write(Task) != alias or (is_own and router.allow_migrate(alias, "auth")):
         yield Error(
             f"Snappea's tables are not routed to the database {alias!r}, or others are as well.",
             hint='Add to settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]',
@@ -80,10 +97,9 @@ def _check_file(alias: str, configured: dict[str, Any], paste: str) -> Iterator[
         for other, theirs in _databases().items()
         if other != alias and theirs.get("NAME") and os.path.realpath(str(theirs["NAME"])) == path
     ]
-    if alias == "default" or others:
+    if others:
         yield Error(
-            f"The queue's database {alias!r} is also that of other tables"
-            + (f", as {others[0]!r}." if others else "."),
+            f"The queue's database {alias!r} is also that of other tables, as {others[0]!r}.",
             hint=f"Give the queue a file of its own, so that neither waits for the other: {paste}",
             id="snappea.E006",
         )
@@ -104,7 +120,7 @@ def _check_file(alias: str, configured: dict[str, Any], paste: str) -> Iterator[
 
 
 def _check_sqlite(alias: str, configured: dict[str, Any]) -> Iterator[CheckMessage]:
-    if configured.get("ATOMIC_REQUESTS"):
+    if configured.get("ATOMIC_REQUESTS") and alias != DEFAULT_DB_ALIAS:
         yield Error(
             f"ATOMIC_REQUESTS is on for the queue's database {alias!r}: each request would lock it.",
             hint=f'Remove it: DATABASES["{alias}"]["ATOMIC_REQUESTS"] = False',
@@ -143,7 +159,8 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """W001: others on this machine can read the queue's files."""
     if problems(getattr(settings, "SNAPPEA", {})):
         return []
-    path = str(_databases().get(current().DATABASE, {}).get("NAME") or "")
+    configured = _databases().get(current().DATABASE, {})
+    path = str(configured.get("NAME") or "") if configured.get("ENGINE") == SQLITE else ""
     open_to_others = [
         file
         for suffix in ("", "-wal", "-shm")

@@ -72,6 +72,9 @@ class Settings:
     #: How much memory it may have before it does, in bytes, as in "800M", or as in "80%" of the machine's
     #: or container's; None: no end.
     MAX_MEMORY: int | str | None = None
+    #: On PostgreSQL: a Foreman that was not heard of for so long is taken for dead, and what it ran is
+    #: interrupted, in seconds.
+    FOREMAN_TIMEOUT: float = 30.0
     #: For how many minutes the numbers of the dashboard are kept; 0: there are none.
     STATS_RETENTION_MINUTES: int = 10_080
     #: The admin warns when the oldest ready task has waited longer than this, in seconds; None: never.
@@ -98,6 +101,7 @@ _AT_LEAST: dict[str, float] = {
     "MAX_STUCK_WORKERS": 0,
     "ASYNC_CONCURRENCY": 1,
     "MAX_TASKS": 1,
+    "FOREMAN_TIMEOUT": 1,
     "STATS_RETENTION_MINUTES": 0,
     "WARN_BACKLOG_SECONDS": 0,
 }

@@ -17,13 +17,14 @@ from functools import cached_property, lru_cache
 from typing import Any, cast
 from weakref import WeakSet
 
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
 
 from .conf import alias, current
+from .link import Link
 
 MEGABYTE = 1024 * 1024
 #: WAL does not work across hosts: its index is shared memory.
@@ -125,10 +126,22 @@ def file_system(path: str) -> str:
 
 @receiver(connection_created)
 def prepare(*, connection: Any, **kwargs: Any) -> None:
-    """Set our pragmas on a new connection to the queue's database."""
-    if connection.alias != alias() or connection.vendor != "sqlite":
+    """Make a new connection to the queue's database what the queue needs."""
+    if connection.alias != alias():
         return
-    if connection.transaction_mode is None:
+    connection.snappea_file = None
+    if connection.vendor == "sqlite":
+        _prepare_sqlite(connection)
+    elif connection.vendor == "postgresql":
+        from .postgres import PostgresLink  # needs psycopg
+
+        connection.snappea_link = PostgresLink(connection)
+    _live.add(connection)
+
+
+def _prepare_sqlite(connection: Any) -> None:
+    is_own = connection.alias != DEFAULT_DB_ALIAS
+    if connection.transaction_mode is None and is_own:
         # a deferred transaction that turns into a writer fails at once with BUSY_SNAPSHOT
         connection.transaction_mode = "IMMEDIATE"
     chosen = connection.settings_dict["OPTIONS"].get("init_command", "")
@@ -138,9 +151,10 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
             connection.connection.execute(f"PRAGMA {pragma} = {value}")
     if "synchronous" not in theirs:
         connection.connection.execute(f"PRAGMA synchronous = {current().SYNCHRONOUS}")
-    connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
+    if is_own:
+        connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
     connection.snappea_file = _identify(connection.connection)
-    _live.add(connection)
+    connection.snappea_link = connection.connection
 
 
 @receiver(post_migrate)
@@ -168,6 +182,8 @@ def connect() -> BaseDatabaseWrapper:
     connection = _thread.connection
     if connection is None or connection.alias != current().DATABASE:
         connection = _thread.connection = connections[current().DATABASE]
+        if connection.connection is not None and not hasattr(connection, "snappea_link"):
+            prepare(connection=connection)  # it has become the queue's since it was opened
     if connection.connection is not None and not connection.in_atomic_block:
         file = file_of(connection)
         if file is not None and file.is_gone():
@@ -182,16 +198,24 @@ def file_of(connection: BaseDatabaseWrapper) -> QueueFile | None:
     return cast(QueueFile | None, getattr(connection, "snappea_file", None))
 
 
-def raw(connection: BaseDatabaseWrapper) -> sqlite3.Connection:
-    """Return the sqlite3 connection beneath Django's, for the hot path."""
-    return cast(sqlite3.Connection, connection.connection)
+def raw(connection: BaseDatabaseWrapper) -> Link:
+    """Return what runs statements beneath Django's connection: on SQLite the sqlite3 connection itself."""
+    return cast(Link, connection.snappea_link)  # type: ignore[attr-defined]
+
+
+def data_version(connection: BaseDatabaseWrapper) -> int | None:
+    """Return a number that changes when another connection commits; None where there is none."""
+    if connection.vendor != "sqlite":
+        return None
+    version: int = raw(connection).execute("PRAGMA data_version").fetchone()[0]
+    return version
 
 
 @contextmanager
-def transact(connection: BaseDatabaseWrapper) -> Iterator[sqlite3.Connection]:
+def transact(connection: BaseDatabaseWrapper) -> Iterator[Link]:
     """Run a block in one write transaction, or as part of the `atomic()` that is open.
 
-    Yields the sqlite3 connection. Raises sqlite3.Error as it comes, after a rollback.
+    Yields what runs its statements. Raises link.FAULTS as they come, after a rollback.
     """
     below = raw(connection)
     if connection.in_atomic_block:

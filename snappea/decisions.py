@@ -4,7 +4,6 @@ Many rows are changed in batches, each a short transaction of its own with a res
 waits for the write lock for long. What has moved on in the meantime is left alone.
 """
 
-import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -15,6 +14,7 @@ from django.db.models import QuerySet
 from . import statements as sql
 from .conf import current
 from .database import connect, later, now, raw, transact
+from .link import Link
 from .models import MOVES, Schedule, Task
 from .wakeup import ring_on_commit
 
@@ -79,7 +79,7 @@ def resume(queue: str) -> bool:
     return was_paused
 
 
-def paused(db: sqlite3.Connection | None = None) -> dict[str, str]:
+def paused(db: Link | None = None) -> dict[str, str]:
     """Return the queues that are paused, and since when, as it stands in the database."""
     return dict((db or raw(connect())).execute(sql.PAUSED).fetchall())
 

@@ -7,28 +7,28 @@ deadline or a signal.
 
 import dataclasses
 import math
-import sqlite3
 import sys
 import time
 from collections.abc import Sequence
 from logging import ERROR, WARNING
 from typing import Any
 
-from . import logbook, queue
+from django.db import IntegrityError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from . import queue
 from .accounts import Accounts
 from .attention import Attention
-from .caretaker import Caretaker, local_file
 from .conf import HOOKS, current, hook
-from .crew import Crew, most_at_once
+from .crew import Crew
 from .database import connect, now, raw, seconds_until, transact
 from .departure import Departure
 from .errors import CannotStart
 from .gatekeeper import Gatekeeper
-from .lock import Lock
+from .link import FAULTS, Link
 from .log import say, say_seldom
-from .logbook import Logbook
 from .nursery import Nursery
-from .pace import MOST_AHEAD, STALE_AFTER, Pace
+from .pace import STALE_AFTER, Pace
 from .records import Claim, Expired, Glance, Outcome
 from .renewal import Renewal
 from .reports import (
@@ -39,22 +39,33 @@ from .reports import (
     report_start,
     report_stop,
 )
-from .sieve import Sieve
+from .sieve import Sieve, sifted
 from .stats import Stats
 from .tasks import registry
 from .timetable import Timetable
-from .wakeup import Bell
+from .workshop import Workshop
 
 #: How long to rest when somebody rings though there is nothing to do, in seconds.
 FALSE_ALARM = 0.001
 #: How long to wait before the next try when the database refuses, in seconds.
 BACK_OFF = 0.2
+#: How often in a row it may find that somebody was faster by a moment, with a call that is to be unique.
+CONFLICTS = 20
 #: How long the last words to the database may take, in seconds.
 LAST_WORDS = 5.0
 #: The exit code if too many workers are stuck: whoever started the Foreman is to start it again.
 STUCK = 3
 #: How soon a thread that waits for Python's lock may have it, in seconds: the Foreman must not starve.
 SWITCH_INTERVAL = 0.0005
+
+
+def workshop_for(connection: BaseDatabaseWrapper) -> type[Workshop]:
+    """Return what a Foreman on a database needs."""
+    if connection.vendor == "postgresql":
+        from .remote import RemoteWorkshop  # needs psycopg
+
+        return RemoteWorkshop
+    return Workshop
 
 
 class Foreman:
@@ -79,24 +90,24 @@ class Foreman:
         """
         self.nursery = nursery
         self.settings = dataclasses.replace(current(), **settings)
-        self.gatekeeper = Gatekeeper(queues, strict)
         for name in HOOKS:
             hook(name)  # a hook that cannot be had fails here, not in each task
         self.connection = connect()
-        self.file = local_file(self.connection)
+        self.workshop = workshop_for(self.connection)(self.connection, self.settings, nursery)
+        self.gatekeeper = Gatekeeper(queues, strict, self.workshop.is_shared)
         self.accounts = Accounts()
         self.stats = Stats(self.settings.STATS_RETENTION_MINUTES)
         self.attention = Attention()
         self.renewal = Renewal(self.settings)
         self.departure = Departure(self.settings, self.accounts, self.attention, self.renewal, burst)
         self._has_news = True  # somebody may have written since the last claim
-        self._data_version = -1
         self._next_glance = 0.0
-        self._glance = Glance(None, None, None, False, None, False, False, False, None)
+        self._failures = 0  # of turns, one after the other
+        self._glance = Glance(None, None, None, False, None, False, False, False, False, None)
         self._timetable = Timetable()
         self.sieve = Sieve()
         self._uses_loop = any(task.is_async for task in registry.values())
-        self._pace = Pace()
+        self._pace = Pace(self.workshop.most_ahead)
         self._stuck_told = -1  # how many stuck workers the lock tells of
         self._is_idle = False  # the last round found nothing to claim, and nothing runs
 
@@ -108,45 +119,32 @@ class Foreman:
         cannot be written.
         """
         sys.setswitchinterval(SWITCH_INTERVAL)
-        self.lock = Lock(self.file)
+        workshop, workers = self.workshop, self.settings.NUM_WORKERS
         try:
-            if self.nursery:
-                self.nursery.keep(self.lock.descriptor)
-            self._start_over()
-            self.bell = Bell(self.file)
+            workshop.enter()
+            sifted(self._recover)
+            workshop.equip()
+            self.bell, self.caretaker, self.logbook = workshop.bell, workshop.caretaker, workshop.logbook
             self.renewal.nudge = self.bell.nudge
-            self.logbook = Logbook(self.file, most_at_once(self.settings) + MOST_AHEAD)
-            self.crew = Crew(self.settings.NUM_WORKERS, self.logbook, self.bell.nudge, self.nursery)
-            self.caretaker = Caretaker(self.connection, self.file, self.lock, self.bell, self.nursery)
-            report_start(self.file, self.settings, queue.depth(raw(self.connection)), self.bell.kind)
-        except (OSError, sqlite3.Error) as error:
-            raise CannotStart(f"The Foreman of {self.file.path} cannot start: {error}.") from error
-        with self.attention.paid(self.bell.wakeup_fd, self.lock.close):
+            self.crew = Crew(workers, self.logbook, self.bell.nudge, self.nursery)
+            ready = queue.depth(raw(self.connection))
+            report_start(workshop.name, workers, ready, self.bell.kind, workshop.facts())
+        except (OSError, *FAULTS) as error:
+            raise CannotStart(f"The Foreman of {workshop.name} cannot start: {error}.") from error
+        with self.attention.paid(self.bell.wakeup_fd, workshop.leave_to_parent):
             rang = False
             while not self.departure.is_done():
-                self.lock.require_open()
+                workshop.require_intact()
                 rang = self._turn(rang)
             self._leave()
             if self.departure.is_to_start_anew:
                 self.attention.hand_on(self.bell.reader_fd)
         return self.departure.exit_code
 
-    def _start_over(self) -> None:
-        """Settle what a dead Foreman left, and what nobody could settle."""
-        try:
-            self._recover()
-        except (CannotStart, OSError):
-            raise
-        except Exception as error:
-            self.sieve.note(error)
-            if not self.sieve.sift(self.connection):
-                raise
-            self._recover()
-
     def _recover(self) -> None:
         """Settle what a dead Foreman left, before anything is claimed."""
         with transact(self.connection) as db:
-            recovered = queue.recover(db, moment := now(self.connection), logbook.read(self.file))
+            recovered = self.workshop.recover(db, moment := now(self.connection))
             self._timetable.open(db, moment)
         report_recovered(recovered)
 
@@ -157,6 +155,7 @@ class Foreman:
         try:
             self.sieve.sift(self.connection)
             self.crew.enforce_limits()
+            self.workshop.mend()
             self._look()
             if self.departure.begins_to_drain():  # look once more, whatever the last look said
                 self._is_idle, self._has_news = False, True
@@ -164,14 +163,18 @@ class Foreman:
             self._has_news = self._has_news or rang
             if self._has_work() and not self._round() and rang:
                 self.bell.wait(FALSE_ALARM, for_rings=False)  # a flood of rings must cost little
+            self._failures = 0
             if self.departure.heed_renewal(self.crew.backlog()):
                 self._has_news = True
             return self._sleep()
-        except Exception as error:
-            self.lock.require_open()
-            say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
+        except Exception as error:  # of the database, of the system; or of what somebody wrote into a row
+            self.workshop.require_intact()
             self.accounts.is_uncertain = True
+            self._failures += 1
+            if isinstance(error, IntegrityError) and self._failures < CONFLICTS:
+                return True
             self.sieve.note(error)
+            say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
             self.bell.wait(BACK_OFF, for_rings=False)
             return False
 
@@ -187,20 +190,19 @@ class Foreman:
             self.stats.look(raw(self.connection))
         if (stuck := self.crew.stuck()) != self._stuck_told:
             self._stuck_told = stuck
-            self.lock.tell(workers=self.settings.NUM_WORKERS, stuck=self.crew.stuck_ids())
+            self.workshop.tell(self.crew.stuck_ids())
         if stuck > self.settings.MAX_STUCK_WORKERS:
             self.departure.stop(f"{stuck} workers are stuck", exit_code=STUCK)
         if here >= self._next_glance:
             self._next_glance = here + self.bell.patience
-            # a number that changes when another connection commits
-            version = raw(self.connection).execute("PRAGMA data_version").fetchone()[0]
-            self._has_news = self._has_news or version != self._data_version
-            self._data_version = version
+            self._has_news = self.workshop.may_have_news() or self._has_news
             self._glance_around()
 
     def _glance_around(self) -> None:
         """See what the next round has to do; outside the transaction: what was claimed starts first."""
+        had_addressed = self._glance.has_addressed
         self._glance = glance = queue.glance(raw(self.connection))
+        self._has_news = self._has_news or (glance.has_addressed and not had_addressed)
         is_expired = glance.expiry is not None and glance.expiry <= now(self.connection)
         is_first_async = glance.has_async and not self._uses_loop
         self._uses_loop = self._uses_loop or glance.has_async
@@ -253,7 +255,7 @@ class Foreman:
         report_expired(expired)
         return bool(claims or finished or expired or was_due)
 
-    def _write(self, db: sqlite3.Connection, moment: str) -> None:
+    def _write(self, db: Link, moment: str) -> None:
         self.accounts.write(db, moment)
         self.stats.write(db)
         self.gatekeeper.note_left(self.accounts.left())  # given back means cancelled, if revoked
@@ -362,11 +364,13 @@ class Foreman:
         give_up = time.monotonic() + LAST_WORDS
         while True:
             try:
+                self.workshop.mend()
                 self._say_last_words()
                 with transact(self.connection) as db:
                     self.stats.write(db, at_once=True)
+                self.workshop.leave()
                 return
-            except (sqlite3.Error, OSError) as error:
+            except (*FAULTS, OSError) as error:
                 if time.monotonic() > give_up and not self.departure.is_to_start_anew:
                     say(ERROR, "Could not write the last states (%r); the next Foreman will.", error)
                     self.departure.exit_code = 1

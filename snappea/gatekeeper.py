@@ -4,29 +4,33 @@ Not those of a queue that is paused, is not served or has as many running as it 
 that has, or that started one a moment ago.
 """
 
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from . import queue
+from . import queue, sharing
 from .accounts import Accounts
 from .conf import current, declared_queues
 from .errors import CannotStart
+from .link import Link
 from .records import Claim, Expired, Glance
 
 
 class Gatekeeper:
-    """Claims what may run. `queues`: the only ones to serve; `strict`: each before the next."""
+    """Claims what may run. `queues`: the only ones to serve; `strict`: each before the next.
 
-    def __init__(self, queues: Sequence[str] = (), strict: bool = False) -> None:
+    `is_shared`: other Foremen claim as well, and limits hold for all together.
+    """
+
+    def __init__(self, queues: Sequence[str] = (), strict: bool = False, is_shared: bool = False) -> None:
         declared = declared_queues()
         for name in queues:
             if declared is not None and name not in declared:
                 raise CannotStart(f'Queue {name!r} is not in SNAPPEA["QUEUES"], only {", ".join(declared)}.')
         self._served = list(dict.fromkeys(queues))
         self._is_strict = strict
+        self._is_shared = is_shared
         if strict and not queues:
             raise CannotStart("Strict about which queues? Name them, in their order.")
         self._limits = {
@@ -53,7 +57,7 @@ class Gatekeeper:
 
     def let_in(
         self,
-        db: sqlite3.Connection,
+        db: Link,
         moment: str,
         room: int,
         loop_room: int,
@@ -67,7 +71,8 @@ class Gatekeeper:
         if glance.expiry is not None and glance.expiry <= moment:
             expired = queue.expire(db, moment)
             self.note_left(expired)
-        claims = self.claim(db, moment, room, glance, accounts)
+        addressed = queue.claim_addressed(db, moment, room) if glance.has_addressed else []
+        claims = addressed + self.claim(db, moment, room - len(addressed), glance, accounts)
         if loop_room > 0:
             claims += self.claim_for_loop(db, moment, loop_room, chain(accounts.running(), claims))
         late = [claim for claim in claims if claim.terms and (claim.expires_at or "never") <= moment]
@@ -76,37 +81,37 @@ class Gatekeeper:
             claims = [claim for claim in claims if claim not in late]
         return claims, expired
 
-    def claim(
-        self, db: sqlite3.Connection, moment: str, room: int, glance: Glance, accounts: Accounts
-    ) -> list[Claim]:
+    def claim(self, db: Link, moment: str, room: int, glance: Glance, accounts: Accounts) -> list[Claim]:
         """Claim for up to `room` workers, beside what is running.
 
         `glance` may be older than the transaction: what it does not show yet the next one will.
         """
         self._paused = set(queue.paused(db)) if glance.has_pauses else set()
+        if self._is_shared and (glance.has_newcomers or self._left or self._openings or self._limits):
+            sharing.hold_gates(db)
         newcomers = queue.sort_in(db) if glance.has_newcomers else []
         self._has_more = len(newcomers) == queue.AT_ONCE
         if newcomers or self._left or self._openings:
             self._open_gates(db, set(newcomers))
         elif glance.first == glance.last and not (self._served or self._limits or self._paused):
             # most often: without a look at the queues, which would keep the first task of all waiting
-            return self._note(queue.claim(db, moment, room, {glance.first or self._latest: room}))
-        shares = self._shares(queue.waiting_queues(db), room, accounts.running())
-        return self._note(queue.claim(db, moment, room, shares, self._is_strict) if shares else [])
+            return self._note(db, queue.claim(db, moment, room, {glance.first or self._latest: room}))
+        shares = self._shares(db, queue.waiting_queues(db), room, accounts.running())
+        return self._note(db, queue.claim(db, moment, room, shares, self._is_strict) if shares else [])
 
-    def claim_for_loop(
-        self, db: sqlite3.Connection, moment: str, room: int, running: Iterable[Claim]
-    ) -> list[Claim]:
+    def claim_for_loop(self, db: Link, moment: str, room: int, running: Iterable[Claim]) -> list[Claim]:
         """Claim up to `room` asynchronous tasks beside what is running; after claim() has sorted in."""
-        shares = self._shares(queue.waiting_queues(db, is_async=True), room, running)
+        shares = self._shares(db, queue.waiting_queues(db, is_async=True), room, running)
         if not shares:
             return []
-        return self._note(queue.claim(db, moment, room, shares, self._is_strict, is_async=True))
+        return self._note(db, queue.claim(db, moment, room, shares, self._is_strict, is_async=True))
 
-    def _note(self, claims: list[Claim]) -> list[Claim]:
+    def _note(self, db: Link, claims: list[Claim]) -> list[Claim]:
         for claim in claims:
             if claim.terms and claim.lane and claim.lane_interval:
                 self._openings[claim.lane] = time.monotonic() + claim.lane_interval
+                if self._is_shared:
+                    sharing.close_for(db, claim.lane, claim.lane_interval)
         if claims and not claims[-1].is_async:
             self._latest = claims[-1].queue
         return claims
@@ -121,22 +126,25 @@ class Gatekeeper:
             return sum(not claim.is_async for claim in claims) < room
         return len(claims) < room
 
-    def _open_gates(self, db: sqlite3.Connection, newcomers: set[str]) -> None:
+    def _open_gates(self, db: Link, newcomers: set[str]) -> None:
         here = time.monotonic()
         self._left |= {lane for lane, opening in self._openings.items() if opening <= here}
         for lane in self._left | newcomers:
             if self._openings.get(lane, 0.0) <= here:
                 self._openings.pop(lane, None)
-                queue.admit(db, lane, self._served)
+                if self._is_shared and (seconds := sharing.opens_in(db, lane)) > 0:
+                    self._openings[lane] = here + seconds
+                else:
+                    queue.admit(db, lane, self._served)
 
-    def _shares(self, waiting: list[str], room: int, running: Iterable[Claim]) -> dict[str, int]:
+    def _shares(self, db: Link, waiting: list[str], room: int, running: Iterable[Claim]) -> dict[str, int]:
         """Return how many may be claimed from which queue, in the order of the queues."""
         if self._served:
             waiting = [name for name in self._served if name in waiting]
         waiting = [name for name in waiting if name not in self._paused]
         if not self._limits:
             return dict.fromkeys(waiting, room)
-        claimed = Counter(claim.queue for claim in running)
+        claimed = Counter(sharing.running_in(db) if self._is_shared else (claim.queue for claim in running))
         shares = {name: self._limits.get(name, room + claimed[name]) - claimed[name] for name in waiting}
         return {name: min(share, room) for name, share in shares.items() if share > 0}
 

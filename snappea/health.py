@@ -3,10 +3,8 @@
 >>> path("health/", snappea.health.health)
 """
 
-import sqlite3
 from typing import Any
 
-from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseForbidden, JsonResponse
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
@@ -14,6 +12,7 @@ from django.views.decorators.http import require_safe
 
 from . import survey
 from .conf import current
+from .link import FAULTS
 
 
 @require_safe
@@ -28,7 +27,7 @@ def health(request: HttpRequest) -> HttpResponse:
         return refused
     try:
         found = _findings()
-    except (DatabaseError, sqlite3.Error) as error:
+    except FAULTS as error:
         found = {"warnings": [f"The queue cannot be read: {error}"]}
     return JsonResponse(found, status=503 if found["warnings"] else 200)
 

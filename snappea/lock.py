@@ -37,10 +37,6 @@ class Holder(NamedTuple):
     workers: int
     stuck: list[int]
 
-    def is_here(self) -> bool:
-        """Tell whether its process can be seen from this one."""
-        return self.host == socket.gethostname() and os.path.exists(f"/proc/{self.pid}")
-
 
 def holder(file: QueueFile) -> Holder | None:
     """Return the Foreman at work on a queue; None if there is none."""
@@ -127,18 +123,23 @@ class Lock:
 
         SQLite would write into a file that took the place of the database's. Takes a microsecond.
         """
-        try:
-            if os.path.samestat(os.fstat(self.descriptor), self._identity):
-                return
-        except OSError:
-            pass
-        say(ERROR, "A task has closed the Foreman's descriptors; it ends at once, and is to be started anew.")
-        logging.shutdown()
-        os._exit(1)
+        require_same(self.descriptor, self._identity)
 
     def close(self) -> None:
         """Give the lock back. In a child that a task forked: give up its copy, which would keep it."""
         os.close(self.descriptor)
+
+
+def require_same(descriptor: int, identity: os.stat_result) -> None:
+    """End the process at once if a descriptor does not lead to where it did."""
+    try:
+        if os.path.samestat(os.fstat(descriptor), identity):
+            return
+    except OSError:
+        pass
+    say(ERROR, "A task has closed the Foreman's descriptors; it ends at once, and is to be started anew.")
+    logging.shutdown()
+    os._exit(1)
 
 
 def _is_alive(holder: str) -> bool:

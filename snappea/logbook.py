@@ -37,17 +37,10 @@ class Logbook:
     The Foreman enters a claim into a cell; then one worker owns the cell until the outcome is back.
     """
 
-    def __init__(self, file: QueueFile, cells: int) -> None:
-        """Start an empty logbook, over whatever is there. Raises OSError."""
+    def __init__(self, file: QueueFile | None, cells: int) -> None:
+        """Start an empty logbook, over whatever is there; without a file, for nobody else. Raises OSError."""
         size = _HEADER.size + cells * _CELL * _WORD
-        descriptor = open_beside(file, file.logbook)
-        try:
-            # really there, not sparse: a write into a page that a full disk cannot back is fatal
-            if os.write(descriptor, bytes(size)) < size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.logbook)
-            self._map = mmap.mmap(descriptor, size)
-        finally:
-            os.close(descriptor)
+        self._map = _map(file, size) if file else mmap.mmap(-1, size)
         self._words = memoryview(self._map)[_HEADER.size :].cast("q")
         _HEADER.pack_into(self._map, 0, _MAGIC, _boot_id(), cells)
         self.free = list(range(cells))
@@ -73,6 +66,17 @@ class Logbook:
         """Unmap the file; it stays where it is, for the next Foreman."""
         self._words.release()
         self._map.close()
+
+
+def _map(file: QueueFile, size: int) -> mmap.mmap:
+    descriptor = open_beside(file, file.logbook)
+    try:
+        # really there, not sparse: a write into a page that a full disk cannot back is fatal
+        if os.write(descriptor, bytes(size)) < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.logbook)
+        return mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)
 
 
 def read(file: QueueFile) -> Mapping[tuple[int, int], Note] | None:

@@ -3,17 +3,16 @@
 >>> path("metrics/", snappea.metrics.metrics)
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from . import stats, survey
 from .health import refusal
+from .link import FAULTS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ENDED = ("done", "failed", "retried", "cancelled", "expired")
@@ -29,7 +28,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return refused
     try:
         return HttpResponse("".join(_families()), content_type=CONTENT_TYPE)
-    except (DatabaseError, sqlite3.Error) as error:
+    except FAULTS as error:
         return HttpResponse(f"# The queue cannot be read: {error}\n", status=503, content_type=CONTENT_TYPE)
 
 

@@ -1,67 +1,20 @@
-"""The Task: its columns, its states, and the moves between them."""
+"""The tables: the Task above all."""
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from .indexes import InOrder
 from .log import clean
-
-
-class Status(models.TextChoices):
-    """Where a task stands. The label is what the admin calls it."""
-
-    SCHEDULED = "scheduled", "Future"
-    READY = "ready", "Pending"
-    RUNNING = "running", "Active"
-    FAILED = "failed", "Failed"
-    INTERRUPTED = "interrupted", "Dirty"
-    SUCCESSFUL = "successful", "Finished"
-    CANCELLED = "cancelled", "Cancelled"
-
-
-class Gate(models.IntegerChoices):
-    """Whether a ready task may be claimed."""
-
-    OPEN = 0, "may be claimed"
-    NEW = 1, "not yet sorted into its lane"
-    SHUT = 2, "waits for its lane"
-
-
-class Move(NamedTuple):
-    """A verb of a task's life: from which states to which; DELETED stands for "the row goes"."""
-
-    origins: tuple[str, ...]
-    targets: tuple[str, ...]
-
-
-DELETED = "deleted"
-
-#: Every legal move. Anything else is refused: a statement's WHERE names its origins.
-MOVES = {
-    "enqueue": Move((), (Status.READY, Status.SCHEDULED)),
-    "promote": Move((Status.SCHEDULED,), (Status.READY,)),
-    "claim": Move((Status.READY,), (Status.RUNNING,)),
-    "give back": Move((Status.RUNNING,), (Status.READY,)),
-    "succeed": Move((Status.RUNNING,), (DELETED, Status.SUCCESSFUL)),
-    "retry": Move((Status.RUNNING,), (Status.SCHEDULED,)),
-    "fail": Move((Status.RUNNING,), (Status.FAILED,)),
-    "interrupt": Move((Status.RUNNING,), (Status.READY, Status.INTERRUPTED)),
-    "cancel": Move((Status.SCHEDULED, Status.READY), (DELETED,)),
-    "terminate": Move((Status.RUNNING,), (Status.CANCELLED,)),
-    "requeue": Move(
-        (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED, Status.SUCCESSFUL, Status.SCHEDULED),
-        (Status.READY, Status.SCHEDULED),
-    ),
-    "delete": Move(
-        (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED, Status.SUCCESSFUL),
-        (DELETED,),
-    ),
-    "expire": Move((Status.READY, Status.SCHEDULED), (DELETED,)),
-    "purge": Move((Status.SUCCESSFUL,), (DELETED,)),
-}
+from .states import DELETED as DELETED
+from .states import MOVES as MOVES
+from .states import WAITING as WAITING
+from .states import Gate as Gate
+from .states import Move as Move
+from .states import Status as Status
 
 
 class JSONText(models.TextField):  # type: ignore[type-arg]  # not subscriptable at run time
@@ -92,9 +45,6 @@ def read_errors(errors: str) -> list[dict[str, Any]]:
         if isinstance(error, dict):
             found.append(error)
     return found
-
-
-WAITING = ("ready", "scheduled")
 
 
 class Task(models.Model):
@@ -166,13 +116,15 @@ class Task(models.Model):
     backend = models.CharField(max_length=100, null=True, blank=True)
     #: What `using()` had changed of the django.tasks Task, but for what has a column.
     overrides = JSONText(null=True, blank=True)
+    #: Where there may be several Foremen: who runs it, or is to run it.
+    foreman_id = models.BigIntegerField(null=True, blank=True)
 
     class Meta:
         # one partial index for each question that the Foreman asks; one that a row has no part in costs
         # its insert next to nothing (if its condition has no list of more than two, for which SQLite
         # builds a table each time), one that it has part in a microsecond
         indexes = [
-            models.Index(
+            InOrder(
                 fields=["is_async", "queue", "-priority"],
                 name="snappea_ready",
                 condition=Q(status="ready") & Q(gate=0),
@@ -190,7 +142,7 @@ class Task(models.Model):
             ),
             models.Index(fields=["is_revoked"], name="snappea_revoked", condition=Q(is_revoked=True)),
             models.Index(fields=["gate"], name="snappea_new", condition=Q(gate=1) & Q(status="ready")),
-            models.Index(
+            InOrder(
                 fields=["lane", "status", "gate", "-priority"],
                 name="snappea_lane",
                 condition=Q(lane__isnull=False),
@@ -199,6 +151,9 @@ class Task(models.Model):
                 fields=["expires_at"],
                 name="snappea_expires",
                 condition=Q(expires_at__isnull=False) & Q(status__in=(*WAITING, "successful")),
+            ),
+            models.Index(
+                fields=["foreman_id"], name="snappea_foreman", condition=Q(foreman_id__isnull=False)
             ),
         ]
         constraints = [
@@ -276,6 +231,31 @@ class Pause(models.Model):
 
     def __str__(self) -> str:
         return self.queue
+
+
+class Presence(models.Model):
+    """A Foreman at work, where there may be several. It renews `seen_at` as long as it lives."""
+
+    host = models.CharField(max_length=255)
+    pid = models.IntegerField()
+    since = models.DateTimeField()
+    seen_at = models.DateTimeField()
+    workers = models.IntegerField(default=0)
+    #: The ids of tasks that should have ended, as JSON.
+    stuck = JSONText(default="[]")
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} on {clean(self.host)}"
+
+
+class Opening(models.Model):
+    """When the next task of a lane with a rate may start, where there may be several Foremen."""
+
+    lane = models.CharField(max_length=600, primary_key=True)
+    opens_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return clean(self.lane)
 
 
 class Stat(models.Model):

@@ -15,7 +15,8 @@ STALE_AFTER = 0.1
 class Pace:
     """Learns from each round; `ahead` is how many tasks to claim beside those that can be run at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_AHEAD) -> None:
+        self._most = most
         self.ahead = 0
         self._last_round = self._last_progress = time.monotonic()
 
@@ -25,7 +26,7 @@ class Pace:
             seconds = sum(outcome.duration for _cell, outcome in outcomes if not outcome.claim.is_async)
             by_duration = size * AHEAD * count / max(seconds, 1e-6)
             by_rate = AHEAD * count / max(time.monotonic() - self._last_round, 1e-6)
-            self.ahead = int(min(by_duration, by_rate, MOST_AHEAD))
+            self.ahead = int(min(by_duration, by_rate, self._most))
 
     def note_round(self, has_progress: bool) -> None:
         """Take notice of a round, in which something had ended or not."""

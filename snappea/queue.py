@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, cast
 
-from django.db import OperationalError
+from django.db import Error
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
@@ -27,6 +27,7 @@ from .decisions import requeue as requeue
 from .decisions import resume as resume
 from .decisions import terminate as terminate
 from .errors import EnqueueError
+from .link import Link
 from .logbook import Note
 from .models import Gate, Status, Task
 from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms, Unusable, error_line
@@ -34,6 +35,8 @@ from .wakeup import ring_on_commit
 
 #: How many rows a round promotes, expires, sorts in: so that 100,000 of them do not stall it.
 AT_ONCE = 1000
+#: How often to try when an identical call ends in this moment, which cannot happen on SQLite.
+TRIES = 100
 #: From how many tasks on it is faster to settle them together.
 SEVERAL = 8
 #: As SQLite takes them at once, which it does not for members of an enumeration.
@@ -65,7 +68,7 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
             else:
                 with transact(connection) as db:
                     task_id, is_new = insert(db, call, moment or now(connection))
-    except OperationalError as error:
+    except Error as error:
         raise _refusal(error, call.task_name) from error
     if is_new:
         ring_on_commit(connection)
@@ -85,40 +88,57 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
             if any(call.terms for call in calls):
                 written = [insert(db, call, moment) for call in calls]
             else:
-                db.executemany(sql.INSERT, ((*call[:-1], moment) for call in calls))
-                # ids grow by one within a write transaction: nobody else writes
-                last = db.execute("SELECT last_insert_rowid()").fetchone()[0]
-                written = [(task_id, True) for task_id in range(last - len(calls) + 1, last + 1)]
-    except OperationalError as error:
+                written = [(task_id, True) for task_id in _insert_plain(db, calls, moment)]
+    except Error as error:
         raise _refusal(error, calls[0].task_name) from error
     ring_on_commit(connection)
     return written
 
 
-def insert(db: sqlite3.Connection, call: Call, moment: str) -> tuple[int, bool]:
+def _insert_plain(db: Link, calls: Sequence[Call], moment: str) -> Iterable[int]:
+    if isinstance(db, sqlite3.Connection):
+        db.executemany(sql.INSERT, ((*call[:-1], moment) for call in calls))
+        # ids grow by one within a write transaction: nobody else writes
+        last: int = db.execute("SELECT last_insert_rowid()").fetchone()[0]
+        return range(last - len(calls) + 1, last + 1)
+    columns = zip(*(call[:-1] for call in calls), strict=True)
+    rows = db.execute(sql.INSERT_MANY, (moment, *map(list, columns))).fetchall()
+    return sorted(task_id for (task_id,) in rows)
+
+
+def insert(db: Link, call: Call, moment: str) -> tuple[int, bool]:
     """Do as `enqueue()` in a transaction of the caller's, who also wakes the Foreman."""
     terms = call.terms or Terms()
     status = SCHEDULED if (terms.run_after or "") > moment else READY
     gate = OPEN if terms.lane is None else NEW
-    written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *terms))
-    if written.rowcount:
-        return cast(int, written.lastrowid), True
-    return db.execute(sql.IDENTICAL, {"key": terms.unique_key}).fetchone()[0], False
+    for _ in range(TRIES):
+        written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *terms))
+        if written.rowcount:
+            return cast(int, written.lastrowid), True
+        if found := db.execute(sql.IDENTICAL, {"key": terms.unique_key}).fetchone():
+            return found[0], False
+    raise EnqueueError(
+        f"{call.task_name} was not enqueued: an identical call is in the way, but cannot be seen."
+    )
 
 
-def _refusal(error: OperationalError, task_name: str) -> EnqueueError:
+def _refusal(error: Error, task_name: str) -> EnqueueError:
     alias = current().DATABASE
+    migrate = f"run: python manage.py migrate --using={alias}"
     cure = {
-        "no such table": f"run: python manage.py migrate --using={alias}",
+        "no such table": migrate,
+        'relation "snappea_': migrate,
+        "connection": f'is the server there? Look at DATABASES["{alias}"]',
         "database is locked": "another process holds the write lock for too long; try again",
         "full": "make room on the disk; try again",
         "readonly": "let this process write the file and its directory",
         "unable to open": f'look at DATABASES["{alias}"]["NAME"], and who may read and write there',
     }
     hint = next((cure[words] for words in cure if words in str(error)), "")
-    return EnqueueError(
-        f"{task_name} was not enqueued: {error}" + (f" ({hint})." if hint else ".") + " Nothing was written."
-    )
+    said = str(error).partition("\n")[0].rstrip(".")
+    # a connection that breaks during a commit leaves nobody knowing
+    written = "Perhaps it was, all the same" if "closed the connection" in said else "Nothing was written"
+    return EnqueueError(f"{task_name} was not enqueued: {said}{f' ({hint})' if hint else ''}. {written}.")
 
 
 @receiver(pre_save, sender=Task)
@@ -138,12 +158,12 @@ def _ring_for_row(*, using: str, **kwargs: Any) -> None:
 # the Foreman's round
 
 
-def promote(db: sqlite3.Connection, moment: str) -> int:
+def promote(db: Link, moment: str) -> int:
     """Make scheduled tasks that are due ready, and return how many; a round takes only so many."""
     return db.execute(sql.PROMOTE, (moment, AT_ONCE)).rowcount
 
 
-def expire(db: sqlite3.Connection, moment: str) -> list[Expired]:
+def expire(db: Link, moment: str) -> list[Expired]:
     """Delete waiting tasks that are not worth running any more, and results that were kept long enough."""
     expired = list(map(Expired._make, db.execute(sql.EXPIRE, (moment, AT_ONCE)).fetchall()))
     db.executemany(
@@ -152,7 +172,7 @@ def expire(db: sqlite3.Connection, moment: str) -> list[Expired]:
     return expired
 
 
-def expire_claimed(db: sqlite3.Connection, claims: Iterable[Claim]) -> list[Expired]:
+def expire_claimed(db: Link, claims: Iterable[Claim]) -> list[Expired]:
     """Delete tasks that were claimed just now, and had expired by then."""
     expired = []
     for claim in claims:
@@ -162,18 +182,18 @@ def expire_claimed(db: sqlite3.Connection, claims: Iterable[Claim]) -> list[Expi
     return expired
 
 
-def glance(db: sqlite3.Connection) -> Glance:
+def glance(db: Link) -> Glance:
     """Tell what there is to do."""
     return Glance._make(db.execute(sql.GLANCE).fetchone())
 
 
-def waiting_queues(db: sqlite3.Connection, is_async: bool = False) -> list[str]:
+def waiting_queues(db: Link, is_async: bool = False) -> list[str]:
     """Return the queues in which tasks wait that may be claimed: for a thread, or for the event loop."""
     return [name for (name,) in db.execute(sql.QUEUES, {"is_async": is_async}).fetchall()]
 
 
 def claim(
-    db: sqlite3.Connection,
+    db: Link,
     moment: str,
     limit: int,
     shares: Mapping[str, int],
@@ -198,7 +218,7 @@ def claim(
     return sorted(map(Claim._make, db.execute(sql.CLAIM_THESE, (moment, json.dumps(ids))).fetchall()))
 
 
-def claim_any(db: sqlite3.Connection, moment: str) -> Claim | None:
+def claim_any(db: Link, moment: str) -> Claim | None:
     """Claim the first of all ready tasks, of whatever queue, kind and lane: for tests."""
     ready = Task.objects.filter(status=Status.READY).order_by("-priority", "pk")
     ids = list(ready.values_list("pk", flat=True)[:1])
@@ -206,12 +226,12 @@ def claim_any(db: sqlite3.Connection, moment: str) -> Claim | None:
     return Claim._make(found) if found else None
 
 
-def give_back(db: sqlite3.Connection, claims: Iterable[Claim]) -> None:
+def give_back(db: Link, claims: Iterable[Claim]) -> None:
     """Make tasks that were claimed but not begun ready again; no attempt is counted."""
     db.executemany(sql.GIVE_BACK, [(claim.id, claim.claims) for claim in claims])
 
 
-def settle(db: sqlite3.Connection, moment: str, outcomes: Sequence[Outcome]) -> int:
+def settle(db: Link, moment: str, outcomes: Sequence[Outcome]) -> int:
     """Write what became of the claims. Return how many were no longer the Foreman's to settle."""
     done: dict[int, list[int]] = {}
     rest = []
@@ -228,7 +248,7 @@ def settle(db: sqlite3.Connection, moment: str, outcomes: Sequence[Outcome]) -> 
     return len(outcomes) - settled
 
 
-def _succeed(db: sqlite3.Connection, claims: int, ids: list[int]) -> int:
+def _succeed(db: Link, claims: int, ids: list[int]) -> int:
     if len(ids) < SEVERAL:
         return db.executemany(sql.SUCCEED, [(task_id, claims) for task_id in ids]).rowcount
     return db.execute(sql.SUCCEED_ALL, (json.dumps(ids), claims)).rowcount
@@ -256,26 +276,36 @@ def cause_of(outcome: Outcome) -> tuple[str, str]:
     return outcome.reason.partition(":")[0][:200], place[:300]
 
 
-def note_progress(db: sqlite3.Connection, notes: Iterable[Progress]) -> None:
+def note_progress(db: Link, notes: Iterable[Progress]) -> None:
     """Write how far tasks are."""
     db.executemany(sql.PROGRESS, notes)
 
 
-def revoked(db: sqlite3.Connection) -> list[tuple[int, int]]:
+def revoked(db: Link) -> list[tuple[int, int]]:
     """Return the id and claims of running tasks whose end somebody asked for."""
     return db.execute(sql.REVOKED).fetchall()
+
+
+def claim_addressed(db: Link, moment: str, limit: int, is_async: bool = False) -> list[Claim]:
+    """Claim up to `limit` ready tasks that are for this Foreman only."""
+    return sorted(map(Claim._make, db.execute(sql.CLAIM_ADDRESSED, (moment, is_async, limit)).fetchall()))
 
 
 # lanes: tasks that share a limit. All but the few that may run now wait behind a gate, so that
 # those cost the others nothing
 
 
-def sort_in(db: sqlite3.Connection) -> list[str]:
+def sort_in(db: Link) -> list[str]:
     """Put newcomers behind the gates of their lanes, not too many at once, and return the lane of each."""
     return [lane for (lane,) in db.execute(sql.NEWCOMERS, (AT_ONCE,)).fetchall()]
 
 
-def admit(db: sqlite3.Connection, lane: str, queues: Sequence[str] = ()) -> None:
+def stir_all(db: Link) -> None:
+    """Have all lanes looked at again."""
+    db.execute(sql.STIR_ALL)
+
+
+def admit(db: Link, lane: str, queues: Sequence[str] = ()) -> None:
     """Open the gate for as many of a lane as its limit allows; for one at a time, if it has a rate.
 
     Only for those in the given queues, if there are any.
@@ -296,7 +326,7 @@ def admit(db: sqlite3.Connection, lane: str, queues: Sequence[str] = ()) -> None
 # the end of a Foreman
 
 
-def interrupt(db: sqlite3.Connection, moment: str, task_id: int, claims: int, why: str) -> str | None:
+def interrupt(db: Link, moment: str, task_id: int, claims: int, why: str) -> str | None:
     """Settle a task that was cut off: ready again if it may be repeated, otherwise kept.
 
     Returns its new status, None if it was not running under that claim.
@@ -307,7 +337,7 @@ def interrupt(db: sqlite3.Connection, moment: str, task_id: int, claims: int, wh
     return found[0][0] if found else None
 
 
-def give_back_orphans(db: sqlite3.Connection, known: Iterable[Claim]) -> None:
+def give_back_orphans(db: Link, known: Iterable[Claim]) -> None:
     """Make running tasks that are not among the known claims ready again.
 
     There are some if a claim was committed although the commit reported an error.
@@ -317,9 +347,7 @@ def give_back_orphans(db: sqlite3.Connection, known: Iterable[Claim]) -> None:
     db.executemany(sql.GIVE_BACK, sorted(running - mine))
 
 
-def recover(
-    db: sqlite3.Connection, moment: str, notes: Mapping[tuple[int, int], Note] | None
-) -> list[Recovered]:
+def recover(db: Link, moment: str, notes: Mapping[tuple[int, int], Note] | None) -> list[Recovered]:
     """Settle what a dead Foreman left running, by the notes in its logbook.
 
     Without notes each of them may have begun.
@@ -328,13 +356,11 @@ def recover(
     for task_id, claims, name in db.execute(sql.RUNNING).fetchall():
         note = Note.BEGUN if notes is None else notes.get((task_id, claims), Note.CLAIMED)
         recovered.append(Recovered(task_id, name, *_recover(db, moment, task_id, claims, note)))
-    db.execute(sql.STIR_ALL)
+    stir_all(db)
     return recovered
 
 
-def _recover(
-    db: sqlite3.Connection, moment: str, task_id: int, claims: int, note: Note
-) -> tuple[str, str | None]:
+def _recover(db: Link, moment: str, task_id: int, claims: int, note: Note) -> tuple[str, str | None]:
     """Settle one of them. Return what became of it, and its status if it was interrupted."""
     fence = task_id, claims
     lost = "the Foreman died before the {} was written."
@@ -358,13 +384,13 @@ def _recover(
     return ("interrupted, to run again" if status == Status.READY else "interrupted"), status
 
 
-def set_aside(db: sqlite3.Connection, moment: str, row: Unusable) -> None:
+def set_aside(db: Link, moment: str, row: Unusable) -> None:
     """Settle a row that nobody can work with."""
     columns = ", ".join(f"{column} = ?" for column in row.instead)
     db.execute(sql.SET_ASIDE.format(columns=columns), (*row.instead.values(), moment, row.why, row.id))
 
 
-def depth(db: sqlite3.Connection) -> int:
+def depth(db: Link) -> int:
     """Return how many tasks are ready."""
     count: int = db.execute(sql.DEPTH).fetchone()[0]
     return count

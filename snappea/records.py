@@ -202,4 +202,5 @@ class Glance(NamedTuple):
     has_revoked: bool
     has_newcomers: bool
     has_pauses: bool
+    has_addressed: bool
     tick: str | None

@@ -1,14 +1,11 @@
 """What the Foreman says of tasks: to the log, and to the receivers of its signals."""
 
 import os
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable
 from logging import INFO, WARNING
 
 from . import __version__
-from .conf import Settings
-from .database import QueueFile
 from .herald import herald
 from .log import clean, foreman, say
 from .models import Status
@@ -17,11 +14,10 @@ from .signals import task_interrupted, tell
 from .tasks import find, is_sensitive
 
 
-def report_start(file: QueueFile, settings: Settings, ready: int, wakeups: str) -> None:
+def report_start(name: str, workers: int, ready: int, wakeups: str, facts: str) -> None:
     """Log who is at work now, and on what. `ready`: how many tasks wait. `wakeups`: how they are noticed."""
-    said = "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, synchronous %s, SQLite %s."
-    facts = settings.NUM_WORKERS, ready, wakeups, settings.SYNCHRONOUS, sqlite3.sqlite_version
-    say(INFO, said, __version__, os.getpid(), file.path, *facts)
+    said = "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, %s."
+    say(INFO, said, __version__, os.getpid(), name, workers, ready, wakeups, facts)
 
 
 def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:
@@ -56,10 +52,10 @@ def report_expired(expired: Iterable[Expired]) -> None:
             say(WARNING, "Expired %s #%d, which had waited too long", clean(task.task_name), task.id)
 
 
-def report_recovered(recovered: Collection[Recovered]) -> None:
+def report_recovered(recovered: Collection[Recovered], whose: str = "The last Foreman") -> None:
     """Log and tell what a dead Foreman had left, and what became of it."""
     for verdict, count in Counter(task.verdict for task in recovered).items():
-        say(WARNING, "The last Foreman left %d running: %s.", count, verdict)
+        say(WARNING, "%s left %d running: %s.", whose, count, verdict)
     for task in recovered:
         if task.status:
             report_interrupted(task.id, task.task_name, task.status)

@@ -9,12 +9,14 @@ from django.db.transaction import TransactionManagementError
 
 from . import collected, queue
 from .conf import collects
-from .database import connect, raw
+from .database import connect, data_version
 from .errors import ResultNotKept, TaskFailed
 from .models import Status, Task
 
 #: How often to look whether a task has ended, in seconds: a look costs microseconds.
 LOOK_EVERY = 0.005
+#: And where each look is a question to a server.
+ASK_EVERY = 0.025
 
 
 class AsyncResult:
@@ -70,18 +72,18 @@ class AsyncResult:
                 "get() would wait for ever inside atomic() of the queue's database."
             )
         deadline = None if timeout is None else time.monotonic() + timeout
-        seen = -1
+        connection = connect()
+        seen = None
         while True:
-            # a number that changes when another connection commits
-            version = raw(connect()).execute("PRAGMA data_version").fetchone()[0]
-            if version != seen:
+            version = data_version(connection)
+            if version is None or version != seen:
                 seen = version
                 task = self.refresh()
                 if _has_ended(task, self.id):
                     return _result_of(task)
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"Task #{self.id} has not ended within {timeout:g} s.")
-            time.sleep(LOOK_EVERY)
+            time.sleep(LOOK_EVERY if version else ASK_EVERY)
 
     def _collected_result(self) -> Any:
         """Do as get() for a call that is kept in memory, which waits until the test has it run."""

@@ -1,6 +1,8 @@
-"""Which database: the queue's own for our tables, any other for all the rest."""
+"""Which database: the queue's for our tables, any other for all the rest."""
 
 from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS
 
 from .conf import alias
 
@@ -20,7 +22,7 @@ class SnappeaRouter:
     db_for_write = db_for_read
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
-        """Allow our tables in the queue's database only, and no others there."""
+        """Allow our tables in the queue's database only, and no others there, if it is not the main one."""
         if app_label == APP_LABEL:
             return db == alias()
-        return False if db == alias() else None
+        return False if db == alias() != DEFAULT_DB_ALIAS else None

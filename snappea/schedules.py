@@ -1,7 +1,6 @@
 """Periodic tasks: what the code declares, the rows that say what is next, and what people decide of them."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -16,6 +15,7 @@ from .calls import require_queue
 from .conf import current
 from .database import as_datetime, as_text, connect, now, raw, transact
 from .errors import ConfigurationError, UnknownQueue, UnknownTask
+from .link import Link
 from .log import clean, say
 from .models import Schedule
 from .records import Call
@@ -34,7 +34,7 @@ ALL = f"SELECT {_COLUMNS}, +next_run, +last_run FROM snappea_schedule"
 NOTE_RUN = "UPDATE snappea_schedule SET last_run = ?, last_task_id = ?, last_outcome = ? WHERE name = ?"
 _WRITE = f"""
     INSERT INTO snappea_schedule ({_COLUMNS}, next_run, last_outcome, is_paused)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)
     ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, expression = excluded.expression,
         timezone = excluded.timezone, args = excluded.args, kwargs = excluded.kwargs,
         queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run"""
@@ -131,7 +131,7 @@ def call_of(plan: Plan) -> Call:
     return resolve(plan.task_name).call(tuple(json.loads(plan.args)), json.loads(plan.kwargs), plan.queue)
 
 
-def synchronise(db: sqlite3.Connection, moment: str) -> None:
+def synchronise(db: Link, moment: str) -> None:
     """Make the rows say what the code declares. In a transaction.
 
     Raises ConfigurationError for an expression that makes no sense.
@@ -141,7 +141,7 @@ def synchronise(db: sqlite3.Connection, moment: str) -> None:
         planned = rows.pop(plan.name, None)
         following = _next_run(plan, planned, moment)
         if planned is None or (plan, following) != planned[:2]:
-            db.execute(_WRITE, (*plan, following))
+            db.execute(_WRITE, (*plan, following, False))
             say(INFO, "Schedule %s (%s): next at %s.", clean(plan.name), plan.expression, following)
     for name in rows:
         db.execute(_REMOVE, (name,))
@@ -227,5 +227,5 @@ def _runs(plan: Plan, planned: Planned | None, moment: str) -> Iterator[datetime
         following = after(ticks, run, run)
 
 
-def _rows(db: sqlite3.Connection) -> dict[str, Planned]:
+def _rows(db: Link) -> dict[str, Planned]:
     return {planned.plan.name: planned for planned in map(Planned.of, db.execute(ALL).fetchall())}

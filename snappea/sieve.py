@@ -17,10 +17,11 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import queue
-from .database import connect, now, raw, transact
+from .database import connect, now, transact
 from .log import clean, say
-from .models import Status, Task
+from .models import Task
 from .records import Unusable
+from .states import Status
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class Sieve:
             return False
         self._is_needed = False
         began = time.monotonic()
-        found = _unusable(raw(connection))
+        found = _unusable(connection.connection)
         self._next = time.monotonic() + REST * (time.monotonic() - began)
         for row in found:
             with transact(connection) as db:

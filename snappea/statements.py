@@ -1,5 +1,8 @@
 """The statements of a task's life, in its order: all SQL of the hot path.
 
+Written for SQLite; what stands in /*+ ... */ holds on PostgreSQL only, where there may be several Foremen,
+and /*me*/ 0 or @me is the one that asks: `postgres.py` translates.
+
 Each WHERE names the states that its move may start from, and for a running task `claims`, the
 fence: what was claimed again in the meantime is not touched by a late finish. Each question has
 a partial index, and repeats that index's condition: for a boolean in both ways in which Django writes
@@ -18,7 +21,12 @@ _UNIQUE_KEY = """
                 AND other.status IN ('ready', 'scheduled', 'running')
                 AND other.id <> snappea_task.id)
         ) THEN NULL ELSE unique_key END"""
-_GATE = "gate = CASE WHEN lane IS NULL THEN 0 ELSE 1 END"
+_GATE = """
+        gate = CASE /*+ WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3 */
+            WHEN lane IS NULL THEN 0 ELSE 1 END"""
+#: It is nobody's any more, unless it is for one Foreman only; nobody's at all.
+_PUT_DOWN = "/*+ foreman_id = CASE WHEN gate = 3 THEN foreman_id END, */"
+_LET_GO = "/*+ foreman_id = NULL, */"
 # the newest of the errors, each on a line with its attempt (and its traceback, where a backend of
 # django.tasks enqueued it): the column is bounded
 _ERRORS = """errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10),
@@ -31,6 +39,11 @@ _FENCE = "id = ? AND claims = ? AND status = 'running'"
 INSERT = """
     INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+#: On PostgreSQL: many at once, in the order of the calls, of which each column is a list; their ids grow.
+INSERT_MANY = """
+    INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
+    SELECT *, CAST(? AS timestamptz) FROM
+        unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::smallint[], ?::boolean[], ?::boolean[])"""
 #: The same with all that a call may have beside. Does nothing if it is to be unique, and is not.
 INSERT_MORE = """
     INSERT INTO snappea_task (
@@ -51,7 +64,7 @@ IDENTICAL = """
 PROMOTE = """
     UPDATE snappea_task SET status = 'ready' WHERE id IN (
         SELECT id FROM snappea_task WHERE status = 'scheduled' AND run_after <= ?
-        ORDER BY run_after, id LIMIT ?)"""
+        ORDER BY run_after, id LIMIT ? /*+ FOR UPDATE SKIP LOCKED */)"""
 #: What there is to do: when the next is due, which ends the queues have, what most often is not there, and
 #: when the next tick is.
 GLANCE = """
@@ -65,14 +78,15 @@ GLANCE = """
             WHERE is_revoked AND is_revoked = 1 AND status = 'running'),
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready'),
         EXISTS (SELECT 1 FROM snappea_pause),
-
+        EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_foreman
+            WHERE foreman_id IS NOT NULL AND foreman_id = /*me*/ 0 AND status = 'ready'),
         (SELECT min(next_run) FROM snappea_schedule INDEXED BY snappea_next_run
             WHERE NOT is_paused AND is_paused = 0)"""
 EXPIRE = """
     DELETE FROM snappea_task WHERE id IN (
         SELECT id FROM snappea_task WHERE expires_at <= ? AND expires_at IS NOT NULL
         AND status IN ('ready', 'scheduled', 'successful')
-        ORDER BY expires_at LIMIT ?)
+        ORDER BY expires_at LIMIT ? /*+ FOR UPDATE SKIP LOCKED */)
     RETURNING id, task_name, status, lane"""
 EXPIRE_CLAIMED = f"DELETE FROM snappea_task WHERE {_FENCE}"
 
@@ -93,7 +107,8 @@ FIRST = """
 # of type datetime would be.
 _CLAIM = """
     UPDATE snappea_task
-    SET status = 'running', started_at = ?, attempts = attempts + 1, claims = claims + 1
+    SET status = 'running', /*+ foreman_id = @me, */
+        started_at = ?, attempts = attempts + 1, claims = claims + 1
     WHERE id IN ({which})
     RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts, +enqueued_at, +is_async,
         CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
@@ -105,12 +120,22 @@ CLAIM = _CLAIM.format(
     which="""SELECT id FROM snappea_task
         WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
             AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = ?)
-        ORDER BY priority DESC, id LIMIT ?"""
+        ORDER BY priority DESC, id LIMIT ? /*+ FOR UPDATE SKIP LOCKED */"""
 )
-CLAIM_THESE = _CLAIM.format(which="SELECT value FROM json_each(?)")
+CLAIM_THESE = _CLAIM.format(
+    which="""SELECT id FROM snappea_task WHERE id IN (SELECT value FROM json_each(?))
+        /*+ AND status = 'ready' FOR UPDATE SKIP LOCKED */"""
+)
+#: What is for this Foreman only.
+CLAIM_ADDRESSED = _CLAIM.format(
+    which="""SELECT id FROM snappea_task
+        WHERE foreman_id IS NOT NULL AND foreman_id = /*me*/ 0 AND status = 'ready' AND is_async = ?
+            AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = snappea_task.queue)
+        ORDER BY priority DESC, id LIMIT ? /*+ FOR UPDATE SKIP LOCKED */"""
+)
 
 GIVE_BACK = f"""
-    UPDATE snappea_task SET
+    UPDATE snappea_task SET {_PUT_DOWN}
         status = CASE WHEN is_revoked THEN 'cancelled' ELSE 'ready' END,
         started_at = NULL, attempts = attempts - 1, {_UNIQUE_KEY}, {_GATE}
     WHERE {_FENCE}"""
@@ -120,28 +145,30 @@ SUCCEED_ALL = """
     DELETE FROM snappea_task
     WHERE id IN (SELECT value FROM json_each(?)) AND claims = ? AND status = 'running'"""
 KEEP = f"""
-    UPDATE snappea_task SET status = 'successful', finished_at = ?, result = ?, expires_at = ?, error = ''
+    UPDATE snappea_task SET {_LET_GO}
+        status = 'successful', finished_at = ?, result = ?, expires_at = ?, error = ''
     WHERE {_FENCE}"""
 #: Does nothing to a task that keeps no result.
 KEEP_WITHOUT_RESULT = f"""
-    UPDATE snappea_task SET status = 'successful', finished_at = ?,
+    UPDATE snappea_task SET {_LET_GO} status = 'successful', finished_at = ?,
         expires_at = datetime(?, '+' || result_ttl || ' seconds'), error = ?
     WHERE {_FENCE} AND result_ttl IS NOT NULL"""
 RETRY = f"""
-    UPDATE snappea_task SET
+    UPDATE snappea_task SET {_PUT_DOWN}
         status = 'scheduled', run_after = ?, error = ?, {_ERRORS}, {_STARTED}, {_UNIQUE_KEY}, {_GATE}
     WHERE {_FENCE}"""
 FAIL = f"""
-    UPDATE snappea_task SET status = 'failed', finished_at = ?, expires_at = NULL, exception = ?, place = ?,
-        error = ?, {_ERRORS}
+    UPDATE snappea_task SET {_LET_GO}
+        status = 'failed', finished_at = ?, expires_at = NULL, exception = ?, place = ?, error = ?, {_ERRORS}
     WHERE {_FENCE}"""
 TERMINATE = f"""
-    UPDATE snappea_task SET status = 'cancelled', finished_at = ?, expires_at = NULL, error = ?, {_ERRORS}
+    UPDATE snappea_task SET {_LET_GO}
+        status = 'cancelled', finished_at = ?, expires_at = NULL, error = ?, {_ERRORS}
     WHERE {_FENCE}"""
 INTERRUPT = f"""
-    UPDATE snappea_task SET
+    UPDATE snappea_task SET {_LET_GO}
         status = CASE WHEN is_revoked THEN 'cancelled'
-            WHEN acks_late AND interruptions + 1 < ? THEN 'ready' ELSE 'interrupted' END,
+            WHEN acks_late /*+ AND gate <> 3 */ AND interruptions + 1 < ? THEN 'ready' ELSE 'interrupted' END,
         interruptions = interruptions + 1, finished_at = ?, error = ?, {_ERRORS}, {_STARTED}, {_UNIQUE_KEY},
         {_GATE}
     WHERE {_FENCE}
@@ -158,7 +185,8 @@ PROGRESS = f"""
 
 _KEPT = "status IN ('failed', 'interrupted', 'cancelled', 'successful')"
 REQUEUE = f"""
-    UPDATE snappea_task SET status = CASE WHEN ? IS NULL THEN 'ready' ELSE 'scheduled' END, run_after = ?,
+    UPDATE snappea_task SET
+        status = CASE WHEN CAST(? AS text) IS NULL THEN 'ready' ELSE 'scheduled' END, run_after = ?,
         attempts = 0, interruptions = 0, is_revoked = 0,
         started_at = NULL, first_started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL,
         progress_done = NULL, progress_total = NULL, progress_note = '', {_UNIQUE_KEY}, {_GATE}
@@ -187,11 +215,11 @@ LANES = "SELECT DISTINCT lane FROM snappea_task WHERE lane IS NOT NULL AND statu
 NEWCOMERS = """
     UPDATE snappea_task SET gate = 2 WHERE id IN (
         SELECT id FROM snappea_task INDEXED BY snappea_new
-        WHERE gate = 1 AND status = 'ready' ORDER BY id LIMIT ?)
+        WHERE gate = 1 AND status = 'ready' ORDER BY id LIMIT ? /*+ FOR UPDATE SKIP LOCKED */)
     RETURNING lane"""
 # :served: the queues that are served, as a JSON list; NULL: all
 _HELD = """lane = :lane AND lane IS NOT NULL AND status = 'ready' AND gate = 2
-        AND (:served IS NULL OR queue IN (SELECT value FROM json_each(:served)))
+        AND (CAST(:served AS text) IS NULL OR queue IN (SELECT value FROM json_each(:served)))
         AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)"""
 LANE = f"""
     SELECT lane_limit, lane_interval FROM snappea_task
@@ -201,24 +229,29 @@ TAKEN = """
     WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 GROUP BY status"""
 ADMIT = f"""
     UPDATE snappea_task SET gate = 0 WHERE id IN (
-        SELECT id FROM snappea_task WHERE {_HELD} ORDER BY priority DESC, id LIMIT :room)"""
+        SELECT id FROM snappea_task WHERE {_HELD} ORDER BY priority DESC, id LIMIT :room
+        /*+ FOR UPDATE SKIP LOCKED */)"""
 #: Let somebody look at a lane again: its first task is a newcomer once more.
 STIR = """
     UPDATE snappea_task SET gate = 1 WHERE id IN (
         SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2
-        ORDER BY priority DESC, id LIMIT 1)"""
+        ORDER BY priority DESC, id LIMIT 1 /*+ FOR UPDATE SKIP LOCKED */)"""
 STIR_ALL = """
     UPDATE snappea_task SET gate = 1 WHERE id IN (
-        SELECT id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 1)"""
+        SELECT id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate IN (0, 2)
+        /*+ FOR UPDATE SKIP LOCKED */)"""
 
 # looking
 
 #: Without an index: it is asked at the start and after a mishap only, and an index for it would cost each
 #: task a tenth of its way.
-RUNNING = "SELECT id, claims, task_name FROM snappea_task WHERE status = 'running' ORDER BY id"
+RUNNING = """
+    SELECT id, claims, task_name FROM snappea_task
+    WHERE status = 'running' /*+ AND foreman_id IS NOT NULL AND foreman_id = @me */ ORDER BY id"""
 REVOKED = """
     SELECT id, claims FROM snappea_task INDEXED BY snappea_revoked
     WHERE is_revoked AND is_revoked = 1 AND status = 'running'"""
 DEPTH = """
     SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
+        + (SELECT count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready')
         + (SELECT count(*) FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)"""

@@ -6,7 +6,6 @@ forgotten.
 """
 
 import json
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from . import queue, survey
 from .database import connect, later, now, raw
+from .link import FAULTS, Link
 from .log import say_seldom
 from .models import Status
 from .records import Expired, Outcome
@@ -37,12 +37,12 @@ _INSERT = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _TOTAL = "task_name, done, failed, retried, cancelled, expired, wait_sum, run_sum"
 _ADD_UP = f"""
-    INSERT INTO snappea_total ({_TOTAL})
-    SELECT {_TOTAL} FROM snappea_stat WHERE id > ? AND task_name <> ''
-    ON CONFLICT (task_name) DO UPDATE SET
-        done = done + excluded.done, failed = failed + excluded.failed, retried = retried + excluded.retried,
-        cancelled = cancelled + excluded.cancelled, expired = expired + excluded.expired,
-        wait_sum = wait_sum + excluded.wait_sum, run_sum = run_sum + excluded.run_sum"""
+    INSERT INTO snappea_total AS total ({_TOTAL})
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (task_name) DO UPDATE SET done = total.done + excluded.done,
+        failed = total.failed + excluded.failed, retried = total.retried + excluded.retried,
+        cancelled = total.cancelled + excluded.cancelled, expired = total.expired + excluded.expired,
+        wait_sum = total.wait_sum + excluded.wait_sum, run_sum = total.run_sum + excluded.run_sum"""
 _PURGE = """
     DELETE FROM snappea_stat WHERE id IN (
         SELECT id FROM snappea_stat WHERE minute < ? ORDER BY minute LIMIT ?)"""
@@ -178,7 +178,7 @@ class Stats:
             name = OTHERS
         return self._counters.setdefault(name, _Counter())
 
-    def look(self, db: sqlite3.Connection) -> None:
+    def look(self, db: Link) -> None:
         """See how many are ready, if a minute is over. Not within a transaction: there may be a million."""
         if self._counters and self._backlog is None and time.monotonic() >= self._due:
             self._backlog = queue.depth(db)
@@ -187,24 +187,24 @@ class Stats:
         """Tell whether there is a minute to be written."""
         return self._backlog is not None
 
-    def write(self, db: sqlite3.Connection, at_once: bool = False) -> None:
+    def write(self, db: Link, at_once: bool = False) -> None:
         """Write the minute that is over, or what there is of it `at_once`; otherwise do nothing.
 
-        Whether that succeeds or not, the numbers are let go. Raises sqlite3.Error only if SQLite gave the
-        whole transaction up, which is then to be tried again: without them.
+        Whether that succeeds or not, the numbers are let go. Raises one of FAULTS only if the database gave
+        the whole transaction up, which is then to be tried again: without them.
         """
         if not self._counters or not (at_once or self.is_due()):
             return
-        rows = [counter.row(self._minute, name) for name, counter in self._counters.items()]
+        # in order, or two Foremen could wait for each other
+        rows = [counter.row(self._minute, name) for name, counter in sorted(self._counters.items())]
         rows.append((*_Counter().row(self._minute, "")[:-1], self._backlog))
         self._counters, self._backlog = {}, None
         db.execute("SAVEPOINT snappea_stats")
         try:
-            last = db.execute("SELECT coalesce(max(id), 0) FROM snappea_stat").fetchone()[0]
             db.executemany(_INSERT, rows)
-            db.execute(_ADD_UP, (last,))
+            db.executemany(_ADD_UP, [(*row[1:8], row[9]) for row in rows if row[1]])
             db.execute(_PURGE, (later(self._minute, -60 * self._retention), AT_ONCE))
-        except sqlite3.Error as error:
+        except FAULTS as error:
             say_seldom(WARNING, "The statistics of a minute could not be written: %s", error)
             if not db.in_transaction:
                 raise

@@ -5,15 +5,17 @@ queue, and for what runs by the Foreman's logbook.
 """
 
 import json
-import sqlite3
+import os
+import socket
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from . import lock, logbook
+from . import lock, logbook, sharing
 from .conf import current, declared_queues
 from .database import connect, file_of, now, raw
 from .decisions import paused
+from .link import Link
 from .logbook import Note
 from .memory import resident
 from .models import Status
@@ -31,6 +33,7 @@ _KEPT = "NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')"
 IN_STATE: dict[Status, str] = {
     Status.READY: """snappea_task.id IN (
         SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0
+        UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)""",
     Status.SCHEDULED: "status = 'scheduled'",
     **{
@@ -45,6 +48,7 @@ _COUNT = {
 }
 _COUNT[Status.READY] = """
     SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
+        + (SELECT count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready')
         + (SELECT count(*) FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)"""
 _GROUPS = """
     SELECT queue, priority, is_async, count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0
@@ -52,13 +56,13 @@ _GROUPS = """
 _ELDEST = """
     SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
         WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ? AND priority = ?
-        ORDER BY id LIMIT ?)"""
+        ORDER BY id LIMIT ?) AS eldest"""
 _HELD = """
     SELECT queue, count(*) FROM (SELECT queue FROM snappea_task
-        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT ?) GROUP BY queue"""
+        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT ?) AS few GROUP BY queue"""
 _NAMES = """
     SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
-        WHERE status = 'ready' AND gate = 0 LIMIT ?) GROUP BY task_name"""
+        WHERE status = 'ready' AND gate = 0 LIMIT ?) AS few GROUP BY task_name"""
 _FAILURES = """
     SELECT exception, place, task_name, count(*) AS number FROM snappea_task WHERE status = 'failed'
     GROUP BY exception, place, task_name ORDER BY number DESC"""
@@ -66,8 +70,9 @@ _IN_FLIGHT = """
     SELECT id, claims, task_name, queue, +started_at, attempts,
         progress_done, progress_total, progress_note, +is_revoked
     FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running' ORDER BY id"""
-#: Where no logbook tells, for there has been no Foreman since the machine started.
-_RUNNING = "SELECT id, claims FROM snappea_task WHERE status = 'running' LIMIT ?"
+#: Where no logbook tells: there has been no Foreman since the machine started, or there may be several.
+_RUNNING = """
+    SELECT id, claims FROM snappea_task WHERE status = 'running' /*+ AND foreman_id IS NOT NULL */ LIMIT ?"""
 
 
 class Running(NamedTuple):
@@ -118,7 +123,7 @@ class Alive(NamedTuple):
     stuck: list[int]
 
 
-def _db() -> sqlite3.Connection:
+def _db() -> Link:
     return raw(connect())
 
 
@@ -163,14 +168,27 @@ def _age(moment: str | None) -> float | None:
         return None
 
 
-def foreman() -> Alive | None:
-    """Return the Foreman that holds the queue's lock, None if there is none."""
-    file = file_of(connect())
+def foremen() -> list[Alive]:
+    """Return the Foremen at work: the one that holds the queue's lock, or those that show that they live."""
+    connection = connect()
+    if connection.vendor == "postgresql":
+        return [
+            Alive(who.pid, who.host, who.since, _memory(who), who.workers, who.stuck_ids())
+            for who in sharing.present(current().FOREMAN_TIMEOUT)
+        ]
+    file = file_of(connection)
     held = lock.holder(file) if file else None
-    if held is None:
-        return None
-    memory = resident(held.pid) if held.is_here() else 0
-    return Alive(held.pid, held.host, held.since, memory, held.workers, held.stuck)
+    return [Alive(held.pid, held.host, held.since, _memory(held), held.workers, held.stuck)] if held else []
+
+
+def _memory(who: lock.Holder | sharing.Present) -> int:
+    is_here = who.host == socket.gethostname() and os.path.exists(f"/proc/{who.pid}")
+    return resident(who.pid) if is_here else 0
+
+
+def foreman() -> Alive | None:
+    """Return the Foreman at work, the first of them if there are several, None if there is none."""
+    return next(iter(foremen()), None)
 
 
 def count(status: str, claims: Mapping[int, Any] | None = None) -> int:

@@ -3,7 +3,6 @@
 A tick is enqueued and its schedule's row moved on in one transaction, so that it comes exactly once.
 """
 
-import sqlite3
 from datetime import timedelta
 from logging import ERROR, WARNING
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 from . import queue
 from .database import as_datetime, as_text
 from .errors import CannotStart, ConfigurationError
+from .link import Link
 from .log import clean, say
 from .records import Call, Terms
 from .schedules import (
@@ -54,7 +54,7 @@ class Timetable:
         self._enqueued: list[tuple[str, int]] = []
         self._seen = ""
 
-    def open(self, db: sqlite3.Connection, moment: str) -> None:
+    def open(self, db: Link, moment: str) -> None:
         """Make the rows say what the code declares, in a transaction.
 
         Raises CannotStart for a schedule that makes no sense.
@@ -64,18 +64,18 @@ class Timetable:
         synchronise(db, moment)
         self._seen = moment
 
-    def look(self, db: sqlite3.Connection, moment: str) -> None:
+    def look(self, db: Link, moment: str) -> None:
         """Plan anew if the clock was set back so far that it must have been wrong before."""
         if as_datetime(moment) < as_datetime(self._seen) - ASTRAY:
             say(WARNING, "The clock was set back from %s: schedules are planned anew.", self._seen)
             synchronise(db, moment)
         self._seen = moment
 
-    def prepare(self, db: sqlite3.Connection, moment: str) -> None:
+    def prepare(self, db: Link, moment: str) -> None:
         """See what is due; outside the transaction, because the user's code may be asked."""
         self._ticks = [_tick(Planned.of(row), moment) for row in db.execute(_DUE, (moment,)).fetchall()]
 
-    def fire(self, db: sqlite3.Connection, moment: str) -> None:
+    def fire(self, db: Link, moment: str) -> None:
         """Enqueue what was found due, and move on, in a transaction."""
         self._enqueued = []
         for tick in self._ticks:

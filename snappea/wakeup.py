@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .conf import current
-from .database import QueueFile, file_of, open_beside
+from .database import QueueFile, file_of, open_beside, raw
 
 logger = logging.getLogger("snappea.wakeup")
 _said: set[str] = set()
@@ -39,7 +39,9 @@ def ring(file: QueueFile | None) -> None:
 def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
     """Ring once what was written by this connection is committed."""
     file = file_of(connection)
-    if connection.in_atomic_block:
+    if file is None and connection.vendor == "postgresql":
+        raw(connection).execute("NOTIFY snappea")  # which is heard when the transaction is committed
+    elif connection.in_atomic_block:
         transaction.on_commit(lambda: ring(file), using=connection.alias)
     else:
         ring(file)
@@ -52,13 +54,14 @@ def _say_once(message: str) -> None:
 
 
 class Bell:
-    """Waits for a ring on the wakeup file, or for a nudge from a thread or a signal handler.
+    """Waits for a ring, or for a nudge from a thread or a signal handler."""
 
-    By inotify where that is to be had, otherwise by looking at the file's time.
-    """
+    #: How it waits, in one word.
+    kind: str
+    #: How long to wait before a look at the table, in seconds.
+    patience: float
 
-    def __init__(self, file: QueueFile) -> None:
-        self._file = file
+    def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -70,22 +73,6 @@ class Bell:
         self._nudges.register(self._reader, select.POLLIN)
         self._all = select.poll()
         self._all.register(self._reader, select.POLLIN)
-        self._inotify: Any = _inotify() if current().USE_INOTIFY else None
-        if self._inotify:
-            self._all.register(self._inotify, select.POLLIN)
-        self._watched: tuple[int, int] | None = None
-        self._touched = 0
-        self.install()
-
-    @property
-    def patience(self) -> float:
-        """How long to wait before a look at the table, in seconds."""
-        return 1.0 if self._inotify and self._watched else current().POLL_INTERVAL
-
-    @property
-    def kind(self) -> str:
-        """How it waits, in one word."""
-        return "inotify" if self._inotify else "polling"
 
     def nudge(self) -> None:
         """End the current or the next wait(). For threads; safe at any time."""
@@ -105,10 +92,12 @@ class Bell:
             if descriptor == self._reader.fileno():
                 self._drain()
             else:
-                rang = self._read_events()
-        if for_rings and not rang and not self._inotify:
-            rang = self._was_touched()
+                rang = self._hear()
         return rang
+
+    def _hear(self) -> bool:
+        """Read what woke it, and tell whether that was a ring."""
+        raise NotImplementedError
 
     def _drain(self) -> None:
         try:
@@ -117,7 +106,43 @@ class Bell:
         except BlockingIOError:
             pass
 
-    def _read_events(self) -> bool:
+    def close(self) -> None:
+        """Give back all descriptors."""
+        self._reader.close()
+        self._writer.close()
+
+
+class FileBell(Bell):
+    """Rings when the wakeup file is touched: by inotify where that is to be had, otherwise by looking."""
+
+    def __init__(self, file: QueueFile) -> None:
+        super().__init__()
+        self._file = file
+        self._inotify: Any = _inotify() if current().USE_INOTIFY else None
+        if self._inotify:
+            self._all.register(self._inotify, select.POLLIN)
+        self._watched: tuple[int, int] | None = None
+        self._touched = 0
+        self.install()
+
+    @property
+    def patience(self) -> float:  # type: ignore[override]
+        """How long to wait before a look at the table, in seconds."""
+        return 1.0 if self._inotify and self._watched else current().POLL_INTERVAL
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """How it waits, in one word."""
+        return "inotify" if self._inotify else "polling"
+
+    def wait(self, timeout: float, for_rings: bool = True) -> bool:
+        """Sleep until a ring, a nudge, or `timeout` seconds have passed. Tell whether it rang."""
+        rang = super().wait(timeout, for_rings)
+        if for_rings and not rang and not self._inotify:
+            rang = self._was_touched()
+        return rang
+
+    def _hear(self) -> bool:
         # not by the library's read(), which asks twice more whether there is something
         for _watch, mask, _cookie, _length in _EVENT.iter_unpack(os.read(self._inotify.fileno(), 4096)):
             if mask & self._gone:
@@ -162,8 +187,7 @@ class Bell:
 
     def close(self) -> None:
         """Give back all descriptors."""
-        self._reader.close()
-        self._writer.close()
+        super().close()
         if self._inotify:
             self._inotify.close()
 

@@ -1,9 +1,11 @@
 """Fixtures: a migrated site in a directory of its own, for real processes and for this one."""
 
 import asyncio
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,12 @@ from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.db import connections
 
-from tests.site import Made, Site
+from snappea import database as database_module
+from tests.servers import Postgres
+from tests.servers import program as find_program
+from tests.site import Made, PostgresSite, Site
+
+_numbers = itertools.count()
 
 
 def _move_databases(directory: Path) -> None:
@@ -33,20 +40,83 @@ def migrated(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -
     return directory
 
 
+@contextmanager
+def _queue_on(database: dict[str, Any]) -> Iterator[None]:
+    """Let the queue of this process be in another database for a while."""
+    before = connections.settings["snappea"]
+    try:
+        _lead_queue_to(database)
+        yield
+    finally:
+        _lead_queue_to(before)
+
+
+def _lead_queue_to(database: dict[str, Any]) -> None:
+    connections["snappea"].close()
+    connections.settings = connections.configure_settings({**connections.settings, "snappea": database})
+    del connections["snappea"]
+    database_module._thread.connection = None
+
+
+@pytest.fixture(scope="session")
+def postgres(django_db_blocker: Any) -> Iterator[Postgres]:
+    """Return a server with a database "migrated", in which our tables are, and nothing else is."""
+    server = Postgres()
+    server.create("migrated")
+    with django_db_blocker.unblock(), _queue_on(server.settings("migrated")):
+        call_command("migrate", using="snappea", verbosity=0)
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def site(migrated: Path, tmp_path: Path, django_db_blocker: Any, settings: Any) -> Iterator[Site]:
-    """Return a site that this process uses as well: `delay()` here writes into its database."""
+def site(
+    request: pytest.FixtureRequest, migrated: Path, tmp_path: Path, django_db_blocker: Any, settings: Any
+) -> Iterator[Site]:
+    """Return a site that this process uses as well: `delay()` here writes into its database.
+
+    Where the test is marked with `on_both`, once with SQLite and once with PostgreSQL.
+    """
     for database in migrated.glob("*.sqlite3"):
         shutil.copy(database, tmp_path)
-    site = Site(tmp_path)
-    settings.SNAPPEA = dict(site.settings)
     settings.DIR = tmp_path
     with django_db_blocker.unblock():
         _move_databases(tmp_path)
-        yield site
-        site.end()
-        connections.close_all()
-        asyncio.run(sync_to_async(connections.close_all)())  # those of the thread that adelay() uses
+        if getattr(request, "param", "sqlite") == "sqlite":
+            yield from _used(Site(tmp_path), settings)
+        else:
+            server = request.getfixturevalue("postgres")
+            site = PostgresSite(tmp_path, server, f"test_{next(_numbers)}")
+            with _queue_on(server.settings(site.name)):
+                yield from _used(site, settings)
+            server.drop(site.name)
+
+
+@pytest.fixture
+def shared(site: PostgresSite) -> PostgresSite:
+    """Return a site whose queue is on PostgreSQL: for tests that are marked with `on_postgres`."""
+    return site
+
+
+def _used(site: Site, settings: Any) -> Iterator[Site]:
+    settings.SNAPPEA = dict(site.settings)
+    yield site
+    site.end()
+    connections.close_all()
+    asyncio.run(sync_to_async(connections.close_all)())  # those of the thread that adelay() uses
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests on the databases that they are marked for."""
+    if "site" in metafunc.fixturenames:
+        if metafunc.definition.get_closest_marker("on_sqlite"):
+            pass
+        elif metafunc.definition.get_closest_marker("on_both"):
+            databases: list[Any] = ["sqlite", pytest.param("postgres", marks=pytest.mark.needs("initdb"))]
+            metafunc.parametrize("site", databases, indirect=True)
+        elif metafunc.definition.get_closest_marker("on_postgres"):
+            databases = [pytest.param("postgres", marks=pytest.mark.needs("initdb"))]
+            metafunc.parametrize("site", databases, indirect=True)
 
 
 @pytest.fixture
@@ -68,12 +138,15 @@ def wakeups(request: pytest.FixtureRequest, site: Site) -> str:
 
 
 #: In which package a program is, if it is called otherwise.
-PACKAGES = {"chromedriver": "chromium-driver", "chattr": "e2fsprogs"}
+PACKAGES = {"initdb": "postgresql", "chromedriver": "chromium-driver", "chattr": "e2fsprogs"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare our marker."""
     config.addinivalue_line("markers", "long: takes so long that CI runs it on one Python only")
+    config.addinivalue_line("markers", "on_both: run with SQLite, and with PostgreSQL")
+    config.addinivalue_line("markers", "on_sqlite: run with SQLite only, for it is about that")
+    config.addinivalue_line("markers", "on_postgres: run with PostgreSQL")
     config.addinivalue_line("markers", "needs(program): skip, and say so loudly, where a program is missing")
 
 
@@ -81,7 +154,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what cannot be tried here; with CI set there is no excuse."""
     for marker in item.iter_markers("needs"):
         program = marker.args[0]
-        if shutil.which(program) is None:
+        if find_program(program) is None:
             if os.environ.get("CI"):
                 pytest.fail(f"{program} is not installed, and CI must not skip this")
             pytest.skip(

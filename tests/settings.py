@@ -50,13 +50,15 @@ if "pytest" in sys.modules:  # the processes that tests start need no admin, and
 DSN_KEYS = {1: "a-key"}
 ADMINS = ["admin@localhost"] if VERSION >= (6, 0) else [("The admin", "admin@localhost")]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {
+DATABASES: dict[str, dict[str, Any]] = {
     "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DIR / "default.sqlite3"},
     "snappea": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("SNAPPEA_TEST_DATABASE") or DIR / "snappea.sqlite3",
     },
 }
+if "SNAPPEA_TEST_QUEUE" in os.environ:  # the queue's database is PostgreSQL
+    DATABASES["snappea"] = json.loads(os.environ["SNAPPEA_TEST_QUEUE"])
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
 TASKS = {
     "default": {"BACKEND": "snappea.backend.SnappeaBackend", "QUEUES": []},

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections
 
 from tests.playground.ledger import Ledger
+from tests.servers import Postgres
 
 if TYPE_CHECKING:
     from snappea import TaskFunction
@@ -177,3 +178,20 @@ class Site:
                     process.send(signal.SIGKILL)  # the process itself: without its tracer it would live on
                 process.popen.kill()
                 process.popen.wait()
+
+
+class PostgresSite(Site):
+    """A site whose queue is a database of PostgreSQL."""
+
+    def __init__(self, directory: Path, server: Postgres, database: str) -> None:
+        super().__init__(directory)
+        server.create(database, "migrated")
+        self.server = server
+        self.name = database
+        self.variables["SNAPPEA_TEST_QUEUE"] = json.dumps(server.settings(database))
+
+    def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run a statement on the queue's database, as somebody from outside."""
+        with self.server.connect(self.name) as connection:
+            done = connection.execute(statement.replace("?", "%s"), parameters)
+            return done.fetchall() if done.description else []

@@ -11,7 +11,7 @@ from snappea import caretaker
 from snappea.caretaker import Caretaker
 from snappea.database import connect, file_of, raw
 from snappea.lock import Lock
-from snappea.wakeup import Bell
+from snappea.wakeup import FileBell
 from tests.playground.tasks import nothing
 from tests.site import Site
 
@@ -21,7 +21,7 @@ def keeper(site: Site) -> Iterator[Caretaker]:
     file = file_of(connect())
     assert file
     raw(connect()).execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    lock, bell = Lock(file), Bell(file)
+    lock, bell = Lock(file), FileBell(file)
     yield Caretaker(connect(), file, lock, bell)
     bell.close()
     lock.close()

@@ -13,6 +13,7 @@ from django.db import transaction
 
 from snappea import decisions, queue
 from snappea.database import connect, now, raw, transact
+from snappea.link import Link
 from snappea.models import Pause, Task
 from snappea.records import Call
 from tests.playground.lifecycle import two_at_a_time
@@ -40,7 +41,7 @@ def test_many_are_changed_in_batches_between_which_others_may_write(
     begun: list[float] = []
 
     @contextmanager
-    def noted(connection: Any) -> Iterator[sqlite3.Connection]:
+    def noted(connection: Any) -> Iterator[Link]:
         with transact(connection) as db:
             begun.append(time.monotonic())
             yield db

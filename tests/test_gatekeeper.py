@@ -18,6 +18,7 @@ from snappea.database import connect, now, raw, transact
 from snappea.errors import CannotStart, UnknownQueue
 from snappea.foreman import Foreman
 from snappea.gatekeeper import Gatekeeper
+from snappea.link import Link
 from snappea.logbook import Logbook
 from snappea.models import Task
 from snappea.pace import STALE_AFTER
@@ -55,7 +56,7 @@ def start_moments(site: Site) -> list[float]:
     return sorted(moment for key in set(started(site)) for moment in site.ledger.moments("start", key))
 
 
-def claim(keeper: Gatekeeper, db: sqlite3.Connection, room: int) -> list[Claim]:
+def claim(keeper: Gatekeeper, db: Link, room: int) -> list[Claim]:
     """Claim as the Foreman does that has nothing in hand."""
     return keeper.claim(db, now(), room, queue.glance(db), Accounts())
 
@@ -339,7 +340,7 @@ def test_when_one_is_revoked_that_was_claimed_but_not_begun_the_next_is_let_in(s
     """It is cancelled as it is given back, and no worker ever tells of its end."""
     first, second = alone.delay("first"), alone.delay("second")
     foreman = Foreman()
-    foreman.logbook = Logbook(foreman.file, 10)
+    foreman.logbook = Logbook(foreman.workshop.file, 10)
     db, keeper, accounts = raw(foreman.connection), foreman.gatekeeper, foreman.accounts
     ((cell, claimed),) = accounts.open(claim(keeper, db, 10), foreman.logbook)
     assert claimed.id == first.id and first.revoke(terminate=True)
@@ -483,9 +484,10 @@ def steps_of_a_claim(room: int = 10) -> int:
     for number in range(room):
         (record if number % 2 else alone).delay(f"{number}")
     with transact(connect()) as db:
-        db.set_progress_handler(count, 10)
+        below: sqlite3.Connection = connect().connection
+        below.set_progress_handler(count, 10)
         claims = claim(keeper, db, room)
-        db.set_progress_handler(None, 10)
+        below.set_progress_handler(None, 10)
     assert len(claims) == room // 2 + 1
     with transact(connect()) as db:
         db.execute("DELETE FROM snappea_task WHERE task_name <> ?", (nothing.name,))
@@ -503,7 +505,7 @@ def test_a_claim_costs_no_more_for_100_000_that_may_not_run(site: Site, gate: in
 
 def test_100_000_newcomers_are_sorted_in_with_a_bounded_effort_for_each_round(site: Site) -> None:
     insert_waiting(site, 5_000, gate=1)
-    db: sqlite3.Connection = raw(connect())
+    db: Link = raw(connect())
     keeper = Gatekeeper()
     held = []
     for _ in range(6):

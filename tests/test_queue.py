@@ -1,6 +1,5 @@
 """Every verb against every state: legal moves work, all others are refused and change nothing."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ from django.db import OperationalError, connections, transaction
 from snappea import queue
 from snappea.database import connect, now, raw, transact
 from snappea.errors import EnqueueError, SnappeaError
+from snappea.link import Link
 from snappea.logbook import Note
 from snappea.models import DELETED, MOVES, Status, Task
 from snappea.records import Call, Claim, Outcome
@@ -18,6 +18,7 @@ from snappea.statements import INSERT
 from tests.playground.tasks import nothing, record
 from tests.site import Site
 
+pytestmark = pytest.mark.on_both
 MOMENT = "2026-01-01 12:00:00"
 CALL = Call("some.task", "[]", "{}", "default", 0, False)
 
@@ -26,16 +27,16 @@ def claim_of(task_id: int, claims: int = 1) -> Claim:
     return Claim(0, task_id, claims, "some.task", "[]", "{}")
 
 
-def claim(db: sqlite3.Connection, limit: int) -> list[Claim]:
+def claim(db: Link, limit: int) -> list[Claim]:
     return queue.claim(db, MOMENT, limit, {"default": limit})
 
 
-def settle(db: sqlite3.Connection, **outcome: Any) -> int:
+def settle(db: Link, **outcome: Any) -> int:
     return queue.settle(db, MOMENT, [Outcome(claim_of(1), 0.1, **outcome)])
 
 
 #: Each verb, applied to the task with id 1 and claims 1.
-VERBS: dict[str, Callable[[sqlite3.Connection], Any]] = {
+VERBS: dict[str, Callable[[Link], Any]] = {
     "promote": lambda db: queue.promote(db, MOMENT),
     "claim": lambda db: claim(db, 10),
     "give back": lambda db: queue.give_back(db, [claim_of(1)]),
@@ -145,6 +146,7 @@ def test_promotion_takes_what_is_due_and_not_too_much_at_once(
     assert queue.glance(db).due == "2026-01-01 12:59:00"
 
 
+@pytest.mark.on_sqlite
 def test_recovery_by_the_notes(site: Site) -> None:
     notes = {
         (2, 1): Note.CLAIMED,
@@ -174,6 +176,7 @@ def test_recovery_by_the_notes(site: Site) -> None:
     }
 
 
+@pytest.mark.on_sqlite
 def test_recovery_without_notes_takes_everything_for_begun(site: Site) -> None:
     for acks_late in (False, True):
         Task.objects.create(task_name="x", status="running", claims=1, acks_late=acks_late)
@@ -181,6 +184,7 @@ def test_recovery_without_notes_takes_everything_for_begun(site: Site) -> None:
     assert [task.verdict for task in recovered] == ["interrupted", "interrupted, to run again"]
 
 
+@pytest.mark.on_sqlite
 def test_orphans_of_a_commit_that_only_seemed_to_fail(site: Site) -> None:
     for _ in range(3):
         queue.enqueue(CALL)
@@ -215,6 +219,7 @@ def test_enqueue_many_returns_the_ids_in_order(site: Site) -> None:
     assert len(ids) == 1000 and Task.objects.count() == 1001
 
 
+@pytest.mark.on_sqlite
 def test_enqueue_many_is_whole_or_not_at_all(site: Site) -> None:
     site.sql(
         "CREATE TRIGGER full BEFORE INSERT ON snappea_task WHEN NEW.args = '[7]' "
@@ -246,6 +251,7 @@ def test_a_refusal_says_what_to_do(site: Site) -> None:
     assert isinstance(refused.value, SnappeaError) and isinstance(refused.value, OperationalError)
 
 
+@pytest.mark.on_sqlite
 def test_quotes_and_the_like_are_data(site: Site) -> None:
     nasty = "'; DROP TABLE snappea_task; --\"\x00"
     queue.enqueue(CALL._replace(task_name=nasty, queue=nasty))

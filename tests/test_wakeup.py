@@ -1,4 +1,4 @@
-"""ring() and the Bell."""
+"""ring() and the FileBell."""
 
 import os
 import threading
@@ -13,23 +13,23 @@ from django.db import transaction
 from snappea import wakeup
 from snappea.database import QueueFile, connect, file_of
 from snappea.models import Task
-from snappea.wakeup import Bell, ring
+from snappea.wakeup import FileBell, ring
 from tests.playground.tasks import nothing, record
 from tests.site import Site
 
 
 @pytest.fixture(params=[True, False], ids=["inotify", "polling"])
-def bell(request: pytest.FixtureRequest, site: Site, settings: Any) -> Iterator[Bell]:
+def bell(request: pytest.FixtureRequest, site: Site, settings: Any) -> Iterator[FileBell]:
     settings.SNAPPEA = site.settings | {"USE_INOTIFY": request.param, "POLL_INTERVAL": 0.01}
     file = file_of(connect())
     assert file
-    bell = Bell(file)
+    bell = FileBell(file)
     bell.wait(0)
     yield bell
     bell.close()
 
 
-def rings_soon(bell: Bell) -> bool:
+def rings_soon(bell: FileBell) -> bool:
     end = time.monotonic() + 10
     while time.monotonic() < end:
         if bell.wait(bell.patience):
@@ -37,41 +37,41 @@ def rings_soon(bell: Bell) -> bool:
     return False
 
 
-def test_a_ring_is_heard(site: Site, bell: Bell) -> None:
+def test_a_ring_is_heard(site: Site, bell: FileBell) -> None:
     assert not bell.wait(0.01)
     ring(file_of(connect()))
     assert rings_soon(bell)
     assert not bell.wait(0.01)
 
 
-def test_a_ring_before_the_wait_is_heard(bell: Bell) -> None:
+def test_a_ring_before_the_wait_is_heard(bell: FileBell) -> None:
     for _ in range(3):
         ring(file_of(connect()))
     time.sleep(0.01)
     assert rings_soon(bell)
 
 
-def test_a_nudge_ends_the_wait_and_is_no_ring(bell: Bell) -> None:
+def test_a_nudge_ends_the_wait_and_is_no_ring(bell: FileBell) -> None:
     threading.Timer(0.05, bell.nudge).start()
     before = time.monotonic()
     assert not bell.wait(30)
     assert time.monotonic() - before < 10
 
 
-def test_any_number_of_nudges_is_borne(bell: Bell) -> None:
+def test_any_number_of_nudges_is_borne(bell: FileBell) -> None:
     for _ in range(100_000):
         bell.nudge()
     assert not bell.wait(1)
     assert not bell.wait(0.01)
 
 
-def test_rings_can_be_left_for_later(bell: Bell) -> None:
+def test_rings_can_be_left_for_later(bell: FileBell) -> None:
     ring(file_of(connect()))
     assert not bell.wait(0.01, for_rings=False)
     assert rings_soon(bell)
 
 
-def test_every_way_to_enqueue_rings_once_it_is_committed(site: Site, bell: Bell) -> None:
+def test_every_way_to_enqueue_rings_once_it_is_committed(site: Site, bell: FileBell) -> None:
     for enqueue in (
         nothing.delay,
         lambda: nothing.delay_many([(), ()]),
@@ -87,7 +87,7 @@ def test_every_way_to_enqueue_rings_once_it_is_committed(site: Site, bell: Bell)
     assert rings_soon(bell)
 
 
-def test_one_wakeup_for_many(site: Site, bell: Bell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_wakeup_for_many(site: Site, bell: FileBell, monkeypatch: pytest.MonkeyPatch) -> None:
     before = os.stat(f"{site.database}-wakeup").st_mtime_ns
     touched: list[Any] = []
     touch = os.utime
@@ -101,7 +101,7 @@ def test_one_wakeup_for_many(site: Site, bell: Bell, monkeypatch: pytest.MonkeyP
     assert len(touched) == 1 and os.stat(f"{site.database}-wakeup").st_mtime_ns > before
 
 
-def test_the_file_is_put_back(bell: Bell) -> None:
+def test_the_file_is_put_back(bell: FileBell) -> None:
     file = file_of(connect())
     assert file
     os.unlink(file.wakeup)
@@ -117,7 +117,7 @@ def test_the_file_is_put_back(bell: Bell) -> None:
 def test_an_overflow_of_the_kernels_queue_is_a_ring(site: Site) -> None:
     file = file_of(connect())
     assert file
-    bell = Bell(file)
+    bell = FileBell(file)
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     for _ in range(limit // 2 + 10):
         os.rename(file.wakeup, f"{file.wakeup}-2")
@@ -153,5 +153,5 @@ def test_a_bell_leaves_no_descriptor_behind(site: Site) -> None:
     assert file
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
-        Bell(file).close()
+        FileBell(file).close()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -1,12 +1,11 @@
 """What the templates of the admin need: the warnings, the numbers beside the groups, values in words."""
 
-import sqlite3
 from typing import Any
 
 from django import template
-from django.db import Error
 
 from .. import survey
+from ..link import FAULTS
 from ..models import Status
 from ..panel import wording
 from ..panel.rights import may
@@ -27,7 +26,7 @@ def snappea_warnings(context: Any) -> dict[str, Any]:
         return {"warnings": []}
     try:
         return {"warnings": survey.look_for_warnings()}
-    except (Error, sqlite3.Error) as error:
+    except FAULTS as error:
         return {"warnings": [f"The queue's database cannot be read: {error}"]}
 
 
@@ -39,7 +38,7 @@ def snappea_counts(context: Any) -> str:
         return ""
     try:
         counts = survey.counts()
-    except (Error, sqlite3.Error):
+    except FAULTS:
         return ""  # the warnings say so
     groups = {f"{status.label}Task": (place, counts[status]) for place, status in enumerate(Status)}
     for app in apps:

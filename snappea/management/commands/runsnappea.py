@@ -96,7 +96,8 @@ def _at_least_one(text: str) -> int:
 def _require_migrated(alias: str) -> None:
     cure = f"Run: python manage.py migrate --using={alias}"
     path = str(connections[alias].settings_dict["NAME"])
-    if not path.startswith("file:") and not os.path.exists(path):
+    is_file = connections[alias].vendor == "sqlite" and not path.startswith("file:")
+    if is_file and not os.path.exists(path):
         raise CannotStart(f"The queue's database {path} does not exist. {cure}")
     applied = MigrationRecorder(connections[alias]).applied_migrations()
     ours = {("snappea", module.name) for module in pkgutil.iter_modules(migrations.__path__)}

@@ -1,0 +1,42 @@
+"""The connection beneath Django's, as the queue uses it: a sqlite3.Connection, or what does as one."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from django.db import Error
+
+#: What a database may raise.
+FAULTS = (sqlite3.Error, Error)
+
+
+class Rows(Protocol):
+    """What a statement has found or done."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were changed."""
+
+    @property
+    def lastrowid(self) -> int | None:
+        """The id of the row that was inserted."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, None if there is none."""
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows."""
+
+
+class Link(Protocol):
+    """Runs statements as they stand in `statements.py`, outside a transaction if none was begun."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> Rows:
+        """Run a statement. Raises one of FAULTS."""
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Rows:
+        """Run a statement for each of many parameters. Raises one of FAULTS."""

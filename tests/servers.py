@@ -1,0 +1,118 @@
+"""Servers for tests: each on a free port, in a directory of its own, as an unprivileged user."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+
+def program(name: str) -> str | None:
+    """Return where a program is, None if it is not installed; Debian keeps PostgreSQL's apart."""
+    apart = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(apart[-1]) if apart else None)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _unprivileged() -> dict[str, Any]:
+    """Return as whom to start a server that root must not start."""
+    if os.geteuid() != 0:
+        return {}
+    names = [entry.pw_name for entry in pwd.getpwall()]
+    return {"user": "postgres" if "postgres" in names else "nobody"}
+
+
+class Postgres:
+    """A PostgreSQL server. A power cut may take what it has: it does not wait for the disk."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="snappea-postgres-"))
+        self.port = free_port()
+        self._as_whom = _unprivileged()
+        if self._as_whom:
+            shutil.chown(self.directory, self._as_whom["user"])
+        self._run("initdb", "-A", "trust", "-U", "snappea", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        self.start()
+
+    def _run(self, name: str, *arguments: str) -> None:
+        command = [str(program(name)), "-D", str(self.directory / "data"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=120, **self._as_whom)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+
+    def start(self) -> None:
+        """Start it, on the same port as ever."""
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self.directory,
+            "fsync": "off",
+            "max_connections": 200,
+        }
+        flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        with (self.directory / "log").open("ab") as log:
+            self._popen = subprocess.Popen(
+                [str(program("postgres")), "-D", str(self.directory / "data"), *flags],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                **self._as_whom,
+            )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.connect("postgres").close()
+                return
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, (self.directory / "log").read_text()
+                time.sleep(0.01)
+
+    def stop(self, how: int = signal.SIGINT) -> None:
+        """Stop it: SIGINT ends connections in good order, SIGQUIT as a crash would."""
+        self._popen.send_signal(how)
+        self._popen.wait(60)
+
+    def close(self) -> None:
+        """Stop it for good, and delete all that it had."""
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.directory)
+
+    def connect(self, database: str) -> "psycopg.Connection[Any]":
+        """Return a connection of somebody from outside."""
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user="snappea", dbname=database, autocommit=True
+        )
+
+    def create(self, database: str, template: str = "template1") -> None:
+        """Make a database that is a copy of another one."""
+        with self.connect("postgres") as connection:
+            names = sql.Identifier(database), sql.Identifier(template)
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+
+    def drop(self, database: str) -> None:
+        """Delete a database, whoever uses it."""
+        with self.connect("postgres") as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+
+    def settings(self, database: str) -> dict[str, Any]:
+        """Return what stands in DATABASES."""
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "USER": "snappea",
+            "NAME": database,
+        }
