@@ -1,11 +1,13 @@
 """What the ledger tells: what was enqueued, what ran when, and what the clock on the wall showed."""
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from .tasks import KINDS, kind_of
 
 
 class Try(NamedTuple):
@@ -81,6 +83,8 @@ class History:
         self.foremen: list[list[float]] = []
         #: From when to when the Foreman was stopped.
         self.stops: list[list[float]] = []
+        #: When the fork server was killed, and with it what ran in processes of their own.
+        self.forkless: list[float] = []
         self.clock = Clock(0.0)
         self._step = 0.0
         with ledger.open() as lines:
@@ -132,10 +136,16 @@ class History:
     def _note_continued(self, moment: float) -> None:
         self.stops[-1][1] = moment
 
+    def _note_forkless(self, moment: float) -> None:
+        self.forkless.append(moment)
+
     def foreman_at(self, moment: float) -> int:
         """Return the number of the Foreman at a moment."""
         return bisect_right(self.foremen, [moment, math.inf]) - 1
 
     def until(self, body: Body) -> float:
-        """Return when a body was over: at its end, or at the end of its Foreman."""
-        return min(body.end, self.foremen[self.foreman_at(body.start)][1])
+        """Return when a body was over: at its end, or at the end of what it ran in."""
+        ends = [body.end, self.foremen[self.foreman_at(body.start)][1]]
+        if KINDS[kind_of(body.key)].is_isolated:
+            ends += self.forkless[bisect_left(self.forkless, body.start) :][:1]
+        return min(ends)

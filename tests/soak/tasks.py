@@ -203,6 +203,7 @@ class Kind(NamedTuple):
     may_fail: bool = False
     burst: int = 1
     uses_worker: bool = True
+    is_isolated: bool = False
 
 
 KINDS = {
@@ -213,9 +214,9 @@ KINDS = {
     "retrying": Kind(retrying, 4, may_fail=True),
     "due": Kind(fast, 10),
     "late": Kind(late, 10, 0.2, acks_late=True),
-    "isolated": Kind(isolated, 3, 0.2),
-    "isolated_late": Kind(isolated_late, 2, 0.2, acks_late=True),
-    "dying": Kind(dying, 1, may_fail=True),
+    "isolated": Kind(isolated, 3, 0.2, is_isolated=True),
+    "isolated_late": Kind(isolated_late, 2, 0.2, acks_late=True, is_isolated=True),
+    "dying": Kind(dying, 1, may_fail=True, is_isolated=True),
     "coroutine": Kind(coroutine, 10, 1.0, uses_worker=False),
     "unique_waiting": Kind(unique_waiting, 4, 0.1, alike=2),
     "unique_running": Kind(unique_running, 4, 0.1, at_once=1, alike=2),
