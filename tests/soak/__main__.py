@@ -48,6 +48,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0, help="for how long (default: 2)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="what chooses the faults")
+    parser.add_argument("--calm", action="store_true", help="only faults that a Foreman survives")
     parser.add_argument("--no-small-disk", action="store_true", help="mount none, and so never fill it")
     return parser.parse_args()
 
@@ -75,10 +76,11 @@ def _soak(site: Site, options: argparse.Namespace, disk: Path | None) -> list[st
     site.settings |= {"SYNCHRONOUS": "FULL", "NUM_WORKERS": NUM_WORKERS, "GRACEFUL_TIMEOUT": 1.0}
     os.environ.update(site.environment())
     django.setup()
-    from .course import Course  # what it imports needs the apps
+    from .course import STORM, Course  # what it imports needs the apps
 
     began = time.monotonic()
-    course = Course(site, random.Random(options.seed), options.minutes * 60, disk)
+    storm = 0.0 if options.calm else STORM
+    course = Course(site, random.Random(options.seed), options.minutes * 60, disk, storm)
     found = course.run()
     print(f"\n{time.monotonic() - began:.0f} s:", *course.report(), sep="\n- ")
     return found

@@ -34,9 +34,12 @@ GROWTH, GROWTH_PER_MINUTE = 6 * MEGABYTE, MEGABYTE // 4
 
 
 class Course:
-    """One soak of so many seconds. The `chance` chooses the faults."""
+    """One soak of so many seconds. The `chance` chooses the faults; `storm`: the part in which Foremen end."""
 
-    def __init__(self, site: Site, chance: random.Random, seconds: float, disk: Path | None) -> None:
+    def __init__(
+        self, site: Site, chance: random.Random, seconds: float, disk: Path | None, storm: float
+    ) -> None:
+        self._storm = storm
         self._seconds = seconds
         self._site = site
         self._chance = chance
@@ -57,7 +60,7 @@ class Course:
         cycles = max(1, round(self._seconds / CYCLE))
         for number in range(cycles):
             length = self._seconds / cycles
-            self._spell([*DEADLY, *SURVIVED], began + length * (number + STORM))
+            self._spell([*DEADLY, *SURVIVED], began + length * (number + self._storm))
             self._supervisor.wait_until_at_work()
             self._spell(SURVIVED, began + length * (number + 1))
         self._come_to_rest()
@@ -146,11 +149,11 @@ class Course:
             if lived < LONG:
                 continue
             warm = [sample.memory for sample in samples if sample.moment > began + WARM]
-            early, late = statistics.median(warm[:8]), statistics.median(warm[-8:])
-            yield (
-                f"a Foreman that lived for {lived:.0f} s had {early / MEGABYTE:.1f} MB when it was warm, "
-                f"{late / MEGABYTE:.1f} MB in the end"
-            )
+            quarters = [warm[len(warm) * part // 4 :][:8] for part in range(4)] + [warm[-8:]]
+            medians = [statistics.median(quarter) for quarter in quarters]
+            told = ", ".join(f"{median / MEGABYTE:.1f}" for median in medians)
+            yield f"a Foreman that lived for {lived:.0f} s had, once it was warm, {told} MB"
+            early, late = medians[0], medians[-1]
             if late - early > GROWTH + lived / 60 * GROWTH_PER_MINUTE:
                 self._found.append(f"its memory grew: {early / MEGABYTE:.1f} to {late / MEGABYTE:.1f} MB")
 

@@ -20,6 +20,10 @@ MOST_STARTS = 3
 WINDOW, AHEAD = 3.0, 1.0
 
 
+#: Why a task may have failed that never raises: its process was killed; what it enqueues was refused.
+NOT_ITS_FAULT = ("TaskKilled", "The Foreman died", "EnqueueError")
+
+
 class Row(NamedTuple):
     """What is left of a task in the table."""
 
@@ -101,10 +105,8 @@ class Reconciliation:
             kind, bodies = KINDS[kind_of(row.key)], self.history.bodies.get(row.id, [])
             has_ended = any(body.word == "end" for body in bodies)
             if row.status == "failed":
-                is_cut_off = any(
-                    words in row.error for words in ("TaskKilled", "The Foreman died", "died with")
-                )
-                if has_ended or not (kind.may_fail or is_cut_off):
+                is_its_fault = not any(words in row.error for words in NOT_ITS_FAULT)
+                if has_ended or (is_its_fault and not kind.may_fail):
                     yield f"failed for no reason: {row}, {self._bodies_in_words(row.id)}"
             elif row.status == "interrupted":
                 if has_ended or len(bodies) < row.attempts:
