@@ -1,6 +1,6 @@
 """How much the tests fuzz: a little, and always the same; more of it, at random, by hand.
 
-`SNAPPEA_FUZZ=20 python -m pytest tests/test_fuzz.py tests/test_fuzz_rows.py -n 0` tries twenty times as many
+`SNAPPEA_FUZZ=30 python -m pytest tests/test_fuzz.py tests/test_fuzz_rows.py -n 0` tries thirty times as many
 examples, new ones each time.
 """
 

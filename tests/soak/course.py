@@ -34,7 +34,7 @@ GROWTH, GROWTH_PER_MINUTE = 6 * MEGABYTE, MEGABYTE // 4
 
 
 class Course:
-    """One soak of so many seconds. The `chance` chooses the faults; `storm`: the part in which Foremen end."""
+    """One soak of so many seconds. Foremen end in the `storm` part of it; the `chance` chooses the faults."""
 
     def __init__(
         self, site: Site, chance: random.Random, seconds: float, disk: Path | None, storm: float
