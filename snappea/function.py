@@ -64,11 +64,11 @@ class TaskFunction(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now."""
         return self.function(*args, **kwargs)
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
+    def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
         """Enqueue a call with these arguments; it is committed when this returns.
 
         Raises TypeError if the arguments do not fit the function or are not strict JSON,
@@ -76,9 +76,9 @@ class TaskFunction(Generic[P, R]):
         """
         return self._enqueue(self.call(args, kwargs))
 
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
+    async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
         """Do as `delay()`, from asynchronous code."""
-        return await sync_to_async(self.delay)(*args, **kwargs)
+        return await sync_to_async(functools.partial(self.delay, *args, **kwargs))()
 
     def delay_many(self, calls: Iterable[tuple[Any, ...]]) -> list[AsyncResult]:
         """Enqueue one call for each tuple of positional arguments, all in one transaction.
@@ -123,10 +123,10 @@ class TaskFunction(Generic[P, R]):
         return list(map(AsyncResult, ids))
 
     @overload
-    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    def delay_on_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> None: ...
     @overload
-    def delay_on_commit(self, *args: Any, using: str, **kwargs: Any) -> None: ...
-    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+    def delay_on_commit(self, /, *args: Any, using: str, **kwargs: Any) -> None: ...
+    def delay_on_commit(self, /, *args: Any, **kwargs: Any) -> None:
         """Enqueue a call once the surrounding transaction commits; at once if there is none.
 
         `using` is the alias of the database whose transaction is meant, "default" if not given
@@ -179,11 +179,11 @@ class TaskFunction(Generic[P, R]):
         call = call._replace(terms=terms, priority=call.priority if priority is None else priority)
         return self._enqueue(call)
 
-    def s(self, *args: Any, **kwargs: Any) -> "Signature":
+    def s(self, /, *args: Any, **kwargs: Any) -> "Signature":
         """Return a call that can be passed around and enqueued later, as in Celery."""
         return Signature(self, args, kwargs)
 
-    def retry(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def retry(self, /, *args: Any, **kwargs: Any) -> NoReturn:
         """Have the task that runs here tried again: `current_task.retry(...)`."""
         raise context.current_task.retry(*args, **kwargs)
 
@@ -262,12 +262,15 @@ class TaskFunction(Generic[P, R]):
 
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Run the function to its end, in an event loop if it is asynchronous."""
-        function: Any = self.function
-        if self.is_coroutine:
-            function = async_to_sync(function)
         if enter := hook("HOOK_RUN_TASK_CONTEXT"):
             with enter(kwargs):
-                return function(*args, **kwargs)
+                return self._run(args, kwargs)
+        return self._run(args, kwargs)
+
+    def _run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        function: Any = self.function
+        if self.is_coroutine:
+            return async_to_sync(functools.partial(function, *args, **kwargs))()
         return function(*args, **kwargs)
 
     async def run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
@@ -315,7 +318,7 @@ class Signature:
         self.options |= options
         return self
 
-    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult:
+    def delay(self, /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Enqueue it, with these arguments before its own."""
         return self.apply_async(args, kwargs)
 
