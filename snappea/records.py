@@ -119,9 +119,9 @@ class Claim(NamedTuple):
 
 
 #: Of the terms of a claim.
-_KINDS = (
-    *((int, float, NoneType), (str, NoneType), (int, float, NoneType), int),
-    *((int, NoneType), (str, NoneType), (str, NoneType), int),
+_KINDS: tuple[tuple[type, ...], ...] = (
+    *((int, float, NoneType), (str, NoneType), (int, float, NoneType), (int,)),
+    *((int, NoneType), (str, NoneType), (str, NoneType), (int,)),
 )
 
 
