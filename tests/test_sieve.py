@@ -10,9 +10,11 @@ from django.core.management import call_command
 from django.db import OperationalError
 
 from snappea import queue
-from snappea.database import connect
-from snappea.models import Task
+from snappea.database import connect, now, transact
+from snappea.models import Stat, Task
+from snappea.records import Claim, Outcome
 from snappea.sieve import Sieve, sifted
+from snappea.stats import Stats
 from tests.playground.lifecycle import two_at_a_time
 from tests.playground.tasks import record
 from tests.site import Site, wait_until
@@ -148,3 +150,12 @@ def test_what_is_only_looked_at_is_put_right(site: Site, capsys: Any) -> None:
     )
     call_command("snappea", "status")
     assert "paused" in capsys.readouterr().out
+
+
+def test_a_name_that_is_no_text_counts_among_the_others(site: Site) -> None:
+    stats = Stats(60)
+    for name in ("x", b"x", "y"):
+        stats.count([Outcome(Claim(0, 1, 1, name, "[]", "{}", enqueued_at=now()), 0.1)], now())  # type: ignore[arg-type]
+    with transact(connect()) as db:
+        stats.write(db, at_once=True)
+    assert set(Stat.objects.values_list("task_name", flat=True)) == {"x", "y", "(others)", ""}
