@@ -386,8 +386,10 @@ def _recover(db: Link, moment: str, task_id: int, claims: int, note: Note) -> tu
 
 def set_aside(db: Link, moment: str, row: Unusable) -> None:
     """Settle a row that nobody can work with."""
-    columns = ", ".join(f"{column} = ?" for column in row.instead)
-    db.execute(sql.SET_ASIDE.format(columns=columns), (*row.instead.values(), moment, row.why, row.id))
+    ours = ("status", "finished_at", "exception", "place", "error")
+    instead = {column: value for column, value in row.instead.items() if column not in ours}
+    columns = "".join(f", {column} = ?" for column in instead)
+    db.execute(sql.SET_ASIDE.format(columns=columns), (*instead.values(), moment, row.why, row.id))
 
 
 def depth(db: Link) -> int:

@@ -18,12 +18,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import queue
 from .database import connect, now, transact
+from .link import Link
 from .log import clean, say
-from .models import Task
+from .models import Pause, Schedule, Stat, Task, Total
 from .records import Unusable
-from .states import Status
 
 T = TypeVar("T")
+_Field = models.Field[Any, Any]
 
 #: It rests so many times as long as it took to look.
 REST = 20.0
@@ -33,11 +34,8 @@ _OF_ROWS = {1, 18, 19, 20}
 _OF_VALUES = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 #: Numbers beyond these can neither be counted on nor entered in the logbook.
 _MOST = 2**53
-_FIELDS = [field for field in Task._meta.concrete_fields if field.column not in ("id", "status")]
-#: As it stands there, whatever type the column has.
-_ALL = f"SELECT id, +status, {', '.join(f'+{field.column}' for field in _FIELDS)} FROM snappea_task"
-#: For a row of which it cannot be known when it was enqueued.
-_LONG_AGO = "1970-01-01 00:00:00"
+#: Whose rows are put right; those of tasks fail as well.
+_MODELS: tuple[type[models.Model], ...] = (Task, Schedule, Pause, Stat, Total)
 
 
 class Sieve:
@@ -65,13 +63,18 @@ class Sieve:
             return False
         self._is_needed = False
         began = time.monotonic()
-        found = _unusable(connection.connection)
+        moment = now(connection)
+        found = {model: _unusable(connection.connection, model, moment) for model in _MODELS}
         self._next = time.monotonic() + REST * (time.monotonic() - began)
-        for row in found:
-            with transact(connection) as db:
-                queue.set_aside(db, now(connection), row)
-            say(ERROR, "Set aside task #%d. %s", row.id, clean(row.why))
-        return bool(found)
+        for model, rows in found.items():
+            for row in rows:
+                with transact(connection) as db:
+                    if model is Task:
+                        queue.set_aside(db, moment, row)
+                    else:
+                        _put_right(db, model, row)
+                say(ERROR, "Set aside %s #%d. %s", model._meta.model_name, row.id, clean(row.why))
+        return any(found.values())
 
 
 def sifted(look: Callable[[], T]) -> T:
@@ -86,38 +89,53 @@ def sifted(look: Callable[[], T]) -> T:
         return look()
 
 
-def _unusable(db: sqlite3.Connection) -> list[Unusable]:
+def _unusable(db: sqlite3.Connection, model: type[models.Model], moment: str) -> list[Unusable]:
+    fields = [field for field in model._meta.concrete_fields if field.column != "id"]
+    columns = ", ".join(f"+{field.column}" for field in fields)  # as it stands there, whatever its type
     before, db.text_factory = db.text_factory, bytearray  # what is no UTF-8 must not end the reading
     try:
-        return [found for row in db.execute(_ALL) if (found := _look_at(*row))]
+        rows = db.execute(f"SELECT rowid, {columns} FROM {model._meta.db_table}")
+        return [found for row in rows if (found := _look_at(fields, moment, *row))]
     finally:
         db.text_factory = before
 
 
-def _look_at(task_id: int, status: Any, *values: Any) -> Unusable | None:
+def _look_at(fields: "list[_Field]", moment: str, number: int, *values: Any) -> Unusable | None:
     """Return what is wrong with a row; None if nothing is."""
-    wrong = [
-        (field, value) for field, value in zip(_FIELDS, values, strict=True) if not _is_right(field, value)
-    ]
-    text = status.decode(errors="replace") if isinstance(status, bytearray) else ""
-    is_wrong = not text or "\ufffd" in text
-    if not wrong and not is_wrong:
+    pairs = zip(fields, values, strict=True)
+    wrong = [(field, value) for field, value in pairs if not _is_right(field, value)]
+    if not wrong:
         return None
-    instead = {str(field.column): None if field.null else field.get_default() for field, _value in wrong}
-    if "enqueued_at" in instead:
-        instead["enqueued_at"] = _LONG_AGO
-    if is_wrong or text in ("scheduled", "ready", "running"):
-        instead["status"] = Status.FAILED.value
     said = [f"{field.column} is {_shown(value)}" for field, value in wrong]
-    said += [f"status is {_shown(status)}"] if is_wrong else []
-    return Unusable(task_id, instead, f"Somebody wrote into this row what it cannot have: {'; '.join(said)}.")
+    instead = {str(field.column): _instead(field, value, moment) for field, value in wrong}
+    return Unusable(number, instead, f"Somebody wrote into this row what it cannot have: {'; '.join(said)}.")
+
+
+def _instead(field: "_Field", value: Any, moment: str) -> Any:
+    """Return what a column may have instead."""
+    if isinstance(field, models.DateTimeField):
+        return None if field.null and field.column != "next_run" else moment
+    if isinstance(field, (models.CharField, models.TextField)):
+        return bytes(value).decode(errors="backslashreplace")  # no value is lost, and none is made up
+    return None if field.null else field.get_default()
+
+
+def _put_right(db: Link, model: type[models.Model], row: Unusable) -> None:
+    columns = ", ".join(f"{column} = ?" for column in row.instead)
+    db.execute(
+        f"UPDATE {model._meta.db_table} SET {columns} WHERE rowid = ?", (*row.instead.values(), row.id)
+    )
 
 
 def _shown(value: Any) -> str:
-    return repr(value.decode(errors="backslashreplace") if isinstance(value, bytearray) else value)[:200]
+    return "no text" if isinstance(value, bytes) else f"{_text(value)!r:.100}"
 
 
-def _is_right(field: "models.Field[Any, Any]", value: Any) -> bool:
+def _text(value: Any) -> Any:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytearray) else value
+
+
+def _is_right(field: "_Field", value: Any) -> bool:
     """Tell whether a value is of the kind that its column is for; text comes as a bytearray."""
     if value is None:
         return field.null
@@ -127,10 +145,10 @@ def _is_right(field: "models.Field[Any, Any]", value: Any) -> bool:
         return isinstance(value, int) and -_MOST < value < _MOST
     if isinstance(field, models.FloatField):
         return isinstance(value, (int, float)) and isfinite(value)
+    if not isinstance(value, bytearray):
+        return False
     try:
-        text = value.decode() if isinstance(value, bytearray) else None
-        if text is not None and isinstance(field, models.DateTimeField):
-            return datetime.fromisoformat(text).tzinfo is None
+        text = value.decode()
+        return not isinstance(field, models.DateTimeField) or datetime.fromisoformat(text).tzinfo is None
     except ValueError:  # no UTF-8, no date
         return False
-    return text is not None

@@ -174,8 +174,9 @@ class Stats:
             self._due = time.monotonic() + 60 - int(moment[17:19])
 
     def _counter(self, name: str) -> _Counter:
-        if name not in self._counters and len(self._counters) >= MOST_NAMES:
-            name = OTHERS
+        if name not in self._counters:
+            is_name = isinstance(name, str)  # somebody may have written the row by hand
+            name = name if is_name and len(self._counters) < MOST_NAMES else OTHERS
         return self._counters.setdefault(name, _Counter())
 
     def look(self, db: Link) -> None:

@@ -8,10 +8,12 @@ import os
 import sys
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 TIMES = int(os.environ.get("SNAPPEA_FUZZ", "1"))
+#: SNAPPEA_FUZZ_SHRINKS=no: what fails is shown as it was found, at once. To find a smaller one takes minutes.
+PHASES = [Phase.generate] if os.environ.get("SNAPPEA_FUZZ_SHRINKS") == "no" else list(Phase)
 
 
 def fuzz(examples: int) -> settings:
@@ -21,6 +23,7 @@ def fuzz(examples: int) -> settings:
         derandomize=TIMES == 1,
         database=None,
         deadline=None,
+        phases=PHASES,
         suppress_health_check=list(HealthCheck),
     )
 

@@ -1,14 +1,20 @@
 """Rows in which somebody wrote what they cannot have: set aside with a reason, and only those."""
 
 import sqlite3
+import time
+from functools import partial
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import OperationalError
 
-from snappea.database import connect
-from snappea.models import Task
+from snappea import queue
+from snappea.database import connect, now, transact
+from snappea.models import Stat, Task
+from snappea.records import Claim, Outcome
 from snappea.sieve import Sieve, sifted
+from snappea.stats import Stats
 from tests.playground.lifecycle import two_at_a_time
 from tests.playground.tasks import record
 from tests.site import Site, wait_until
@@ -24,6 +30,8 @@ POISON: list[tuple[str, Any]] = [
     ("lane_interval", "often"),
     ("lane", b"\xff"),
     ("result_ttl", b"x"),
+    ("result_ttl", "long"),
+    ("parent_id", "somebody"),
     ("queue", b"x"),
 ]
 
@@ -100,3 +108,54 @@ def test_a_kept_row_stays_what_it_is_and_can_be_read(site: Site) -> None:
     assert "started_at is '2026-13-45 99:99:99'" in row.error
     with pytest.raises(ValueError, match="of its own"):
         sifted(lambda: int("of its own"))
+
+
+def test_arguments_are_neither_lost_nor_made_up(site: Site) -> None:
+    """Nor told, for they may be sensitive."""
+    number = poison(site, "args", b'["\xff"]')
+    site.sql("UPDATE snappea_task SET args = CAST(args AS TEXT) WHERE id = ?", number)
+    row = sifted(lambda: Task.objects.get(pk=number))
+    assert row.args == '["\\xff"]' and "xff" in row.error
+    site.foreman()
+    Task.objects.filter(pk=number).update(status="ready")
+    record.delay("next")
+    wait_until(lambda: site.ledger.count("end", "next"))
+    wait_until(lambda: "UnreadableArguments" in Task.objects.get(pk=number).error)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("next_run", 5), ("next_run", "x"), ("last_run", 7), ("args", b"x")]
+)
+def test_a_schedule_is_put_right(site: Site, settings: Any, column: str, value: Any) -> None:
+    site.settings["SCHEDULES"] = [{"task": record.name, "every": 3600, "args": ["tick"]}]
+    settings.SNAPPEA = dict(site.settings)
+    assert site.foreman().stop() == 0
+    site.sql(f"UPDATE snappea_schedule SET last_run = next_run, {column} = ?", value)
+    site.foreman()  # where it starts, and while it works
+    for _ in range(2):
+        site.sql(f"UPDATE snappea_schedule SET {column} = ?", value)
+        key = f"next-{time.monotonic()}"
+        record.delay(key)
+        wait_until(partial(site.ledger.count, "end", key), site.processes[-1].output())
+    call_command("snappea", "status")
+    call_command("snappea", "schedules")
+
+
+def test_what_is_only_looked_at_is_put_right(site: Site, capsys: Any) -> None:
+    queue.pause("mail")
+    site.sql("UPDATE snappea_pause SET since = 'since long ago'")
+    site.sql(
+        "INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired, wait_sum,"
+        " wait_max, run_sum, run_max, run_times) VALUES ('2026', x'ff', 'x', 0, 0, 0, 0, 0, 0, 0, 0, '[]')"
+    )
+    call_command("snappea", "status")
+    assert "paused" in capsys.readouterr().out
+
+
+def test_a_name_that_is_no_text_counts_among_the_others(site: Site) -> None:
+    stats = Stats(60)
+    for name in ("x", b"x", "y"):
+        stats.count([Outcome(Claim(0, 1, 1, name, "[]", "{}", enqueued_at=now()), 0.1)], now())  # type: ignore[arg-type]
+    with transact(connect()) as db:
+        stats.write(db, at_once=True)
+    assert set(Stat.objects.values_list("task_name", flat=True)) == {"x", "y", "(others)", ""}

@@ -26,7 +26,7 @@ from snappea.tasks import TaskFunction, resolve
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_525)
 #: The subcommands that show rows.
-_LOOKS = ("status", "list", "show")
+_LOOKS = ("status", "list", "show", "schedules")
 _CLEAR = "\033[H\033[J"
 
 
