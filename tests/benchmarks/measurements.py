@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .systems.base import System
+from .systems.postgres import OnPostgres
 from .templates import Templates
-from .trial import Trial
+from .trial import PATIENCE, Trial, TrialFailed
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,20 @@ def drain(bench: Bench, system: System, cores: set[int]) -> Figures:
         trial.start_worker()
         (began,), (ended,) = trial.hear(2)
         return {"drain": tasks / (ended - began)}
+
+
+def release(bench: Bench, system: System, cores: set[int]) -> Figures:
+    """Drain, with a clock outside: all workers are let at the waiting tasks in the same moment."""
+    assert isinstance(system, OnPostgres)
+    template, tasks = bench.templates.full(system)
+    with Trial(system, template, cores) as trial:
+        with system.all_held_back(trial.directory) as all_wait:
+            trial.start_worker()
+            trial.wait_until(all_wait)
+        began = time.monotonic()
+        if not system.wait_until_finished(trial.directory, PATIENCE):
+            raise TrialFailed(f"{system.title}: {tasks} tasks took more than {PATIENCE:g} s")
+        return {"release": tasks / (time.monotonic() - began)}
 
 
 def stream(bench: Bench, system: System, cores: set[int]) -> Figures:
@@ -107,5 +122,6 @@ def idle(bench: Bench, system: System, cores: set[int]) -> Figures:
 
 
 MEASUREMENTS: dict[str, Measurement] = {
-    measurement.__name__: measurement for measurement in (enqueue, drain, stream, latency, naps, idle)
+    measurement.__name__: measurement
+    for measurement in (enqueue, drain, release, stream, latency, naps, idle)
 }

@@ -18,6 +18,7 @@ class Figure(NamedTuple):
 FIGURES = {
     "enqueue": Figure("enqueue, calls/s"),
     "drain": Figure("drain, tasks/s"),
+    "release": Figure("drain, from outside, tasks/s"),
     "stream": Figure("enqueue and run at once, tasks/s"),
     "call p99": Figure("a call during that, p99, ms", 2),
     "call slowest": Figure("a call during that, the slowest, ms", 2),

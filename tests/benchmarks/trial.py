@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -78,6 +78,7 @@ class Trial:
         self._unread = b""
         for file in template.iterdir():
             _copy(file, self.directory / file.name)
+        system.open(self.directory, template)
         os.mkfifo(self.directory / "told")
         self._pipe = os.open(self.directory / "told", os.O_RDWR | os.O_NONBLOCK)
 
@@ -87,6 +88,7 @@ class Trial:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.stop_worker()
         os.close(self._pipe)
+        self.system.close(self.directory)
         shutil.rmtree(self.directory)
 
     def start_worker(self) -> None:
@@ -104,6 +106,14 @@ class Trial:
             time.sleep(0.5)
         self.enqueue("marks", 1)
         self.hear(1)
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for something that the workers will bring about."""
+        deadline = time.monotonic() + PATIENCE
+        while not is_so():
+            if time.monotonic() > deadline or any(worker.poll() for worker in self.workers):
+                raise TrialFailed(f"{self.system.title}: {(self.directory / 'log').read_text()[-1000:]}")
+            time.sleep(0.01)
 
     def stop_worker(self) -> None:
         """End the worker's processes, the hard way if need be."""

@@ -1,9 +1,10 @@
 """The systems under test, in the order of the tables."""
 
-from .base import System
+from .base import WORKERS, System
 from .django_taskq import DjangoTaskq
 from .django_tasks import DjangoOx, DjangoTasksDB, HueyBackend, SnappeaBackend
 from .huey import Huey
+from .postgres import BeanQueue, Procrastinate, SnappeaOnPostgres
 from .raw_sqlite import RawSqlite
 from .snappea import READY, SCHEDULED, Snappea
 
@@ -28,5 +29,12 @@ SYSTEMS: dict[str, System] = {
         SnappeaBackend("snappea-backend", "Snappea, as django.tasks' backend", OF_DJANGO),
         HueyBackend("huey-backend", "Huey, as django.tasks' backend", OF_DJANGO),
         DjangoOx("django-ox", "django-ox", OF_DJANGO),
+        SnappeaOnPostgres("snappea-pg", "Snappea, 1 Foreman"),
+        SnappeaOnPostgres("snappea-pg-3", "Snappea, 3 Foremen", 3),
+        Procrastinate("procrastinate", "procrastinate, 1 worker"),
+        Procrastinate("procrastinate-3", "procrastinate, 3 workers", 3),
+        BeanQueue("beanqueue", "BeanQueue, 1 worker, one task at a time"),
+        BeanQueue("beanqueue-threads", "BeanQueue, 1 worker, threads", threads=WORKERS),
+        BeanQueue("beanqueue-threads-3", "BeanQueue, 3 workers, threads", 3, threads=WORKERS),
     )
 }
