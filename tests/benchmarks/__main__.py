@@ -14,7 +14,7 @@ from tests.servers import Postgres
 
 from .machine import Disturbance, machine
 from .measurements import MEASUREMENTS, QUICK, Bench, Sizes
-from .systems import SYSTEMS
+from .systems import LIMITS, SYSTEMS
 from .systems.base import System
 from .systems.postgres import PORT
 from .table import Results, table
@@ -29,7 +29,11 @@ def main() -> int:
     """Return 0 if everything could be measured."""
     options = _options()
     sizes = QUICK if options.quick else Sizes()
-    systems = list(_installed(options.systems, options.postgres))
+    systems = [
+        system
+        for system in _installed(options.systems, options.postgres)
+        if not system.measured.isdisjoint(options.only)
+    ]
     for system in systems if options.quick and not options.postgres else ():
         system.worker_processes = 1
     results: Results = {}
@@ -59,8 +63,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--systems", type=_names_among((*FAMILIES, *SYSTEMS)), help=", ".join(FAMILIES))
     parser.add_argument("--quick", action="store_true", help="only to see that everything still runs")
     parser.add_argument("--postgres", action="store_true", help="the queues on PostgreSQL, instead of others")
-    parser.set_defaults(only=list(MEASUREMENTS), systems=list(FAMILIES))
+    parser.add_argument("--limits", action="store_true", help="how far Snappea goes, instead of the rest")
+    parser.set_defaults(systems=list(FAMILIES))
     options = parser.parse_args()
+    options.only = options.only or [name for name in MEASUREMENTS if (name in LIMITS) == options.limits]
     options.rounds = options.rounds or (1 if options.quick else 3)
     return options
 
@@ -103,7 +109,7 @@ def _plan(options: argparse.Namespace, systems: list[System]) -> Iterator[tuple[
         if name == "idle":  # takes long and hardly varies
             rounds, modes = 1, [FREE]
         else:
-            is_free = options.quick or options.postgres  # a server is not pinned
+            is_free = options.quick or options.postgres or name in LIMITS  # a server is not pinned
             rounds, modes = options.rounds, [FREE] if is_free else [PINNED, FREE]
         for number, mode, system in product(range(rounds), modes, systems):
             if name in system.measured:

@@ -67,6 +67,23 @@ def stream(count: int) -> dict[str, float]:
     return {"began": began, "p99": calls[int(count * 0.99)], "slowest": calls[-1]}
 
 
+def together(begin: int, milliseconds: int) -> list[float]:
+    """Enqueue from a moment on, by time.monotonic() in ms, for so long; return what each call took."""
+    nothing = enqueuer(tasks.nothing)
+    for number in range(WARM_UP):
+        nothing(number)
+    calls: list[float] = []
+    end = (begin + milliseconds) / 1000
+    time.sleep(max(0.0, begin / 1000 - time.monotonic()))
+    before = time.monotonic()
+    while before < end:
+        nothing(len(calls))
+        after = time.monotonic()
+        calls.append(after - before)
+        before = after
+    return calls
+
+
 def questions(count: int) -> list[float]:
     """Enqueue tasks one at a time, each some 20 ms after the one before; return what each waited."""
     answer = enqueuer(tasks.answer)
@@ -82,7 +99,7 @@ def questions(count: int) -> list[float]:
 def main(action: str, *numbers: str) -> None:
     actions: dict[str, Any] = {
         function.__name__: function
-        for function in (one_by_one, between_marks, marks, naps, stream, questions)
+        for function in (one_by_one, between_marks, marks, naps, stream, together, questions)
     }
     print(json.dumps(actions[action](*map(int, numbers))))
 

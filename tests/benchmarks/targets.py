@@ -33,6 +33,27 @@ FIGURES = {
 }
 
 
+FIGURES |= {
+    f"writers {count}{suffix}": Figure(f"{count} {'process' if count == 1 else 'processes'}, {what}", digits)
+    for suffix, what, digits in (
+        ("", "calls/s", 0),
+        (" p50", "a call, p50, ms", 2),
+        (" p99", "a call, p99, ms", 1),
+        (" slowest", "a call, the slowest, ms", 0),
+    )
+    for count in (1, 2, 4, 8, 16)
+}
+FIGURES |= {
+    f"backlog {number} {name}": Figure(title.replace("rows", f"{{backlogs[{number}]:,}}"), digits)
+    for name, title, digits in (
+        ("enqueue", "enqueue with rows ready, calls/s", 0),
+        ("drain", "drain with rows behind, tasks/s", 0),
+        ("size", "size of rows on the disk, MB", 0),
+    )
+    for number in (0, 1)
+}
+
+
 class Target(NamedTuple):
     """What a figure of a system has to be."""
 

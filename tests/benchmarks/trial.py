@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -132,6 +133,17 @@ class Trial:
         arguments = ["-m", "tests.benchmarks.enqueuer", action, *map(str, numbers)]
         process = start(self.system, self.directory, arguments, self.cores, subprocess.PIPE)
         return json.loads(finish(process, self.directory))
+
+    def enqueue_together(self, count: int, seconds: float) -> list[float]:
+        """Let so many processes enqueue at once, for so long; return what each of their calls took."""
+        begin = (time.monotonic() + 2 + count * 0.5) * 1000  # when all of them have loaded
+        arguments = ["-m", "tests.benchmarks.enqueuer", "together", f"{begin:.0f}", f"{seconds * 1000:.0f}"]
+        processes = [
+            start(self.system, self.directory, arguments, self.cores, subprocess.PIPE) for _ in range(count)
+        ]
+        with ThreadPoolExecutor(count) as readers:  # what they print is more than a pipe holds
+            printed = readers.map(partial(finish, directory=self.directory), processes)
+            return [seconds for calls in printed for seconds in json.loads(calls)]
 
     def hear(self, count: int) -> list[list[float]]:
         """Return the next lines that the tasks tell, as the numbers in them."""

@@ -19,6 +19,10 @@ from .snappea import Snappea
 
 #: Where the server listens, which is started for the benchmarks.
 PORT = "BENCHMARK_POSTGRES_PORT"
+CROWD = """
+    INSERT INTO snappea_task (task_name, args, status, run_after, enqueued_at)
+    SELECT 'tests.benchmarks.tasks.nothing', '[' || i || ']', %s, %s::timestamptz, '2026-01-01'
+    FROM generate_series(1, %s) AS i"""
 MEASURED = frozenset(("enqueue", "release", "latency"))
 
 
@@ -37,11 +41,14 @@ class OnPostgres(System):
     table = ""
     #: What holds for the tasks that are still to be done.
     unfinished = "true"
+    #: What is measured of it beside what is measured of all of them.
+    more: frozenset[str] = frozenset()
     #: How many of a worker process's sessions ask for that table when it starts.
     sessions = 1
 
     def __init__(self, name: str, title: str, worker_processes: int = 1) -> None:
-        super().__init__(name, title, MEASURED if worker_processes == 1 else frozenset(("release",)))
+        is_one = worker_processes == 1
+        super().__init__(name, title, (MEASURED | self.more) if is_one else frozenset(("release",)))
         self.worker_processes = worker_processes
 
     def open(self, directory: Path, template: Path | None) -> None:
@@ -109,6 +116,7 @@ class SnappeaOnPostgres(DjangoOnPostgres, Snappea):
     """Any number of Foremen, each with its threads."""
 
     table = "snappea_task"
+    more = frozenset(("writers", "backlog"))
 
     def prepare(self, directory: Path) -> list[str]:
         return ["-m", "django", "migrate", "-v", "0"]
@@ -116,6 +124,16 @@ class SnappeaOnPostgres(DjangoOnPostgres, Snappea):
     def django_settings(self, directory: Path) -> dict[str, Any]:
         settings = DjangoOnPostgres.django_settings(self, directory)
         return {**settings, "SNAPPEA": {"DATABASE": "default", "NUM_WORKERS": WORKERS}}
+
+    def fill(self, directory: Path, rows: int, kind: tuple[str, str | None]) -> None:
+        with connect(self.database(directory)) as connection:
+            connection.execute(CROWD, (*kind, rows))
+        self.crowd(directory, rows)
+
+    def size(self, directory: Path) -> int:
+        with connect(self.database(directory)) as connection:
+            found = connection.execute("SELECT pg_total_relation_size('snappea_task')").fetchone()
+        return int(found[0]) if found else 0
 
 
 class Procrastinate(DjangoOnPostgres):
