@@ -67,15 +67,17 @@ def stream(count: int) -> dict[str, float]:
     return {"began": began, "p99": calls[int(count * 0.99)], "slowest": calls[-1]}
 
 
-def together(begin: int, milliseconds: int) -> list[float]:
-    """Enqueue from a moment on, by time.monotonic() in ms, for so long; return what each call took."""
+def together(milliseconds: int) -> list[float]:
+    """Say that it is ready, and enqueue for so long once the others are; return what each call took."""
     nothing = enqueuer(tasks.nothing)
     for number in range(WARM_UP):
         nothing(number)
+    tasks.tell(os.getpid())
+    while not (go := tasks.directory / "go").exists():
+        time.sleep(0.001)
     calls: list[float] = []
-    end = (begin + milliseconds) / 1000
-    time.sleep(max(0.0, begin / 1000 - time.monotonic()))
     before = time.monotonic()
+    end = float(go.read_text()) + milliseconds / 1000
     while before < end:
         nothing(len(calls))
         after = time.monotonic()

@@ -136,11 +136,13 @@ class Trial:
 
     def enqueue_together(self, count: int, seconds: float) -> list[float]:
         """Let so many processes enqueue at once, for so long; return what each of their calls took."""
-        begin = (time.monotonic() + 2 + count * 0.5) * 1000  # when all of them have loaded
-        arguments = ["-m", "tests.benchmarks.enqueuer", "together", f"{begin:.0f}", f"{seconds * 1000:.0f}"]
+        arguments = ["-m", "tests.benchmarks.enqueuer", "together", f"{seconds * 1000:.0f}"]
         processes = [
             start(self.system, self.directory, arguments, self.cores, subprocess.PIPE) for _ in range(count)
         ]
+        self.hear(count)
+        (self.directory / "soon").write_text(str(time.monotonic()))
+        (self.directory / "soon").rename(self.directory / "go")
         with ThreadPoolExecutor(count) as readers:  # what they print is more than a pipe holds
             printed = readers.map(partial(finish, directory=self.directory), processes)
             return [seconds for calls in printed for seconds in json.loads(calls)]
