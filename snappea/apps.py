@@ -1,5 +1,7 @@
 """The Django app."""
 
+from importlib.util import find_spec
+
 from django.apps import AppConfig
 
 
@@ -13,3 +15,18 @@ class SnappeaConfig(AppConfig):
     def ready(self) -> None:
         """Import the modules whose receivers and checks register themselves."""
         from . import checks, database, queue  # noqa: F401  (imported for what they register)
+        from .conf import uses_celery
+
+        if uses_celery():
+            _put_celery_in_charge()
+
+
+def _put_celery_in_charge() -> None:
+    from . import engine
+
+    if find_spec("celery") is None:
+        engine.use(engine.MissingCelery())
+        return
+    from . import celery
+
+    celery.take_charge()

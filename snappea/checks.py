@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import stat
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,14 +12,16 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, connections, router
-from django.utils.module_loading import autodiscover_modules
+from django.db import DEFAULT_DB_ALIAS, router
+from django.db.utils import load_backend
+from django.utils.module_loading import autodiscover_modules, import_string
 
-from . import schedules
-from .conf import current, problems
+from . import schedules, translation
+from .conf import current, problems, uses_celery
 from .database import NETWORK_FILE_SYSTEMS, file_system
 from .errors import ConfigurationError, ExtraMissing
 from .models import Task
+from .tasks import registry
 
 SQLITE = "django.db.backends.sqlite3"
 
@@ -55,7 +58,7 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
 def _check_server(alias: str, configured: dict[str, Any], paste: str) -> Iterator[CheckMessage]:
     engine = configured.get("ENGINE")
     try:
-        vendor = connections[alias].vendor
+        vendor = load_backend(str(engine)).DatabaseWrapper.vendor
     except ImproperlyConfigured:
         vendor = "postgresql" if "postg" in str(engine) else ""
     if vendor != "postgresql":
@@ -152,6 +155,61 @@ def _about_schedule(name: str, problem: Exception) -> CheckMessage:
         return Error(message, hint=hint, id="snappea.E011")
     hint = 'Give what is missing in SNAPPEA["SCHEDULES"], as "args" or "kwargs", or correct the name.'
     return Error(message, hint=hint, id="snappea.E013")
+
+
+@register()
+def check_celery(**kwargs: Any) -> list[CheckMessage]:
+    """E012, E014, E026, W002 and W003: Celery, if that is in charge."""
+    if problems(getattr(settings, "SNAPPEA", {})) or not uses_celery():
+        return []
+    if find_spec("celery") is None:
+        missing = ExtraMissing('SNAPPEA["ENGINE"] = "celery" needs Celery', "celery")
+        return [Error(str(missing), hint=f"Run: pip install '{missing.package}'", id="snappea.E012")]
+    from .celery import PING, project_app
+
+    autodiscover_modules("tasks")
+    found = [*_check_options(), *_check_django_tasks()]
+    try:
+        if not project_app().conf.result_backend:
+            found += _check_results(PING)
+    except ConfigurationError as error:
+        hint = "See First steps with Django in Celery's manual."
+        found.append(Error(str(error), hint=hint, id="snappea.E014"))
+    return found
+
+
+def _check_django_tasks() -> Iterator[CheckMessage]:
+    """Here, and not by the backend, which Django asks only once something has imported django.tasks."""
+    for alias, params in getattr(settings, "TASKS", {}).items():
+        kind = import_string(params["BACKEND"])
+        ours = sys.modules.get("snappea.backend")  # without which it cannot be one of ours
+        if ours and issubclass(kind, ours.SnappeaBackend):
+            yield Error(
+                f"TASKS[{alias!r}] is Snappea's, but Celery is in charge: nobody runs its tasks.",
+                hint='Give TASKS another backend, or drop SNAPPEA["ENGINE"].',
+                id="snappea.E026",
+            )
+
+
+def _check_options() -> Iterator[CheckMessage]:
+    for option, (what, names) in translation.gaps().items():
+        yield Warning(
+            f"{option} has no equivalent in Celery: {what}. It is asked for by: {', '.join(names)}.",
+            hint='If you can do without: SILENCED_SYSTEM_CHECKS = ["snappea.W002"]',
+            id="snappea.W002",
+        )
+
+
+def _check_results(but: str) -> Iterator[CheckMessage]:
+    wanted = [
+        name for name, task in sorted(registry.items()) if task.options.result_ttl is not None and name != but
+    ]
+    if wanted:
+        yield Warning(
+            f"Celery keeps no results, though these tasks have a result_ttl: {', '.join(wanted)}.",
+            hint='Set Celery\'s result_backend, as in: CELERY_RESULT_BACKEND = "redis://"',
+            id="snappea.W003",
+        )
 
 
 @register(Tags.security, deploy=True)

@@ -5,7 +5,7 @@ waits for the write lock for long. What has moved on in the meantime is left alo
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 
 from . import statements as sql
 from .conf import current
-from .database import connect, later, now, raw, transact
+from .database import as_text, connect, later, now, raw, transact
 from .link import Link
 from .models import MOVES, Schedule, Task
 from .wakeup import ring_on_commit
@@ -55,6 +55,30 @@ def delete(tasks: QuerySet[Task]) -> int:
     changed = _apply(sql.DELETE, chosen)
     _note_gone((pk for pk, _claims in chosen), "deleted")
     return changed
+
+
+def hand_over(ids: Sequence[int], packed: Callable[[Task], tuple[str, str]]) -> int:
+    """Move waiting tasks into the table of what is handed over, in one transaction; return how many.
+
+    `packed`: returns the key of one, and what is sent of it. Only while there is no Foreman.
+    """
+    moved = []
+    with connect().wrap_database_errors, transact(connect()) as db:
+        for task in _waiting(ids):
+            key, call = packed(task)
+            if db.execute(sql.CANCEL, (task.pk,)).rowcount:
+                expires_at = None if task.expires_at is None else as_text(task.expires_at)
+                db.execute(sql.HAND_OVER, (key, task.task_name, call, expires_at))
+                moved.append(task.pk)
+    _note_gone(moved, "handed over")
+    return len(moved)
+
+
+def _waiting(ids: Sequence[int]) -> list[Task]:
+    """Return those of the tasks that wait, in this order."""
+    own = Task.objects.using(current().DATABASE).filter(status__in=MOVES["hand over"].origins)
+    found = own.in_bulk(list(ids))
+    return [found[task_id] for task_id in ids if task_id in found]
 
 
 def pause(queue: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.utils.crypto import get_random_string
 
-from . import context, models, queue, signals
+from . import context, engine, models, signals
 from .advice import warn_of_open_transaction
 from .calls import plain_arity
 from .conf import current
@@ -134,7 +134,7 @@ def enqueue(function: DjangoTask, task: AnyTask, args: Any, kwargs: Any) -> AnyR
     if settings.DEBUG:
         warn_of_open_transaction()
     moment = now()
-    task_id, is_new = queue.enqueue(call, moment)
+    task_id, is_new = engine.enqueue(call, moment)
     if not is_new and (row := models.Task.objects.filter(pk=task_id).first()):
         return result_of_row(row)
     set_fields(result, id=str(task_id), enqueued_at=as_datetime(moment))

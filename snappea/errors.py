@@ -149,7 +149,7 @@ class NoCurrentTask(SnappeaError, RuntimeError):
 class TaskFailed(SnappeaError):
     """What `AsyncResult.get()` raises for a task that did not succeed; `traceback` is the text on its row."""
 
-    def __init__(self, message: str, traceback: str) -> None:
+    def __init__(self, message: str, traceback: str = "") -> None:
         super().__init__(message)
         self.traceback = traceback
 

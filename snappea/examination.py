@@ -10,9 +10,9 @@ from django.core.checks import ERROR
 from django.db.migrations.recorder import MigrationRecorder
 
 from . import checks, decisions, survey
-from .conf import current
+from .conf import current, uses_celery
 from .database import MEGABYTE, QueueFile, connect, file_of
-from .errors import SnappeaError
+from .errors import ResultNotKept, SnappeaError
 from .ping import ping
 from .results import AsyncResult
 
@@ -36,7 +36,7 @@ def examine(queue: str, timeout: float) -> Iterator[Finding]:
 
     `queue`: which one a task is sent to. `timeout`: how long to wait for it, in seconds.
     """
-    parts = [_settings(), _database(), _foreman(), _task(queue, timeout)]
+    parts = [_settings(), _database(), _celery() if uses_celery() else _foreman(), _task(queue, timeout)]
     for part in parts:
         findings = list(part)
         yield from findings
@@ -46,6 +46,7 @@ def examine(queue: str, timeout: float) -> Iterator[Finding]:
 
 def _settings() -> Iterator[Finding]:
     found = [*checks.check_settings(), *checks.check_database(), *checks.check_schedules()]
+    found += checks.check_celery()
     for message in found:
         yield Finding("settings", f"{message.msg} {message.hint}", message.level < ERROR)
     if not found:
@@ -55,17 +56,19 @@ def _settings() -> Iterator[Finding]:
 def _database() -> Iterator[Finding]:
     connection = connect()
     file = file_of(connection)
-    if file is None:
+    if file is None and connection.vendor == "sqlite":
         yield Finding("database", "it is in memory", False)
         return
+    name = file.path if file else str(connection.settings_dict["NAME"])
     applied = MigrationRecorder(connection).applied_migrations()
     cure = f"run: python manage.py migrate --using={current().DATABASE}"
     is_migrated = any(app == "snappea" for app, _name in applied)
-    yield Finding(
-        "database", file.path if is_migrated else f"{file.path} is not migrated; {cure}", is_migrated
-    )
-    yield Finding("SQLite", sqlite3.sqlite_version)
-    yield from _places(file)
+    yield Finding("database", name if is_migrated else f"{name} is not migrated; {cure}", is_migrated)
+    if file:
+        yield Finding("SQLite", sqlite3.sqlite_version)
+        yield from _places(file)
+    else:
+        yield Finding("PostgreSQL", ".".join(map(str, connection.get_database_version())))
 
 
 def _places(file: QueueFile) -> Iterator[Finding]:
@@ -81,13 +84,26 @@ def _places(file: QueueFile) -> Iterator[Finding]:
 
 
 def _foreman() -> Iterator[Finding]:
-    alive = survey.foreman()
-    if alive is None:
+    foremen = survey.foremen()
+    if not foremen:
         yield Finding("Foreman", "none runs; start it: python manage.py runsnappea", False)
+    for alive in foremen:
+        yield Finding("Foreman", f"pid {alive.pid} on {alive.host}, since {alive.since:%Y-%m-%d %H:%M:%S}")
+        if alive.stuck:
+            yield Finding("workers", f"{len(alive.stuck)} hang beyond their task's limit")
+
+
+def _celery() -> Iterator[Finding]:
+    from .celery import project_app
+
+    try:
+        found = project_app().control.ping(timeout=2.0)
+    except Exception as error:  # each broker has its own
+        yield Finding("Celery", f"its broker does not answer: {error}", False)
         return
-    yield Finding("Foreman", f"pid {alive.pid} on {alive.host}, since {alive.since:%Y-%m-%d %H:%M:%S}")
-    if alive.stuck:
-        yield Finding("workers", f"{len(alive.stuck)} hang beyond their task's limit")
+    names = [name for answer in found for name in answer]
+    said = f"{len(names)} workers answer: {', '.join(names)}" if names else "no worker answers"
+    yield Finding("Celery", said if names else f"{said}; start one: celery -A proj worker", bool(names))
 
 
 def _task(queue: str, timeout: float) -> Iterator[Finding]:
@@ -99,6 +115,8 @@ def _task(queue: str, timeout: float) -> Iterator[Finding]:
         yield Finding("a task", f"answered {result.get(timeout)!r}")
     except TimeoutError:
         yield Finding("a task", _why_not(result, queue, timeout), False)
+    except ResultNotKept as error:
+        yield Finding("a task", str(error), uses_celery())
     except SnappeaError as error:
         yield Finding("a task", str(error), False)
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from .indexes import InOrder
 from .log import clean
+from .outbox import Handover as Handover
 from .states import DELETED as DELETED
 from .states import MOVES as MOVES
 from .states import WAITING as WAITING

@@ -183,6 +183,14 @@ class Recovered(NamedTuple):
     status: str | None = None
 
 
+class Unusable(NamedTuple):
+    """A row that nobody can work with. `instead`: what is to be put into which columns."""
+
+    id: int
+    instead: dict[str, Any]
+    why: str
+
+
 class Glance(NamedTuple):
     """What there is to do; `first` and `last`: of the queues with something to claim for a thread."""
 

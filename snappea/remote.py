@@ -25,6 +25,8 @@ from .workshop import Workshop
 
 #: How often to look although nobody rang, in seconds.
 POLL_EVERY = 2.0
+#: How long to wait for somebody else's lock on a row before looking up, in milliseconds.
+LOCK_TIMEOUT = 2000
 #: So often within FOREMAN_TIMEOUT a Foreman shows that he lives.
 BEATS = 4
 
@@ -130,6 +132,7 @@ class RemoteWorkshop(Workshop):
     def _be_known(self) -> None:
         self._link.connection.prepare_threshold = 5
         self._identity = os.fstat(self._link.connection.fileno())
+        self._link.execute(f"SET lock_timeout = {LOCK_TIMEOUT}")
         sharing.be_known(self._link, self.foreman_id)
 
     def recover(self, db: Link, moment: str) -> list[Recovered]:

@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError
 
-from . import collected, queue
+from . import collected, engine, queue
 from .conf import collects
 from .database import connect, data_version
 from .errors import ResultNotKept, TaskFailed
@@ -22,11 +22,12 @@ ASK_EVERY = 0.025
 class AsyncResult:
     """A call that was enqueued, or `AsyncResult(id)` for one that somebody else did.
 
-    `id` is the primary key of its row; None if it ran at once (TASK_ALWAYS_EAGER).
+    `id` is the primary key of its row, or with Celery in charge Celery's id, a text; None if it ran at
+    once (TASK_ALWAYS_EAGER).
     """
 
-    def __init__(self, id: int | None, result: Any = None) -> None:
-        self.id = id
+    def __init__(self, id: int | str | None, result: Any = None) -> None:
+        self.id: Any = id
         self._result = result  # of a call that ran at once
 
     def __repr__(self) -> str:
@@ -46,13 +47,21 @@ class AsyncResult:
         """
         if self.id is None:
             return Status.SUCCESSFUL.value
+        if isinstance(self.id, str):
+            known = engine.of(self.id).find(self.id)
+            return known.status if known else None
         if collects():
             found = collected.find(self.id)
             return found.status if found else None
         return self._rows().values_list("status", flat=True).first()
 
     def refresh(self) -> Task | None:
-        """Return its row as it is now, None if that is gone."""
+        """Return its row as it is now, None if that is gone.
+
+        With Celery in charge there is no row: it is what Celery knows, as one.
+        """
+        if isinstance(self.id, str):
+            return engine.of(self.id).find(self.id)
         if collects():
             return collected.find(self.id)
         return self._rows().first()
@@ -65,6 +74,8 @@ class AsyncResult:
         """
         if self.id is None:
             return self._result
+        if isinstance(self.id, str):
+            return engine.of(self.id).wait(self.id, timeout)
         if collects():
             return self._collected_result()
         if connect().in_atomic_block:
@@ -101,6 +112,8 @@ class AsyncResult:
         Tells whether there was something to do. A task that runs becomes `cancelled` once it has
         let TaskRevoked pass; one that is blocked outside Python is only reached when it returns.
         """
+        if isinstance(self.id, str):
+            return engine.of(self.id).cancel(self.id, terminate)
         if collects():
             return collected.cancel(self.id)
         if queue.cancel(self._rows()):

@@ -206,7 +206,8 @@ def fire(name: str) -> AsyncResult:
         plan = Planned.of(rows[0]).plan
         arguments = json.loads(plan.args), json.loads(plan.kwargs)
         result = resolve(plan.task_name).apply_async(*arguments, queue=plan.queue)
-        raw(db).execute(NOTE_RUN, (now(db), result.id, "", name))
+        row = result.id if isinstance(result.id, int) else None  # Celery's are text
+        raw(db).execute(NOTE_RUN, (now(db), row, "", name))
     return result
 
 

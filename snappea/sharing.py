@@ -149,7 +149,12 @@ def forget_openings(db: Link) -> None:
     db.execute(_FORGET_OPENINGS)
 
 
-def enqueue_for(call: Call, foremen: Collection[int]) -> list[int]:
+def is_shared() -> bool:
+    """Tell whether there may be several Foremen."""
+    return connect().vendor == "postgresql"
+
+
+def enqueue_for(foremen: Collection[int], call: Call) -> list[int]:
     """Write a task for each of these Foremen, which no other will run, and return their ids."""
     connection = connect()
     with transact(connection) as db:

@@ -173,6 +173,11 @@ INTERRUPT = f"""
         {_GATE}
     WHERE {_FENCE}
     RETURNING status"""
+#: Of a row that nobody can work with; what is to be put right goes into the braces. Past errors are no more
+#: to be trusted than the rest.
+SET_ASIDE = """
+    UPDATE snappea_task SET {columns}, finished_at = ?, exception = 'UnusableRow', place = '', error = ?
+    WHERE id = ?"""
 PROGRESS = f"""
     UPDATE snappea_task SET progress_done = ?, progress_total = ?, progress_note = ? WHERE {_FENCE}"""
 
@@ -187,6 +192,9 @@ REQUEUE = f"""
         progress_done = NULL, progress_total = NULL, progress_note = '', {_UNIQUE_KEY}, {_GATE}
     WHERE id = ? AND claims = ? AND (status = 'scheduled' OR {_KEPT})"""
 CANCEL = "DELETE FROM snappea_task WHERE id = ? AND status IN ('ready', 'scheduled')"
+HAND_OVER = """
+    INSERT INTO snappea_handover (key, task_name, call, expires_at) VALUES (?, ?, ?, ?)
+    ON CONFLICT DO NOTHING"""
 DELETE = f"DELETE FROM snappea_task WHERE id = ? AND claims = ? AND {_KEPT}"
 REVOKE = "UPDATE snappea_task SET is_revoked = 1 WHERE id = ? AND status = 'running'"
 #: Of a task whose row is gone, on the schedule that enqueued it.

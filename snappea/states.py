@@ -56,6 +56,7 @@ MOVES = {
         (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED, Status.SUCCESSFUL),
         (DELETED,),
     ),
+    "hand over": Move((Status.SCHEDULED, Status.READY), (DELETED,)),
     "expire": Move((Status.READY, Status.SCHEDULED), (DELETED,)),
     "purge": Move((Status.SUCCESSFUL,), (DELETED,)),
 }

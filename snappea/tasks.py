@@ -17,6 +17,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 registry: dict[str, TaskFunction[..., Any]] = {}
+#: Called with each task that is made from now on.
+heralds: list[Callable[[TaskFunction[..., Any]], object]] = []
 
 
 @overload
@@ -87,6 +89,8 @@ def register(made: TaskFunction[..., Any]) -> None:
             )
     for name in names:
         registry[name] = made
+    for tell in heralds:
+        tell(made)
 
 
 def _place(made: TaskFunction[..., Any]) -> str:

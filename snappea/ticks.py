@@ -65,17 +65,17 @@ class Every:
     """So many seconds after the last tick."""
 
     def __init__(self, seconds: float) -> None:
-        self._interval = timedelta(seconds=seconds)
+        self.interval = timedelta(seconds=seconds)
 
     def after(self, moment: datetime, last: datetime | None = None) -> datetime | None:
         """Return the first tick after a moment, counted from the last tick, or from the moment itself."""
         if last is None or last > moment:
-            return moment + self._interval
-        return self.latest(moment, last) + self._interval
+            return moment + self.interval
+        return self.latest(moment, last) + self.interval
 
     def latest(self, moment: datetime, first: datetime) -> datetime:
         """Return the last tick that is not after a moment."""
-        return first + (moment - first) // self._interval * self._interval
+        return first + (moment - first) // self.interval * self.interval
 
 
 def trigger(expression: str, zone: str) -> Trigger:

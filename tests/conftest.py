@@ -2,8 +2,8 @@
 
 import asyncio
 import itertools
-import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +15,15 @@ from django.core.management import call_command
 from django.db import connections
 
 from snappea import database as database_module
-from tests.servers import Postgres
-from tests.servers import program as find_program
+from tests.celerysite import CelerySite, celery_in_charge
+from tests.servers import NOT_TRIED, Postgres, needed, redis_server
 from tests.site import Made, PostgresSite, Site
 
 _numbers = itertools.count()
 
 
-def _move_databases(directory: Path) -> None:
+def move_databases(directory: Path) -> None:
+    """Let this process use the databases of a directory."""
     for alias in connections:
         connections[alias].close()
         connections[alias].settings_dict["NAME"] = str(directory / f"{alias}.sqlite3")
@@ -33,7 +34,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -
     """Return a directory with both databases, migrated and empty."""
     directory = tmp_path_factory.mktemp("migrated")
     with django_db_blocker.unblock():
-        _move_databases(directory)
+        move_databases(directory)
         call_command("migrate", verbosity=0)
         call_command("migrate", using="snappea", verbosity=0)
         connections.close_all()
@@ -81,7 +82,7 @@ def site(
         shutil.copy(database, tmp_path)
     settings.DIR = tmp_path
     with django_db_blocker.unblock():
-        _move_databases(tmp_path)
+        move_databases(tmp_path)
         if getattr(request, "param", "sqlite") == "sqlite":
             yield from _used(Site(tmp_path), settings)
         else:
@@ -119,6 +120,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize("site", databases, indirect=True)
 
 
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a Redis of our own: one, for Celery keeps its connections."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def celery_site(
+    redis: str, migrated: Path, tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
+) -> Iterator[CelerySite]:
+    """Return a site whose tasks one of Celery's workers runs; `delay()` here sends to it, over Redis."""
+    directory = tmp_path_factory.mktemp("celery")
+    with django_db_blocker.unblock(), celery_in_charge(migrated, directory, redis) as site:
+        site.worker("--concurrency", "2", "--hostname", "first@%h")
+        yield site
+
+
 @pytest.fixture
 def made(site: Site) -> Iterator[Made]:
     """Return a decorator that makes a task for this test only."""
@@ -137,10 +156,6 @@ def wakeups(request: pytest.FixtureRequest, site: Site) -> str:
     return str(request.param)
 
 
-#: In which package a program is, if it is called otherwise.
-PACKAGES = {"initdb": "postgresql", "chromedriver": "chromium-driver", "chattr": "e2fsprogs"}
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Declare our marker."""
     config.addinivalue_line("markers", "long: takes so long that CI runs it on one Python only")
@@ -153,10 +168,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what cannot be tried here; with CI set there is no excuse."""
     for marker in item.iter_markers("needs"):
-        program = marker.args[0]
-        if find_program(program) is None:
-            if os.environ.get("CI"):
-                pytest.fail(f"{program} is not installed, and CI must not skip this")
-            pytest.skip(
-                f"NOT TRIED: {program} is not installed (apt-get install {PACKAGES.get(program, program)})"
-            )
+        needed(marker.args[0])
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly what was not tried, for want of a program."""
+    reasons = Counter(str(report.longrepr[-1]) for report in terminalreporter.stats.get("skipped", ()))
+    missed = {reason: count for reason, count in reasons.items() if NOT_TRIED in reason}
+    if missed:
+        terminalreporter.section("NOT ALL WAS TRIED", sep="!", red=True, bold=True)
+    for reason, count in missed.items():
+        terminalreporter.line(f"{count} tests: {reason.removeprefix('Skipped: ')}", red=True, bold=True)

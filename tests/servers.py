@@ -1,4 +1,7 @@
-"""Servers for tests: each on a free port, in a directory of its own, as an unprivileged user."""
+"""Servers for tests: each on a free port, in a directory of its own, as an unprivileged user.
+
+Where a program is missing the tests are skipped, loudly; with CI set there is no excuse.
+"""
 
 import os
 import pwd
@@ -8,17 +11,35 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg import sql
+
+#: In which package a program is, if it is called otherwise.
+PACKAGES = {"initdb": "postgresql", "chromedriver": "chromium-driver", "chattr": "e2fsprogs"}
+#: With what the reason begins why something was skipped that should not be.
+NOT_TRIED = "NOT TRIED"
 
 
 def program(name: str) -> str | None:
     """Return where a program is, None if it is not installed; Debian keeps PostgreSQL's apart."""
     apart = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     return shutil.which(name) or (str(apart[-1]) if apart else None)
+
+
+def needed(name: str) -> str:
+    """Return where a program is. Skips the test where there is none; fails it with CI set."""
+    found = program(name)
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed, and CI must not skip this")
+        pytest.skip(f"{NOT_TRIED}: {name} is not installed (apt-get install {PACKAGES.get(name, name)})")
+    return found
 
 
 def free_port() -> int:
@@ -117,3 +138,28 @@ class Postgres:
             "USER": "snappea",
             "NAME": database,
         }
+
+
+@contextmanager
+def redis_server(directory: Path) -> Iterator[str]:
+    """Run Redis, which keeps nothing on the disk, until the block ends; yield its URL."""
+    port, log = free_port(), directory / "redis.log"
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [needed("redis-server"), *options, "--dir", str(directory)], stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while not _is_listening(port):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.01)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

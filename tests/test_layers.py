@@ -10,19 +10,20 @@ HOME = Path(snappea.__file__).parent
 #: Downwards: each file imports only from files above it.
 ORDER = """
     errors signals memory conf log
-    indexes states systemd models router link postgres database
+    indexes states systemd outbox models router link postgres database
     wakeup logbook lock
-    records collected statements decisions queue
+    records collected statements decisions queue engine
     options context results
     sharing arguments calls advice modules function
     framework djangoresults djangotask backend tasks
     ticks schedules timetable
     limits worker herald loop child nursery guardian crew
-    accounts pace survey stats gatekeeper attention caretaker reports
+    accounts sieve pace survey stats gatekeeper attention caretaker reports
     renewal reload departure workshop remote
     foreman
+    ping handover translation beat celerytask celery
     health metrics
-    checks ping console examination apps
+    checks console examination apps
     panel.rights panel.guarded panel.wording panel.charts panel.verdicts panel.dashboard panel.filters
     panel.task_admin panel.schedule_admin admin
     live testing pytest_plugin

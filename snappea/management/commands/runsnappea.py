@@ -15,7 +15,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.utils.module_loading import autodiscover_modules
 
 from snappea import migrations
-from snappea.conf import current
+from snappea.conf import current, uses_celery
 from snappea.errors import CannotStart, ConfigurationError
 from snappea.foreman import Foreman
 from snappea.nursery import Nursery
@@ -62,6 +62,12 @@ class Command(BaseCommand):
             raise CommandError(
                 'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run at once where they are enqueued, '
                 "and there is nothing for a Foreman to do. Remove it to run tasks in the background."
+            )
+        if uses_celery():
+            raise CommandError(
+                'SNAPPEA["ENGINE"] is "celery": Celery is in charge, and its workers run the tasks. '
+                "Start one: celery -A proj worker. What still waits in the queue's database goes to them by: "
+                "python manage.py snappea handover."
             )
         _log_to_stderr(options["verbosity"])
         autodiscover_modules("tasks")

@@ -1,0 +1,224 @@
+"""Celery as the engine: each @task is one of its tasks, and each call one of its messages."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+from celery import _state, current_app
+from celery import exceptions as theirs
+
+from . import beat, collected, engine, ping, schedules
+from .celerytask import SnappeaTask, arguments_of, driver_of, message_of
+from .conf import collects, current
+from .context import current_claim
+from .database import now
+from .errors import (
+    ConfigurationError,
+    EnqueueError,
+    ResultNotKept,
+    SnappeaError,
+    TaskFailed,
+    UnserializableArgument,
+)
+from .function import TaskFunction
+from .handover import Item, Ticket, Unreachable, forget
+from .models import Status, Task
+from .records import Call
+from .tasks import heralds, registry
+from .translation import DEFAULT_QUEUE, task_options
+
+#: Known to every worker, for `manage.py snappea check`.
+PING = ping.ping.name
+#: Which of our states one of Celery's is; any other was made up by a task that runs.
+_STATES = {
+    "PENDING": Status.READY,
+    "RECEIVED": Status.READY,
+    "STARTED": Status.RUNNING,
+    "PROGRESS": Status.RUNNING,
+    "RETRY": Status.SCHEDULED,
+    "SUCCESS": Status.SUCCESSFUL,
+    "FAILURE": Status.FAILED,
+    "REVOKED": Status.CANCELLED,
+}
+_ENDED = (Status.SUCCESSFUL, Status.FAILED, Status.CANCELLED)
+_app: Any = None
+
+
+class CallId(str):
+    """Celery's id of a call that was made here. `keeps`: whether its result is."""
+
+    keeps = True
+
+
+# the project's app
+
+
+def take_charge() -> None:
+    """Let Celery take the calls from now on, and know all tasks."""
+    for name, task in list(registry.items()):
+        if name == task.name:
+            declare(task)
+    heralds.append(declare)
+    _state.connect_on_app_finalize(complete)
+    for app in list(_state._get_active_apps()):
+        if app.finalized:
+            complete(app)
+    engine.use(cast(engine.Engine, sys.modules[__name__]))
+
+
+def project_app() -> Any:
+    """Return the project's Celery app. Raises ConfigurationError if there is none."""
+    global _app
+    if _app is None:
+        app = current_app._get_current_object()
+        if app.main == "default" and not app.set_as_current:  # which Celery makes where there is none
+            raise ConfigurationError(
+                'SNAPPEA["ENGINE"] is "celery", but the project has no Celery app. Make one in celery.py '
+                'beside settings.py: app = Celery("proj"), and import it in __init__.py there: '
+                "from .celery import app as celery_app."
+            )
+        _app = app
+    return _app
+
+
+def declare(task: TaskFunction[..., Any]) -> None:
+    """Let each Celery app know a task, under its name and its aliases."""
+    for name in (task.name, *task.options.aliases):
+        _state.connect_on_app_finalize(lambda app, name=name: _register(app, name, task))
+    for app in list(_state._get_active_apps()):
+        if app.finalized:
+            for name in (task.name, *task.options.aliases):
+                _register(app, name, task)
+            complete(app)
+
+
+def _register(app: Any, name: str, task: TaskFunction[..., Any]) -> None:
+    if name in app._tasks:
+        return
+    made = type(
+        task.__name__, (SnappeaTask,), {"name": name, "__doc__": task.__doc__} | task_options(task.options)
+    )
+    app.register_task(made())
+
+
+def complete(app: Any) -> None:
+    """Let an app have the queues and the schedules of what is known by now."""
+    if app.main == "default":
+        return
+    if not app.conf.task_queues:  # otherwise somebody has chosen them
+        declared = [*(current().QUEUES or ()), *(task.options.queue for task in registry.values())]
+        for queue in {*declared, *(plan.queue for plan in schedules.plans() if plan.queue)} - {DEFAULT_QUEUE}:
+            if queue not in app.amqp.queues:
+                app.amqp.queues.select_add(queue)
+    app.conf.beat_schedule = {**dict(beat.entries()), **app.conf.beat_schedule}
+
+
+# what the engine does
+
+
+def enqueue(call: Call, moment: str | None = None) -> tuple[Any, bool]:
+    """Send a call. Raises EnqueueError if the broker refuses it."""
+    if collects():
+        return collected.add(call)
+    return _send(call, moment), True
+
+
+def enqueue_many(calls: Sequence[Call]) -> list[tuple[Any, bool]]:
+    """Send many calls, one after the other: if the broker refuses one, those before it are sent."""
+    if collects():
+        return [collected.add(call) for call in calls]
+    if not calls:
+        return []
+    with project_app().producer_or_acquire() as producer:
+        return [(_send(call, producer=producer), True) for call in calls]
+
+
+def _send(call: Call, moment: str | None = None, producer: Any = None) -> CallId:
+    terms = call.terms
+    if terms and terms.backend is not None:
+        raise ConfigurationError(
+            f"{call.task_name} is a task of django.tasks, which Celery does not run: give TASKS another "
+            'backend, or drop SNAPPEA["ENGINE"].'
+        )
+    sent = CallId(_publish(call, moment or now(), producer=producer).id)
+    sent.keeps = terms is not None and terms.result_ttl is not None
+    return sent
+
+
+def _publish(call: Call, enqueued_at: str, ticket: Ticket | None = None, **how: Any) -> Any:
+    app = project_app()
+    if '"__type__"' in call.args or '"__type__"' in call.kwargs:
+        raise UnserializableArgument(
+            f'{call.task_name}(): a dict has the key "__type__", to which Celery\'s JSON gives a meaning of '
+            "its own: name it otherwise."
+        )
+    try:
+        options = message_of(call, enqueued_at, driver_of(app), ticket) | how
+        return app.tasks[call.task_name].apply_async(*arguments_of(call), **options)
+    except (SnappeaError, TypeError, ValueError):
+        raise
+    except Exception as error:  # each broker and each result backend has its own
+        raise EnqueueError(
+            f"{call.task_name} was not enqueued: Celery's broker refused it: {error}."
+        ) from error
+
+
+def send_handed_over(item: Item, ticket: Ticket) -> None:
+    """Send a call that waited in the queue's table. Raises as `enqueue()` does."""
+    _publish(item.call, item.enqueued_at, ticket, task_id=ticket.key, retries=item.retries)
+
+
+# what became of a call
+
+
+def find(call_id: str) -> Task | None:
+    """Return what Celery knows of a call, as a row that is in no database; None if that is nothing."""
+    if not getattr(call_id, "keeps", True):
+        return None
+    result = project_app().AsyncResult(call_id)
+    try:
+        state, value = result.state, result.result
+    except (NotImplementedError, AttributeError):  # there is no result backend
+        return None
+    status = _STATES.get(state, Status.RUNNING)
+    found = Task(task_name=result.name or "", status=status.value, error=result.traceback or "")
+    if status == Status.SUCCESSFUL:
+        found.result = Task._meta.get_field("result").get_prep_value(value)
+    if status in _ENDED:
+        found.finished_at = result.date_done
+    if state == "PROGRESS" and isinstance(value, dict):
+        found.progress_done, found.progress_total = value.get("done"), value.get("total")
+        found.progress_note = value.get("note") or ""
+    return found
+
+
+def wait(call_id: str, timeout: float | None) -> Any:
+    """Wait for the end of a call, and return its result. Raises as `AsyncResult.get()` does."""
+    if not getattr(call_id, "keeps", True):
+        raise ResultNotKept(f"Nothing is kept of {call_id}. Declare its task with @task(result_ttl=3600).")
+    result = project_app().AsyncResult(call_id)
+    try:
+        value = result.get(
+            timeout=timeout, propagate=False, disable_sync_subtasks=current_claim() is not None
+        )
+    except theirs.TimeoutError:
+        raise TimeoutError(f"Task {call_id} has not ended within {timeout:g} s.") from None
+    except (NotImplementedError, AttributeError):
+        raise ResultNotKept("Celery keeps no results here: set result_backend.") from None
+    if result.state == "SUCCESS":
+        return value
+    status = _STATES.get(result.state, Status.FAILED)
+    raise TaskFailed(f"Task {call_id} is {status.value}.", result.traceback or repr(value))
+
+
+def cancel(call_id: str, terminate: bool) -> bool:
+    """Tell Celery's workers not to run a call; with `terminate`, to end it if it runs.
+
+    Tells whether it is not known to have ended.
+    """
+    known = find(call_id)
+    with suppress(Unreachable):  # it may never have been there
+        forget(call_id)
+    project_app().control.revoke(call_id, terminate=terminate)
+    return known is None or known.status not in _ENDED
