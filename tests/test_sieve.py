@@ -30,7 +30,7 @@ POISON: list[tuple[str, Any]] = [
 
 def poison(site: Site, column: str, value: Any, status: str = "ready") -> int:
     """Enqueue a task, and write something into its row."""
-    number = two_at_a_time.delay("poisoned", 0).id
+    number: int | None = two_at_a_time.delay("poisoned", 0).id
     assert number
     site.sql(f"UPDATE snappea_task SET status = ?, {column} = ? WHERE id = ?", status, value, number)
     return number
