@@ -144,9 +144,11 @@ def writers(bench: Bench, system: System, cores: set[int]) -> Figures:
     for count in bench.sizes.writers:
         with bench.trial(system, cores) as trial:
             trial.start_idle_worker()
-            calls = sorted(trial.enqueue_together(count, bench.sizes.together))
+            taken, refused = trial.enqueue_together(count, bench.sizes.together)
+        calls = sorted(taken)
         figures |= {
-            f"writers {count}": len(calls) / bench.sizes.together,
+            f"writers {count}": (len(calls) - refused) / bench.sizes.together,
+            f"writers {count} refused": refused,
             f"writers {count} p50": statistics.median(calls) * 1000,
             f"writers {count} p99": calls[int(len(calls) * 0.99)] * 1000,
             f"writers {count} slowest": calls[-1] * 1000,

@@ -40,6 +40,7 @@ FIGURES |= {
         (" p50", "a call, p50, ms", 2),
         (" p99", "a call, p99, ms", 1),
         (" slowest", "a call, the slowest, ms", 0),
+        (" refused", "calls refused after 5 s", 0),
     )
     for count in (1, 2, 4, 8, 16)
 }

@@ -134,8 +134,11 @@ class Trial:
         process = start(self.system, self.directory, arguments, self.cores, subprocess.PIPE)
         return json.loads(finish(process, self.directory))
 
-    def enqueue_together(self, count: int, seconds: float) -> list[float]:
-        """Let so many processes enqueue at once, for so long; return what each of their calls took."""
+    def enqueue_together(self, count: int, seconds: float) -> tuple[list[float], int]:
+        """Let so many processes enqueue at once, for so long.
+
+        Returns what each of their calls took, and how many of them were refused.
+        """
         arguments = ["-m", "tests.benchmarks.enqueuer", "together", f"{seconds * 1000:.0f}"]
         processes = [
             start(self.system, self.directory, arguments, self.cores, subprocess.PIPE) for _ in range(count)
@@ -145,7 +148,8 @@ class Trial:
         (self.directory / "soon").rename(self.directory / "go")
         with ThreadPoolExecutor(count) as readers:  # what they print is more than a pipe holds
             printed = readers.map(partial(finish, directory=self.directory), processes)
-            return [seconds for calls in printed for seconds in json.loads(calls)]
+            told = list(map(json.loads, printed))
+        return [taken for one in told for taken in one["calls"]], sum(one["refused"] for one in told)
 
     def hear(self, count: int) -> list[list[float]]:
         """Return the next lines that the tasks tell, as the numbers in them."""
