@@ -117,6 +117,7 @@ class RemoteWorkshop(Workshop):
         self.name = f"{info.dbname} on {info.host or 'this machine'}"
         self._stuck = "[]"
         self._identity: os.stat_result | None = None
+        self._buries_from = 0.0  # by time.monotonic()
 
     @property
     def _link(self) -> PostgresLink:
@@ -166,6 +167,8 @@ class RemoteWorkshop(Workshop):
         if not self._link.connection.closed:
             return
         self._identity = None
+        # others may have been cut off as well, and are to have the time to come back
+        self._buries_from = time.monotonic() + self.settings.FOREMAN_TIMEOUT
         self.connection.close()
         self.connection.ensure_connection()
         self._be_known()
@@ -184,6 +187,8 @@ class RemoteWorkshop(Workshop):
                 "interrupted, and what becomes of it is not written down.",
                 self.settings.FOREMAN_TIMEOUT,
             )
+        if time.monotonic() < self._buries_from:
+            return
         with transact(self.connection) as db:
             found = sharing.bury(db, now(self.connection), self.settings.FOREMAN_TIMEOUT)
         for whose, tasks in found.items():

@@ -335,6 +335,27 @@ def test_the_server_is_away_for_a_while(site: PostgresSite) -> None:
     assert foreman.stop() == 0
 
 
+def test_all_are_cut_off_for_longer_than_the_timeout(site: PostgresSite) -> None:
+    """Who comes back first does not take the others for dead."""
+    crew = [site.foreman(NUM_WORKERS=1) for _ in range(3)]
+    running = [wait_for.delay(f"{number}", str(site.directory / "go")) for number in range(3)]
+    wait_until(lambda: site.ledger.keys("start").total() == 3)
+    site.server.stop()
+    try:
+        connections["snappea"].close()
+        time.sleep(3)  # FOREMAN_TIMEOUT is 2 s
+    finally:
+        site.server.start()
+    for foreman in crew:
+        foreman.wait_for_output("Connected to .* again")
+    time.sleep(1)  # more than one beat of each
+    (site.directory / "go").touch()
+    wait_until(lambda: [one.status for one in running] == [None] * 3)
+    assert len(survey.foremen()) == 3
+    crew[0].kill()
+    wait_until(lambda: len(survey.foremen()) == 2 and Presence.objects.count() == 2)
+
+
 def test_the_server_ends_the_connection(site: PostgresSite) -> None:
     foreman = site.foreman()
     site.sql(
