@@ -28,8 +28,17 @@ class Accounts:
         self._next_progress = 0.0
 
     def open(self, claims: Iterable[Claim], logbook: Logbook) -> list[tuple[int, Claim]]:
-        """Enter claims, and return them with the numbers of their cells."""
-        entered = [(logbook.enter(claim.id, claim.claims), claim) for claim in claims]
+        """Enter claims, and return them with the numbers of their cells.
+
+        Raises TypeError or ValueError, and enters none, for numbers that do not fit in there.
+        """
+        entered: list[tuple[int, Claim]] = []
+        try:
+            for claim in claims:
+                entered.append((logbook.enter(claim.id, claim.claims), claim))
+        except (TypeError, ValueError):
+            logbook.free += [cell for cell, _claim in entered]
+            raise
         self.in_flight |= entered
         return entered
 

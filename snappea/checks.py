@@ -12,7 +12,8 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, router
+from django.db.utils import load_backend
 from django.utils.module_loading import autodiscover_modules, import_string
 
 from . import schedules, translation
@@ -57,7 +58,7 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
 def _check_server(alias: str, configured: dict[str, Any], paste: str) -> Iterator[CheckMessage]:
     engine = configured.get("ENGINE")
     try:
-        vendor = connections[alias].vendor
+        vendor = load_backend(str(engine)).DatabaseWrapper.vendor
     except ImproperlyConfigured:
         vendor = "postgresql" if "postg" in str(engine) else ""
     if vendor != "postgresql":

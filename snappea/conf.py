@@ -107,6 +107,13 @@ _AT_LEAST: dict[str, float] = {
     "STATS_RETENTION_MINUTES": 0,
     "WARN_BACKLOG_SECONDS": 0,
 }
+#: More than this is a mistake, which would end in a lack of memory or in a time that nobody can count to.
+_AT_MOST: dict[str, float] = {
+    "NUM_WORKERS": 10_000,
+    "MAX_STUCK_WORKERS": 10_000,
+    "ASYNC_CONCURRENCY": 100_000,
+}
+_MOST = 1e9
 
 
 @functools.cache
@@ -171,7 +178,7 @@ def hook(name: Literal["HOOK_ADD_TASK_KWARGS", "HOOK_RUN_TASK_CONTEXT"]) -> Call
     try:
         found: Callable[..., Any] | None = import_string(named) if isinstance(named, str) else named
         return found
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # of "." and ".." Python says the others
         raise ConfigurationError(f"SNAPPEA[{name!r}] is {named!r}: {error}") from error
 
 
@@ -189,14 +196,21 @@ def problems(configured: object) -> list[tuple[str, str]]:
     found = []
     for key, value in configured.items():
         if key not in _FIELDS:
-            found.append((f"SNAPPEA has an unknown key {key!r}.", _did_you_mean(key)))
+            found.append((f"SNAPPEA has an unknown key {_shown(key)}.", _did_you_mean(key)))
         elif expected := _expected(key, value):
-            found.append((f"SNAPPEA[{key!r}] is {value!r}.", f"It must be {expected}."))
+            found.append((f"SNAPPEA[{key!r}] is {_shown(value)}.", f"It must be {expected}."))
     return found
 
 
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # an integer of thousands of digits, or somebody's __repr__
+        return f"of type {type(value).__name__}, and cannot be shown"
+
+
 def _did_you_mean(key: object) -> str:
-    close = difflib.get_close_matches(str(key).upper(), _FIELDS, n=1)
+    close = difflib.get_close_matches(key.upper(), _FIELDS, n=1) if isinstance(key, str) else ()
     return f"Did you mean {close[0]!r}?" if close else f"The keys are {', '.join(_FIELDS)}."
 
 
@@ -220,13 +234,21 @@ def _expected(key: str, value: object) -> str:
         return "" if value in get_args(kind) else " or ".join(repr(word) for word in get_args(kind))
     if kind is bool or kind is str:
         return "" if isinstance(value, kind) else {bool: "True or False", str: "a string"}[kind]
+    return _expected_number(key, kind, value)
+
+
+def _expected_number(key: str, kind: Any, value: Any) -> str:
     is_optional = NoneType in get_args(kind)
     number = int if kind is int or int in get_args(kind) else (int, float)
-    if isinstance(value, number) and not isinstance(value, bool) and value >= _AT_LEAST[key]:
+    least, most = _AT_LEAST[key], _AT_MOST.get(key, _MOST)
+    is_number = isinstance(value, number) and not isinstance(value, bool)
+    if is_number and least <= value <= most:
         return ""
     if value is None and is_optional:
         return ""
-    what = f"{'a whole number' if number is int else 'a number'} of at least {_AT_LEAST[key]:g}"
+    what = f"{'a whole number' if number is int else 'a number'} of at least {least:g}"
+    if is_number and value > most:
+        what += f" and at most {most:,.0f}"
     return f"{what}, or None" if is_optional else what
 
 
@@ -271,11 +293,11 @@ def _expected_schedules(value: object) -> str:
     for number, entry in enumerate(value):
         wrong = [key for key, item in entry.items() if not isinstance(item, _IN_SCHEDULES.get(key, ()))]
         if wrong:
-            known = wrong[0] in _IN_SCHEDULES
+            key, known = wrong[0], ", ".join(_IN_SCHEDULES)
             return (
-                f"right in [{number}]: {wrong[0]!r} is {entry[wrong[0]]!r}"
-                if known
-                else f"a list of dicts whose keys are {', '.join(_IN_SCHEDULES)}; [{number}] has {wrong[0]!r}"
+                f"right in [{number}]: {key!r} is {_shown(entry[key])}"
+                if key in _IN_SCHEDULES
+                else f"a list of dicts whose keys are {known}; [{number}] has {_shown(key)}"
             )
         if "task" not in entry or ("cron" in entry) == ("every" in entry):
             return f'a list of dicts with "task", and with "cron" or "every"; [{number}] is not'

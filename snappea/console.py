@@ -54,7 +54,8 @@ def span(seconds: float | None) -> str | None:
 def status(stands: dict[str, Any]) -> list[str]:
     """Return the lines of what `stats.snapshot()` tells."""
     counts = ", ".join(f"{count} {state}" for state, count in stands["counts"].items())
-    lines = [_foreman(stands["foreman"]), f"Tasks: {counts}"]
+    foremen = [_foreman(alive) for alive in stands["foremen"]]
+    lines = [*(foremen or [_nobody()]), f"Tasks: {counts}"]
     if stands["oldest"] is not None:
         lines.append(f"The oldest ready task has waited for {span(stands['oldest'])}")
     for block in (_queues(stands["queues"]), _running(stands["running"]), _tasks(stands["tasks"])):
@@ -62,11 +63,13 @@ def status(stands: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _foreman(alive: dict[str, Any] | None) -> str:
-    if alive is None and uses_celery():
+def _nobody() -> str:
+    if uses_celery():
         return "Celery is in charge; what follows is what is left in the queue's database"
-    if alive is None:
-        return "No Foreman runs. Start it: python manage.py runsnappea"
+    return "No Foreman runs. Start it: python manage.py runsnappea"
+
+
+def _foreman(alive: dict[str, Any]) -> str:
     memory = f", {alive['memory'] // 1024**2} MB" if alive["memory"] else ""
     stuck = f", {len(alive['stuck'])} stuck" if alive["stuck"] else ""
     since = span((timezone.now() - alive["since"]).total_seconds())

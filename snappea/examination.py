@@ -56,17 +56,19 @@ def _settings() -> Iterator[Finding]:
 def _database() -> Iterator[Finding]:
     connection = connect()
     file = file_of(connection)
-    if file is None:
+    if file is None and connection.vendor == "sqlite":
         yield Finding("database", "it is in memory", False)
         return
+    name = file.path if file else str(connection.settings_dict["NAME"])
     applied = MigrationRecorder(connection).applied_migrations()
     cure = f"run: python manage.py migrate --using={current().DATABASE}"
     is_migrated = any(app == "snappea" for app, _name in applied)
-    yield Finding(
-        "database", file.path if is_migrated else f"{file.path} is not migrated; {cure}", is_migrated
-    )
-    yield Finding("SQLite", sqlite3.sqlite_version)
-    yield from _places(file)
+    yield Finding("database", name if is_migrated else f"{name} is not migrated; {cure}", is_migrated)
+    if file:
+        yield Finding("SQLite", sqlite3.sqlite_version)
+        yield from _places(file)
+    else:
+        yield Finding("PostgreSQL", ".".join(map(str, connection.get_database_version())))
 
 
 def _places(file: QueueFile) -> Iterator[Finding]:
@@ -82,13 +84,13 @@ def _places(file: QueueFile) -> Iterator[Finding]:
 
 
 def _foreman() -> Iterator[Finding]:
-    alive = survey.foreman()
-    if alive is None:
+    foremen = survey.foremen()
+    if not foremen:
         yield Finding("Foreman", "none runs; start it: python manage.py runsnappea", False)
-        return
-    yield Finding("Foreman", f"pid {alive.pid} on {alive.host}, since {alive.since:%Y-%m-%d %H:%M:%S}")
-    if alive.stuck:
-        yield Finding("workers", f"{len(alive.stuck)} hang beyond their task's limit")
+    for alive in foremen:
+        yield Finding("Foreman", f"pid {alive.pid} on {alive.host}, since {alive.since:%Y-%m-%d %H:%M:%S}")
+        if alive.stuck:
+            yield Finding("workers", f"{len(alive.stuck)} hang beyond their task's limit")
 
 
 def _celery() -> Iterator[Finding]:

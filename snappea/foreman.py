@@ -39,6 +39,7 @@ from .reports import (
     report_start,
     report_stop,
 )
+from .sieve import Sieve, sifted
 from .stats import Stats
 from .tasks import registry
 from .timetable import Timetable
@@ -104,6 +105,7 @@ class Foreman:
         self._failures = 0  # of turns, one after the other
         self._glance = Glance(None, None, None, False, None, False, False, False, False, None)
         self._timetable = Timetable()
+        self.sieve = Sieve()
         self._uses_loop = any(task.is_async for task in registry.values())
         self._pace = Pace(self.workshop.most_ahead)
         self._stuck_told = -1  # how many stuck workers the lock tells of
@@ -120,7 +122,7 @@ class Foreman:
         workshop, workers = self.workshop, self.settings.NUM_WORKERS
         try:
             workshop.enter()
-            self._recover()
+            sifted(self._recover)
             workshop.equip()
             self.bell, self.caretaker, self.logbook = workshop.bell, workshop.caretaker, workshop.logbook
             self.renewal.nudge = self.bell.nudge
@@ -151,6 +153,7 @@ class Foreman:
     def _turn(self, rang: bool) -> bool:
         """Do what is to be done, then sleep. Take and tell whether the bell ended the sleep."""
         try:
+            self.sieve.sift(self.connection)
             self.crew.enforce_limits()
             self.workshop.mend()
             self._look()
@@ -164,13 +167,15 @@ class Foreman:
             if self.departure.heed_renewal(self.crew.backlog()):
                 self._has_news = True
             return self._sleep()
-        except (*FAULTS, OSError, RuntimeError) as error:
+        except Exception as error:  # of the database, of the system; or of what somebody wrote into a row
             self.workshop.require_intact()
             self.accounts.is_uncertain = True
             self._failures += 1
             if isinstance(error, IntegrityError) and self._failures < CONFLICTS:
                 return True
+            self.sieve.note(error)
             say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
+            self.departure.heed_signals(self._is_idle)
             self.bell.wait(BACK_OFF, for_rings=False)
             return False
 
@@ -273,7 +278,7 @@ class Foreman:
         self.crew.low_water = self._pace.ahead // 2
         try:
             self.crew.hand_over(entered)
-        except RuntimeError:
+        except Exception:
             self._take_back()
             raise
 

@@ -17,11 +17,11 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from . import context, engine
+from . import context, engine, sharing
 from .advice import warn_of_open_transaction
 from .arguments import encode
 from .calls import checked_tuple, moment_of, plain_arity, require_queue, require_small, run_after, unique_key
-from .conf import current, hook, soft_time_limit_of
+from .conf import collects, current, hook, soft_time_limit_of
 from .database import as_text, now, seconds_until
 from .errors import Retry
 from .options import Options, is_priority
@@ -64,11 +64,11 @@ class TaskFunction(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now."""
         return self.function(*args, **kwargs)
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
+    def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
         """Enqueue a call with these arguments; it is committed when this returns.
 
         Raises TypeError if the arguments do not fit the function or are not strict JSON,
@@ -76,9 +76,9 @@ class TaskFunction(Generic[P, R]):
         """
         return self._enqueue(self.call(args, kwargs))
 
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
+    async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
         """Do as `delay()`, from asynchronous code."""
-        return await sync_to_async(self.delay)(*args, **kwargs)
+        return await sync_to_async(functools.partial(self.delay, *args, **kwargs))()
 
     def delay_many(self, calls: Iterable[tuple[Any, ...]]) -> list[AsyncResult]:
         """Enqueue one call for each tuple of positional arguments, all in one transaction.
@@ -98,11 +98,35 @@ class TaskFunction(Generic[P, R]):
                 tell(task_enqueued, self, id=task_id)
         return [AsyncResult(task_id) for task_id, _is_new in written]
 
+    def broadcast(self, *args: P.args, **kwargs: P.kwargs) -> list[AsyncResult]:
+        """Enqueue a call for each Foreman at work, which runs it once, and no other does.
+
+        For what each of these processes has for itself, such as a cache in memory. On SQLite there is one
+        Foreman, and this is `delay()`. Returns a result for each; none if no Foreman is at work. Raises as
+        `delay()` does, TypeError if the task has limits that would keep it from running everywhere, and
+        NotImplementedError with Celery as the engine.
+        """
+        options = self.options
+        if options.unique or options.max_concurrency is not None or options.interval is not None:
+            raise TypeError(
+                f"{self.name} cannot be broadcast: it has unique, max_concurrency or rate_limit, and would "
+                "not run on every Foreman."
+            )
+        if engine.other is not None:
+            raise NotImplementedError(f"{self.name}.broadcast(): Celery has no equivalent.")
+        if collects() or current().TASK_ALWAYS_EAGER or not sharing.is_shared():
+            return [self.delay(*args, **kwargs)]
+        call, timeout = self.call(args, kwargs), current().FOREMAN_TIMEOUT
+        ids = sharing.enqueue_for([who.id for who in sharing.present(timeout)], call)
+        for task_id in ids if task_enqueued.receivers else ():
+            tell(task_enqueued, self, id=task_id)
+        return list(map(AsyncResult, ids))
+
     @overload
-    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    def delay_on_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> None: ...
     @overload
-    def delay_on_commit(self, *args: Any, using: str, **kwargs: Any) -> None: ...
-    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+    def delay_on_commit(self, /, *args: Any, using: str, **kwargs: Any) -> None: ...
+    def delay_on_commit(self, /, *args: Any, **kwargs: Any) -> None:
         """Enqueue a call once the surrounding transaction commits; at once if there is none.
 
         `using` is the alias of the database whose transaction is meant, "default" if not given
@@ -155,11 +179,11 @@ class TaskFunction(Generic[P, R]):
         call = call._replace(terms=terms, priority=call.priority if priority is None else priority)
         return self._enqueue(call)
 
-    def s(self, *args: Any, **kwargs: Any) -> "Signature":
+    def s(self, /, *args: Any, **kwargs: Any) -> "Signature":
         """Return a call that can be passed around and enqueued later, as in Celery."""
         return Signature(self, args, kwargs)
 
-    def retry(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def retry(self, /, *args: Any, **kwargs: Any) -> NoReturn:
         """Have the task that runs here tried again: `current_task.retry(...)`."""
         raise context.current_task.retry(*args, **kwargs)
 
@@ -238,12 +262,15 @@ class TaskFunction(Generic[P, R]):
 
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Run the function to its end, in an event loop if it is asynchronous."""
-        function: Any = self.function
-        if self.is_coroutine:
-            function = async_to_sync(function)
         if enter := hook("HOOK_RUN_TASK_CONTEXT"):
             with enter(kwargs):
-                return function(*args, **kwargs)
+                return self._run(args, kwargs)
+        return self._run(args, kwargs)
+
+    def _run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        function: Any = self.function
+        if self.is_coroutine:
+            return async_to_sync(functools.partial(function, *args, **kwargs))()
         return function(*args, **kwargs)
 
     async def run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
@@ -291,7 +318,7 @@ class Signature:
         self.options |= options
         return self
 
-    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult:
+    def delay(self, /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Enqueue it, with these arguments before its own."""
         return self.apply_async(args, kwargs)
 

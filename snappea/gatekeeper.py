@@ -73,7 +73,9 @@ class Gatekeeper:
             self.note_left(expired)
         addressed = queue.claim_addressed(db, moment, room) if glance.has_addressed else []
         claims = addressed + self.claim(db, moment, room - len(addressed), glance, accounts)
-        if loop_room > 0:
+        if loop_room > 0:  # those for the loop come last
+            if glance.has_addressed:
+                claims += queue.claim_addressed(db, moment, loop_room, is_async=True)
             claims += self.claim_for_loop(db, moment, loop_room, chain(accounts.running(), claims))
         late = [claim for claim in claims if claim.terms and (claim.expires_at or "never") <= moment]
         if late:
@@ -122,7 +124,7 @@ class Gatekeeper:
             return False
         if glance.has_pauses:  # claim() looked at each queue, if it knew of them
             return not self._paused
-        if claims and claims[-1].is_async:  # those for the loop come last
+        if claims and claims[-1].is_async:
             return sum(not claim.is_async for claim in claims) < room
         return len(claims) < room
 

@@ -102,7 +102,7 @@ def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], aga
 
 
 def _lock(file: QueueFile) -> Lock:
-    if alive := survey.foreman():
+    for alive in survey.foremen():
         raise CannotStart(
             f"A Foreman is at work (pid {alive.pid} on {alive.host}), and would run meanwhile what is to be "
             "handed over. Stop it first."

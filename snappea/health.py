@@ -33,13 +33,13 @@ def health(request: HttpRequest) -> HttpResponse:
 
 
 def _findings() -> dict[str, Any]:
-    alive = survey.foreman()
+    foremen = survey.foremen()
     oldest = survey.oldest_wait(survey.queues())
     return {
-        "foreman": alive and alive._asdict(),
+        "foremen": [alive._asdict() for alive in foremen],
         "oldest": oldest,
         "counts": survey.counts(),
-        "warnings": survey.warnings(alive is not None, oldest),
+        "warnings": survey.warnings(bool(foremen), oldest),
     }
 
 

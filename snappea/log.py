@@ -46,7 +46,12 @@ def say_seldom(level: int, message: str, *args: object) -> None:
 
 
 def clean(text: str) -> str:
-    """Return a text that is safe on a line of a log: control characters are escaped."""
+    """Return a text that is safe on a line of a log: control characters are escaped.
+
+    What is no text, because somebody wrote the row by hand, comes as Python writes it.
+    """
+    if not isinstance(text, str):
+        return repr(text)
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 

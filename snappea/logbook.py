@@ -46,12 +46,16 @@ class Logbook:
         self.free = list(range(cells))
 
     def enter(self, task_id: int, claims: int) -> int:
-        """Take a free cell for a claim that has not begun, and return its number."""
-        cell = self.free.pop()
+        """Take a free cell for a claim that has not begun, and return its number.
+
+        Raises TypeError or ValueError, and takes none, for numbers that do not fit into a word.
+        """
+        cell = self.free[-1]
         word = cell * _CELL
         self._words[word + 2] = Note.CLAIMED
         self._words[word] = task_id
         self._words[word + 1] = claims
+        self.free.pop()
         return cell
 
     def note(self, cell: int, note: int) -> None:

@@ -34,14 +34,18 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 def _families() -> Iterator[str]:
     runs = survey.running(survey.in_flight())
-    alive = survey.foreman()
-    yield _family("foreman_up", "gauge", "Whether a Foreman runs.", [({}, float(alive is not None))])
-    if alive:
-        since = alive.since.timestamp()
-        yield _family("foreman_start_time_seconds", "gauge", "When it was started.", [({}, since)])
-        yield _family("foreman_memory_bytes", "gauge", "What it has in memory.", [({}, alive.memory or None)])
-        yield _family("workers", "gauge", "How many tasks may run in threads.", [({}, alive.workers)])
-        yield _family("workers_stuck", "gauge", "How many hang beyond their limit.", [({}, len(alive.stuck))])
+    foremen = survey.foremen()
+    yield _family("foreman_up", "gauge", "How many Foremen run.", [({}, float(len(foremen)))])
+    if foremen:
+        who = [({"host": alive.host, "pid": str(alive.pid)}, alive) for alive in foremen]
+        since = [(labels, alive.since.timestamp()) for labels, alive in who]
+        yield _family("foreman_start_time_seconds", "gauge", "When it was started.", since)
+        memory = [(labels, alive.memory or None) for labels, alive in who]
+        yield _family("foreman_memory_bytes", "gauge", "What it has in memory.", memory)
+        workers = sum(alive.workers for alive in foremen)
+        yield _family("workers", "gauge", "How many tasks may run in threads.", [({}, workers)])
+        stuck = sum(len(alive.stuck) for alive in foremen)
+        yield _family("workers_stuck", "gauge", "How many hang beyond their limit.", [({}, stuck)])
     counts = [({"status": status}, number) for status, number in survey.counts().items()]
     yield _family("tasks", "gauge", "How many tasks are in a state.", counts)
     yield from _of_queues(survey.queues(runs))

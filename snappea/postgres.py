@@ -113,9 +113,10 @@ class PostgresLink:
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> _Rows:
         """Run a statement for each of many parameters."""
-        rows = self._rows()
-        with self._wrapper.wrap_database_errors:
-            rows.executemany(translated(sql), parameters)
+        rows, parameters = self._rows(), list(parameters)
+        if parameters:  # psycopg would ask the server, with nothing to say
+            with self._wrapper.wrap_database_errors:
+                rows.executemany(translated(sql), parameters)
         return rows
 
     def _rows(self) -> _Rows:

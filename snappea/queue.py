@@ -30,7 +30,7 @@ from .errors import EnqueueError
 from .link import Link
 from .logbook import Note
 from .models import Gate, Status, Task
-from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms, error_line
+from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms, Unusable, error_line
 from .wakeup import ring_on_commit
 
 #: How many rows a round promotes, expires, sorts in: so that 100,000 of them do not stall it.
@@ -382,6 +382,14 @@ def _recover(db: Link, moment: str, task_id: int, claims: int, note: Note) -> tu
         return ("failed" if note is Note.FAILED else "to be tried again"), None
     status = interrupt(db, moment, *fence, "The Foreman died while this task ran.")
     return ("interrupted, to run again" if status == Status.READY else "interrupted"), status
+
+
+def set_aside(db: Link, moment: str, row: Unusable) -> None:
+    """Settle a row that nobody can work with."""
+    ours = ("status", "finished_at", "exception", "place", "error")
+    instead = {column: value for column, value in row.instead.items() if column not in ours}
+    columns = "".join(f", {column} = ?" for column in instead)
+    db.execute(sql.SET_ASIDE.format(columns=columns), (*instead.values(), moment, row.why, row.id))
 
 
 def depth(db: Link) -> int:

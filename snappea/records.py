@@ -2,6 +2,7 @@
 
 import functools
 import json
+from types import NoneType
 from typing import Any, NamedTuple, cast
 
 from .log import shortened
@@ -117,9 +118,22 @@ class Claim(NamedTuple):
         return _parsed(self.terms)[position] if self.terms else None
 
 
+#: Of the terms of a claim.
+_KINDS: tuple[tuple[type, ...], ...] = (
+    *((int, float, NoneType), (str, NoneType), (int, float, NoneType), (int,)),
+    *((int, NoneType), (str, NoneType), (str, NoneType), (int,)),
+)
+
+
 @functools.lru_cache(maxsize=1000)  # for each claim they are asked ten times
 def _parsed(terms: str) -> list[Any]:
+    """Return terms as they are read first when their task is claimed. Raises ValueError for what is no term.
+
+    Later would be too late: what became of the task could not be written.
+    """
     found: list[Any] = json.loads(terms)
+    if not all(isinstance(term, kinds) for term, kinds in zip(found, _KINDS, strict=False)):
+        raise ValueError(f"{terms} are no terms of a task")
     return found
 
 
@@ -181,6 +195,14 @@ class Recovered(NamedTuple):
     task_name: str
     verdict: str
     status: str | None = None
+
+
+class Unusable(NamedTuple):
+    """A row that nobody can work with. `instead`: what is to be put into which columns."""
+
+    id: int
+    instead: dict[str, Any]
+    why: str
 
 
 class Glance(NamedTuple):

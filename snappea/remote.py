@@ -25,6 +25,8 @@ from .workshop import Workshop
 
 #: How often to look although nobody rang, in seconds.
 POLL_EVERY = 2.0
+#: How long to wait for somebody else's lock on a row before looking up, in milliseconds.
+LOCK_TIMEOUT = 2000
 #: So often within FOREMAN_TIMEOUT a Foreman shows that he lives.
 BEATS = 4
 
@@ -115,6 +117,7 @@ class RemoteWorkshop(Workshop):
         self.name = f"{info.dbname} on {info.host or 'this machine'}"
         self._stuck = "[]"
         self._identity: os.stat_result | None = None
+        self._buries_from = 0.0  # by time.monotonic()
 
     @property
     def _link(self) -> PostgresLink:
@@ -130,6 +133,7 @@ class RemoteWorkshop(Workshop):
     def _be_known(self) -> None:
         self._link.connection.prepare_threshold = 5
         self._identity = os.fstat(self._link.connection.fileno())
+        self._link.execute(f"SET lock_timeout = {LOCK_TIMEOUT}")
         sharing.be_known(self._link, self.foreman_id)
 
     def recover(self, db: Link, moment: str) -> list[Recovered]:
@@ -163,6 +167,8 @@ class RemoteWorkshop(Workshop):
         if not self._link.connection.closed:
             return
         self._identity = None
+        # others may have been cut off as well, and are to have the time to come back
+        self._buries_from = time.monotonic() + self.settings.FOREMAN_TIMEOUT
         self.connection.close()
         self.connection.ensure_connection()
         self._be_known()
@@ -181,6 +187,8 @@ class RemoteWorkshop(Workshop):
                 "interrupted, and what becomes of it is not written down.",
                 self.settings.FOREMAN_TIMEOUT,
             )
+        if time.monotonic() < self._buries_from:
+            return
         with transact(self.connection) as db:
             found = sharing.bury(db, now(self.connection), self.settings.FOREMAN_TIMEOUT)
         for whose, tasks in found.items():

@@ -23,7 +23,8 @@ _REGISTER = """
 _BE_KNOWN = "SELECT set_config('snappea.foreman', ?, false)"
 _RENEW = "UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ? WHERE id = ?"
 _LEAVE = "DELETE FROM snappea_presence WHERE id = ?"
-_IS_SILENT = "seen_at <= clock_timestamp() - make_interval(secs => ?)"
+#: While the server was away nobody could show that he lives.
+_IS_SILENT = "greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?)"
 _SILENT = f"SELECT id, pid, host FROM snappea_presence WHERE {_IS_SILENT} ORDER BY id FOR UPDATE SKIP LOCKED"
 _PRESENT = f"""
     SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT ({_IS_SILENT}) ORDER BY id"""
@@ -149,7 +150,12 @@ def forget_openings(db: Link) -> None:
     db.execute(_FORGET_OPENINGS)
 
 
-def enqueue_for(call: Call, foremen: Collection[int]) -> list[int]:
+def is_shared() -> bool:
+    """Tell whether there may be several Foremen."""
+    return connect().vendor == "postgresql"
+
+
+def enqueue_for(foremen: Collection[int], call: Call) -> list[int]:
     """Write a task for each of these Foremen, which no other will run, and return their ids."""
     connection = connect()
     with transact(connection) as db:

@@ -173,6 +173,13 @@ INTERRUPT = f"""
         {_GATE}
     WHERE {_FENCE}
     RETURNING status"""
+#: Of a row that nobody can work with; what is to be put right goes into the braces. Past errors are no more
+#: to be trusted than the rest.
+SET_ASIDE = """
+    UPDATE snappea_task SET
+        status = CASE WHEN status IN ('interrupted', 'successful', 'cancelled') THEN status ELSE 'failed' END
+        {columns}, finished_at = ?, exception = 'UnusableRow', place = '', error = ?
+    WHERE id = ?"""
 PROGRESS = f"""
     UPDATE snappea_task SET progress_done = ?, progress_total = ?, progress_note = ? WHERE {_FENCE}"""
 

@@ -174,8 +174,9 @@ class Stats:
             self._due = time.monotonic() + 60 - int(moment[17:19])
 
     def _counter(self, name: str) -> _Counter:
-        if name not in self._counters and len(self._counters) >= MOST_NAMES:
-            name = OTHERS
+        if name not in self._counters:
+            is_name = isinstance(name, str)  # somebody may have written the row by hand
+            name = name if is_name and len(self._counters) < MOST_NAMES else OTHERS
         return self._counters.setdefault(name, _Counter())
 
     def look(self, db: Link) -> None:
@@ -311,12 +312,13 @@ def totals() -> dict[str, dict[str, float]]:
 def snapshot() -> dict[str, Any]:
     """Return how things stand, as plain data: for the dashboard, and for whoever wants to look.
 
-    `foreman` (None if none runs), `counts` by state, `oldest` (how long a task has waited that could run),
+    `foremen` (none if none runs), `counts` by state, `oldest` (how long a task has waited that could run),
     `queues`, `running`, `tasks` (with what ended in the last hour) and `failures`. Times are in seconds.
     """
     claims = survey.in_flight()
-    alive = survey.foreman()
-    runs = survey.running(claims, alive.stuck if alive else ())
+    foremen = survey.foremen()
+    runs = survey.running(claims, [task_id for alive in foremen for task_id in alive.stuck])
+    busy = Counter(run.foreman for run in runs)
     queues = survey.queues(runs)
     failures = survey.failures()
     waiting, has_more = survey.waiting_names()
@@ -326,7 +328,7 @@ def snapshot() -> dict[str, Any]:
     ended = of_tasks(3600)
     nothing = {"done": 0, "failed": 0, "expired": 0, "mean": None, "p95": None}
     return {
-        "foreman": alive and {**alive._asdict(), "busy": len(runs)},
+        "foremen": [{**alive._asdict(), "busy": busy[alive.number]} for alive in foremen],
         "counts": {
             str(status): failed.total() if status == Status.FAILED else survey.count(status, claims)
             for status in Status

@@ -70,7 +70,7 @@ _FAILURES = """
     GROUP BY exception, place, task_name ORDER BY number DESC"""
 _IN_FLIGHT = """
     SELECT id, claims, task_name, queue, +started_at, attempts,
-        progress_done, progress_total, progress_note, +is_revoked
+        progress_done, progress_total, progress_note, +is_revoked, foreman_id
     FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running' ORDER BY id"""
 #: Where no logbook tells: there has been no Foreman since the machine started, or there may be several.
 _RUNNING = """
@@ -78,7 +78,10 @@ _RUNNING = """
 
 
 class Running(NamedTuple):
-    """A task that runs. `elapsed` and `limit` are in seconds, `total` and `limit` None if there is none."""
+    """A task that runs. `elapsed` and `limit` are in seconds, `total` and `limit` None if there is none.
+
+    `foreman`: the number of the one that runs it, where there may be several.
+    """
 
     id: int
     task_name: str
@@ -90,6 +93,7 @@ class Running(NamedTuple):
     total: float | None
     note: str
     is_revoked: bool
+    foreman: int | None
     is_stuck: bool
 
 
@@ -123,6 +127,8 @@ class Alive(NamedTuple):
     memory: int
     workers: int
     stuck: list[int]
+    #: The number that others know it by, where there may be several.
+    number: int | None = None
 
 
 def _db() -> Link:
@@ -175,7 +181,7 @@ def foremen() -> list[Alive]:
     connection = connect()
     if connection.vendor == "postgresql":
         return [
-            Alive(who.pid, who.host, who.since, _memory(who), who.workers, who.stuck_ids())
+            Alive(who.pid, who.host, who.since, _memory(who), who.workers, who.stuck_ids(), who.id)
             for who in sharing.present(current().FOREMAN_TIMEOUT)
         ]
     file = file_of(connection)
@@ -186,11 +192,6 @@ def foremen() -> list[Alive]:
 def _memory(who: lock.Holder | sharing.Present) -> int:
     is_here = who.host == socket.gethostname() and os.path.exists(f"/proc/{who.pid}")
     return resident(who.pid) if is_here else 0
-
-
-def foreman() -> Alive | None:
-    """Return the Foreman at work, the first of them if there are several, None if there is none."""
-    return next(iter(foremen()), None)
 
 
 def count(status: str, claims: Mapping[int, Any] | None = None) -> int:
@@ -269,4 +270,4 @@ def warnings(is_alive: bool, oldest: float | None) -> list[str]:
 
 def look_for_warnings() -> list[str]:
     """Return what somebody should see to, as of now."""
-    return warnings(foreman() is not None, oldest_wait(queues()))
+    return warnings(bool(foremen()), oldest_wait(queues()))

@@ -58,9 +58,10 @@ def _unprivileged() -> dict[str, Any]:
 
 
 class Postgres:
-    """A PostgreSQL server. A power cut may take what it has: it does not wait for the disk."""
+    """A PostgreSQL server. A power cut may take what it has, unless it is durable: it waits for no disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_durable: bool = False) -> None:
+        self._fsync = "on" if is_durable else "off"
         self.directory = Path(tempfile.mkdtemp(prefix="snappea-postgres-"))
         self.port = free_port()
         self._as_whom = _unprivileged()
@@ -80,7 +81,7 @@ class Postgres:
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": self.directory,
-            "fsync": "off",
+            "fsync": self._fsync,
             "max_connections": 200,
         }
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]

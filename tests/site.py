@@ -193,5 +193,5 @@ class PostgresSite(Site):
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a statement on the queue's database, as somebody from outside."""
         with self.server.connect(self.name) as connection:
-            done = connection.execute(statement.replace("?", "%s"), parameters)
+            done = connection.execute(statement.replace("?", "%s"), parameters or None)
             return done.fetchall() if done.description else []

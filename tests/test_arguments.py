@@ -9,79 +9,11 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from snappea.arguments import decode, encode
 from snappea.errors import SnappeaError, UnreadableArguments, UnserializableArgument
 from snappea.models import Task
-
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers(min_value=-(2**80), max_value=2**80)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"]))
-)
-JSON = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=5)
-        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=5)
-    ),
-    max_leaves=20,
-)
-
-
-@given(
-    st.lists(JSON, max_size=4),
-    st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), JSON, max_size=4),
-)
-def test_json_arrives_equal_in_value_and_type(args: list[Any], kwargs: dict[str, Any]) -> None:
-    arrived = decode(encode(tuple(args), "t"), encode(kwargs, "t"))
-    assert arrived == (args, kwargs)
-    assert repr(arrived) == repr((args, kwargs)), "1 is not True, and 0.0 is not -0.0"
-
-
-ANYTHING = st.recursive(
-    SCALARS
-    | st.floats()
-    | st.text(st.characters())
-    | st.binary()
-    | st.datetimes()
-    | st.decimals()
-    | st.uuids()
-    | st.complex_numbers()
-    | st.integers(min_value=10**4290, max_value=10**4310),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.tuples(inner, inner)
-        | st.frozensets(st.integers())
-        | st.dictionaries(
-            st.text(st.characters()) | st.integers() | st.none() | st.booleans(), inner, max_size=4
-        )
-    ),
-    max_leaves=10,
-)
-
-
-def as_arrived(value: Any) -> Any:
-    """Turn tuples into lists, as documented."""
-    if isinstance(value, (list, tuple)):
-        return [as_arrived(item) for item in value]
-    if isinstance(value, dict):
-        return {key: as_arrived(item) for key, item in value.items()}
-    return value
-
-
-@given(ANYTHING)
-def test_anything_arrives_equal_or_is_refused(value: Any) -> None:
-    try:
-        encoded = encode((value,), "t")
-    except UnserializableArgument as refused:
-        assert str(refused).startswith("t(): argument[0]") and "which is not JSON: " in str(refused)
-        return
-    assert decode(encoded, "{}")[0] == [as_arrived(value)]
+from tests.fuzzing import as_arrived
 
 
 class Pair(NamedTuple):

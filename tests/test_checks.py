@@ -44,13 +44,12 @@ def test_nothing_is_wrong_with_a_good_set_up(site: Site, messages: Messages) -> 
     [
         ("SNAPPEA", {"NUM_WORKER": 3}, "E001", "Did you mean 'NUM_WORKERS'?"),
         ("SNAPPEA", {"DATABASE": "quue"}, "E002", 'Add to settings: DATABASES["quue"] = {"ENGINE": '),
-        ("ENGINE", "django.db.backends.postgresql", "E003", "it must be SQLite. Write: DATABASES"),
+        ("ENGINE", "django.db.backends.mysql", "E003", "it must be SQLite or PostgreSQL. Write: DATABASES"),
         ("DATABASE_ROUTERS", [], "E004", 'DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]'),
         ("NAME", ":memory:", "E005", "in memory, where the Foreman cannot see it"),
         ("NAME", "file:x?mode=memory&cache=shared", "E005", "in memory"),
         ("NAME", "", "E005", "in memory"),
         ("NAME", "default.sqlite3", "E006", "also that of other tables, as 'default'. Give the queue a file"),
-        ("SNAPPEA", {"DATABASE": "default"}, "E006", "Give the queue a file of its own"),
         ("MEDIA_ROOT", ".", "E008", "lies under MEDIA_ROOT"),
         ("STATIC_ROOT", ".", "E008", "lies under STATIC_ROOT"),
         ("ATOMIC_REQUESTS", True, "E009", 'DATABASES["snappea"]["ATOMIC_REQUESTS"] = False'),
@@ -114,6 +113,13 @@ def test_manage_check_prints_them(site: Site) -> None:
     assert done.returncode == 1
     assert "(snappea.E001) SNAPPEA has an unknown key 'NUM_WORKRES'." in done.stderr
     assert "HINT: Did you mean 'NUM_WORKERS'?" in done.stderr
+
+
+def test_postgres_needs_psycopg(site: Site, settings: Any, messages: Messages, monkeypatch: Any) -> None:
+    settings.DATABASES["snappea"]["ENGINE"] = "django.db.backends.postgresql"
+    assert messages() == {}
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert "pip install 'snappea[postgres]'" in messages()["snappea.E014"]
 
 
 def test_each_check_is_tested_here() -> None:

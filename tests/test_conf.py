@@ -124,7 +124,7 @@ def test_a_hook_is_a_function_or_its_path_and_none_by_default(settings: Any) -> 
     assert hook("HOOK_RUN_TASK_CONTEXT") is None
 
 
-@pytest.mark.parametrize("path", ["nowhere", "nowhere.at_all", "contextlib.nothing"])
+@pytest.mark.parametrize("path", ["nowhere", "nowhere.at_all", "contextlib.nothing", ".", ".."])
 def test_a_hook_that_is_not_there_is_named(settings: Any, path: str) -> None:
     settings.SNAPPEA = {"HOOK_RUN_TASK_CONTEXT": path}
     with pytest.raises(ConfigurationError, match=rf"SNAPPEA\['HOOK_RUN_TASK_CONTEXT'\] is '{path}'"):
@@ -140,3 +140,24 @@ def test_the_alias_is_known_even_if_the_rest_is_wrong(settings: Any) -> None:
     ):
         settings.SNAPPEA = configured
         assert alias() == expected
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        {"NUM_WORKERS": 10_001},
+        {"ASYNC_CONCURRENCY": 10**9},
+        {"GRACEFUL_TIMEOUT": float("inf")},
+        {"POLL_INTERVAL": 1e308},
+        {"STATS_RETENTION_MINUTES": 2**70},
+        {"NUM_WORKERS": 10**5000},
+    ],
+)
+def test_what_nobody_can_count_to_is_refused(configured: Any) -> None:
+    ((said, cure),) = problems(configured)
+    assert "SNAPPEA[" in said and "and at most " in cure
+
+
+def test_what_cannot_be_shown_is_named_all_the_same() -> None:
+    ((said, _cure),) = problems({"DATABASE": 10**5000})
+    assert said == "SNAPPEA['DATABASE'] is of type int, and cannot be shown."

@@ -59,7 +59,7 @@ def test_status(site: Site, say: Any) -> None:
     assert re.search(rf"^ *\d+ +{nap.name} ", shown, re.MULTILINE)
     assert re.search(rf"^{fail.name} +0 +0 +1 ", shown, re.MULTILINE)
     data = json.loads(say("status", "--json"))
-    assert data["foreman"]["pid"] == foreman.pid and data["counts"]["running"] == 1
+    assert data["foremen"][0]["pid"] == foreman.pid and data["counts"]["running"] == 1
 
 
 WATCH = """
@@ -311,3 +311,21 @@ def test_help_names_each_subcommand(site: Site) -> None:
 )
 def test_spans(seconds: Any, said: Any) -> None:
     assert console.span(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["list", "failed", "--older-than", "99999999999d"], "longer than a hundred years"),
+        (["enqueue", record.name, "--countdown", "9" * 30], "longer than a hundred years"),
+        (["enqueue", record.name, "--args", "[" * 5000], "is not JSON"),
+        (["cancel", "9223372036854775808"], "must be a whole number"),
+        (["list", "failed", "--limit", "-1"], "must be a whole number"),
+        (["run", "no.such.task"], "Unknown task"),
+        (["run", record.name], "missing a required argument"),
+        (["run", record.name, "--args", "[NaN]"], "which is not JSON"),
+    ],
+)
+def test_what_makes_no_sense_is_said_without_a_traceback(site: Site, arguments: list[str], why: str) -> None:
+    with pytest.raises(CommandError, match=why):
+        call_command("snappea", *arguments)

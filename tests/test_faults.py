@@ -19,6 +19,7 @@ from django.db import connections
 from snappea import queue
 from snappea.errors import EnqueueError
 from snappea.models import Task
+from tests.clock import set_clock
 from tests.playground.tasks import (
     break_connection,
     enqueue_more,
@@ -351,34 +352,20 @@ def test_no_descriptor_to_be_had(site: Site) -> None:
 
 def test_the_clock_is_set_back_and_forth(site: Site) -> None:
     """The wall clock decides when a task is due, and nothing else; no hang, no spin, no early start."""
-    (site.directory / "offset").write_text("0")
-    code = """
-import time
-from django.conf import settings
-from django.core.management import call_command
-import snappea.database
-
-class Clock:
-    def time_ns():
-        return time.time_ns() + int((settings.DIR / "offset").read_text() or 0) * 10**9
-
-snappea.database.time = Clock
-call_command("runsnappea")
-"""
-    foreman = site.program(code)
-    foreman.wait_for_output("tasks ready")
+    site.variables["SNAPPEA_TEST_APPS"] = "tests.clock.SettableClock"
+    foreman = site.foreman()
     site.sql(
         "INSERT INTO snappea_task (task_name, args, status, enqueued_at, run_after)"
         " VALUES (?, '[\"later\"]', 'scheduled', datetime('now'), datetime('now', '+1800 seconds'))",
         record.name,
     )
-    for offset in ("-3600", "0", "1700"):
-        (site.directory / "offset").write_text(offset)
+    for offset in (-3600, 0, 1700):
+        set_clock(site.directory, offset)
         assert_it_still_works(site)
         nap.delay(f"nap{offset}", 0.01)
     site.wait_until_empty()
     assert site.counts() == {"scheduled": 1}
-    (site.directory / "offset").write_text("1801")
+    set_clock(site.directory, 1801)
     wait_until(lambda: site.ledger.count("end", "later"), deadline=15)
     assert foreman.stop() == 0
 

@@ -18,7 +18,7 @@ ORDER = """
     framework djangoresults djangotask backend tasks
     ticks schedules timetable
     limits worker herald loop child nursery guardian crew
-    accounts pace survey stats gatekeeper attention caretaker reports
+    accounts sieve pace survey stats gatekeeper attention caretaker reports
     renewal reload departure workshop remote
     foreman
     ping handover translation beat celerytask celery

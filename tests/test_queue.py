@@ -1,5 +1,6 @@
 """Every verb against every state: legal moves work, all others are refused and change nothing."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -245,9 +246,10 @@ def test_a_refusal_says_what_to_do(site: Site) -> None:
     site.sql("DROP TABLE snappea_task")
     with pytest.raises(EnqueueError) as refused:
         nothing.delay()
-    assert str(refused.value) == (
-        "tests.playground.tasks.nothing was not enqueued: no such table: snappea_task "
-        "(run: python manage.py migrate --using=snappea). Nothing was written."
+    assert re.fullmatch(
+        r"tests\.playground\.tasks\.nothing was not enqueued: [^\n]+snappea_task[^\n]* "
+        r"\(run: python manage\.py migrate --using=snappea\)\. Nothing was written\.",
+        str(refused.value),
     )
     assert isinstance(refused.value, SnappeaError) and isinstance(refused.value, OperationalError)
 

@@ -21,6 +21,7 @@ from snappea.models import Schedule, Task
 from snappea.signals import task_enqueued
 from snappea.tasks import task
 from snappea.timetable import Timetable
+from tests.clock import set_clock
 from tests.playground.gated import alone
 from tests.playground.tasks import fail, nap, record
 from tests.site import Made, Site, wait_until
@@ -156,31 +157,15 @@ def test_a_round_that_is_rolled_back_enqueues_nothing(site: Site, settings: Any)
 def test_the_clock_is_set_back_and_forth(site: Site, settings: Any) -> None:
     """A tick that came does not come again, and none comes early."""
     declare(site, settings, {"task": record.name, "cron": "* * * * * *", "args": ["tick"]})
-    (site.directory / "offset").write_text("0")
-    foreman = site.program(WITH_A_CLOCK, "--queues", "nobody-enqueues-here")
-    foreman.wait_for_output("tasks ready")
+    site.variables["SNAPPEA_TEST_APPS"] = "tests.clock.SettableClock"
+    foreman = site.foreman("--queues", "nobody-enqueues-here")
     wait_until(lambda: len(ticks()) >= 2)
-    for step in ("-3600", "0", "3600", "-3600", "3600", "3601"):
-        (site.directory / "offset").write_text(step)
+    for step in (-3600, 0, 3600, -3600, 3600, 3601):
+        set_clock(site.directory, step)
         time.sleep(1.5)  # it looks at the clock once a second; then there is nothing to wait for but ticks
     seen = ticks()
     assert len(set(seen)) == len(seen)
     assert foreman.stop() == 0
-
-
-WITH_A_CLOCK = """
-import time
-from django.conf import settings
-from django.core.management import call_command
-import snappea.database
-
-class Clock:
-    def time_ns():
-        return time.time_ns() + int((settings.DIR / "offset").read_text() or 0) * 10**9
-
-snappea.database.time = Clock
-call_command("runsnappea", *sys.argv[1:])
-"""
 
 
 def test_a_clock_that_was_days_ahead_does_not_silence_a_schedule(site: Site, settings: Any) -> None:

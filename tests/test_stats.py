@@ -209,7 +209,7 @@ def test_history_puts_minutes_together(site: Site) -> None:
 
 def test_a_snapshot_of_nothing(site: Site) -> None:
     seen = stats.snapshot()
-    assert seen["foreman"] is None and seen["oldest"] is None and set(seen["counts"].values()) == {0}
+    assert seen["foremen"] == [] and seen["oldest"] is None and set(seen["counts"].values()) == {0}
     assert [state["name"] for state in seen["queues"]] == ["default"]
     assert not seen["running"] and not seen["tasks"] and not seen["failures"]
 
@@ -225,7 +225,7 @@ def test_a_snapshot_of_a_foreman_at_work(site: Site) -> None:
     wait_until(lambda: site.counts() == {"failed": 1, "running": 1, "scheduled": 1, "ready": 1})
     wait_until(lambda: stats.snapshot()["running"])
     seen = stats.snapshot()
-    alive = seen["foreman"]
+    (alive,) = seen["foremen"]
     assert (alive["pid"], alive["busy"], alive["workers"], alive["stuck"]) == (foreman.pid, 1, 3, [])
     assert alive["memory"] > 10_000_000 and timezone.now() - alive["since"] < timedelta(minutes=5)
     assert {state: number for state, number in seen["counts"].items() if number} == site.counts()
@@ -240,7 +240,7 @@ def test_a_snapshot_of_a_foreman_at_work(site: Site) -> None:
     assert seen["oldest"] is None, "what waits in a paused queue is meant to wait"
     go_on.touch()
     foreman.kill()
-    assert stats.snapshot()["foreman"] is None
+    assert stats.snapshot()["foremen"] == []
 
 
 def test_a_task_that_is_due_again_has_not_waited_since_it_was_enqueued(site: Site) -> None:

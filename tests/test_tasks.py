@@ -25,7 +25,7 @@ from snappea.errors import (
 from snappea.models import Task
 from snappea.tasks import registry, resolve
 from tests.playground.tasks import echo, nap, nap_late, nothing, record, record_async
-from tests.site import ROOT, Site
+from tests.site import ROOT, Made, Site
 
 
 def calls() -> list[tuple[Any, Any]]:
@@ -334,3 +334,17 @@ def test_without_debug_nothing_is_said(site: Site, caplog: pytest.LogCaptureFixt
         record.delay("x")
     assert not caplog.records
     assert connections["default"].in_atomic_block is False
+
+
+def test_no_name_is_stolen_from_the_arguments(site: Site, made: Made) -> None:
+    @made
+    def take(**kwargs: int) -> dict[str, int]:
+        return kwargs
+
+    names = dict.fromkeys(("self", "args", "kwargs", "function", "task", "queue", "eta"), 1)
+    assert take(**names) == names
+    take.delay(**names)
+    asyncio.run(take.adelay(**names))
+    take.delay_on_commit(**names)
+    take.s(**names).delay()
+    assert [json.loads(row.kwargs) for row in Task.objects.all()] == [names] * 4

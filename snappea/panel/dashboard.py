@@ -21,7 +21,7 @@ from ..database import as_datetime
 from ..models import Status, Task
 from ..stats import Period
 from . import charts
-from .guarded import GuardedAdmin
+from .guarded import GuardedAdmin, readable
 from .rights import may
 from .verdicts import VERBS, decide, note
 from .wording import duration, plain
@@ -60,6 +60,7 @@ class DashboardAdmin(GuardedAdmin):
             path("terminate/", wrap(require_POST(self.terminate)), name="snappea_dashboard_terminate"),
         ]
 
+    @readable
     def show(self, request: HttpRequest) -> HttpResponse:
         """Show the page."""
         if not may(request, "view"):
@@ -141,7 +142,7 @@ def _contents(site: str, hours: int) -> dict[str, Any]:
     tiles = [(status.label, seen["counts"][status], _address(site, status), str(status)) for status in Status]
     return {
         **seen,
-        "warnings": survey.warnings(seen["foreman"] is not None, seen["oldest"]),
+        "warnings": survey.warnings(bool(seen["foremen"]), seen["oldest"]),
         "tiles": tiles,
         "failures": failures,
         "more_failures": max(0, len(seen["failures"]) - MOST_ROWS),

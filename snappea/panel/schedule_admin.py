@@ -11,7 +11,7 @@ from django.urls import URLPattern
 from .. import schedules
 from ..errors import SnappeaError
 from ..models import Schedule
-from .guarded import GuardedAdmin
+from .guarded import GuardedAdmin, readable
 from .task_admin import ago
 from .verdicts import note
 from .wording import plain
@@ -32,6 +32,7 @@ class ScheduleAdmin(GuardedAdmin):
         """Let nobody delete one here: it would be back at the Foreman's next start."""
         return False
 
+    @readable
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Show the list, under its own name."""
         return super().changelist_view(request, {"title": "Schedules", **(extra_context or {})})

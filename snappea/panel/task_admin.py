@@ -30,7 +30,7 @@ from ..models import Status, Task
 from ..tasks import find, is_sensitive, registry
 from .dashboard import PAGES
 from .filters import QueueFilter, TaskFilter
-from .guarded import GuardedAdmin
+from .guarded import GuardedAdmin, readable
 from .rights import may
 from .verdicts import VERBS, Verb, decide, verbs_of
 from .wording import MOST, NOTHING, duration, one_line, plain, pretty, traceback_lines
@@ -164,6 +164,7 @@ class TaskAdmin(GuardedAdmin):
     def _name(self) -> str:
         return f"snappea_{self.opts.model_name}"
 
+    @readable
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Show the list, with a button for all of it."""
         verbs = [verb for verb in self._verbs(request) if verb.name == "requeue"]
@@ -181,6 +182,7 @@ class TaskAdmin(GuardedAdmin):
         address = reverse(f"{self.admin_site.name}:{self._name}_changelist")
         return HttpResponseRedirect(f"{address}?{request.GET.urlencode()}" if request.GET else address)
 
+    @readable
     def decide_on_one(self, request: HttpRequest, pk: int, verb: str) -> HttpResponse:
         """Do something to one task. Not by GET: that is for the page of the task."""
         if verb == "change":
@@ -203,6 +205,7 @@ class TaskAdmin(GuardedAdmin):
             raise PermissionDenied
         return VERBS[verb]
 
+    @readable
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:

@@ -18,8 +18,11 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 def plain(text: str) -> str:
     """Return a text in which no character is invisible or turns the others around; lines stay lines.
 
-    Control characters, marks of direction and the like are written as "\\\\u202e".
+    Control characters, marks of direction and the like are written as "\\\\u202e"; what is no text,
+    because somebody wrote the row by hand, as Python writes it.
     """
+    if not isinstance(text, str):
+        return repr(text)
     if text.isascii() and text.isprintable():
         return text
     return "".join(character if _is_harmless(character) else _escape(character) for character in text)

@@ -6,13 +6,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from itertools import product
 from pathlib import Path
 
+from tests.servers import Postgres
+
 from .machine import Disturbance, machine
 from .measurements import MEASUREMENTS, QUICK, Bench, Sizes
-from .systems import SYSTEMS
+from .systems import LIMITS, SYSTEMS
 from .systems.base import System
+from .systems.postgres import PORT
 from .table import Results, table
 from .targets import FREE, PINNED
 from .templates import Templates
@@ -25,14 +29,21 @@ def main() -> int:
     """Return 0 if everything could be measured."""
     options = _options()
     sizes = QUICK if options.quick else Sizes()
-    systems = list(_installed(options.systems))
-    for system in systems if options.quick else ():
+    systems = [
+        system
+        for system in _installed(options.systems, options.postgres)
+        if not system.measured.isdisjoint(options.only)
+    ]
+    for system in systems if options.quick and not options.postgres else ():
         system.worker_processes = 1
     results: Results = {}
     failures: list[str] = []
     disturbance = Disturbance()
-    with tempfile.TemporaryDirectory(prefix="snappea-benchmarks-") as home:
-        description = list(machine(Path(home), systems))
+    with (
+        tempfile.TemporaryDirectory(prefix="snappea-benchmarks-") as home,
+        _server(options.postgres) as server,
+    ):
+        description = [*machine(Path(home), systems), *server]
         bench = Bench(sizes, Templates(Path(home), sizes.tasks, sizes.behind))
         for number, name, mode, system in _plan(options, systems):
             began = time.monotonic()
@@ -51,8 +62,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", type=_names_among(MEASUREMENTS), help=", ".join(MEASUREMENTS))
     parser.add_argument("--systems", type=_names_among((*FAMILIES, *SYSTEMS)), help=", ".join(FAMILIES))
     parser.add_argument("--quick", action="store_true", help="only to see that everything still runs")
-    parser.set_defaults(only=list(MEASUREMENTS), systems=list(FAMILIES))
+    parser.add_argument("--postgres", action="store_true", help="the queues on PostgreSQL, instead of others")
+    parser.add_argument("--limits", action="store_true", help="how far Snappea goes, instead of the rest")
+    parser.set_defaults(systems=list(FAMILIES))
     options = parser.parse_args()
+    options.only = options.only or [name for name in MEASUREMENTS if (name in LIMITS) == options.limits]
     options.rounds = options.rounds or (1 if options.quick else 3)
     return options
 
@@ -66,10 +80,23 @@ def _names_among(known: Collection[str]) -> Callable[[str], list[str]]:
     return names
 
 
-def _installed(wanted: list[str]) -> Iterator[System]:
+@contextmanager
+def _server(is_wanted: bool) -> Iterator[list[str]]:
+    """Have a PostgreSQL server in the meantime if it is wanted; yields lines that describe it."""
+    if not is_wanted:
+        yield []
+        return
+    with closing(Postgres(is_durable=True)) as server:
+        os.environ[PORT] = str(server.port)
+        with server.connect("postgres") as connection:
+            version = connection.info.parameter_status("server_version")
+        yield [f"PostgreSQL {version}, which waits for the disk, and else as it comes; on the same machine."]
+
+
+def _installed(wanted: list[str], on_postgres: bool) -> Iterator[System]:
     """Yield the wanted systems, and say which cannot be measured."""
     for system in SYSTEMS.values():
-        if system.name in wanted or system.family in wanted:
+        if system.is_on_postgres == on_postgres and (system.name in wanted or system.family in wanted):
             if missing := system.missing():
                 _say(f"{system.title} is left out: {', '.join(missing)} is not installed ({system.cure}).")
             else:
@@ -82,7 +109,8 @@ def _plan(options: argparse.Namespace, systems: list[System]) -> Iterator[tuple[
         if name == "idle":  # takes long and hardly varies
             rounds, modes = 1, [FREE]
         else:
-            rounds, modes = options.rounds, [FREE] if options.quick else [PINNED, FREE]
+            is_free = options.quick or options.postgres or name in LIMITS  # a server is not pinned
+            rounds, modes = options.rounds, [FREE] if is_free else [PINNED, FREE]
         for number, mode, system in product(range(rounds), modes, systems):
             if name in system.measured:
                 yield number, name, mode, system

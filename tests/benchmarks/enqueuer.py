@@ -10,6 +10,8 @@ import sys
 import time
 from typing import Any
 
+from django.db import OperationalError
+
 from . import tasks
 
 enqueuer = tasks.system.enqueuer
@@ -67,6 +69,32 @@ def stream(count: int) -> dict[str, float]:
     return {"began": began, "p99": calls[int(count * 0.99)], "slowest": calls[-1]}
 
 
+def together(milliseconds: int) -> dict[str, Any]:
+    """Say that it is ready, and enqueue for so long once the others are.
+
+    Returns what each call took, and how many of them were refused because others kept the lock.
+    """
+    nothing = enqueuer(tasks.nothing)
+    for number in range(WARM_UP):
+        nothing(number)
+    tasks.tell(os.getpid())
+    while not (go := tasks.directory / "go").exists():
+        time.sleep(0.001)
+    calls: list[float] = []
+    refused = 0
+    before = time.monotonic()
+    end = float(go.read_text()) + milliseconds / 1000
+    while before < end:
+        try:
+            nothing(len(calls))
+        except OperationalError:
+            refused += 1
+        after = time.monotonic()
+        calls.append(after - before)
+        before = after
+    return {"calls": calls, "refused": refused}
+
+
 def questions(count: int) -> list[float]:
     """Enqueue tasks one at a time, each some 20 ms after the one before; return what each waited."""
     answer = enqueuer(tasks.answer)
@@ -82,7 +110,7 @@ def questions(count: int) -> list[float]:
 def main(action: str, *numbers: str) -> None:
     actions: dict[str, Any] = {
         function.__name__: function
-        for function in (one_by_one, between_marks, marks, naps, stream, questions)
+        for function in (one_by_one, between_marks, marks, naps, stream, together, questions)
     }
     print(json.dumps(actions[action](*map(int, numbers))))
 

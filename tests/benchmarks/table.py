@@ -14,16 +14,22 @@ Results = dict[tuple[str, str, str], list[float]]
 
 def table(results: Results, sizes: Sizes) -> Iterator[str]:
     """Yield the lines of the table: a row for each figure and system."""
-    yield "| measured | system | pinned to one core | free | target | met |"
-    yield "|---|---|---:|---:|---|---|"
+    modes = {"pinned to one core": PINNED, "free": FREE}
+    measured = {mode for _figure, _name, mode in results}
+    modes = {title: mode for title, mode in modes.items() if mode in measured}
+    has_targets = any((target.figure, target.system, FREE) in results for target in TARGETS)
+    heading = ("target", "met") if has_targets else ()
+    yield f"| {' | '.join(('measured', 'system', *modes, *heading))} |"
+    yield f"|---|---|{'---:|' * len(modes)}{'---|' * len(heading)}"
     written = ""
     for figure, (title, digits) in FIGURES.items():
         for name, system in SYSTEMS.items():
-            cells = [_cell(results.get((figure, name, mode)), digits) for mode in (PINNED, FREE)]
+            cells = [_cell(results.get((figure, name, mode)), digits) for mode in modes.values()]
             if any(cells):
                 what = "" if title == written else title.format(**asdict(sizes))
                 which = system.title.format(**asdict(sizes))
-                yield f"| {' | '.join((what, which, *cells, *_verdict(results, figure, name)))} |"
+                verdict = _verdict(results, figure, name) if has_targets else ()
+                yield f"| {' | '.join((what, which, *cells, *verdict))} |"
                 written = title
 
 

@@ -18,6 +18,7 @@ class Figure(NamedTuple):
 FIGURES = {
     "enqueue": Figure("enqueue, calls/s"),
     "drain": Figure("drain, tasks/s"),
+    "release": Figure("drain, from outside, tasks/s"),
     "stream": Figure("enqueue and run at once, tasks/s"),
     "call p99": Figure("a call during that, p99, ms", 2),
     "call slowest": Figure("a call during that, the slowest, ms", 2),
@@ -29,6 +30,28 @@ FIGURES = {
     "idle changes": Figure("{idle:g} s idle: files changed"),
     "memory": Figure("memory, MB"),
     "pick-up after idling": Figure("pick-up after idling, ms", 2),
+}
+
+
+FIGURES |= {
+    f"writers {count}{suffix}": Figure(f"{count} {'process' if count == 1 else 'processes'}, {what}", digits)
+    for suffix, what, digits in (
+        ("", "calls/s", 0),
+        (" p50", "a call, p50, ms", 2),
+        (" p99", "a call, p99, ms", 1),
+        (" slowest", "a call, the slowest, ms", 0),
+        (" refused", "calls refused after 5 s", 0),
+    )
+    for count in (1, 2, 4, 8, 16)
+}
+FIGURES |= {
+    f"backlog {number} {name}": Figure(title.replace("rows", f"{{backlogs[{number}]:,}}"), digits)
+    for name, title, digits in (
+        ("enqueue", "enqueue with rows ready, calls/s", 0),
+        ("drain", "drain with rows behind, tasks/s", 0),
+        ("size", "size of rows on the disk, MB", 0),
+    )
+    for number in (0, 1)
 }
 
 

@@ -22,6 +22,7 @@ class Templates:
         directory = self._home / f"{system.name}-empty"
         if not directory.exists():
             directory.mkdir()
+            system.open(directory, None)
             if arguments := system.prepare(directory):
                 finish(start(system, directory, arguments, self._cores, subprocess.PIPE), directory)
         return directory

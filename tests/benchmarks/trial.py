@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -78,6 +79,7 @@ class Trial:
         self._unread = b""
         for file in template.iterdir():
             _copy(file, self.directory / file.name)
+        system.open(self.directory, template)
         os.mkfifo(self.directory / "told")
         self._pipe = os.open(self.directory / "told", os.O_RDWR | os.O_NONBLOCK)
 
@@ -87,6 +89,7 @@ class Trial:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.stop_worker()
         os.close(self._pipe)
+        self.system.close(self.directory)
         shutil.rmtree(self.directory)
 
     def start_worker(self) -> None:
@@ -105,6 +108,14 @@ class Trial:
         self.enqueue("marks", 1)
         self.hear(1)
 
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for something that the workers will bring about."""
+        deadline = time.monotonic() + PATIENCE
+        while not is_so():
+            if time.monotonic() > deadline or any(worker.poll() for worker in self.workers):
+                raise TrialFailed(f"{self.system.title}: {(self.directory / 'log').read_text()[-1000:]}")
+            time.sleep(0.01)
+
     def stop_worker(self) -> None:
         """End the worker's processes, the hard way if need be."""
         for worker in self.workers:
@@ -122,6 +133,23 @@ class Trial:
         arguments = ["-m", "tests.benchmarks.enqueuer", action, *map(str, numbers)]
         process = start(self.system, self.directory, arguments, self.cores, subprocess.PIPE)
         return json.loads(finish(process, self.directory))
+
+    def enqueue_together(self, count: int, seconds: float) -> tuple[list[float], int]:
+        """Let so many processes enqueue at once, for so long.
+
+        Returns what each of their calls took, and how many of them were refused.
+        """
+        arguments = ["-m", "tests.benchmarks.enqueuer", "together", f"{seconds * 1000:.0f}"]
+        processes = [
+            start(self.system, self.directory, arguments, self.cores, subprocess.PIPE) for _ in range(count)
+        ]
+        self.hear(count)
+        (self.directory / "soon").write_text(str(time.monotonic()))
+        (self.directory / "soon").rename(self.directory / "go")
+        with ThreadPoolExecutor(count) as readers:  # what they print is more than a pipe holds
+            printed = readers.map(partial(finish, directory=self.directory), processes)
+            told = list(map(json.loads, printed))
+        return [taken for one in told for taken in one["calls"]], sum(one["refused"] for one in told)
 
     def hear(self, count: int) -> list[list[float]]:
         """Return the next lines that the tasks tell, as the numbers in them."""

@@ -26,12 +26,12 @@ class Ledger:
 
     def lines(self) -> list[list[str]]:
         """Return the words of each line, without the moment."""
-        return [line.split()[1:] for line in self._text().splitlines()]
+        return [line.split()[1:] for line in self.text().splitlines()]
 
     def moments(self, *words: object) -> list[float]:
         """Return when a line of these words was noted, on the monotonic clock."""
         wanted = [str(word) for word in words]
-        split = (line.split() for line in self._text().splitlines())
+        split = (line.split() for line in self.text().splitlines())
         return [float(moment) for moment, *rest in split if rest == wanted]
 
     def count(self, *words: object) -> int:
@@ -42,5 +42,6 @@ class Ledger:
         """Return how often each key was noted with a word."""
         return Counter(line[1] for line in self.lines() if line[0] == word)
 
-    def _text(self) -> str:
+    def text(self) -> str:
+        """Return all of it."""
         return self.path.read_text() if self.path.exists() else ""

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -19,9 +20,13 @@ from snappea.conf import uses_celery
 from snappea.errors import SnappeaError, TaskFailed
 from snappea.models import MOVES, Status, Task
 from snappea.results import AsyncResult
+from snappea.sieve import sifted
 from snappea.tasks import TaskFunction, resolve
 
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_LONGEST = timedelta(days=36_525)
+#: The subcommands that show rows.
+_LOOKS = ("status", "list", "show", "schedules")
 _CLEAR = "\033[H\033[J"
 
 
@@ -39,10 +44,10 @@ class Command(BaseCommand):
         listing = self._add("list", self._list, "List tasks of a status.")
         listing.add_argument("status", choices=Status.values, metavar="STATUS", help=", ".join(Status.values))
         _add_filters(listing)
-        listing.add_argument("--limit", type=int, default=50, metavar="N", help="At most so many (50).")
+        listing.add_argument("--limit", type=_number, default=50, metavar="N", help="At most so many (50).")
         listing.add_argument("--json", action="store_true", help="As JSON.")
         show = self._add("show", self._show, "Show all that is known of a task.")
-        show.add_argument("id", type=int, metavar="ID")
+        show.add_argument("id", type=_number, metavar="ID")
         show.add_argument("--json", action="store_true", help="As JSON.")
         self._add_calls()
         self._add_decisions()
@@ -89,7 +94,7 @@ class Command(BaseCommand):
         cancel.add_argument("--terminate", action="store_true", help="End those that run as well.")
         delete = self._add("delete", self._decide, "Delete tasks that have ended and are kept.")
         for parser in (requeue, cancel, delete):
-            parser.add_argument("ids", type=int, nargs="*", metavar="ID")
+            parser.add_argument("ids", type=_number, nargs="*", metavar="ID")
             parser.add_argument("--status", choices=Status.values, metavar="STATUS", help="Only those.")
             _add_filters(parser)
             parser.add_argument("--all", action="store_true", help="All of them, if nothing else is given.")
@@ -115,10 +120,11 @@ class Command(BaseCommand):
         """Do what was asked for. Exits with 1 if it cannot be done, with 2 if it makes no sense."""
         autodiscover_modules("tasks")
         try:
-            options["act"](options)
+            act = partial(options["act"], options)
+            sifted(act) if options["command"] in _LOOKS else act()
         except SnappeaError as error:
             if options["command"] == "run":
-                raise  # it may be the task's own
+                raise  # it is the task's own
             raise CommandError(str(error)) from error
 
     def _say(self, lines: list[str] | str) -> None:
@@ -217,9 +223,13 @@ class Command(BaseCommand):
             self._say(json.dumps(_waited_for(result, wait), ensure_ascii=False))
 
     def _run(self, options: dict[str, Any]) -> None:
-        task: TaskFunction[..., Any] = resolve(options["name"])
         args, kwargs = _arguments(options)
-        self._say(repr(task.run_now(task.call(tuple(args), kwargs))))
+        try:
+            task: TaskFunction[..., Any] = resolve(options["name"])
+            call = task.call(tuple(args), kwargs)
+        except (SnappeaError, TypeError) as error:
+            raise CommandError(str(error)) from error
+        self._say(repr(task.run_now(call)))
 
     # decide
 
@@ -315,8 +325,8 @@ def _json(kind: type) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:
             found = json.loads(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise argparse.ArgumentTypeError(f"{text[:100]!r} is not JSON: {error}") from None
         if not isinstance(found, kind):
             raise argparse.ArgumentTypeError(
                 f"{text!r} must be a JSON {'list' if kind is list else 'object'}"
@@ -326,8 +336,20 @@ def _json(kind: type) -> Callable[[str], Any]:
     return read
 
 
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, not below 0")
+    return int(text)
+
+
 def _span(text: str) -> timedelta:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds, or as in 5m, 12h or 7d")
-    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+    try:
+        span = timedelta(**{_UNITS[found[2]]: float(found[1])})
+    except OverflowError:
+        span = timedelta.max
+    if span > _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is longer than a hundred years")
+    return span

@@ -28,6 +28,8 @@ class System:
     worker_processes = 1
     #: Which part of the usual number of tasks it gets: less for the slow, so that a run stays short.
     share = 1.0
+    #: Whether it keeps its tasks on a PostgreSQL server.
+    is_on_postgres = False
     #: Which part of the usual number of questions, where it polls so seldom that each takes long.
     questions_share = 1.0
 
@@ -39,6 +41,12 @@ class System:
     def missing(self) -> list[str]:
         """Name the modules that it needs and that are not installed."""
         return [module for module in self.requires if not find_spec(module)]
+
+    def open(self, directory: Path, template: Path | None) -> None:
+        """Make what it has outside of a new directory, as a copy of what belongs to a template."""
+
+    def close(self, directory: Path) -> None:
+        """Remove that."""
 
     def prepare(self, directory: Path) -> list[str]:
         """Return the arguments for Python that make an empty queue; none if there is nothing to do."""

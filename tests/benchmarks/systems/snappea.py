@@ -41,11 +41,19 @@ class Snappea(DjangoSystem):
 
     def crowd(self, directory: Path, rows: int) -> None:
         if self.behind:
-            connection = sqlite3.connect(directory / "snappea.sqlite3")
-            with connection:
-                connection.execute(CROWD, (rows, *self.behind))
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.close()
+            self.fill(directory, rows, self.behind)
+
+    def fill(self, directory: Path, rows: int, kind: tuple[str, str | None]) -> None:
+        """Write rows of a status with a time when they are due."""
+        connection = sqlite3.connect(directory / "snappea.sqlite3")
+        with connection:
+            connection.execute(CROWD, (rows, *kind))
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+
+    def size(self, directory: Path) -> int:
+        """Return how much room its database takes on the disk, in bytes."""
+        return (directory / "snappea.sqlite3").stat().st_size
 
     def worker(self) -> list[str]:
         return ["-m", "django", "runsnappea", "-v", str(self.verbosity)]

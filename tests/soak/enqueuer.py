@@ -1,0 +1,67 @@
+"""Enqueues all kinds of tasks at random, until there is a file "enough": `python -m tests.soak.enqueuer`.
+
+What it is about to enqueue is noted before, with when it is due and when it expires, in seconds of the
+site's clock; what was accepted after, with the number of its row.
+"""
+
+import os
+import random
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+import django
+from django.conf import settings
+
+#: How long it rests between two calls at most, in seconds.
+REST = 0.06
+#: How far in the future what is scheduled is due at most, in seconds.
+HORIZON = 15.0
+
+
+def main(who: str, seed: str) -> None:
+    """Go on until told that it is enough."""
+    django.setup()
+    from tests.soak.tasks import KINDS
+
+    chance = random.Random(seed)
+    shares = [kind.share for kind in KINDS.values()]
+    number, soak = 0, os.getppid()
+    while not (settings.DIR / "enough").exists() and os.getppid() == soak:
+        name = chance.choices(list(KINDS), shares)[0]
+        kind = KINDS[name]
+        numbers = range(number, number := number + kind.burst)
+        keys = [f"{name}:{chance.randrange(kind.alike) if kind.alike else f'{who}-{n}'}" for n in numbers]
+        # what is alike must be so in all of its arguments
+        seconds = kind.seconds if kind.alike else round(chance.random() * kind.seconds, 3)
+        enqueue(kind.task, keys, seconds, chance.random() * HORIZON if name == "due" else None)
+        time.sleep(chance.random() * REST)
+
+
+def enqueue(task: Any, keys: list[str], seconds: float, wait: float | None) -> None:
+    """Enqueue, in one transaction if it is more than one, and note it; or note that it was refused."""
+    from snappea.database import as_datetime, now
+    from snappea.errors import EnqueueError
+    from tests.playground.ledger import note
+
+    here = as_datetime(now())
+    eta = None if wait is None else here + timedelta(seconds=wait)
+    expires = None if task.options.expires is None else here.timestamp() + task.options.expires
+    for key in keys:
+        note("try", key, eta.timestamp() if eta else "-", expires or "-")
+    try:
+        if len(keys) > 1:
+            results = task.delay_many([(key, seconds) for key in keys])
+        else:
+            results = [task.apply_async((keys[0], seconds), eta=eta)]
+    except EnqueueError:
+        for key in keys:
+            note("refused", key)
+        return
+    for key, result in zip(keys, results, strict=True):
+        note("ack", key, result.id)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,243 @@
+"""The ledger against the table: is each guarantee of the README kept? At rest, when nothing waits or runs."""
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from .history import Ack, Body, History
+from .tasks import KINDS, PACE, RETRY_DELAY, TICKS, kind_of
+
+#: How exact moments are, in seconds: a note is written a moment after or before what it is of.
+GRAIN = 0.02
+#: How late what has expired may still start: it was claimed before, and its Foreman stopped, in seconds.
+LATENESS = 10.0
+#: How often a task with acks_late is started without a person: MAX_INTERRUPTIONS.
+MOST_STARTS = 3
+#: In how many seconds starts of a task with a rate are counted, and how much before them it is claimed.
+WINDOW, AHEAD = 3.0, 1.0
+
+
+#: Why a task may have failed that never raises: its process was killed; what it enqueues was refused.
+NOT_ITS_FAULT = ("TaskKilled", "The Foreman died", "EnqueueError")
+
+
+class Row(NamedTuple):
+    """What is left of a task in the table."""
+
+    id: int
+    key: str
+    status: str
+    attempts: int
+    error: str
+
+    @classmethod
+    def of(cls, task_id: int, args: str, status: str, attempts: int, error: str, name: str) -> "Row":
+        """Return what the table says; ticks have no key, but their name."""
+        key = (json.loads(args) or [name.rpartition(".")[2]])[0]
+        return cls(task_id, key, status, attempts, error)
+
+
+class Reconciliation:
+    """Holds a history against the rows that are left. `until`: when that was, on the monotonic clock.
+
+    `workers`: how many threads the Foreman has.
+    """
+
+    def __init__(self, history: History, rows: Iterable[Row], until: float, workers: int) -> None:
+        self.history = history
+        self.rows = {row.id: row for row in rows}
+        self.until = until
+        self.workers = workers
+        self.kills = len(history.foremen)
+
+    def violations(self) -> Iterator[str]:
+        """Yield what is not as it was promised."""
+        yield from self.nothing_is_lost()
+        yield from self.nothing_is_imagined()
+        yield from self.rows_explain_themselves()
+        yield from self.nothing_starts_twice()
+        yield from self.nothing_is_early()
+        yield from self.nothing_is_stale()
+        yield from self.ticks_come_once()
+        yield from self.limits_are_held()
+        yield from self.the_pace_is_held()
+        yield from self.identical_calls_are_served()
+
+    # delivery
+
+    def nothing_is_lost(self) -> Iterator[str]:
+        """I1, I3: what was accepted ran to its end, or its row is there; or it expired."""
+        for ack in self.history.acks:
+            if ack.id not in self.rows and not self._is_finished(ack.id) and not self._has_expired(ack):
+                yield f"lost: {ack.key} #{ack.id}, {self._bodies_in_words(ack.id)}"
+        for task_id, bodies in self.history.bodies.items():
+            if task_id not in self.rows and not self._is_finished(task_id):
+                yield f"begun, not finished, and not kept: {bodies[-1].key} #{task_id}"
+
+    def nothing_is_imagined(self) -> Iterator[str]:
+        """I10, I12: what ran was enqueued, once; what was refused left nothing."""
+        ids: dict[str, set[int]] = defaultdict(set)
+        for task_id, bodies in self.history.bodies.items():
+            ids[bodies[0].key].add(task_id)
+        for row in self.rows.values():
+            ids[row.key].add(row.id)
+        for ack in self.history.acks:
+            ids[ack.key].add(ack.id)
+        for key, numbers in ids.items():
+            if kind_of(key) in TICKS:
+                continue
+            if key not in self.history.tries:
+                yield f"nobody enqueued {key} {numbers}"
+            if KINDS[kind_of(key)].alike:
+                continue
+            if key in self.history.refused:
+                yield f"refused, and there all the same: {key} {numbers}"
+            if len(numbers) > 1:
+                yield f"one call, several rows: {key} {numbers}"
+
+    def rows_explain_themselves(self) -> Iterator[str]:
+        """I6 to I9, I16: at rest nothing waits or runs, and each row says rightly why it is there."""
+        told_wrong = []
+        for row in self.rows.values():
+            kind, bodies = KINDS[kind_of(row.key)], self.history.bodies.get(row.id, [])
+            has_ended = any(body.word == "end" for body in bodies)
+            if row.status == "failed":
+                is_its_fault = not any(words in row.error for words in NOT_ITS_FAULT)
+                if has_ended or (is_its_fault and not kind.may_fail):
+                    yield f"failed for no reason: {row}, {self._bodies_in_words(row.id)}"
+            elif row.status == "interrupted":
+                if has_ended or len(bodies) < row.attempts:
+                    told_wrong.append(row)
+            elif row.status != "successful" or not has_ended:
+                yield f"not at rest: {row}, {self._bodies_in_words(row.id)}"
+        # between a note in the logbook and the first or after the last line of the body lies a moment in
+        # which a kill is told wrong; that must stay as rare as it is short
+        again = [bodies for bodies in self.history.bodies.values() if self._ended_and_again(bodies)]
+        if len(told_wrong) + len(again) > max(2, self.kills // 5):
+            yield f"thought to be interrupted, though they never began or had ended: {told_wrong} {again}"
+
+    def _ended_and_again(self, bodies: list[Body]) -> bool:
+        return any(before.word == "end" for before in bodies[:-1])
+
+    def nothing_starts_twice(self) -> Iterator[str]:
+        """I2, I4: nothing but to try it again, or after the Foreman ended if it may be repeated."""
+        for task_id, bodies in self.history.bodies.items():
+            kind = KINDS[kind_of(bodies[0].key)]
+            for before, after in pairwise(bodies):
+                is_retry = before.word == "raise" and after.attempt > before.attempt
+                is_repeated = kind.acks_late and self.history.until(before) < after.start
+                if not is_retry and not is_repeated:
+                    yield f"started twice: {after.key} #{task_id}, {self._bodies_in_words(task_id)}"
+            if kind.acks_late and len(bodies) > MOST_STARTS:
+                yield f"started too often: {bodies[0].key} #{task_id}, {self._bodies_in_words(task_id)}"
+
+    # time
+
+    def nothing_is_early(self) -> Iterator[str]:
+        """I5: by the clock on the wall as it was set, not before it is due; retries neither."""
+        for task_id, bodies in self.history.bodies.items():
+            call = self.history.tries.get(bodies[0].key)
+            if call and call.due is not None:
+                _least, most = self.history.clock.span(call.moment, bodies[0].start)
+                if most < call.due - GRAIN:
+                    yield f"{call.due - most:.3f} s early: {bodies[0].key} #{task_id}"
+            for before, after in pairwise(bodies):
+                is_same = self.history.foreman_at(before.end) == self.history.foreman_at(after.start)
+                if before.word == "raise" and is_same:  # otherwise a restart may bring it forward
+                    least, most = self.history.clock.span(before.end, after.start)
+                    if most - least < RETRY_DELAY - GRAIN:
+                        yield f"tried again after {most - least:.3f} s: {after.key} #{task_id}"
+
+    def nothing_is_stale(self) -> Iterator[str]:
+        """What had expired is not started."""
+        for task_id, bodies in self.history.bodies.items():
+            call = self.history.tries.get(bodies[0].key)
+            if call and call.expires is not None:
+                since = max(call.moment, bodies[0].start - LATENESS)
+                if self.history.clock.span(since, bodies[0].start)[0] > call.expires + 1:
+                    yield f"started though it had expired: {bodies[0].key} #{task_id}"
+
+    def ticks_come_once(self) -> Iterator[str]:
+        """No tick is enqueued twice."""
+        seen: dict[str, int] = {}
+        for task_id, bodies in self.history.bodies.items():
+            if kind_of(bodies[0].key) in TICKS and seen.setdefault(bodies[0].key, task_id) != task_id:
+                yield f"twice: {bodies[0].key} #{task_id}"
+
+    # limits
+
+    def limits_are_held(self) -> Iterator[str]:
+        """I11, max_concurrency, unique="running": never more at once than may be."""
+        in_threads = []
+        lanes: dict[str, list[Body]] = defaultdict(list)
+        for bodies in self.history.bodies.values():
+            kind = KINDS[kind_of(bodies[0].key)]
+            in_threads += bodies if kind.uses_worker else []
+            if kind.at_once:
+                lanes[bodies[0].key if kind.alike else kind_of(bodies[0].key)] += bodies
+        for lane, bodies in lanes.items():
+            limit = KINDS[kind_of(lane)].at_once
+            if limit and (most := self._most_at_once(bodies)) > limit:
+                yield f"{most} of {lane} at once"
+        if (most := self._most_at_once(in_threads)) > self.workers:
+            yield f"{most} bodies at once on {self.workers} workers"
+
+    def _most_at_once(self, bodies: Iterable[Body]) -> int:
+        changes = [(body.start, 1) for body in bodies] + [(self.history.until(body), -1) for body in bodies]
+        most = now = 0
+        for _moment, change in sorted(changes):
+            most = max(most, now := now + change)
+        return most
+
+    def the_pace_is_held(self) -> Iterator[str]:
+        """A rate_limit: within one Foreman, and while nobody stops it."""
+        starts = [
+            b.start for bodies in self.history.bodies.values() for b in bodies if kind_of(b.key) == "paced"
+        ]
+        starts.sort()
+        allowed = math.ceil((WINDOW + AHEAD) * PACE) + 1
+        for first, last in zip(starts, starts[allowed:], strict=False):
+            if last - first > WINDOW or self.history.foreman_at(first) != self.history.foreman_at(last):
+                continue
+            if not any(begin - AHEAD < last and end + AHEAD > first for begin, end in self.history.stops):
+                yield f"{allowed + 1} paced starts within {last - first:.2f} s"
+
+    def identical_calls_are_served(self) -> Iterator[str]:
+        """With unique=True, what `delay()` returned was still waiting: it starts after that, or is kept."""
+        for ack in self.history.acks:
+            if kind_of(ack.key) != "unique_waiting" or ack.id in self.rows:
+                continue
+            # the call was made a moment before it was acknowledged, a wait for the write lock before
+            if not any(body.start > ack.moment - LATENESS for body in self.history.bodies.get(ack.id, ())):
+                yield f"enqueued after it had run: {ack.key} #{ack.id}"
+
+    # in words
+
+    def _is_finished(self, task_id: int) -> bool:
+        return any(body.word == "end" for body in self.history.bodies.get(task_id, ()))
+
+    def _has_expired(self, ack: Ack) -> bool:
+        expires = self.history.tries[ack.key].expires
+        return expires is not None and self.history.clock.span(ack.moment, self.until)[1] > expires
+
+    def _bodies_in_words(self, task_id: int) -> str:
+        bodies = self.history.bodies.get(task_id, [])
+        said = [f"{b.attempt}. at {b.start:.3f} to {b.end:.3f} {b.word or 'cut off'}" for b in bodies]
+        return "; ".join(said) or "never started"
+
+    def summary(self) -> Iterator[str]:
+        """Yield lines that say how many of what there were."""
+        accepted = {ack.id for ack in self.history.acks}
+        bodies = self.history.bodies
+        kept = Counter(row.status for row in self.rows.values())
+        again = sum(b.word != "raise" for bs in bodies.values() for b in bs[:-1])
+        ticks = sum(kind_of(bs[0].key) in TICKS for bs in bodies.values())
+        gone = sum(i not in self.rows and not self._is_finished(i) for i in accepted)
+        refused = len(self.history.refused)
+        yield f"accepted {len(accepted):,} tasks; refused {refused:,} calls; {ticks:,} ticks"
+        yield f"bodies started {sum(map(len, bodies.values())):,}, of which again after a crash {again:,}"
+        yield f"ran to their end {sum(map(self._is_finished, bodies)):,}; expired {gone:,}"
+        yield f"kept: {', '.join(f'{count:,} {status}' for status, count in sorted(kept.items())) or 'none'}"

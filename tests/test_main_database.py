@@ -1,0 +1,83 @@
+"""SNAPPEA = {"DATABASE": "default"}: the queue is in the main database, and delay() in the transaction."""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
+from django.db import connections, transaction
+
+from snappea.checks import check_database
+from snappea.models import Status, Task
+from tests.playground.tasks import nothing, record
+from tests.site import Site, wait_until
+
+
+@pytest.fixture(autouse=True)
+def in_main_database(site: Site, settings: Any) -> Iterator[None]:
+    """Move the queue's tables."""
+    site.settings["DATABASE"] = "default"
+    settings.SNAPPEA = dict(site.settings)
+    settings.DATABASE_ROUTERS = []
+    site.database = site.directory / "default.sqlite3"
+    connections["default"].close()
+    connections["snappea"].close()
+    (site.directory / "snappea.sqlite3").unlink()
+    # as if it had been chosen before the first migrate
+    with sqlite3.connect(site.database) as database:
+        database.execute("DELETE FROM django_migrations WHERE app = 'snappea'")
+    call_command("migrate", verbosity=0)
+    yield
+    connections["default"].close()
+
+
+def test_there_is_nothing_to_say_against_it(site: Site) -> None:
+    assert check_database() == []
+
+
+def test_with_the_router_the_tables_of_others_stay_where_they_are(site: Site, settings: Any) -> None:
+    settings.DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
+    assert check_database() == []
+    call_command("migrate", verbosity=0)
+    assert ContentType.objects.db == "default" == Task.objects.db
+
+
+def test_it_is_enqueued_if_and_only_if_the_transaction_commits(
+    site: Site, settings: Any, caplog: Any
+) -> None:
+    settings.DEBUG = True
+    site.foreman()
+    with transaction.atomic():
+        ContentType.objects.create(app_label="kept", model="kept")
+        kept = record.delay("kept")
+        assert kept.status == Status.READY
+    with pytest.raises(KeyError), transaction.atomic():
+        ContentType.objects.create(app_label="gone", model="gone")
+        record.delay("gone")
+        raise KeyError
+    wait_until(lambda: site.ledger.count("end", "kept"))
+    site.wait_until_empty()
+    assert not site.ledger.count("start", "gone") and not Task.objects.exists()
+    assert list(ContentType.objects.filter(app_label__in=["kept", "gone"]).values_list("model")) == [
+        ("kept",)
+    ]
+    assert "open transaction" not in caplog.text
+
+
+def test_a_savepoint_that_is_rolled_back_takes_its_tasks_along(site: Site) -> None:
+    with transaction.atomic():
+        nothing.delay()
+        with pytest.raises(KeyError), transaction.atomic():
+            nothing.delay_many([(), ()])
+            raise KeyError
+    assert Task.objects.count() == 1
+
+
+def test_the_main_databases_own_ways_are_left_alone(site: Site) -> None:
+    connection = connections["default"]
+    nothing.delay()
+    assert connection.transaction_mode is None  # type: ignore[attr-defined]
+    with connection.cursor() as cursor:
+        assert cursor.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -1,0 +1,467 @@
+"""PostgreSQL as the queue: several Foremen, who die, are cut off, and keep out of each other's way."""
+
+import itertools
+import json
+import random
+import signal
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from django.db import connections, transaction
+
+from snappea import decisions, queue, sharing, survey
+from snappea import statements as sql
+from snappea.database import connect, data_version, now, raw, transact
+from snappea.errors import EnqueueError
+from snappea.models import Presence, Status, Task
+from snappea.postgres import translated
+from snappea.records import Call, Outcome
+from tests.playground.gated import alone, by_account, only_one, only_waiting, paced
+from tests.playground.tasks import fail, nap, nap_late, nothing, record, record_async, wait_for
+from tests.site import PostgresSite, Process, wait_until
+from tests.test_crash import ENQUEUE_FOR_EVER, rows_by_key
+
+pytestmark = pytest.mark.on_postgres
+CALL = Call("some.task", "[]", "{}", "default", 0, False)
+
+
+@pytest.fixture(autouse=True)
+def soon_taken_for_dead(site: PostgresSite, settings: Any) -> None:
+    """Wait less long than a user would."""
+    site.settings["FOREMAN_TIMEOUT"] = 2
+    settings.SNAPPEA = dict(site.settings)
+
+
+def foremen(site: PostgresSite, number: int = 3) -> list[Process]:
+    """Start several Foremen, and wait until they are at work."""
+    started = [site.manage("runsnappea") for _ in range(number)]
+    for foreman in started:
+        foreman.wait_for_output("tasks ready")
+    return started
+
+
+def spans(site: PostgresSite) -> list[tuple[float, float]]:
+    """Return when each task began and ended, in the order of their beginnings."""
+    moments: dict[tuple[str, ...], list[float]] = {}
+    for line in site.ledger.text().splitlines():
+        moment, _word, *key = line.split()
+        moments.setdefault(tuple(key), []).append(float(moment))
+    return sorted((began, ended) for began, ended in moments.values())
+
+
+def most_at_once(found: list[tuple[float, float]]) -> int:
+    """Return how many of these spans overlap at most."""
+    changes = sorted([(begin, 1) for begin, _ in found] + [(end, -1) for _, end in found])
+    return max(itertools.accumulate(change for _moment, change in changes))
+
+
+def test_killed_again_and_again(site: PostgresSite) -> None:
+    """Three Foremen, two who enqueue; what was accepted has run or can be seen, and nothing ran twice."""
+    site.settings |= {"NUM_WORKERS": 4, "MAX_INTERRUPTIONS": 1000}
+    kills = 8
+    chance = random.Random(kills)
+    writers = [site.program(ENQUEUE_FOR_EVER, name) for name in ("a", "b")]
+    crew = foremen(site)
+    for kill in range(kills):
+        seen = site.ledger.keys("end").total()
+        wait_until(lambda seen=seen: site.ledger.keys("end").total() > seen + 20)  # type: ignore[misc]
+        time.sleep(chance.random() / 10)
+        victim = crew.pop(chance.randrange(len(crew)))
+        victim.send(signal.SIGKILL if kill % 3 else signal.SIGTERM)
+        victim.wait()
+        crew += foremen(site, 1)
+    for writer in writers:
+        writer.kill()
+    wait_until(lambda: not {"ready", "running"} & set(site.counts()), f"{site.counts()}")
+    assert [foreman.stop() for foreman in crew] == [0, 0, 0]
+    accepted, started, ended = (site.ledger.keys(word) for word in ("ack", "start", "end"))
+    rows = rows_by_key(site)
+    assert {status for _name, status in rows.values()} <= {"failed", "interrupted"}
+    assert not [key for key in accepted if not ended[key] and key not in rows], "lost"
+    repeated = [key for key, count in started.items() if count > 1 and int(key.rpartition("-")[2]) % 3 != 2]
+    assert not repeated, "ran twice without acks_late"
+    failing = {key for key in accepted if int(key.rpartition("-")[2]) % 3 == 0}
+    assert failing <= rows.keys(), "failures are kept"
+    # what was claimed in the moment of a kill may not have begun, and is told as interrupted all the same
+    wrong = [key for key, (_name, status) in rows.items() if status == "interrupted" and not started[key]]
+    assert len(wrong) <= kills * 4
+    assert Presence.objects.count() == 0
+
+
+def test_what_one_ran_that_was_cut_off_is_interrupted_and_what_it_reports_is_refused(
+    site: PostgresSite,
+) -> None:
+    first = site.foreman(NUM_WORKERS=1)
+    once = wait_for.delay("once", str(site.directory / "go"))
+    wait_until(lambda: site.ledger.count("start", "once"))
+    second = site.foreman()
+    first.send(signal.SIGSTOP)
+    wait_until(lambda: once.status == Status.INTERRUPTED)
+    second.wait_for_output(rf"Foreman {first.pid} on \S+ left 1 running: now interrupted")
+    (site.directory / "go").touch()
+    first.send(signal.SIGCONT)
+    first.wait_for_output("taken for dead")
+    wait_until(lambda: site.ledger.count("end", "once"))
+    first.wait_for_output("1 finished tasks had been changed by somebody else")
+    assert once.status == Status.INTERRUPTED
+    second.stop()
+    record.delay("after")  # he goes on under another number
+    wait_until(lambda: site.ledger.count("end", "after"))
+
+
+def test_what_may_be_repeated_runs_again_on_another(site: PostgresSite) -> None:
+    first = site.foreman()
+    nap_late.delay("twice", 600)
+    wait_until(lambda: site.ledger.count("start", "twice"))
+    first.kill()
+    site.foreman()
+    wait_until(lambda: site.ledger.count("start", "twice") == 2)
+    assert Task.objects.get().interruptions == 1
+
+
+def test_one_that_stops_in_good_order_leaves_at_once(site: PostgresSite) -> None:
+    one, other = foremen(site, 2)
+    assert {alive.pid for alive in survey.foremen()} == {one.pid, other.pid}
+    one.stop()
+    assert {alive.pid for alive in survey.foremen()} == {other.pid}
+    other.kill()
+    wait_until(lambda: survey.foremen() == [])
+
+
+def test_a_lane_is_one_for_all(site: PostgresSite) -> None:
+    foremen(site)
+    for number in range(60):
+        alone.delay(f"{number}", "", 0.005)
+    site.wait_until_empty()
+    assert most_at_once(spans(site)) == 1 and len(spans(site)) == 60
+
+
+def test_lanes_by_key_with_many_at_once(site: PostgresSite) -> None:
+    foremen(site)
+    for number in range(90):
+        by_account.delay(f"account-{number % 3}", f"{number}", "", 0.01)
+    site.wait_until_empty()
+    assert len(spans(site)) == 90 and most_at_once(spans(site)) <= 3
+
+
+def test_the_limit_of_a_queue_is_one_for_all(site: PostgresSite) -> None:
+    site.settings["QUEUES"] = {"default": {"max_concurrency": 2}}
+    foremen(site)
+    for number in range(40):
+        nap.delay(f"{number}", 0.02)
+    site.wait_until_empty()
+    assert len(spans(site)) == 40 and most_at_once(spans(site)) <= 2
+
+
+def test_a_lane_goes_on_when_the_one_that_had_it_is_dead(site: PostgresSite) -> None:
+    first = site.foreman()
+    alone.delay("first", "", 600.0)
+    wait_until(lambda: site.ledger.count("start", "first"))
+    alone.delay("second")
+    first.kill()
+    site.foreman()
+    wait_until(lambda: site.ledger.count("end", "second"))
+
+
+def test_a_rate_is_one_for_all(site: PostgresSite) -> None:
+    crew = foremen(site)
+    for number in range(30):
+        paced.delay(f"{number}")
+    wait_until(lambda: site.ledger.keys("start").total() > 10)
+    crew[0].kill()  # whoever had the next one in mind
+    site.wait_until_empty()
+    starts = [begin for begin, _end in spans(site)]
+    assert len(starts) == 30
+    # it is kept at the claim: a start may come a little late, and the next one in time
+    assert starts[-1] - starts[0] > 29 * 0.05 - 0.1
+    assert min(later - earlier for earlier, later in itertools.pairwise(starts)) > 0.01
+
+
+def test_unique_calls_from_many_sides(site: PostgresSite) -> None:
+    foremen(site)
+    code = "from tests.playground.gated import only_one\nfor _ in range(200): only_one.delay('same')"
+    writers = [site.program(code) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    site.wait_until_empty()
+    found = spans(site) if site.ledger.count("start", "same") == 1 else None
+    assert site.ledger.count("start", "same") == site.ledger.count("end", "same") >= 1
+    assert found is None or len(found) == 1
+
+
+def test_an_identical_call_that_another_has_not_yet_committed(site: PostgresSite) -> None:
+    """It is waited for: afterwards there is one."""
+    with site.server.connect(site.name) as other:
+        first = only_waiting.delay("same")
+        queue.cancel(Task.objects.all())
+        other.execute("BEGIN")
+        other.execute("INSERT INTO snappea_task SELECT * FROM snappea_task")
+        other.execute("ROLLBACK")
+    second = only_waiting.delay("same")
+    assert second.id != first.id and only_waiting.delay("same") == second
+
+
+def test_no_tick_comes_twice(site: PostgresSite) -> None:
+    site.settings["SCHEDULES"] = [{"task": fail.name, "args": ["tick"], "every": 0.2}]
+    foremen(site)
+    wait_until(lambda: site.counts().get("failed", 0) >= 12)
+    ticks = Counter(site.sql("SELECT run_after FROM snappea_task"))
+    assert set(ticks.values()) == {1}
+
+
+def test_a_pause_holds_for_all(site: PostgresSite) -> None:
+    foremen(site)
+    decisions.pause("default")
+    for number in range(10):
+        record.delay(number)
+    time.sleep(0.5)  # longer than it takes them to run
+    assert not site.ledger.lines()
+    decisions.resume("default")
+    site.wait_until_empty()
+    assert site.ledger.keys("end").total() == 10
+
+
+def test_work_is_shared(site: PostgresSite) -> None:
+    site.settings["NUM_WORKERS"] = 2
+    crew = foremen(site)
+    for number in range(60):
+        nap.delay(number, 0.02)
+    site.wait_until_empty()
+    assert sorted(site.ledger.keys("start").values()) == [1] * 60
+    assert all("Finished" in foreman.output() for foreman in crew)
+
+
+# broadcast
+
+
+def test_a_broadcast_runs_once_on_each(site: PostgresSite) -> None:
+    crew = foremen(site)
+    results = record.broadcast("all") + record_async.broadcast("async")
+    assert len(results) == 6 and {result.status for result in results} <= {"ready", "running", None}
+    wait_until(lambda: site.ledger.count("end", "all") == 3 == site.ledger.count("end", "async"))
+    for foreman in crew:
+        foreman.wait_for_output(r"Finished tests.playground.tasks.record #")
+        assert foreman.output().count("Finished tests.playground.tasks.record #") == 1
+    assert site.counts() == {}
+
+
+def test_a_broadcast_to_one_that_is_gone_is_dropped(site: PostgresSite) -> None:
+    one, other = foremen(site, 2)
+    one.send(signal.SIGSTOP)
+    record.broadcast("both")
+    wait_until(lambda: site.ledger.count("end", "both"))
+    assert survey.counts()["ready"] == 1
+    wait_until(lambda: site.counts() == {})
+    assert site.ledger.count("end", "both") == 1
+    other.stop()
+    assert record.broadcast("nobody") == [] == list(Task.objects.all())
+
+
+def test_a_broadcast_that_fails_is_tried_again_there(site: PostgresSite) -> None:
+    number = sharing.register(raw(connect()), 1)
+    sharing.be_known(raw(connect()), number)
+    sharing.enqueue_for([number], CALL)
+    with transact(connect()) as db:
+        assert queue.claim(db, now(), 10, {"default": 10}) == []
+        (claim,) = queue.claim_addressed(db, now(), 10)
+        queue.settle(db, now(), [Outcome(claim, 0.1, "error", "reason", retry_after=0.0)])
+        queue.promote(db, now())
+        assert queue.claim(db, now(), 10, {"default": 10}) == []
+        (claim,) = queue.claim_addressed(db, now(), 10)
+        queue.settle(db, now(), [Outcome(claim, 0.1, "error", "reason")])
+    queue.requeue(Task.objects.all())  # by a person, who wants it run at all
+    with transact(connect()) as db:
+        assert len(queue.claim(db, now(), 10, {"default": 10})) == 1
+
+
+@pytest.mark.parametrize("task", [alone, only_one, paced], ids=lambda task: str(task))
+def test_what_has_limits_cannot_be_broadcast(site: PostgresSite, task: object) -> None:
+    with pytest.raises(TypeError, match="cannot be broadcast"):
+        task.broadcast("key")  # type: ignore[attr-defined]
+
+
+# transactions
+
+
+def test_in_a_transaction_it_is_enqueued_if_that_commits(site: PostgresSite) -> None:
+    site.foreman()
+    with transaction.atomic(using="snappea"):
+        kept = record.delay("kept")
+        with pytest.raises(KeyError), transaction.atomic(using="snappea"):
+            record.delay("gone")
+            raise KeyError
+        assert kept.status == Status.READY
+        time.sleep(0.2)
+        assert not site.ledger.lines()
+    began = time.monotonic()
+    wait_until(lambda: site.ledger.count("end", "kept"))
+    assert time.monotonic() - began < 1.5, "it was rung for at the commit, not found by looking"
+    site.wait_until_empty()
+    assert not site.ledger.count("start", "gone") and site.counts() == {}
+
+
+def test_enqueue_many_keeps_the_order(site: PostgresSite) -> None:
+    results = record.delay_many((number,) for number in range(50))
+    ids = [result.id for result in results]
+    assert [json.loads(args) for (args,) in site.sql("SELECT args FROM snappea_task ORDER BY id")] == [
+        [number] for number in range(50)
+    ]
+    assert ids == sorted(Task.objects.values_list("pk", flat=True))
+
+
+# the server is away
+
+
+def test_the_server_is_away_for_a_while(site: PostgresSite) -> None:
+    foreman = site.foreman()
+    running = wait_for.delay("running", str(site.directory / "go"))
+    wait_until(lambda: site.ledger.count("start", "running"))
+    site.server.stop(signal.SIGQUIT)
+    try:
+        connections["snappea"].close()
+        with pytest.raises(EnqueueError, match="is the server there"):
+            record.delay("away")
+        (site.directory / "go").touch()
+        wait_until(lambda: site.ledger.count("end", "running"))
+        foreman.wait_for_output("The round failed")
+    finally:
+        site.server.start()
+    connections["snappea"].close()
+    foreman.wait_for_output("Connected to .* again")
+    wait_until(lambda: running.status is None)
+    record.delay("after")
+    wait_until(lambda: site.ledger.count("end", "after"))
+    assert foreman.stop() == 0
+
+
+def test_all_are_cut_off_for_longer_than_the_timeout(site: PostgresSite) -> None:
+    """Who comes back first does not take the others for dead."""
+    crew = [site.foreman(NUM_WORKERS=1) for _ in range(3)]
+    running = [wait_for.delay(f"{number}", str(site.directory / "go")) for number in range(3)]
+    wait_until(lambda: site.ledger.keys("start").total() == 3)
+    site.server.stop()
+    try:
+        connections["snappea"].close()
+        time.sleep(3)  # FOREMAN_TIMEOUT is 2 s
+    finally:
+        site.server.start()
+    for foreman in crew:
+        foreman.wait_for_output("Connected to .* again")
+    back = "SELECT count(*) FROM snappea_presence WHERE seen_at > pg_postmaster_start_time()"
+    wait_until(lambda: site.sql(back) == [(3,)])
+    (site.directory / "go").touch()
+    wait_until(lambda: [one.status for one in running] == [None] * 3)
+    assert len(survey.foremen()) == 3
+    crew[0].kill()
+    wait_until(lambda: len(survey.foremen()) == 2 and Presence.objects.count() == 2)
+
+
+def test_the_server_ends_the_connection(site: PostgresSite) -> None:
+    foreman = site.foreman()
+    site.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query <> '' AND pid <> pg_backend_pid()"
+    )
+    connections["snappea"].close()
+    foreman.wait_for_output("Connected to .* again")
+    record.delay("after")
+    wait_until(lambda: site.ledger.count("end", "after"))
+    assert len(survey.foremen()) == 1
+
+
+def test_stopped_while_the_server_is_away(site: PostgresSite) -> None:
+    """What it ran is interrupted by the next one."""
+    foreman = site.foreman(GRACEFUL_TIMEOUT=0.1)
+    cut_off = nap.delay("long", 600)
+    wait_until(lambda: site.ledger.count("start", "long"))
+    site.server.stop()
+    try:
+        foreman.send(signal.SIGTERM)
+        assert foreman.wait() == 1
+    finally:
+        site.server.start()
+    connections["snappea"].close()
+    site.foreman()
+    wait_until(lambda: cut_off.status == Status.INTERRUPTED)
+
+
+def test_a_task_that_closes_all_descriptors_ends_the_foreman(site: PostgresSite) -> None:
+    foreman = site.foreman()
+    code = "from tests.playground.tasks import close_all\nclose_all.delay(sys.argv[1])"
+    site.program(code, str(site.directory / "closed")).wait()
+    assert foreman.wait() == 1
+
+
+# statements
+
+
+def plan(statement: str, *parameters: object) -> str:
+    """Return how PostgreSQL would go about a statement."""
+    rows = raw(connect()).execute("EXPLAIN " + translated(statement), parameters).fetchall()
+    return "\n".join(line for (line,) in rows)
+
+
+def test_no_round_scans_or_sorts_the_table(site: PostgresSite) -> None:
+    site.sql(
+        """INSERT INTO snappea_task (task_name, enqueued_at, status, run_after, lane, gate)
+        SELECT 'some.task', now(), CASE WHEN n % 2 = 0 THEN 'ready' ELSE 'scheduled' END, now(),
+            CASE WHEN n % 5 = 0 THEN 'lane' || n END, CASE WHEN n % 5 = 0 THEN 2 ELSE 0 END
+        FROM generate_series(1, 20000) AS n"""
+    )
+    site.sql("ANALYZE snappea_task")
+    moment = now()
+    lane = {"lane": "lane10", "served": None, "room": 1}
+    plans = {
+        "CLAIM": plan(sql.CLAIM, moment, False, "default", "default", 10),
+        "CLAIM_ADDRESSED": plan(sql.CLAIM_ADDRESSED, moment, False, 10),
+        "CLAIM_THESE": plan(sql.CLAIM_THESE, moment, "[1, 2]"),
+        "PROMOTE": plan(sql.PROMOTE, moment, 10),
+        "EXPIRE": plan(sql.EXPIRE, moment, 10),
+        "GLANCE": plan(sql.GLANCE),
+        "FIRST": plan(sql.FIRST, False, "default", 10),
+        "NEWCOMERS": plan(sql.NEWCOMERS, 10),
+        "TAKEN": plan(sql.TAKEN, "lane10"),
+        "RUNNING": plan(sql.RUNNING),
+        "REVOKED": plan(sql.REVOKED),
+        "SUCCEED": plan(sql.SUCCEED, 1, 1),
+    }
+    rows = raw(connect()).execute("EXPLAIN " + translated(sql.ADMIT), lane).fetchall()
+    plans["ADMIT"] = "\n".join(line for (line,) in rows)
+    scanning = {name: how for name, how in plans.items() if "Seq Scan on snappea_task" in how}
+    assert not scanning
+    assert "Sort" not in plans["CLAIM"] + plans["FIRST"]
+
+
+def test_moments_are_as_on_sqlite(site: PostgresSite) -> None:
+    Task.objects.create(task_name="some.task", run_after="2026-01-02T03:04:05.6Z")
+    Task.objects.create(task_name="some.task", run_after="2026-01-02T03:04:05Z")
+    rows = raw(connect()).execute("SELECT run_after FROM snappea_task ORDER BY id").fetchall()
+    assert rows == [("2026-01-02 03:04:05.600000",), ("2026-01-02 03:04:05",)]
+    assert data_version(connect()) is None
+
+
+def test_a_call_that_does_not_fit_the_table_is_refused(site: PostgresSite) -> None:
+    with pytest.raises(EnqueueError, match="too long"):
+        queue.enqueue(CALL._replace(queue="q" * 101))
+    assert nothing.delay().status == Status.READY
+
+
+def test_settling_refuses_what_is_not_ones_own_any_more(site: PostgresSite) -> None:
+    Task.objects.create(task_name="some.task")
+    with transact(connect()) as db:
+        first, second = (sharing.register(db, 1) for _ in range(2))
+        sharing.be_known(db, first)
+        (claim,) = queue.claim(db, now(), 1, {"default": 1})
+    assert Task.objects.get().foreman_id == first
+    with transact(connect()) as db:
+        sharing.be_known(db, second)
+        queue.give_back_orphans(db, [])  # of the second one's there are none
+    assert Task.objects.get().status == Status.RUNNING
+    with transact(connect()) as db:
+        db.execute("UPDATE snappea_presence SET seen_at = seen_at - interval '1 hour' WHERE id = ?", (first,))
+        found = sharing.bury(db, now(), 2)
+    assert [task.status for tasks in found.values() for task in tasks] == [Status.INTERRUPTED]
+    with transact(connect()) as db:
+        assert queue.settle(db, now(), [Outcome(claim, 0.1)]) == 1
+    assert Task.objects.get().status == Status.INTERRUPTED
+    assert list(Presence.objects.values_list("pk", flat=True)) == [second]
