@@ -348,7 +348,8 @@ def test_all_are_cut_off_for_longer_than_the_timeout(site: PostgresSite) -> None
         site.server.start()
     for foreman in crew:
         foreman.wait_for_output("Connected to .* again")
-    time.sleep(1)  # more than one beat of each
+    back = "SELECT count(*) FROM snappea_presence WHERE seen_at > pg_postmaster_start_time()"
+    wait_until(lambda: site.sql(back) == [(3,)])
     (site.directory / "go").touch()
     wait_until(lambda: [one.status for one in running] == [None] * 3)
     assert len(survey.foremen()) == 3
