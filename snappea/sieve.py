@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from logging import ERROR
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from django.db import Error as DjangoError
 from django.db import models
@@ -24,7 +24,7 @@ from .models import Pause, Schedule, Stat, Task, Total
 from .records import Unusable
 
 T = TypeVar("T")
-_Field = models.Field[Any, Any]
+_Field: TypeAlias = "models.Field[Any, Any]"
 
 #: It rests so many times as long as it took to look.
 REST = 20.0
