@@ -27,6 +27,10 @@ from .workshop import Workshop
 POLL_EVERY = 2.0
 #: How long to wait for somebody else's lock on a row before looking up, in milliseconds.
 LOCK_TIMEOUT = 2000
+#: The server keeps its plans, and may have made them while the table was empty: they are to do for any size.
+ROBUST_PLANS = """
+    SELECT set_config(name, 'off', false)
+    FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name"""
 #: So often within FOREMAN_TIMEOUT a Foreman shows that he lives.
 BEATS = 4
 
@@ -134,6 +138,7 @@ class RemoteWorkshop(Workshop):
         self._link.connection.prepare_threshold = 5
         self._identity = os.fstat(self._link.connection.fileno())
         self._link.execute(f"SET lock_timeout = {LOCK_TIMEOUT}")
+        self._link.execute(ROBUST_PLANS)
         sharing.be_known(self._link, self.foreman_id)
 
     def recover(self, db: Link, moment: str) -> list[Recovered]:

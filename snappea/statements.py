@@ -66,14 +66,18 @@ PROMOTE = """
         SELECT id FROM snappea_task WHERE status = 'scheduled' AND run_after <= ?
         ORDER BY run_after, id LIMIT ? /*+ FOR UPDATE SKIP LOCKED */)"""
 #: What there is to do: when the next is due, which ends the queues have, what most often is not there, and
-#: when the next tick is.
+#: when the next tick is. Not by min(): PostgreSQL would look at all rows if there were few when it planned.
 GLANCE = """
-    SELECT (SELECT min(run_after) FROM snappea_task WHERE status = 'scheduled'),
-        (SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 0),
-        (SELECT max(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 0),
+    SELECT (SELECT +run_after FROM snappea_task WHERE status = 'scheduled' AND run_after IS NOT NULL
+            ORDER BY run_after LIMIT 1),
+        (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 0
+            ORDER BY queue LIMIT 1),
+        (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 0
+            ORDER BY queue DESC LIMIT 1),
         EXISTS (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 1),
-        (SELECT min(expires_at) FROM snappea_task INDEXED BY snappea_expires
-            WHERE expires_at IS NOT NULL AND status IN ('ready', 'scheduled', 'successful')),
+        (SELECT +expires_at FROM snappea_task INDEXED BY snappea_expires
+            WHERE expires_at IS NOT NULL AND status IN ('ready', 'scheduled', 'successful')
+            ORDER BY expires_at LIMIT 1),
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_revoked
             WHERE is_revoked AND is_revoked = 1 AND status = 'running'),
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready'),

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from snappea.errors import EnqueueError
 from snappea.models import Presence, Status, Task
 from snappea.postgres import translated
 from snappea.records import Call, Outcome
+from snappea.remote import ROBUST_PLANS
 from tests.playground.gated import alone, by_account, only_one, only_waiting, paced
 from tests.playground.tasks import fail, nap, nap_late, nothing, record, record_async, wait_for
 from tests.site import PostgresSite, Process, wait_until
@@ -401,17 +403,13 @@ def plan(statement: str, *parameters: object) -> str:
     return "\n".join(line for (line,) in rows)
 
 
-def test_no_round_scans_or_sorts_the_table(site: PostgresSite) -> None:
-    site.sql(
-        """INSERT INTO snappea_task (task_name, enqueued_at, status, run_after, lane, gate)
-        SELECT 'some.task', now(), CASE WHEN n % 2 = 0 THEN 'ready' ELSE 'scheduled' END, now(),
-            CASE WHEN n % 5 = 0 THEN 'lane' || n END, CASE WHEN n % 5 = 0 THEN 2 ELSE 0 END
-        FROM generate_series(1, 20000) AS n"""
-    )
-    site.sql("ANALYZE snappea_task")
+def plans() -> dict[str, str]:
+    """Return how the server would go about what a round asks."""
     moment = now()
     lane = {"lane": "lane10", "served": None, "room": 1}
-    plans = {
+    rows = raw(connect()).execute("EXPLAIN " + translated(sql.ADMIT), lane).fetchall()
+    return {
+        "ADMIT": "\n".join(line for (line,) in rows),
         "CLAIM": plan(sql.CLAIM, moment, False, "default", "default", 10),
         "CLAIM_ADDRESSED": plan(sql.CLAIM_ADDRESSED, moment, False, 10),
         "CLAIM_THESE": plan(sql.CLAIM_THESE, moment, "[1, 2]"),
@@ -424,12 +422,34 @@ def test_no_round_scans_or_sorts_the_table(site: PostgresSite) -> None:
         "RUNNING": plan(sql.RUNNING),
         "REVOKED": plan(sql.REVOKED),
         "SUCCEED": plan(sql.SUCCEED, 1, 1),
+        "SUCCEED_ALL": plan(sql.SUCCEED_ALL, "[1, 2]", 1),
     }
-    rows = raw(connect()).execute("EXPLAIN " + translated(sql.ADMIT), lane).fetchall()
-    plans["ADMIT"] = "\n".join(line for (line,) in rows)
-    scanning = {name: how for name, how in plans.items() if "Seq Scan on snappea_task" in how}
-    assert not scanning
-    assert "Sort" not in plans["CLAIM"] + plans["FIRST"]
+
+
+def test_no_round_scans_or_sorts_the_table(site: PostgresSite) -> None:
+    site.sql(
+        """INSERT INTO snappea_task (task_name, enqueued_at, status, run_after, lane, gate)
+        SELECT 'some.task', now(), CASE WHEN n % 2 = 0 THEN 'ready' ELSE 'scheduled' END, now(),
+            CASE WHEN n % 5 = 0 THEN 'lane' || n END, CASE WHEN n % 5 = 0 THEN 2 ELSE 0 END
+        FROM generate_series(1, 20000) AS n"""
+    )
+    site.sql("ANALYZE snappea_task")
+    found = plans()
+    assert not {name: how for name, how in found.items() if "Seq Scan on snappea_task" in how}
+    assert "Sort" not in found["CLAIM"] + found["FIRST"]
+
+
+def test_a_plan_that_was_made_for_an_empty_table_does_for_a_full_one(site: PostgresSite) -> None:
+    """The server keeps the plans of a Foreman's statements, until it has looked at the table again."""
+    site.sql("VACUUM ANALYZE snappea_task")
+    raw(connect()).execute(ROBUST_PLANS)
+    found = plans()
+    assert not {name: how for name, how in found.items() if "Seq Scan on snappea_task" in how}
+    sorting = {name for name, how in found.items() if re.search(r"(?<!Incremental )Sort  \(", how)}
+    assert sorting <= {"CLAIM_ADDRESSED"}, "of which there are few"
+    assert not [name for name, how in found.items() if "JIT" in how]
+    all_rows = r"Aggregate[^\n]*\n[^\n]* (using|on) \S* ?(on )?snappea_task"
+    assert not re.search(all_rows, found["GLANCE"])
 
 
 def test_moments_are_as_on_sqlite(site: PostgresSite) -> None:
