@@ -116,10 +116,14 @@ def full(scene: Scene) -> Iterator[None]:
 
 
 def step_the_clock(scene: Scene) -> None:
-    """Set the wall clock forward or back; seldom by far."""
-    far = scene.chance.random() < 0.1
-    step = scene.chance.choice((-3600, 3600) if far else (-45, -10, -2, -0.5, 0.5, 2, 10, 45))
-    step_clock(scene.site.directory, offset(scene.site.directory) + step)
+    """Set the wall clock forward or back; seldom by far, and then back only for a while: no tick would come."""
+    directory, before = scene.site.directory, offset(scene.site.directory)
+    is_far = scene.chance.random() < 0.15
+    step = scene.chance.choice((-3600, 3600) if is_far else (-45, -10, -2, -0.5, 0.5, 2, 10, 45))
+    step_clock(directory, before + step)
+    if step == -3600:
+        time.sleep(scene.chance.uniform(0.5, 5))
+        step_clock(directory, before)
 
 
 def step_clock(directory: Path, seconds: float) -> None:
