@@ -116,7 +116,7 @@ def full(scene: Scene) -> Iterator[None]:
 
 
 def step_the_clock(scene: Scene) -> None:
-    """Set the wall clock forward or back; seldom by far, and then back only for a while: no tick would come."""
+    """Set the wall clock forward or back; seldom by far, and back only for a while: no tick would come."""
     directory, before = scene.site.directory, offset(scene.site.directory)
     is_far = scene.chance.random() < 0.15
     step = scene.chance.choice((-3600, 3600) if is_far else (-45, -10, -2, -0.5, 0.5, 2, 10, 45))
@@ -197,9 +197,13 @@ def kill_while_full(scene: Scene) -> None:
 
 def kill_while_stopped(scene: Scene) -> None:
     """Kill the Foreman while it is stopped."""
+    note("stopped")
     scene.supervisor.foreman.popen.send_signal(signal.SIGSTOP)
     time.sleep(scene.chance.uniform(0, 2))
     kill(scene)
+    scene.supervisor.foreman.popen.wait()
+    time.sleep(0.1)  # for the supervisor to note its end, which lies within the stop
+    note("continued")
 
 
 SURVIVED: list[Fault] = [
