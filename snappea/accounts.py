@@ -32,12 +32,10 @@ class Accounts:
 
         Raises TypeError or ValueError, and enters none, for numbers that do not fit in there.
         """
-        entered: list[tuple[int, Claim]] = []
         try:
-            for claim in claims:
-                entered.append((logbook.enter(claim.id, claim.claims), claim))
+            entered = [(logbook.enter(claim.id, claim.claims), claim) for claim in claims]
         except (TypeError, ValueError):
-            logbook.free += [cell for cell, _claim in entered]
+            logbook.retain(self.in_flight)
             raise
         self.in_flight |= entered
         return entered

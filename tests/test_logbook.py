@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from snappea import logbook
+from snappea.accounts import Accounts
 from snappea.database import QueueFile, connect, file_of
 from snappea.logbook import Logbook, Note
+from snappea.records import Claim
 from tests.site import Site
 
 
@@ -94,3 +96,13 @@ def test_where_the_system_does_not_tell_its_boot_no_logbook_is_believed(
     monkeypatch.setattr(logbook, "_boot_id", lambda: b"")
     Logbook(file, 5).close()
     assert logbook.read(file) is None
+
+
+def test_no_cell_is_lost_to_a_number_that_does_not_fit(site: Site) -> None:
+    book, accounts = Logbook(None, 4), Accounts()
+    good = Claim(0, 1, 1, "x", "[]", "{}")
+    accounts.open([good], book)
+    for wrong in (2**63, "many", None):
+        with pytest.raises((TypeError, ValueError)):
+            accounts.open([good, good._replace(claims=wrong)], book)  # type: ignore[arg-type]
+        assert sorted([*book.free, *accounts.in_flight]) == [0, 1, 2, 3]

@@ -116,10 +116,14 @@ def full(scene: Scene) -> Iterator[None]:
 
 
 def step_the_clock(scene: Scene) -> None:
-    """Set the wall clock forward or back; seldom by far."""
-    far = scene.chance.random() < 0.1
-    step = scene.chance.choice((-3600, 3600) if far else (-45, -10, -2, -0.5, 0.5, 2, 10, 45))
-    step_clock(scene.site.directory, offset(scene.site.directory) + step)
+    """Set the wall clock forward or back; seldom by far, and back only for a while: no tick would come."""
+    directory, before = scene.site.directory, offset(scene.site.directory)
+    is_far = scene.chance.random() < 0.15
+    step = scene.chance.choice((-3600, 3600) if is_far else (-45, -10, -2, -0.5, 0.5, 2, 10, 45))
+    step_clock(directory, before + step)
+    if step == -3600:
+        time.sleep(scene.chance.uniform(0.5, 5))
+        step_clock(directory, before)
 
 
 def step_clock(directory: Path, seconds: float) -> None:
@@ -193,9 +197,13 @@ def kill_while_full(scene: Scene) -> None:
 
 def kill_while_stopped(scene: Scene) -> None:
     """Kill the Foreman while it is stopped."""
+    note("stopped")
     scene.supervisor.foreman.popen.send_signal(signal.SIGSTOP)
     time.sleep(scene.chance.uniform(0, 2))
     kill(scene)
+    scene.supervisor.foreman.popen.wait()
+    time.sleep(0.1)  # for the supervisor to note its end, which lies within the stop
+    note("continued")
 
 
 SURVIVED: list[Fault] = [

@@ -143,9 +143,13 @@ class History:
         """Return the number of the Foreman at a moment."""
         return bisect_right(self.foremen, [moment, math.inf]) - 1
 
+    def ends_of(self, body: Body) -> float:
+        """Return when the Foreman ended that ran a body."""
+        return self.foremen[self.foreman_at(body.start)][1]
+
     def until(self, body: Body) -> float:
         """Return when a body was over: at its end, or at the end of what it ran in."""
-        ends = [body.end, self.foremen[self.foreman_at(body.start)][1]]
+        ends = [body.end, self.ends_of(body)]
         if KINDS[kind_of(body.key)].is_isolated:
             ends += self.forkless[bisect_left(self.forkless, body.start) :][:1]
         return min(ends)
