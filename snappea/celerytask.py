@@ -194,7 +194,8 @@ def _claim_of(celerys: SnappeaTask, told: Mapping[str, Any], args: Any, kwargs: 
     if queue == celerys.app.conf.task_default_queue:
         queue = DEFAULT_QUEUE
     ttl = told["result_ttl"] if told else options.result_ttl
-    parent = told.get("parent_id") or request.parent_id
+    # Celery itself takes what is tried again for its own parent
+    parent = told["parent_id"] if told else request.parent_id
     more = [ttl, None, None, 0, parent, told.get("expires_at"), None, options.sensitive, None]
     return Claim(
         0,

@@ -210,7 +210,7 @@ class Crew:
 
     def _run(self, cell: int, claim: Claim, desk: Desk) -> None:
         self._logbook.note(cell, Note.BEGUN)
-        outcome = self._outcome_of(claim, desk)
+        outcome = self._outcome_of(claim, desk, cell)
         self._logbook.note(cell, worker.note_of(outcome))
         worker.tidy_connections()
         self._report(cell, outcome)
@@ -220,13 +220,18 @@ class Crew:
         if self.foreman_sleeps:
             self._wake_foreman_if_needed()
 
-    def _outcome_of(self, claim: Claim, desk: Desk) -> Outcome:
+    def _outcome_of(self, claim: Claim, desk: Desk, cell: int | None = None) -> Outcome:
         task = find_task_of(claim)
-        return self._guard(claim, task) if task and task.is_isolated else worker.run(claim, desk)
+        return self._guard(claim, task, cell) if task and task.is_isolated else worker.run(claim, desk)
 
-    def _guard(self, claim: Claim, task: TaskFunction[..., Any]) -> Outcome:
-        """Have a claim run in a process of its own."""
-        guardian = Guardian(claim, task, self._nursery)
+    def _guard(self, claim: Claim, task: TaskFunction[..., Any], cell: int | None) -> Outcome:
+        """Have a claim run in a process of its own. What it tells is noted before it has quite ended."""
+
+        def note(outcome: Outcome) -> None:
+            if cell is not None:
+                self._logbook.note(cell, worker.note_of(outcome))
+
+        guardian = Guardian(claim, task, self._nursery, note)
         self._desks.append(guardian)
         try:
             return guardian.run()

@@ -380,10 +380,11 @@ class Foreman:
                 time.sleep(BACK_OFF)
 
     def _say_last_words(self) -> None:
-        self.accounts.outcomes += self.crew.collect()
-        running = list(self.accounts.running())
         why = "The Foreman was stopped while this task ran."
         with transact(self.connection) as db:
+            # only now, for it may have taken long to get here: what has ended in the meantime was not stopped
+            self.accounts.outcomes += self.crew.collect()
+            running = list(self.accounts.running())
             moment = now(self.connection)
             self._write(db, moment)
             states = [queue.interrupt(db, moment, claim.id, claim.claims, why) for claim in running]

@@ -97,7 +97,8 @@ class Gatekeeper:
             self._open_gates(db, set(newcomers))
         elif glance.first == glance.last and not (self._served or self._limits or self._paused):
             # most often: without a look at the queues, which would keep the first task of all waiting
-            return self._note(db, queue.claim(db, moment, room, {glance.first or self._latest: room}))
+            name = self._latest if glance.first is None else glance.first
+            return self._note(db, queue.claim(db, moment, room, {name: room}))
         shares = self._shares(db, queue.waiting_queues(db), room, accounts.running())
         return self._note(db, queue.claim(db, moment, room, shares, self._is_strict) if shares else [])
 

@@ -6,7 +6,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from logging import ERROR
 from typing import Any
 
@@ -40,8 +40,16 @@ class _NoProcess(Exception):
 class Guardian(Desk):
     """Sees one task through in a process of its own. To the crew it is the desk where the task lies."""
 
-    def __init__(self, claim: Claim, task: TaskFunction[..., Any], nursery: Nursery | None) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        task: TaskFunction[..., Any],
+        nursery: Nursery | None,
+        note: Callable[[Outcome], None],
+    ) -> None:
+        """`note` is called as soon as the outcome is known; the process may take seconds more to end."""
         super().__init__()
+        self._note = note
         self._claim = claim
         self._function = task
         self._nursery = nursery
@@ -176,6 +184,8 @@ class Guardian(Desk):
                 context.note(Progress(*words["progress"]))
             else:
                 self._told = words.get("outcome")
+                if self._told is not None:
+                    self._note(Outcome(self._claim, 0.0, *self._told))
         return bool(said)
 
     def _hear_the_end(self, channel: socket.socket, words: str) -> str:

@@ -121,7 +121,7 @@ class Claim(NamedTuple):
 #: Of the terms of a claim.
 _KINDS: tuple[tuple[type, ...], ...] = (
     *((int, float, NoneType), (str, NoneType), (int, float, NoneType), (int,)),
-    *((int, NoneType), (str, NoneType), (str, NoneType), (int,)),
+    *((int, str, NoneType), (str, NoneType), (str, NoneType), (int,)),  # with Celery a parent's id is text
 )
 
 

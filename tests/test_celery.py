@@ -159,7 +159,7 @@ def test_retries(celery_site: CelerySite) -> None:
 
 def test_a_task_that_asks_to_be_tried_again(celery_site: CelerySite) -> None:
     retry_itself = celery_site.tasks.retry_itself
-    assert retry_itself.delay("by hand", 4, 5).get(timeout=60) == 4
+    assert retry_itself.delay("by hand", 4, 5).get(timeout=60) == [4, None]
     with pytest.raises(TaskFailed, match="LookupError: hopeless"):
         retry_itself.delay("hopeless", 9, 2).get(timeout=60)
     assert celery_site.ledger.keys("start")["hopeless"] == 3

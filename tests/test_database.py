@@ -58,7 +58,8 @@ def test_what_the_user_sets_wins(options: dict[str, Any]) -> None:
 def test_other_databases_are_left_alone(site: Site) -> None:
     connections["default"].ensure_connection()
     assert connections["default"].transaction_mode is None  # type: ignore[attr-defined]
-    assert raw(connections["default"]).execute("PRAGMA journal_mode").fetchone()[0] == "delete"
+    below = connections["default"].connection
+    assert below.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
 
 
 def test_a_write_transaction_begins_as_one(site: Site) -> None:

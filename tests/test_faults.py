@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -186,6 +187,23 @@ def test_a_signal_is_heard_while_somebody_holds_the_write_lock(site: Site) -> No
     site.foreman()
     site.wait_until_empty()
     assert site.counts() == {"interrupted": 1}
+
+
+def test_what_ends_while_the_last_words_wait_for_the_write_lock_was_not_stopped(site: Site) -> None:
+    foreman = site.foreman(GRACEFUL_TIMEOUT=0.2)
+    wait_for.delay("x", str(site.directory / "go"))
+    wait_until(lambda: site.ledger.count("start", "x"))
+    locker = sqlite3.connect(site.database, isolation_level=None)
+    locker.execute("BEGIN IMMEDIATE")
+    foreman.send(signal.SIGTERM)
+    foreman.wait_for_output("Could not yet write the last states")
+    time.sleep(0.3)  # by now it tries again, and waits for the lock for half a second
+    (site.directory / "go").touch()
+    wait_until(lambda: site.ledger.count("end", "x"))
+    time.sleep(0.03)  # for its thread to say so
+    locker.close()
+    assert foreman.wait() == 0
+    assert site.counts() == {}
 
 
 # the files

@@ -599,3 +599,11 @@ def test_where_tasks_run_at_once_there_are_no_limits(site: Site, settings: Any) 
             alone.delay(f"{number}")
             by_account.delay("a", f"{number}")
     assert len(site.ledger.keys("end")) == 6 and Task.objects.count() == 0
+
+
+def test_a_queue_without_a_name_is_one(site: Site) -> None:
+    """Nobody is given one by delay(), but a row that is made by hand may have it."""
+    site.foreman()
+    Task.objects.create(task_name=record.name, args=["x"], queue="")
+    wait_until(lambda: site.ledger.count("end", "x"))
+    site.wait_until_empty()

@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from snappea import logbook
+from snappea.database import connect, file_of
 from snappea.errors import TaskFailed
 from snappea.guardian import Guardian
+from snappea.logbook import Note
 from snappea.models import Task
 from snappea.records import Claim
 from tests.playground import isolated
@@ -347,7 +350,7 @@ def test_without_its_fork_server_the_foreman_stops_to_be_started_anew(site: Site
 
 
 def test_without_a_fork_server_it_fails_and_says_so(site: Site) -> None:
-    outcome = Guardian(Claim(0, 1, 1, isolated.who.name, "[1]", "{}"), isolated.who, None).run()
+    outcome = Guardian(Claim(0, 1, 1, isolated.who.name, "[1]", "{}"), isolated.who, None, print).run()
     assert "a process of its own is to be had from `manage.py runsnappea` only" in outcome.reason
 
 
@@ -470,3 +473,17 @@ def test_hundreds_leave_nothing_behind(site: Site) -> None:
     assert before[2:] == (5, 1, 1, 0)
     load(11)
     wait_until(lambda: holdings() == before, f"{before}, not {holdings()}")
+
+
+def test_what_has_told_its_outcome_is_not_interrupted(site: Site) -> None:
+    """The process of a task may take seconds to end: what Sentry still holds back is sent, for one."""
+    foreman = site.foreman()
+    isolated.end_slowly.delay("x", str(site.directory / "go"))
+    file = file_of(connect())
+    assert file
+    wait_until(lambda: Note.SUCCEEDED in (logbook.read(file) or {}).values())
+    assert site.counts() == {"running": 1}
+    foreman.kill()
+    site.foreman().wait_for_output("The last Foreman left 1 running: succeeded")
+    site.wait_until_empty()
+    assert site.counts() == {} and site.ledger.count("start", "x") == 1

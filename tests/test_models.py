@@ -58,7 +58,11 @@ def test_ids_are_never_used_again(site: Site) -> None:
 ROUND = {name: text for name, text in vars(statements).items() if name.isupper() and name[0] != "_"}
 
 
-@pytest.mark.parametrize("name", sorted(ROUND.keys() - {"INSERT", "INSERT_MORE", "RUNNING"}))
+#: For PostgreSQL only, and what is rare or has few rows to look at.
+EXEMPT = {"INSERT", "INSERT_MORE", "INSERT_MANY", "RUNNING", "SET_ASIDE", "CLAIM_ADDRESSED"}
+
+
+@pytest.mark.parametrize("name", sorted(ROUND.keys() - EXEMPT))
 def test_no_statement_scans_or_sorts_the_table(site: Site, name: str) -> None:
     """So that no claim costs more because the backlog is large."""
     statement = re.sub(r":\w+", "?", ROUND[name])
@@ -91,6 +95,7 @@ def test_the_indexes_are_partial(site: Site) -> None:
             "snappea_unique_running",
         ),
         "snappea_stat_minute",
+        "snappea_foreman",
         "snappea_next_run",
     }
     del found["snappea_stat_minute"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -246,6 +247,26 @@ def fork(key: str, path: str) -> None:
     os.read(reader, 1)  # what has no session of its own yet would go with this process
     os.close(reader)
     os.close(writer)
+    note("end", key)
+
+
+class _Dawdler(logging.Handler):
+    """Keeps the process from its end until there is a file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def flush(self) -> None:
+        while not os.path.exists(self._path):
+            time.sleep(0.005)
+
+
+@task(isolate=True)
+def end_slowly(key: str, path: str) -> None:
+    """Be done with long before the process is."""
+    note("start", key)
+    logging.getLogger("tests").addHandler(_Dawdler(path))
     note("end", key)
 
 

@@ -53,12 +53,12 @@ def fail_until(key: str, attempt: int) -> None:
 
 
 @task(max_retries=1, result_ttl=60)
-def retry_itself(key: str, attempt: int, allowed: int) -> int:
+def retry_itself(key: str, attempt: int, allowed: int) -> Any:
     """Raise Retry until the given attempt."""
     note("start", key, current_task.attempt)
     if current_task.attempt < attempt:
         raise Retry(exc=LookupError(key), countdown=0.05, max_retries=allowed)
-    return current_task.attempt
+    return [current_task.attempt, current_task.parent_id]
 
 
 @task(soft_time_limit=0.5, time_limit=50, result_ttl=60)
