@@ -159,7 +159,7 @@ def _about_schedule(name: str, problem: Exception) -> CheckMessage:
 
 @register()
 def check_celery(**kwargs: Any) -> list[CheckMessage]:
-    """E012, E014, E026, W002 and W003: Celery, if that is in charge."""
+    """E012, E015, E026, W002 and W003: Celery, if that is in charge."""
     if problems(getattr(settings, "SNAPPEA", {})) or not uses_celery():
         return []
     if find_spec("celery") is None:
@@ -174,7 +174,7 @@ def check_celery(**kwargs: Any) -> list[CheckMessage]:
             found += _check_results(PING)
     except ConfigurationError as error:
         hint = "See First steps with Django in Celery's manual."
-        found.append(Error(str(error), hint=hint, id="snappea.E014"))
+        found.append(Error(str(error), hint=hint, id="snappea.E015"))
     return found
 
 

@@ -49,10 +49,7 @@ _PHRASES = [
         (r"json_each\((\S+?)\)", r"json_array_elements_text(\1::json)"),
         # an array, because a list may be asked for again for each row, and locks others then
         (r"\bid IN \((\s*SELECT id FROM(?:(?!SELECT id FROM).)*?SKIP LOCKED\s*)\)", r"id = ANY(ARRAY(\1))"),
-        (
-            r"^(\s*INSERT INTO \w+_task .*)$",
-            r"WITH new AS (\1 RETURNING id) SELECT id FROM new, pg_notify('snappea', '')",
-        ),
+        (r"^(\s*INSERT INTO \w+_task .*)$", r"\1 RETURNING id"),
         (r"\?", "%s"),
         (r"(?<!:):([a-z]\w*)", r"%(\1)s"),
     )

@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .conf import current
 from .database import QueueFile, file_of, open_beside, raw
+from .link import FAULTS
 
 logger = logging.getLogger("snappea.wakeup")
 _said: set[str] = set()
@@ -40,11 +41,24 @@ def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
     """Ring once what was written by this connection is committed."""
     file = file_of(connection)
     if file is None and connection.vendor == "postgresql":
-        raw(connection).execute("NOTIFY snappea")  # which is heard when the transaction is committed
+        _notify(connection)
     elif connection.in_atomic_block:
         transaction.on_commit(lambda: ring(file), using=connection.alias)
     else:
         ring(file)
+
+
+def _notify(connection: BaseDatabaseWrapper) -> None:
+    """Have the server ring: now, or when the transaction that is open is committed.
+
+    Not within the INSERT: those who notify commit one after the other, and each would wait for the disk.
+    """
+    try:
+        raw(connection).execute("NOTIFY snappea")
+    except FAULTS as error:
+        if connection.in_atomic_block:
+            raise
+        _say_once(f"Cannot notify ({error}); the Foremen look every few seconds anyway.")
 
 
 def _say_once(message: str) -> None:

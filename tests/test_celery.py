@@ -401,7 +401,7 @@ def test_a_project_without_an_app_and_with_tasks_of_django(celery_site: CelerySi
     finally:
         celery_site.variables = before
     said = process.output()
-    assert "(snappea.E014)" in said and "the project has no Celery app" in said
+    assert "(snappea.E015)" in said and "the project has no Celery app" in said
     assert "(snappea.E026)" in said and "nobody runs its tasks" in said
     assert "Traceback" not in said
 
