@@ -30,6 +30,8 @@ from snappea.translation import priority_of
 from tests.celerysite import CelerySite
 from tests.site import Process, wait_until
 
+pytestmark = pytest.mark.long
+
 
 def worker_of(site: CelerySite) -> Process:
     return site.processes[0]

@@ -14,6 +14,8 @@ from snappea.models import Task
 from tests.playground.tasks import die, die_late, fail, nap, nap_late, nothing, record
 from tests.site import Process, Site, wait_until
 
+pytestmark = pytest.mark.long
+
 ENQUEUE_FOR_EVER = """
 import itertools
 from tests.playground.ledger import note

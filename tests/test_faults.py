@@ -38,6 +38,8 @@ from tests.playground.tasks import (
 )
 from tests.site import Site, wait_until
 
+pytestmark = pytest.mark.long
+
 
 def assert_it_still_works(site: Site) -> None:
     """Enqueue a canary, and see it run within 15 s."""

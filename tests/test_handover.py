@@ -18,6 +18,8 @@ from snappea.models import Handover, Task
 from tests.celerysite import CelerySite
 from tests.site import wait_until
 
+pytestmark = pytest.mark.long
+
 #: Hands everything over, and is killed where the first argument says, at the so many'th message.
 KILLED = """
 import os, signal

@@ -25,7 +25,7 @@ from tests.playground.tasks import fail, nap, nap_late, nothing, record, record_
 from tests.site import PostgresSite, Process, wait_until
 from tests.test_crash import ENQUEUE_FOR_EVER, rows_by_key
 
-pytestmark = pytest.mark.on_postgres
+pytestmark = [pytest.mark.on_postgres, pytest.mark.long]
 CALL = Call("some.task", "[]", "{}", "default", 0, False)
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.site import DEADLINE, ROOT
 
+pytestmark = pytest.mark.long
+
 SETTINGS = """
 from pathlib import Path
 
