@@ -7,6 +7,8 @@ import time
 from collections.abc import Collection
 from logging import ERROR, INFO
 
+import psycopg
+
 from . import sharing
 from .caretaker import LOOK_EVERY
 from .crew import most_at_once
@@ -75,7 +77,7 @@ class ListenBell(Bell):
             return True
         try:
             connection.pgconn.consume_input()
-        except Exception:  # the connection is lost, as the next question will find
+        except psycopg.Error:  # the connection is lost, as the next question will find
             return True
         while connection.pgconn.notifies():
             self._rang = True
@@ -154,7 +156,7 @@ class RemoteWorkshop(Workshop):
         bell.listen(self._link)
         self.bell = bell
         self.logbook = Logbook(None, most_at_once(self.settings))
-        self.caretaker = _Caretaker(self)  # type: ignore[assignment]
+        self.caretaker = _Caretaker(self)
 
     def facts(self) -> str:
         """Return what is worth knowing of the database, in words."""

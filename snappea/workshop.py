@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Collection
+from typing import Protocol
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -19,6 +20,19 @@ from .records import Recovered
 from .wakeup import Bell, FileBell
 
 
+class Care(Protocol):
+    """Looks after what a Foreman works with."""
+
+    #: When look() is to be called again, by time.monotonic().
+    next_look: float
+
+    def note_work(self) -> None:
+        """Take notice of a round."""
+
+    def look(self) -> str:
+        """Return why the Foreman must stop, or "" if it need not. Raises one of FAULTS."""
+
+
 class Workshop:
     """The files beside a SQLite database. What needs to be known of it is asked here, and of nobody else."""
 
@@ -29,7 +43,7 @@ class Workshop:
     file: QueueFile
     bell: Bell
     logbook: Logbook
-    caretaker: Caretaker
+    caretaker: Care
 
     def __init__(self, connection: BaseDatabaseWrapper, settings: Settings, nursery: Nursery | None) -> None:
         """Raises CannotStart if no Foreman could work with the database."""
