@@ -17,6 +17,8 @@ from snappea.database import connect, file_of
 from tests.playground.tasks import echo, nap, record
 from tests.site import Process, Site, wait_until
 
+pytestmark = pytest.mark.long
+
 MEGABYTE = 1024 * 1024
 #: Reads a database, and goes on reading until its input ends.
 READER = """
@@ -142,7 +144,6 @@ def test_who_reads_is_found(site: Site) -> None:
     assert readers(file) == []
 
 
-@pytest.mark.long
 def test_a_reader_that_does_not_end_is_named_in_the_log(site: Site) -> None:
     foreman = site.hasty_foreman(caretaker__LARGE_WAL=200_000, caretaker__HELD_AFTER=2.0)
     wal = Path(f"{site.database}-wal")
@@ -174,7 +175,6 @@ def test_readers_that_end_are_not_worth_a_word(site: Site) -> None:
     assert "write-ahead log" not in foreman.output()
 
 
-@pytest.mark.long
 def test_the_log_stays_bounded_under_load(site: Site) -> None:
     """It is cut off once a second, whatever goes through it: here more than 300 MB."""
     site.foreman()

@@ -63,7 +63,6 @@ def assert_nothing_lost(site: Site, kills: int) -> None:
     assert site.sql("PRAGMA integrity_check") == [("ok",)]
 
 
-@pytest.mark.long
 def test_thirty_kills_of_the_foreman_under_load(site: Site, wakeups: str) -> None:
     chance = random.Random(wakeups)
     enqueuers = [site.program(ENQUEUE_FOR_EVER, who) for who in ("a", "b")]

@@ -21,6 +21,8 @@ from snappea.conf import Settings
 from snappea.foreman import LAST_WORDS
 from tests.site import DEADLINE, ROOT, wait_until
 
+pytestmark = pytest.mark.long
+
 DEPLOY = ROOT / "example_project" / "deploy"
 UNITS = ("snappea", "gunicorn")
 BIN = str(Path(sys.executable).parent)
@@ -152,7 +154,6 @@ def service(name: str, key: str = "command") -> list[str]:
     return words
 
 
-@pytest.mark.long
 def test_the_commands_of_the_containers(tmp_path: Path) -> None:
     """In a directory that holds what the image would."""
     app, data, port = tmp_path / "app", tmp_path / "data", free_port()

@@ -116,7 +116,6 @@ def test_a_disk_too_full_to_start_on(site: Site, small_disk: Path) -> None:
     assert_it_still_works(site)
 
 
-@pytest.mark.long
 @pytest.mark.needs("strace")
 def test_a_disk_that_fails_while_the_foreman_writes(site: Site) -> None:
     for key in range(50):
@@ -149,7 +148,6 @@ except EnqueueError as error:
     assert site.counts() == {}
 
 
-@pytest.mark.long
 def test_a_write_lock_held_for_ten_seconds(site: Site) -> None:
     foreman = site.foreman()
     wait_for.delay("across", str(site.directory / "go"))
@@ -176,7 +174,6 @@ def test_a_write_lock_held_for_ten_seconds(site: Site) -> None:
         del connections["snappea"].settings_dict["OPTIONS"]["timeout"]
 
 
-@pytest.mark.long
 def test_a_signal_is_heard_while_somebody_holds_the_write_lock(site: Site) -> None:
     foreman = site.foreman(GRACEFUL_TIMEOUT=0.2)
     nap.delay("x", 3600)

@@ -30,6 +30,8 @@ from tests.playground.lifecycle import loop, two_at_a_time
 from tests.playground.tasks import nap, nothing, record, wait_for
 from tests.site import Site, wait_until
 
+pytestmark = pytest.mark.long
+
 MAIL_OF_TWO = {"mail": {"max_concurrency": 2}, "reports": {}}
 INTERVAL = 0.05  # of paced() and paced_pair()
 
@@ -449,7 +451,6 @@ def insert_waiting(site: Site, count: int, gate: int, lane: str = "full", status
     )
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("gate", [1, 2])
 def test_100_000_that_wait_for_their_lane_keep_nobody_else_from_running(site: Site, gate: int) -> None:
     arguments = ["busy", str(site.directory / "go")]

@@ -14,6 +14,8 @@ from tests.playground.limited import spin
 from tests.playground.tasks import enqueue_more, fail, leak_transaction, nothing, record, record_async
 from tests.site import Process, Site, wait_until
 
+pytestmark = pytest.mark.long
+
 
 def _holdings(foreman: Process) -> tuple[int, int, int]:
     """Return threads, descriptors, and resident memory in kB."""
@@ -43,7 +45,6 @@ def _load(site: Site, rounds: int) -> None:
     Task.objects.all().delete()
 
 
-@pytest.mark.long
 def test_fifty_thousand_tasks_of_all_kinds_leave_nothing_behind(site: Site) -> None:
     foreman = site.foreman("-v0", NUM_WORKERS=4)
     for _ in range(2):

@@ -15,6 +15,8 @@ from snappea.models import Task
 from tests.playground.tasks import nap, nothing, record
 from tests.site import Site, wait_until
 
+pytestmark = pytest.mark.long
+
 
 def test_of_two_foremen_started_at_once_exactly_one_runs(site: Site) -> None:
     """Twenty Foremen, all at once: which one wins is chance, that one wins is not."""

@@ -10,6 +10,8 @@ import pytest
 from snappea.models import Task
 from tests.site import Process, Site, wait_until
 
+pytestmark = pytest.mark.long
+
 TASKS = """
 from snappea import task
 from tests.playground.ledger import note
@@ -76,7 +78,6 @@ def starts(foreman: Process) -> int:
     return foreman.output().count(f"pid {foreman.popen.pid}: ")
 
 
-@pytest.mark.long
 def test_changed_code_is_at_work_and_broken_code_is_not(site: Site) -> None:
     code = Code(site, "tasks.py")
     code.write(TASKS.replace("WORD", "'hello'"))

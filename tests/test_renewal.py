@@ -14,6 +14,8 @@ from snappea.renewal import Renewal
 from tests.playground.tasks import hoard, nap, nap_late, nothing, record
 from tests.site import Process, Site, wait_until
 
+pytestmark = pytest.mark.long
+
 
 def pids(foreman: Process) -> list[str]:
     """Return the pid of each start."""
@@ -31,7 +33,6 @@ def descriptors(foreman: Process) -> list[str]:
     return sorted(found)
 
 
-@pytest.mark.long
 def test_twenty_new_starts_under_load(site: Site) -> None:
     foreman = site.foreman(MAX_TASKS=10, NUM_WORKERS=4)
     before = descriptors(foreman)

@@ -26,6 +26,8 @@ from tests.playground.gated import alone
 from tests.playground.tasks import fail, nap, record
 from tests.site import Made, Site, wait_until
 
+pytestmark = pytest.mark.long
+
 EVERY = {"task": record.name, "every": 3600, "args": ["tick"]}
 
 
@@ -72,7 +74,6 @@ def test_a_tick_comes_on_time_and_the_next_one_after_it(site: Site, settings: An
     assert all(0.2 < later - earlier < 5 for earlier, later in pairwise(moments))
 
 
-@pytest.mark.long
 def test_forty_kills(site: Site) -> None:
     """No tick twice, all of them on the grid, and the schedule goes on after each kill."""
     site.variables["SNAPPEA_TEST_APPS"] = "tests.periodic"
@@ -91,7 +92,6 @@ def test_forty_kills(site: Site) -> None:
     assert last.next_run == last.last_run + timedelta(seconds=0.2)
 
 
-@pytest.mark.long
 def test_a_task_that_was_enqueued_by_a_tick_runs_once_though_the_foreman_is_killed(site: Site) -> None:
     site.variables["SNAPPEA_TEST_APPS"] = "tests.periodic"
     chance = random.Random(6)
@@ -153,7 +153,6 @@ def test_a_round_that_is_rolled_back_enqueues_nothing(site: Site, settings: Any)
     assert not round_of(timetable) and Task.objects.count() == 1
 
 
-@pytest.mark.long
 def test_the_clock_is_set_back_and_forth(site: Site, settings: Any) -> None:
     """A tick that came does not come again, and none comes early."""
     declare(site, settings, {"task": record.name, "cron": "* * * * * *", "args": ["tick"]})

@@ -15,6 +15,8 @@ from snappea import systemd
 from tests.playground.tasks import nap, record
 from tests.site import Site, wait_until
 
+pytestmark = pytest.mark.long
+
 
 class Ear:
     """The socket that systemd would listen on."""
@@ -72,7 +74,6 @@ def test_nobody_says_ready_who_cannot_start(site: Site, ear: Ear) -> None:
     assert ear.listen(0.2) == [systemd.READY]
 
 
-@pytest.mark.long
 @path_only
 def test_the_watchdog_is_reassured_while_the_loop_turns(site: Site, ear: Ear) -> None:
     site.variables["WATCHDOG_USEC"] = "3000000"
@@ -87,7 +88,6 @@ def test_the_watchdog_is_reassured_while_the_loop_turns(site: Site, ear: Ear) ->
     assert foreman.stop() == 0
 
 
-@pytest.mark.long
 @path_only
 def test_the_watchdog_is_reassured_while_the_database_refuses(site: Site, ear: Ear) -> None:
     """Which a new start would not mend."""
@@ -105,7 +105,6 @@ def test_the_watchdog_is_reassured_while_the_database_refuses(site: Site, ear: E
     site.wait_until_empty()
 
 
-@pytest.mark.long
 @path_only
 def test_the_watchdog_is_reassured_while_it_stops(site: Site, ear: Ear) -> None:
     site.variables["WATCHDOG_USEC"] = "3000000"
