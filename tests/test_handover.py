@@ -1,6 +1,7 @@
 """Handing over to Celery what waits in the table: each task once, whatever is killed when."""
 
 import json
+import signal
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -123,13 +124,15 @@ def test_killed_in_the_middle_it_goes_on_and_each_task_runs_once(
     keys = [f"{where}-{number}-{each}" for each in range(4)]
     for key in keys:
         wait(site.tasks.record if key[-1] in "01" else site.tasks.record_late, key)
-    # so that no worker takes them before they are sent twice
-    Task.objects.update(status="scheduled", run_after=timezone.now() + timedelta(seconds=3))
-    process = site.program(KILLED, where, str(number))
-    assert process.wait() == -9
-    assert (Task.objects.count(), Handover.objects.filter(sent_at=None).count()) == (0, 4)
-    run()
-    assert not site.ledger.keys("end").keys() & set(keys)
+    log.send(signal.SIGSTOP)  # the worker takes none of them before they are sent twice
+    try:
+        process = site.program(KILLED, where, str(number))
+        assert process.wait() == -9
+        assert (Task.objects.count(), Handover.objects.filter(sent_at=None).count()) == (0, 4)
+        run()
+        assert not site.ledger.keys("end").keys() & set(keys)
+    finally:
+        log.send(signal.SIGCONT)
     wait_until(lambda: sum(site.ledger.keys("end")[key] for key in keys) >= 4)
     wait_until(lambda: log.output().count(refused) >= before + number, log.output())
     settle(site)
