@@ -11,12 +11,10 @@ from celery.schedules import BaseSchedule, schedstate, schedule
 from .database import as_datetime, now
 from .errors import ConfigurationError
 from .log import clean
-from .schedules import Plan, plans
+from .schedules import MISSED, Plan, plans
 from .ticks import Every, trigger
 
 logger = getLogger("snappea.celery")
-#: A tick that is later than this is skipped where nothing is to be caught up with.
-LATE = timedelta(seconds=60)
 #: When to look again at what is never due any more, in seconds.
 SELDOM = 86_400.0
 
@@ -53,7 +51,7 @@ class Ticks(BaseSchedule):  # type: ignore[misc]  # Celery has no types
         tick = self._trigger.after(last, last)
         is_due = tick is not None and tick <= here
         if is_due and tick and not self.catch_up:
-            is_due = here - self._trigger.latest(here, tick) <= LATE
+            is_due = here - self._trigger.latest(here, tick) <= MISSED
         following = self._trigger.after(here, here if is_due else last)
         return schedstate(is_due, (following - here).total_seconds() if following else SELDOM)
 

@@ -25,7 +25,7 @@ from .function import TaskFunction
 from .handover import Item, Ticket, Unreachable, forget
 from .models import Status, Task
 from .records import Call
-from .tasks import heralds, registry
+from .tasks import declared, heralds, registry
 from .translation import DEFAULT_QUEUE, task_options
 
 #: Known to every worker, for `manage.py snappea check`.
@@ -56,9 +56,8 @@ class CallId(str):
 
 def take_charge() -> None:
     """Let Celery take the calls from now on, and know all tasks."""
-    for name, task in list(registry.items()):
-        if name == task.name:
-            declare(task)
+    for task in declared():
+        declare(task)
     heralds.append(declare)
     _state.connect_on_app_finalize(complete)
     for app in list(_state._get_active_apps()):

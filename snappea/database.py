@@ -200,7 +200,7 @@ def file_of(connection: BaseDatabaseWrapper) -> QueueFile | None:
 
 def raw(connection: BaseDatabaseWrapper) -> Link:
     """Return what runs statements beneath Django's connection: on SQLite the sqlite3 connection itself."""
-    return cast(Link, connection.snappea_link)  # type: ignore[attr-defined]
+    return cast(Link, connection.snappea_link)  # type: ignore[attr-defined]  # prepare() put it there
 
 
 def data_version(connection: BaseDatabaseWrapper) -> int | None:

@@ -49,7 +49,7 @@ other: Engine | None = None
 def use(instead: Engine) -> None:
     """Let another engine take the calls from now on."""
     global enqueue, enqueue_many, other
-    enqueue, enqueue_many, other = instead.enqueue, instead.enqueue_many, instead  # type: ignore[assignment]
+    enqueue, enqueue_many, other = instead.enqueue, instead.enqueue_many, instead  # type: ignore[assignment]  # methods
 
 
 def of(call_id: str) -> Engine:

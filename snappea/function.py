@@ -98,7 +98,7 @@ class TaskFunction(Generic[P, R]):
                 tell(task_enqueued, self, id=task_id)
         return [AsyncResult(task_id) for task_id, _is_new in written]
 
-    def broadcast(self, *args: P.args, **kwargs: P.kwargs) -> list[AsyncResult]:
+    def broadcast(self, /, *args: P.args, **kwargs: P.kwargs) -> list[AsyncResult]:
         """Enqueue a call for each Foreman at work, which runs it once, and no other does.
 
         For what each of these processes has for itself, such as a cache in memory. On SQLite there is one
@@ -116,8 +116,8 @@ class TaskFunction(Generic[P, R]):
             raise NotImplementedError(f"{self.name}.broadcast(): Celery has no equivalent.")
         if collects() or current().TASK_ALWAYS_EAGER or not sharing.is_shared():
             return [self.delay(*args, **kwargs)]
-        call, timeout = self.call(args, kwargs), current().FOREMAN_TIMEOUT
-        ids = sharing.enqueue_for([who.id for who in sharing.present(timeout)], call)
+        call = self.call(args, kwargs)
+        ids = sharing.enqueue_for([who.id for who in sharing.present()], call)
         for task_id in ids if task_enqueued.receivers else ():
             tell(task_enqueued, self, id=task_id)
         return list(map(AsyncResult, ids))

@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
@@ -208,45 +209,43 @@ def take(ticket: Ticket, may_repeat: bool) -> bool:
     `may_repeat`: it stays in the table until `finish()`, and the same message can take it again. Raises
     Unreachable.
     """
-    db = _reach(ticket)
-    try:
+    with _reaching():
+        db = _reach(ticket)
         if may_repeat:
-            changed = db.execute(_BORROW, (ticket.message, ticket.key, ticket.message))
-        else:
-            changed = db.execute(_TAKE, (ticket.key,))
-    except FAULTS as error:
-        raise Unreachable(str(error)) from error
-    return changed.rowcount == 1
+            return db.execute(_BORROW, (ticket.message, ticket.key, ticket.message)).rowcount == 1
+        return db.execute(_TAKE, (ticket.key,)).rowcount == 1
 
 
 def finish(ticket: Ticket) -> None:
     """Forget a call that may be repeated, once it has ended. Raises Unreachable."""
-    try:
+    with _reaching():
         _reach(ticket).execute(_TAKE, (ticket.key,))
-    except FAULTS as error:
-        raise Unreachable(str(error)) from error
 
 
 def forget(key: str) -> None:
     """Have a call not run that was handed over from here, if no worker has taken it. Raises Unreachable."""
-    try:
+    with _reaching():
         if os.path.exists(_path()):
             raw(connect()).execute(_FORGET, (key,))
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    """Raise Unreachable for whatever the database may raise."""
+    try:
+        yield
     except FAULTS as error:
         raise Unreachable(str(error)) from error
 
 
 def _reach(ticket: Ticket) -> Link:
     """Return the connection to the database in which a call was handed over. Raises Unreachable."""
-    try:
-        path = _path()
-        if path and not os.path.exists(path):  # to connect would make a new one
-            raise Unreachable(f"there is no {path}")
-        if _identity() != ticket.database:
-            raise Unreachable(f"{path} is another database")
-        return raw(connect())
-    except FAULTS as error:
-        raise Unreachable(str(error)) from error
+    path = _path()
+    if path and not os.path.exists(path):  # to connect would make a new one
+        raise Unreachable(f"there is no {path}")
+    if _identity() != ticket.database:
+        raise Unreachable(f"{path} is another database")
+    return raw(connect())
 
 
 def _path() -> str:

@@ -161,7 +161,7 @@ class RemoteWorkshop(Workshop):
     def facts(self) -> str:
         """Return what is worth knowing of the database, in words."""
         version = self._link.connection.info.server_version
-        others = len(sharing.present(self.settings.FOREMAN_TIMEOUT)) - 1
+        others = len(sharing.present()) - 1
         return f"PostgreSQL {version // 10000}.{version % 10000}, other Foremen: {others}"
 
     def require_intact(self) -> None:

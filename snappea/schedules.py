@@ -20,12 +20,14 @@ from .log import clean, say
 from .models import Schedule
 from .records import Call
 from .results import AsyncResult
-from .tasks import registry, resolve
+from .tasks import declared, resolve
 from .ticks import Trigger, interval, trigger
 from .wakeup import ring_on_commit
 
 #: A clock that is set back further was wrong before: what is next is planned anew.
 ASTRAY = timedelta(days=1)
+#: A tick that is later than this was missed: without `catch_up` it is skipped.
+MISSED = timedelta(seconds=60)
 
 _COLUMNS = "name, task_name, expression, timezone, args, kwargs, queue, catch_up"
 #: All that a row plans.
@@ -78,9 +80,9 @@ class Planned(NamedTuple):
 
 def plans() -> Iterator[Plan]:
     """Yield the schedules that the imported tasks and SNAPPEA["SCHEDULES"] declare."""
-    for name, task in registry.items():
-        options = task.options
-        if name == options.name and (options.cron or options.every):
+    for task in declared():
+        name, options = task.name, task.options
+        if options.cron or options.every:
             expression = options.cron or interval(options.every or 0)
             zone = options.timezone or settings.TIME_ZONE
             yield Plan(name, name, expression, zone, catch_up=options.catch_up)

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from . import queue
+from .conf import current
 from .database import as_datetime, connect, now, raw, transact
 from .link import Link
 from .records import Call, Recovered
@@ -93,9 +94,9 @@ def leave(db: Link, foreman_id: int) -> None:
     db.execute(_LEAVE, (foreman_id,))
 
 
-def present(timeout: float) -> list[Present]:
-    """Return the Foremen who have shown that they live within so many seconds."""
-    rows = raw(connect()).execute(_PRESENT, (timeout,)).fetchall()
+def present() -> list[Present]:
+    """Return the Foremen who have shown that they live within FOREMAN_TIMEOUT."""
+    rows = raw(connect()).execute(_PRESENT, (current().FOREMAN_TIMEOUT,)).fetchall()
     return [Present._make((*row[:3], as_datetime(row[3]), *row[4:])) for row in rows]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from . import lock, logbook, sharing
+from . import lock, logbook, queue, sharing
 from .conf import current, declared_queues, uses_celery
 from .database import connect, file_of, now, raw
 from .decisions import paused
@@ -45,13 +45,11 @@ IN_STATE: dict[Status, str] = {
 }
 #: Which failed tasks raised an exception.
 RAISED = "snappea_task.id IN (SELECT id FROM snappea_task WHERE status = 'failed' AND exception = %s)"
-_COUNT = {
-    status: f"SELECT count(*) FROM snappea_task WHERE {condition}" for status, condition in IN_STATE.items()
+_COUNT: dict[Status, str] = {
+    status: f"SELECT count(*) FROM snappea_task WHERE {condition}"
+    for status, condition in IN_STATE.items()
+    if status != Status.READY
 }
-_COUNT[Status.READY] = """
-    SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
-        + (SELECT count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready')
-        + (SELECT count(*) FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)"""
 _GROUPS = """
     SELECT queue, priority, is_async, count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0
     GROUP BY is_async, queue, priority"""
@@ -178,13 +176,12 @@ def _age(moment: str | None) -> float | None:
 
 def foremen() -> list[Alive]:
     """Return the Foremen at work: the one that holds the queue's lock, or those that show that they live."""
-    connection = connect()
-    if connection.vendor == "postgresql":
+    if sharing.is_shared():
         return [
             Alive(who.pid, who.host, who.since, _memory(who), who.workers, who.stuck_ids(), who.id)
-            for who in sharing.present(current().FOREMAN_TIMEOUT)
+            for who in sharing.present()
         ]
-    file = file_of(connection)
+    file = file_of(connect())
     held = lock.holder(file) if file else None
     return [Alive(held.pid, held.host, held.since, _memory(held), held.workers, held.stuck)] if held else []
 
@@ -199,6 +196,8 @@ def count(status: str, claims: Mapping[int, Any] | None = None) -> int:
     if status == Status.RUNNING:
         ids = json.dumps(list(in_flight() if claims is None else claims))
         return len(_db().execute(_IN_FLIGHT, (ids,)).fetchall())
+    if status == Status.READY:
+        return queue.depth(_db())
     number: int = _db().execute(_COUNT[Status(status)]).fetchone()[0]
     return number
 

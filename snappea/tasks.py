@@ -141,6 +141,11 @@ def find_task_of(claim: Claim) -> TaskFunction[..., Any] | None:
         return None
 
 
+def declared() -> list[TaskFunction[..., Any]]:
+    """Return all tasks, each once: an alias is none of its own."""
+    return [task for name, task in registry.items() if name == task.name]
+
+
 def is_sensitive(call: Claim | Row, task: TaskFunction[..., Any] | None) -> bool:
     """Tell whether what a call was given is to be hidden: its row says so, or by now its task does."""
     return call.is_sensitive or (task is not None and task.options.sensitive)

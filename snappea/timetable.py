@@ -3,7 +3,6 @@
 A tick is enqueued and its schedule's row moved on in one transaction, so that it comes exactly once.
 """
 
-from datetime import timedelta
 from logging import ERROR, WARNING
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from .records import Call, Terms
 from .schedules import (
     ALL,
     ASTRAY,
+    MISSED,
     NOTE_RUN,
     Planned,
     after,
@@ -28,8 +28,6 @@ from .signals import task_enqueued, tell
 from .tasks import find
 from .ticks import trigger
 
-#: A tick that is later than this was missed: without `catch_up` it is skipped.
-MISSED = timedelta(seconds=60)
 _DUE = f"{ALL} WHERE NOT is_paused AND is_paused = 0 AND next_run <= ? ORDER BY next_run, id"
 _MOVE_ON = """
     UPDATE snappea_schedule SET next_run = ?

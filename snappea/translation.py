@@ -5,7 +5,7 @@ from typing import Any
 
 from .conf import current
 from .options import Options
-from .tasks import registry
+from .tasks import declared
 
 #: What Celery calls the queue that is meant if nothing is said is its own affair.
 DEFAULT_QUEUE = "default"
@@ -39,7 +39,7 @@ _GAPS: dict[str, tuple[Callable[[Options], bool], str]] = {
 def gaps() -> dict[str, tuple[str, list[str]]]:
     """Return which options have no equivalent: what becomes of each, and the tasks that have it."""
     found = {}
-    tasks = [task for name, task in sorted(registry.items()) if name == task.name]
+    tasks = sorted(declared(), key=lambda task: task.name)
     for option, (has_it, what) in _GAPS.items():
         if names := [task.name for task in tasks if has_it(task.options)]:
             found[option] = what, names

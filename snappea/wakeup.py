@@ -70,11 +70,6 @@ def _say_once(message: str) -> None:
 class Bell:
     """Waits for a ring, or for a nudge from a thread or a signal handler."""
 
-    #: How it waits, in one word.
-    kind: str
-    #: How long to wait before a look at the table, in seconds.
-    patience: float
-
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -87,6 +82,16 @@ class Bell:
         self._nudges.register(self._reader, select.POLLIN)
         self._all = select.poll()
         self._all.register(self._reader, select.POLLIN)
+
+    @property
+    def patience(self) -> float:
+        """How long to wait before a look at the table, in seconds."""
+        raise NotImplementedError
+
+    @property
+    def kind(self) -> str:
+        """How it waits, in one word."""
+        raise NotImplementedError
 
     def nudge(self) -> None:
         """End the current or the next wait(). For threads; safe at any time."""
@@ -140,12 +145,12 @@ class FileBell(Bell):
         self.install()
 
     @property
-    def patience(self) -> float:  # type: ignore[override]
+    def patience(self) -> float:
         """How long to wait before a look at the table, in seconds."""
         return 1.0 if self._inotify and self._watched else current().POLL_INTERVAL
 
     @property
-    def kind(self) -> str:  # type: ignore[override]
+    def kind(self) -> str:
         """How it waits, in one word."""
         return "inotify" if self._inotify else "polling"
 

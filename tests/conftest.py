@@ -93,12 +93,6 @@ def site(
             server.drop(site.name)
 
 
-@pytest.fixture
-def shared(site: PostgresSite) -> PostgresSite:
-    """Return a site whose queue is on PostgreSQL: for tests that are marked with `on_postgres`."""
-    return site
-
-
 def _used(site: Site, settings: Any) -> Iterator[Site]:
     settings.SNAPPEA = dict(site.settings)
     yield site

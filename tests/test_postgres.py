@@ -54,6 +54,12 @@ def spans(site: PostgresSite) -> list[tuple[float, float]]:
     return sorted((began, ended) for began, ended in moments.values())
 
 
+def wait_for_more(site: PostgresSite, number: int) -> None:
+    """Wait until more than so many tasks have ended beside those that have by now."""
+    seen = site.ledger.keys("end").total()
+    wait_until(lambda: site.ledger.keys("end").total() > seen + number)
+
+
 def most_at_once(found: list[tuple[float, float]]) -> int:
     """Return how many of these spans overlap at most."""
     changes = sorted([(begin, 1) for begin, _ in found] + [(end, -1) for _, end in found])
@@ -68,8 +74,7 @@ def test_killed_again_and_again(site: PostgresSite) -> None:
     writers = [site.program(ENQUEUE_FOR_EVER, name) for name in ("a", "b")]
     crew = foremen(site)
     for kill in range(kills):
-        seen = site.ledger.keys("end").total()
-        wait_until(lambda seen=seen: site.ledger.keys("end").total() > seen + 20)  # type: ignore[misc]
+        wait_for_more(site, 20)
         time.sleep(chance.random() / 10)
         victim = crew.pop(chance.randrange(len(crew)))
         victim.send(signal.SIGKILL if kill % 3 else signal.SIGTERM)
@@ -290,9 +295,9 @@ def test_a_broadcast_that_fails_is_tried_again_there(site: PostgresSite) -> None
 
 
 @pytest.mark.parametrize("task", [alone, only_one, paced], ids=lambda task: str(task))
-def test_what_has_limits_cannot_be_broadcast(site: PostgresSite, task: object) -> None:
+def test_what_has_limits_cannot_be_broadcast(site: PostgresSite, task: Any) -> None:
     with pytest.raises(TypeError, match="cannot be broadcast"):
-        task.broadcast("key")  # type: ignore[attr-defined]
+        task.broadcast("key")
 
 
 # transactions

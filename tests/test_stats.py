@@ -13,6 +13,7 @@ from snappea import queue, stats, survey
 from snappea.database import connect, later, now, raw, transact
 from snappea.models import Stat, Task
 from snappea.records import Claim, Expired, Outcome
+from snappea.statements import DEPTH
 from snappea.stats import Histogram, Stats
 from tests.playground.tasks import fail, nap, record, wait_for
 from tests.site import Site, wait_until
@@ -258,6 +259,7 @@ def test_nothing_that_is_looked_at_takes_a_scan(site: Site) -> None:
         name: text for name, text in vars(survey).items() if name.isupper() and isinstance(text, str)
     }
     statements |= {f"count {status}": text for status, text in survey._COUNT.items()}
+    statements["count ready"] = DEPTH
     looked = {"_GROUPS", "_ELDEST", "_HELD", "_NAMES", "_FAILURES", "_IN_FLIGHT"}
     assert looked <= statements.keys()
     for name, text in statements.items():
