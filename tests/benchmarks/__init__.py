@@ -1,15 +1,17 @@
-"""How fast Snappea is, beside its peers, in one run.
+"""How fast Snappea is, beside its peers and beside SQLite itself, by one command.
 
-    pip install -e '.[bench]'
-    python -m tests.benchmarks > figures.md     # from the root of the repository; about 20 minutes
-    python -m tests.benchmarks --postgres       # the queues on PostgreSQL; about 10 minutes
-    python -m tests.benchmarks --limits         # how far the SQLite queue goes; about 12 minutes
-    python -m tests.benchmarks --limits --postgres  # the same on PostgreSQL; about 12 minutes
-    python -m tests.benchmarks --quick          # only to see that everything still runs
+    pip install -e '.[test]'                    # and redis-server and postgresql of the system
+    python -m tests.benchmarks > figures.md     # from the root of the repository; about 45 minutes
+    python -m tests.benchmarks --readme         # the same, and puts the figures and charts into the README
+    python -m tests.benchmarks --quick          # only to see that everything still runs: some minutes
+    python -m tests.benchmarks --limits         # instead: how far one can go with Snappea; about 20 minutes
+    python -m tests.benchmarks --load .readme/figures.json --out charts    # draws again what was measured
 
-Every measurement is made of real processes in a directory of its own, with all systems one after
-the other in each round, so that a noisy neighbour strikes them all. `TMPDIR` chooses the file system.
+Each system has an environment of its own, with the versions that its file in `systems/` names, made once
+and kept in `--environments`. Redis and PostgreSQL are started for it. Every measurement is made of real
+processes in a directory of its own, with all systems one after the other in each round, so that a noisy
+neighbour strikes them all. `TMPDIR` chooses the file system.
 
 `systems/` has one short file per system, `measurements.py` one function per measurement,
-`targets.py` what Snappea has to reach.
+`figures.py` what comes out and `targets.py` what Snappea has to reach.
 """

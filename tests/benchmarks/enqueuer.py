@@ -10,8 +10,6 @@ import sys
 import time
 from typing import Any
 
-from django.db import OperationalError
-
 from . import tasks
 
 enqueuer = tasks.system.enqueuer
@@ -19,24 +17,44 @@ enqueuer = tasks.system.enqueuer
 WARM_UP = 50
 
 
-def one_by_one(count: int) -> float:
-    """Enqueue one task after the other; return how many in a second."""
+def one_by_one(count: int, milliseconds: int) -> float:
+    """Enqueue one task after the other, so many or for so long; return how many in a second."""
+    _warm_up()
+    began = time.monotonic()
+    count = _nothing(count, began + milliseconds / 1000)
+    return count / (time.monotonic() - began)
+
+
+def fill(count: int, milliseconds: int) -> int:
+    """Enqueue so many tasks, or for so long; return how many."""
+    return _nothing(count, time.monotonic() + milliseconds / 1000)
+
+
+def stream(count: int, milliseconds: int) -> dict[str, float]:
+    """Enqueue so many tasks, or for so long, while the worker runs; return when that began, and how many."""
+    _warm_up()
+    time.sleep(0.2)
+    began = time.monotonic()
+    return {"began": began, "count": _nothing(count, began + milliseconds / 1000)}
+
+
+def _warm_up() -> None:
     nothing = enqueuer(tasks.nothing)
-    for number in range(WARM_UP):
-        nothing(number)
-    began = time.perf_counter()
-    for number in range(count):
-        nothing(number)
-    return count / (time.perf_counter() - began)
+    for _ in range(WARM_UP):
+        nothing(0)
 
 
-def between_marks(count: int) -> None:
-    """Enqueue a task that tells when it starts, `count` that do nothing, and one that tells again."""
-    nothing, mark = enqueuer(tasks.nothing), enqueuer(tasks.mark)
-    mark()
+def _nothing(count: int, end: float) -> int:
+    nothing, now = enqueuer(tasks.nothing), time.monotonic
     for number in range(count):
         nothing(number)
-    mark()
+        if now() > end:
+            return number + 1
+    return count
+
+
+def schedule() -> None:
+    tasks.system.schedule(tasks.mark)
 
 
 def marks(count: int) -> None:
@@ -51,32 +69,15 @@ def naps(count: int, milliseconds: int) -> None:
         nap(milliseconds / 1000)
 
 
-def stream(count: int) -> dict[str, float]:
-    """Enqueue while the worker runs; return when that began, and what the slow calls took."""
-    nothing, mark = enqueuer(tasks.nothing), enqueuer(tasks.mark)
-    for number in range(WARM_UP):
-        nothing(number)
-    time.sleep(0.2)
-    calls = []
-    began = before = time.monotonic()
-    for number in range(count):
-        nothing(number)
-        after = time.monotonic()
-        calls.append(after - before)
-        before = after
-    mark()
-    calls.sort()
-    return {"began": began, "p99": calls[int(count * 0.99)], "slowest": calls[-1]}
-
-
 def together(milliseconds: int) -> dict[str, Any]:
     """Say that it is ready, and enqueue for so long once the others are.
 
     Returns what each call took, and how many of them were refused because others kept the lock.
     """
+    from django.db import OperationalError  # only who has Django is asked for this
+
+    _warm_up()
     nothing = enqueuer(tasks.nothing)
-    for number in range(WARM_UP):
-        nothing(number)
     tasks.tell(os.getpid())
     while not (go := tasks.directory / "go").exists():
         time.sleep(0.001)
@@ -86,7 +87,7 @@ def together(milliseconds: int) -> dict[str, Any]:
     end = float(go.read_text()) + milliseconds / 1000
     while before < end:
         try:
-            nothing(len(calls))
+            nothing(0)
         except OperationalError:
             refused += 1
         after = time.monotonic()
@@ -95,22 +96,26 @@ def together(milliseconds: int) -> dict[str, Any]:
     return {"calls": calls, "refused": refused}
 
 
-def questions(count: int) -> list[float]:
-    """Enqueue tasks one at a time, each some 20 ms after the one before; return what each waited."""
+def questions(count: int, milliseconds: int) -> list[float]:
+    """Enqueue tasks one at a time, each some 20 ms after the one before; return what each waited.
+
+    It is so many, or those of so long a time, but one at least.
+    """
     answer = enqueuer(tasks.answer)
-    waited = []
+    waited: list[float] = []
+    end = time.monotonic() + milliseconds / 1000
     with open(os.open(tasks.PIPE, os.O_RDWR), "rb", buffering=0) as pipe:
-        for _ in range(WARM_UP // 10 + count):
-            time.sleep(random.uniform(0.010, 0.030))
+        while not waited or (len(waited) < count and time.monotonic() < end):
             answer(time.monotonic())
             waited.append(float(pipe.readline()))
-    return waited[-count:]
+            time.sleep(random.uniform(0.010, 0.030))
+    return waited
 
 
 def main(action: str, *numbers: str) -> None:
     actions: dict[str, Any] = {
         function.__name__: function
-        for function in (one_by_one, between_marks, marks, naps, stream, together, questions)
+        for function in (one_by_one, fill, stream, schedule, marks, naps, together, questions)
     }
     print(json.dumps(actions[action](*map(int, numbers))))
 

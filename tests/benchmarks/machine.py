@@ -4,22 +4,19 @@ import os
 import platform
 import sqlite3
 from collections.abc import Iterable, Iterator
-from importlib.metadata import packages_distributions, version
 from pathlib import Path
-
-import django
 
 from snappea.database import file_system
 
+from .processes import TICKS
 from .systems.base import System
-from .trial import TICKS
 
 
 def machine(directory: Path, systems: Iterable[System]) -> Iterator[str]:
     """Yield lines that describe the machine and name the versions."""
     cores = len(os.sched_getaffinity(0))
     yield f"{cores} cores ({_processor()}), {platform.system()} {platform.release()};"
-    yield f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, Django {django.__version__},"
+    yield f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},"
     kind = file_system(str(directory)) or "an unknown file system"
     yield f"{', '.join(_versions(systems))}; files on {kind}."
 
@@ -50,8 +47,6 @@ def _processor() -> str:
 
 
 def _versions(systems: Iterable[System]) -> list[str]:
-    """Return the names and versions of the packages under test."""
-    distributions = packages_distributions()
-    modules = dict.fromkeys(module for system in systems for module in ("snappea", *system.requires))
-    names = (distributions[module][0] for module in modules if module in distributions)
-    return [f"{name} {version(name)}" for name in names]
+    """Return what is installed for the systems under test."""
+    wanted = dict.fromkeys(requirement for system in systems for requirement in system.requirements)
+    return [" ".join(requirement.split("==")) for requirement in wanted]

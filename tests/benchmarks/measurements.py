@@ -1,148 +1,150 @@
-"""What is measured: one function each, from a system on some cores to figures by name."""
+"""What is measured: one function each, from a system to figures by name."""
 
+import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from .systems.base import System
-from .systems.postgres import OnPostgres
-from .systems.snappea import READY, Snappea
+from .systems.snappea import Snappea
 from .templates import Templates
-from .trial import PATIENCE, Trial, TrialFailed
+from .trial import PATIENCE, Trial, finish
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything."""
+    """How much of everything. The slow do as much as they can in so many seconds."""
 
     calls: int = 10_000
     tasks: int = 20_000
-    behind: int = 1_000_000
-    questions: int = 300
+    seconds: float = 5.0
+    behind: int = 100_000
+    questions: int = 200
     naps: int = 400
-    idle: float = 20.0
+    #: For how many seconds it is left alone before, and while, its processor time is taken.
+    rest: float = 5.0
+    idle: float = 10.0
     #: How many processes enqueue at once, and for how many seconds.
     writers: tuple[int, ...] = (1, 2, 4, 8, 16)
     together: float = 5.0
     #: How many rows wait behind the others.
     backlogs: tuple[int, int] = (100_000, 1_000_000)
-    #: How long to wait until all that is done once after the last task is done.
-    rest: float = 12.0
 
 
 QUICK = Sizes(
-    calls=1000,
-    tasks=2000,
-    behind=20_000,
-    questions=20,
-    naps=80,
+    calls=500,
+    tasks=1000,
+    seconds=1.0,
+    behind=2_000,
+    questions=10,
+    naps=40,
+    rest=0.5,
     idle=1.0,
     writers=(1, 2),
     together=1.0,
     backlogs=(2_000, 20_000),
-    rest=1.0,
 )
 NAP_MILLISECONDS = 50
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how to measure, but for the system and the cores."""
+    """Where and how to measure, but for the system."""
 
     sizes: Sizes
     templates: Templates
 
-    def trial(self, system: System, cores: set[int]) -> Trial:
+    @property
+    def milliseconds(self) -> int:
+        """Return how much time there is for what could take for ever."""
+        return int(self.sizes.seconds * 1000)
+
+    def trial(self, system: System) -> Trial:
         """Return a trial with an empty queue."""
-        return Trial(system, self.templates.empty(system), cores)
+        return Trial(system, self.templates.empty(system))
 
 
 Figures = dict[str, float]
-Measurement = Callable[[Bench, System, set[int]], Figures]
+Measurement = Callable[[Bench, System], Figures]
 
 
-def enqueue(bench: Bench, system: System, cores: set[int]) -> Figures:
-    with bench.trial(system, cores) as trial:
-        calls = max(int(bench.sizes.calls * system.share), 500)
-        return {"enqueue": trial.enqueue("one_by_one", calls)}
+def enqueue(bench: Bench, system: System) -> Figures:
+    with bench.trial(system) as trial:
+        return {"enqueue": trial.enqueue("one_by_one", bench.sizes.calls, bench.milliseconds)}
 
 
-def drain(bench: Bench, system: System, cores: set[int]) -> Figures:
-    template, tasks = bench.templates.full(system)
-    with Trial(system, template, cores) as trial:
+def drain(bench: Bench, system: System) -> Figures:
+    return {"drain": _drained(bench, system, is_crowded=False)}
+
+
+def crowded(bench: Bench, system: System) -> Figures:
+    return {"crowded": _drained(bench, system, is_crowded=True)}
+
+
+def _drained(bench: Bench, system: System, is_crowded: bool) -> float:
+    template, tasks = bench.templates.full(system, is_crowded)
+    with Trial(system, template) as trial:
         trial.start_worker()
-        (began,), (ended,) = trial.hear(2)
-        return {"drain": tasks / (ended - began)}
+        seen = trial.watch(lambda ran: ran >= tasks, bench.sizes.seconds)
+    return rate(seen)
 
 
-def release(bench: Bench, system: System, cores: set[int]) -> Figures:
-    """Drain, with a clock outside: all workers are let at the waiting tasks in the same moment."""
-    assert isinstance(system, OnPostgres)
-    template, tasks = bench.templates.full(system)
-    with Trial(system, template, cores) as trial:
-        with system.all_held_back(trial.directory) as all_wait:
-            trial.start_worker()
-            trial.wait_until(all_wait)
-        began = time.monotonic()
-        if not system.wait_until_finished(trial.directory, PATIENCE):
-            raise TrialFailed(f"{system.title}: {tasks} tasks took more than {PATIENCE:g} s")
-        return {"release": tasks / (time.monotonic() - began)}
+def rate(seen: list[tuple[float, int]]) -> float:
+    """Return how many ran in a second, once a tenth had: not all workers are there from the first on."""
+    if not seen:
+        return 0.0
+    ended, last = seen[-1]
+    began, first = next((when, count) for when, count in seen if count >= last / 10)
+    return (last - first) / (ended - began) if last > first else 0.0
 
 
-def stream(bench: Bench, system: System, cores: set[int]) -> Figures:
-    with bench.trial(system, cores) as trial:
+def stream(bench: Bench, system: System) -> Figures:
+    with bench.trial(system) as trial:
         trial.start_idle_worker()
-        tasks = int(bench.sizes.tasks * system.share)
-        enqueued = trial.enqueue("stream", tasks)
-        ((ended,),) = trial.hear(1)
-        return {
-            "stream": tasks / (ended - enqueued["began"]),
-            "call p99": enqueued["p99"] * 1000,
-            "call slowest": enqueued["slowest"] * 1000,
-        }
+        process = trial.start_enqueuer("stream", bench.sizes.tasks, bench.milliseconds)
+        seen = trial.watch(lambda ran: process.poll() is not None, PATIENCE)
+        enqueued = json.loads(finish(process, trial.directory))
+        seen += trial.watch(lambda ran: ran >= enqueued["count"], bench.sizes.seconds)
+        ended, ran = next((when, count) for when, count in seen if count == seen[-1][1])
+        return {"stream": ran / (ended - enqueued["began"])}
 
 
-def latency(bench: Bench, system: System, cores: set[int]) -> Figures:
-    with bench.trial(system, cores) as trial:
+def latency(bench: Bench, system: System) -> Figures:
+    with bench.trial(system) as trial:
         trial.start_idle_worker()
-        count = int(bench.sizes.questions * system.questions_share)
-        waited = sorted(trial.enqueue("questions", max(count, 5)))
+        waited = sorted(trial.enqueue("questions", bench.sizes.questions, bench.milliseconds))
         return {
             "pick-up p50": statistics.median(waited) * 1000,
             "pick-up p99": waited[int(len(waited) * 0.99)] * 1000,
         }
 
 
-def naps(bench: Bench, system: System, cores: set[int]) -> Figures:
-    with bench.trial(system, cores) as trial:
+def naps(bench: Bench, system: System) -> Figures:
+    with bench.trial(system) as trial:
         trial.start_idle_worker()
         trial.enqueue("naps", bench.sizes.naps, NAP_MILLISECONDS)
         told = trial.hear(bench.sizes.naps)
         return {"naps": max(end for _, end in told) - min(begin for begin, _ in told)}
 
 
-def idle(bench: Bench, system: System, cores: set[int]) -> Figures:
-    with bench.trial(system, cores) as trial:
+def idle(bench: Bench, system: System) -> Figures:
+    with bench.trial(system) as trial:
         trial.start_idle_worker()
         time.sleep(bench.sizes.rest)
-        cpu, written, files = trial.cpu_seconds(), trial.written_bytes(), trial.changed_files()
+        cpu, began = trial.cpu_seconds(), time.monotonic()
         time.sleep(bench.sizes.idle)
-        figures = {
-            "idle CPU": trial.cpu_seconds() - cpu,
-            "idle bytes": float(trial.written_bytes() - written),
-            "idle changes": float(len(files.items() ^ trial.changed_files().items())),
-            "memory": trial.resident_megabytes(),
-        }
-        (waited,) = trial.enqueue("questions", 1)
-        return {**figures, "pick-up after idling": waited * 1000}
+        used, memory = trial.cpu_seconds() - cpu, trial.resident_megabytes()
+        taken = time.monotonic() - began
+        (waited,) = trial.enqueue("questions", 1, 1)
+        return {"idle CPU": used / taken * 1000, "memory": memory, "pick-up after idling": waited * 1000}
 
 
-def writers(bench: Bench, system: System, cores: set[int]) -> Figures:
+def writers(bench: Bench, system: System) -> Figures:
     """Enqueue by ever more processes at once, while the worker runs."""
     figures: Figures = {}
     for count in bench.sizes.writers:
-        with bench.trial(system, cores) as trial:
+        with bench.trial(system) as trial:
             trial.start_idle_worker()
             taken, refused = trial.enqueue_together(count, bench.sizes.together)
         calls = sorted(taken)
@@ -156,24 +158,25 @@ def writers(bench: Bench, system: System, cores: set[int]) -> Figures:
     return figures
 
 
-def backlog(bench: Bench, system: System, cores: set[int]) -> Figures:
+def backlog(bench: Bench, system: System) -> Figures:
     """Enqueue, and drain, with many rows behind."""
     assert isinstance(system, Snappea)
     figures: Figures = {}
-    tasks = int(bench.sizes.tasks * system.share)
+    template, tasks = bench.templates.full(system, False)
     for number, rows in enumerate(bench.sizes.backlogs):
-        with bench.trial(system, cores) as trial:
-            trial.enqueue("between_marks", tasks)
-            system.fill(trial.directory, rows, READY)
+        with Trial(system, template) as trial:
+            system.fill(trial.directory, rows)
             figures[f"backlog {number} size"] = system.size(trial.directory) / 1e6
-            figures[f"backlog {number} enqueue"] = trial.enqueue("one_by_one", bench.sizes.calls)
+            rate_of_calls = trial.enqueue("one_by_one", bench.sizes.calls, bench.milliseconds)
+            figures[f"backlog {number} enqueue"] = rate_of_calls
             trial.start_worker()
-            (began,), (ended,) = trial.hear(2)
-            figures[f"backlog {number} drain"] = tasks / (ended - began)
+            figures[f"backlog {number} drain"] = rate(
+                trial.watch(lambda ran: ran >= tasks, bench.sizes.seconds)
+            )
     return figures
 
 
 MEASUREMENTS: dict[str, Measurement] = {
     measurement.__name__: measurement
-    for measurement in (enqueue, drain, release, stream, latency, naps, idle, writers, backlog)
+    for measurement in (enqueue, drain, crowded, stream, latency, naps, idle, writers, backlog)
 }

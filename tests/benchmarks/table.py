@@ -1,69 +1,84 @@
-"""The table of what was measured, in Markdown."""
+"""The tables of what was measured, in Markdown, as they stand in the README."""
 
 import statistics
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Collection, Iterator
 
-from .measurements import Sizes
+from .figures import FIGURES, LIMITS, Figure, Results
 from .systems import SYSTEMS
-from .targets import FIGURES, FREE, PINNED, TARGETS, Medians
 
-#: What was measured in each round, by figure, system and mode.
-Results = dict[tuple[str, str, str], list[float]]
-
-
-def table(results: Results, sizes: Sizes) -> Iterator[str]:
-    """Yield the lines of the table: a row for each figure and system."""
-    modes = {"pinned to one core": PINNED, "free": FREE}
-    measured = {mode for _figure, _name, mode in results}
-    modes = {title: mode for title, mode in modes.items() if mode in measured}
-    has_targets = any((target.figure, target.system, FREE) in results for target in TARGETS)
-    heading = ("target", "met") if has_targets else ()
-    yield f"| {' | '.join(('measured', 'system', *modes, *heading))} |"
-    yield f"|---|---|{'---:|' * len(modes)}{'---|' * len(heading)}"
-    written = ""
-    for figure, (title, digits) in FIGURES.items():
-        for name, system in SYSTEMS.items():
-            cells = [_cell(results.get((figure, name, mode)), digits) for mode in modes.values()]
-            if any(cells):
-                what = "" if title == written else title.format(**asdict(sizes))
-                which = system.title.format(**asdict(sizes))
-                verdict = _verdict(results, figure, name) if has_targets else ()
-                yield f"| {' | '.join((what, which, *cells, *verdict))} |"
-                written = title
+#: The columns of each of the README's tables.
+COLUMNS = (
+    ("enqueue", "drain", "crowded", "stream"),
+    ("pick-up p50", "pick-up p99", "pick-up after idling", "naps", "idle CPU", "memory"),
+)
+#: Which system is to be compared with which limit.
+DISTANCES = {"snappea": "sqlite", "snappea-full": "sqlite-full"}
 
 
-def _cell(rounds: list[float] | None, digits: int) -> str:
+def report(results: Results) -> Iterator[str]:
+    """Yield all lines: what was measured on what, the tables, and what failed."""
+    yield from results.description
+    for columns in COLUMNS:
+        if results.has(SYSTEMS, columns):
+            yield ""
+            yield from _peers(results, columns)
+    if results.has(DISTANCES, COLUMNS[0]) and results.has(DISTANCES.values(), COLUMNS[0]):
+        yield ""
+        yield from _distances(results)
+    if results.has(SYSTEMS, LIMITS):
+        yield ""
+        yield from _limits(results)
+    for failure in results.failures:
+        yield ""
+        yield f"Failed: {failure}"
+
+
+def _peers(results: Results, columns: Collection[str]) -> Iterator[str]:
+    """Yield a table with a row for each system: medians, and the extremes where there are any."""
+    yield _row("", "tasks in", "workers", *(FIGURES[column].title for column in columns))
+    yield f"|---|---|---|{'---:|' * len(columns)}"
+    for name, system in SYSTEMS.items():
+        if results.has([name], columns):
+            title = f"**{system.title}**" if system.family == "snappea" else system.title
+            cells = (_cell(results.of(name, column), FIGURES[column]) for column in columns)
+            yield _row(title, system.store, system.workers, *cells)
+
+
+def _distances(results: Results) -> Iterator[str]:
+    """Yield a table of how near Snappea comes to what SQLite allows."""
+    columns = COLUMNS[0]
+    yield _row("share of sqlite3 alone", *(FIGURES[column].title.rpartition(", ")[0] for column in columns))
+    yield f"|---|{'---:|' * len(columns)}"
+    for name, limit in DISTANCES.items():
+        if results.has([name], columns):
+            shares = [
+                f"{results.median(name, column) / results.median(limit, column):.0%}"
+                if results.of(name, column) and results.of(limit, column)
+                else "-"
+                for column in columns
+            ]
+            yield _row(f"**{SYSTEMS[name].title}**", *shares)
+
+
+def _limits(results: Results) -> Iterator[str]:
+    """Yield a table with a row for each figure of how far one can go."""
+    systems = [system for name, system in SYSTEMS.items() if results.has([name], LIMITS)]
+    yield _row("", *(f"{system.title}, {system.store}" for system in systems))
+    yield f"|---|{'---:|' * len(systems)}"
+    for name, figure in LIMITS.items():
+        if results.has(SYSTEMS, [name]):
+            yield _row(figure.title, *(_cell(results.of(system.name, name), figure) for system in systems))
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(rounds: list[float], figure: Figure) -> str:
     """Write the median and the extremes."""
     if not rounds:
-        return ""
-    median, least, most = (f"{x:,.{digits}f}" for x in (statistics.median(rounds), min(rounds), max(rounds)))
-    return median if len(rounds) == 1 else f"**{median}** ({least}..{most})"
-
-
-def _verdict(results: Results, figure: str, system: str) -> tuple[str, str]:
-    """Write the targets of a figure of a system, and which of them are met."""
-    wanted, met = [], []
-    for target in TARGETS:
-        if (target.figure, target.system) == (figure, system):
-            modes = [mode for mode in target.modes if (figure, system, mode) in results]
-            verdicts = {mode: _is_met(results, target.is_met, mode) for mode in modes}
-            wanted.append(target.wanted)
-            met.append(_in_words(verdicts))
-    return "; ".join(wanted), "; ".join(met)
-
-
-def _is_met(results: Results, test: Callable[[Medians], bool], mode: str) -> bool | None:
-    """Tell whether a target is met in a mode; None if what it is compared with was not measured."""
-    try:
-        return test(lambda figure, system: statistics.median(results[figure, system, mode]))
-    except KeyError:
-        return None
-
-
-def _in_words(verdicts: dict[str, bool | None]) -> str:
-    known = {mode: met for mode, met in verdicts.items() if met is not None}
-    missed = [mode for mode, met in known.items() if not met]
-    if not missed:
-        return "yes" if known else ""
-    return "**no**" if len(missed) == len(known) else f"**no** ({', '.join(missed)})"
+        return "-"
+    median, least, most = (
+        f"{value:,.{figure.digits}f}" for value in (statistics.median(rounds), min(rounds), max(rounds))
+    )
+    return median if least == most else f"{median} ({least} to {most})"

@@ -1,6 +1,5 @@
 """Prepared directories: made once for each system, copied for each trial."""
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -9,13 +8,14 @@ from .trial import Trial, finish, start
 
 
 class Templates:
-    """Directories of empty queues, and of queues with tasks to drain."""
+    """Directories of empty queues, and of queues with tasks to drain, at most so many as fit into `seconds`."""
 
-    def __init__(self, home: Path, tasks: int, behind: int) -> None:
+    def __init__(self, home: Path, tasks: int, seconds: float, behind: int) -> None:
         self._home = home
         self._tasks = tasks
+        self._milliseconds = int(seconds * 1000)
         self._behind = behind
-        self._cores = os.sched_getaffinity(0)
+        self._counts: dict[Path, int] = {}
 
     def empty(self, system: System) -> Path:
         """Return a directory with an empty queue."""
@@ -24,18 +24,22 @@ class Templates:
             directory.mkdir()
             system.open(directory, None)
             if arguments := system.prepare(directory):
-                finish(start(system, directory, arguments, self._cores, subprocess.PIPE), directory)
+                finish(start(system, directory, arguments, subprocess.PIPE), directory)
+            system.rest(directory)
         return directory
 
-    def full(self, system: System) -> tuple[Path, int]:
-        """Return a directory with tasks to drain between two marks, and how many they are."""
-        tasks = int(self._tasks * system.share)
-        directory = self._home / f"{system.name}-full"
-        if not directory.exists():
-            with Trial(system, self.empty(system), self._cores) as trial:
-                trial.enqueue("between_marks", tasks)
-                system.crowd(trial.directory, self._behind)
-                (trial.directory / "told").unlink()
-                trial.directory.rename(directory)
-                trial.directory.mkdir()  # for the trial to remove
-        return directory, tasks
+    def full(self, system: System, is_crowded: bool) -> tuple[Path, int]:
+        """Return a directory with tasks to drain, and how many they are.
+
+        If it is crowded there are others, which are due another day, and were there before.
+        """
+        directory = self._home / f"{system.name}-{'crowded' if is_crowded else 'full'}"
+        if directory not in self._counts:
+            with Trial(system, self.empty(system)) as trial:
+                if is_crowded:
+                    trial.enqueue("schedule")
+                    system.multiply(trial.directory, self._behind)
+                count = trial.enqueue("fill", self._tasks, self._milliseconds)
+                trial.leave(directory)
+            self._counts[directory] = count
+        return directory, self._counts[directory]

@@ -6,47 +6,50 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .processes import family, memory, seconds
 from .systems.base import System
 
 ROOT = Path(__file__).parents[2]
-TICKS = os.sysconf("SC_CLK_TCK")
 #: How long anything may take before it counts as hung, in seconds.
-PATIENCE = 120.0
+PATIENCE = 60.0
+#: How long to wait at most until who has nothing to do does nothing, in seconds.
+REST = 10.0
+#: How many tasks can be counted.
+SLOTS = 1 << 15
 
 
 class TrialFailed(Exception):
     """A process failed or hung; the message says which."""
 
 
-def start(
-    system: System, directory: Path, arguments: Sequence[str], cores: set[int], output: Any
-) -> "subprocess.Popen[str]":
-    """Start a Python process of a system on some of the cores."""
+def start(system: System, directory: Path, arguments: Sequence[str], output: Any) -> "subprocess.Popen[str]":
+    """Start a Python process of a system, in a session of its own."""
     environment = {
         **os.environ,
+        "PYTHONPATH": str(ROOT),
         "DJANGO_SETTINGS_MODULE": "tests.benchmarks.settings",
         "BENCHMARK_SYSTEM": system.name,
         "BENCHMARK_DIRECTORY": str(directory),
     }
     with open(directory / "log", "a") as log:
         return subprocess.Popen(
-            [sys.executable, *arguments],
+            [str(system.python), *arguments],
             cwd=ROOT,
             env=environment,
             stdout=output or log,
             stderr=log,
             text=True,
-            preexec_fn=partial(os.sched_setaffinity, 0, cores),
+            start_new_session=True,
         )
 
 
@@ -59,21 +62,24 @@ def finish(process: "subprocess.Popen[str]", directory: Path) -> str:
         process.communicate()
         raise TrialFailed(f"{process.args!r} took more than {PATIENCE:g} s") from None
     if process.returncode:
-        raise TrialFailed(f"{process.args!r} failed: {(directory / 'log').read_text()[-1000:]}")
+        raise TrialFailed(f"{process.args!r} failed: {_end_of_log(directory)}")
     return printed
+
+
+def _end_of_log(directory: Path) -> str:
+    return (directory / "log").read_text()[-1000:]
 
 
 class Trial:
     """A copy of a prepared directory with worker and enqueuing processes, gone when it is left.
 
-    >>> with Trial(system, template, cores) as trial:
+    >>> with Trial(system, template) as trial:
     ...     trial.start_worker()
-    ...     began, ended = trial.hear(2)
+    ...     when, how_many = trial.watch(lambda ran: ran == 1000, seconds=10)[-1]
     """
 
-    def __init__(self, system: System, template: Path, cores: set[int]) -> None:
+    def __init__(self, system: System, template: Path) -> None:
         self.system = system
-        self.cores = cores
         self.directory = Path(tempfile.mkdtemp(prefix="trial-", dir=template.parent))
         self.workers: list[subprocess.Popen[str]] = []
         self._unread = b""
@@ -82,6 +88,8 @@ class Trial:
         system.open(self.directory, template)
         os.mkfifo(self.directory / "told")
         self._pipe = os.open(self.directory / "told", os.O_RDWR | os.O_NONBLOCK)
+        (self.directory / "ran").write_bytes(bytes(SLOTS))
+        self._ran = os.open(self.directory / "ran", os.O_RDONLY)
 
     def __enter__(self) -> "Trial":
         return self
@@ -89,60 +97,59 @@ class Trial:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.stop_worker()
         os.close(self._pipe)
+        os.close(self._ran)
         self.system.close(self.directory)
         shutil.rmtree(self.directory)
+
+    def leave(self, directory: Path) -> None:
+        """Leave what there is in a directory, as a template."""
+        self.system.rest(self.directory)
+        for name in ("told", "ran"):
+            (self.directory / name).unlink()
+        self.directory.rename(directory)
+        self.directory.mkdir()  # to be removed
 
     def start_worker(self) -> None:
         """Start as many processes as WORKERS workers take."""
         for _ in range(self.system.worker_processes):
-            arguments = self.system.worker()
-            self.workers.append(start(self.system, self.directory, arguments, self.cores, None))
+            self.workers.append(start(self.system, self.directory, self.system.worker(), None))
 
     def start_idle_worker(self) -> None:
         """Start the worker, and return when it has run a task and come to rest."""
         self.start_worker()
-        before = -1.0
-        while self.cpu_seconds() - before > 0.02:
-            before = self.cpu_seconds()
-            time.sleep(0.5)
         self.enqueue("marks", 1)
         self.hear(1)
-
-    def wait_until(self, is_so: Callable[[], bool]) -> None:
-        """Wait for something that the workers will bring about."""
-        deadline = time.monotonic() + PATIENCE
-        while not is_so():
-            if time.monotonic() > deadline or any(worker.poll() for worker in self.workers):
-                raise TrialFailed(f"{self.system.title}: {(self.directory / 'log').read_text()[-1000:]}")
-            time.sleep(0.01)
+        before, deadline = -1.0, time.monotonic() + REST
+        while self.cpu_seconds() - before > 0.02 and time.monotonic() < deadline:
+            before = self.cpu_seconds()
+            time.sleep(0.5)
 
     def stop_worker(self) -> None:
-        """End the worker's processes, the hard way if need be."""
+        """Kill the worker's processes, with those that they started: all that they have is thrown away."""
+        for pid in self._family():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for worker in self.workers:
-            worker.send_signal(signal.SIGTERM)
-        for worker in self.workers:
-            try:
-                worker.wait(10)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
         self.workers.clear()
 
-    def enqueue(self, action: str, *numbers: float) -> Any:
+    def enqueue(self, action: str, *numbers: int) -> Any:
         """Run an action of the enqueuing program to its end, and return its result."""
+        return json.loads(finish(self.start_enqueuer(action, *numbers), self.directory))
+
+    def start_enqueuer(self, action: str, *numbers: int) -> "subprocess.Popen[str]":
+        """Start an action of the enqueuing program."""
         arguments = ["-m", "tests.benchmarks.enqueuer", action, *map(str, numbers)]
-        process = start(self.system, self.directory, arguments, self.cores, subprocess.PIPE)
-        return json.loads(finish(process, self.directory))
+        return start(self.system, self.directory, arguments, subprocess.PIPE)
 
     def enqueue_together(self, count: int, seconds: float) -> tuple[list[float], int]:
         """Let so many processes enqueue at once, for so long.
 
         Returns what each of their calls took, and how many of them were refused.
         """
-        arguments = ["-m", "tests.benchmarks.enqueuer", "together", f"{seconds * 1000:.0f}"]
-        processes = [
-            start(self.system, self.directory, arguments, self.cores, subprocess.PIPE) for _ in range(count)
-        ]
+        processes = [self.start_enqueuer("together", int(seconds * 1000)) for _ in range(count)]
         self.hear(count)
         (self.directory / "soon").write_text(str(time.monotonic()))
         (self.directory / "soon").rename(self.directory / "go")
@@ -157,42 +164,45 @@ class Trial:
         lines = self._unread.split(b"\n")
         while len(lines) <= count:
             if not select.select([self._pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                log = (self.directory / "log").read_text()[-1000:]
+                log = _end_of_log(self.directory)
                 raise TrialFailed(f"{len(lines) - 1} of {count} lines came in {PATIENCE:g} s: {log}")
             self._unread += os.read(self._pipe, 65536)
             lines = self._unread.split(b"\n")
         self._unread = b"\n".join(lines[count:])
         return [[float(number) for number in line.split()] for line in lines[:count]]
 
+    def watch(self, is_enough: Callable[[int], bool], seconds: float) -> list[tuple[float, int]]:
+        """Look every other millisecond how many tasks ran, until it is enough, or `seconds` after the first.
+
+        Returns when which number was seen.
+        """
+        seen: list[tuple[float, int]] = []
+        deadline = time.monotonic() + PATIENCE / 2
+        while True:
+            count = os.pread(self._ran, SLOTS, 0).count(1)
+            now = time.monotonic()
+            if not seen and count:
+                deadline = now + seconds
+            if count > (seen[-1][1] if seen else 0):
+                seen.append((now, count))
+            if is_enough(count) or now > deadline:
+                return seen
+            if any(worker.poll() is not None for worker in self.workers):
+                raise TrialFailed(f"{self.system.title} ended: {_end_of_log(self.directory)}")
+            time.sleep(0.002)
+
     # what /proc says of the worker's processes
+
+    def _family(self) -> list[int]:
+        return [pid for worker in self.workers for pid in family(worker.pid)]
 
     def cpu_seconds(self) -> float:
         """Return the processor time that they have had."""
-        total = 0
-        for worker in self.workers:
-            fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])  # utime and stime
-        return total / TICKS
-
-    def written_bytes(self) -> int:
-        """Return how many bytes they caused to be written to disk."""
-        return sum(_figure(worker.pid, "io", "write_bytes:") for worker in self.workers)
+        return sum(map(seconds, self._family()))
 
     def resident_megabytes(self) -> float:
-        """Return the memory that they have, shared pages counted in each."""
-        return sum(_figure(worker.pid, "status", "VmRSS:") for worker in self.workers) / 1024
-
-    def changed_files(self) -> dict[str, int]:
-        """Return when each file of the queue was last changed."""
-        files = [file for file in self.directory.iterdir() if file.name not in ("log", "told")]
-        return {file.name: file.stat().st_mtime_ns for file in files}
-
-
-def _figure(pid: int, file: str, key: str) -> int:
-    for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
-        if line.startswith(key):
-            return int(line.split()[1])
-    return 0
+        """Return the memory that they have; of a page that several share, each has its part."""
+        return sum(map(memory, self._family())) / 1024
 
 
 def _copy(source: Path, target: Path) -> None:

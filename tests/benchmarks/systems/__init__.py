@@ -1,16 +1,19 @@
 """The systems under test, in the order of the tables."""
 
-from .base import EVERYTHING, WORKERS, System
+from .base import EVERYTHING, System
+from .beanqueue import BeanQueue
+from .celery import Celery
+from .django_q2 import DjangoQ2
 from .django_taskq import DjangoTaskq
-from .django_tasks import DjangoOx, DjangoTasksDB, HueyBackend, SnappeaBackend
+from .django_tasks import DjangoOx, DjangoTasksDB, SnappeaBackend
+from .dramatiq import Dramatiq
 from .huey import Huey
-from .postgres import BeanQueue, Procrastinate, SnappeaOnPostgres
+from .postgres import SnappeaOnPostgres
+from .procrastinate import Procrastinate
 from .raw_sqlite import RawSqlite
-from .snappea import READY, SCHEDULED, Snappea
-
-DRAIN = frozenset(("drain",))
-WRITES = frozenset(("enqueue", "drain", "stream"))
-OF_DJANGO = frozenset(("enqueue", "drain", "stream", "latency"))
+from .rq import RQ
+from .snappea import Snappea
+from .wakaq import WakaQ
 
 #: Measured only when they are asked for: how far one can go.
 LIMITS = frozenset(("writers", "backlog"))
@@ -19,25 +22,24 @@ SYSTEMS: dict[str, System] = {
     system.name: system
     for system in (
         Snappea("snappea", "Snappea", EVERYTHING | LIMITS),
-        Snappea("snappea-ready", "Snappea, {behind:,} ready behind", DRAIN, behind=READY),
-        Snappea("snappea-scheduled", "Snappea, {behind:,} scheduled", DRAIN, behind=SCHEDULED),
-        Snappea("snappea-log", "Snappea, each task logged", DRAIN, verbosity=1),
-        Snappea("snappea-full", "Snappea, FULL", WRITES | LIMITS, synchronous="FULL"),
-        RawSqlite("sqlite", "sqlite3 alone", "NORMAL"),
-        RawSqlite("sqlite-full", "sqlite3 alone, FULL", "FULL"),
+        Snappea("snappea-full", "Snappea, FULL", EVERYTHING | LIMITS, synchronous="FULL"),
+        SnappeaBackend("snappea-backend", "Snappea for django.tasks"),
+        SnappeaOnPostgres("snappea-pg", "Snappea", EVERYTHING | LIMITS),
+        SnappeaOnPostgres("snappea-pg-3", "Snappea, 3 Foremen", processes=3),
         Huey("huey", "Huey"),
-        Huey("huey-full", "Huey, FULL", WRITES, full=True),
+        Huey("huey-full", "Huey, FULL", full=True),
         DjangoTaskq("django-taskq", "django-taskq"),
         DjangoTasksDB("django-tasks-db", "django-tasks-db"),
-        SnappeaBackend("snappea-backend", "Snappea, as django.tasks' backend", OF_DJANGO),
-        HueyBackend("huey-backend", "Huey, as django.tasks' backend", OF_DJANGO),
-        DjangoOx("django-ox", "django-ox", OF_DJANGO),
-        SnappeaOnPostgres("snappea-pg", "Snappea, 1 Foreman"),
-        SnappeaOnPostgres("snappea-pg-3", "Snappea, 3 Foremen", 3),
-        Procrastinate("procrastinate", "procrastinate, 1 worker"),
-        Procrastinate("procrastinate-3", "procrastinate, 3 workers", 3),
-        BeanQueue("beanqueue", "BeanQueue, 1 worker, one task at a time"),
-        BeanQueue("beanqueue-threads", "BeanQueue, 1 worker, threads", threads=WORKERS),
-        BeanQueue("beanqueue-threads-3", "BeanQueue, 3 workers, threads", 3, threads=WORKERS),
+        DjangoOx("django-ox", "django-ox"),
+        DjangoQ2("django-q2", "django-q2"),
+        WakaQ("wakaq", "WakaQ"),
+        Dramatiq("dramatiq", "dramatiq"),
+        Celery("celery", "Celery"),
+        RQ("rq", "RQ"),
+        Procrastinate("procrastinate", "procrastinate"),
+        Procrastinate("procrastinate-3", "procrastinate, 3 workers", processes=3),
+        BeanQueue("beanqueue", "BeanQueue"),
+        RawSqlite("sqlite", "sqlite3 alone", "NORMAL"),
+        RawSqlite("sqlite-full", "sqlite3 alone, FULL", "FULL"),
     )
 }

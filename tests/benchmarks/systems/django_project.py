@@ -1,12 +1,16 @@
-"""What the systems that are Django apps have in common."""
+"""What the systems that are Django apps have in common, and what the SQLite files have."""
 
+import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import django
-from django.apps import apps
+from .base import DJANGO, FAR, System
 
-from .base import System
+
+def far() -> datetime:
+    """Return when what is scheduled is due."""
+    return datetime.now(UTC) + timedelta(seconds=FAR)
 
 
 def sqlite_database(file: Path) -> dict[str, Any]:
@@ -19,13 +23,38 @@ def sqlite_database(file: Path) -> dict[str, Any]:
     return {"ENGINE": "django.db.backends.sqlite3", "NAME": file, "OPTIONS": options}
 
 
+def multiply_row(file: Path, table: str, times: int) -> None:
+    """Make so many of the only row of a table; each has a key of its own, a number or a UUID."""
+    connection = sqlite3.connect(file)
+    names, values = [], []
+    for _, name, kind, _, _, is_key in connection.execute(f"PRAGMA table_info({table})"):
+        if not (is_key and kind.lower() == "integer"):
+            names.append(f'"{name}"')
+            values.append("lower(hex(randomblob(16)))" if is_key else f'"{name}"')
+    with connection:
+        connection.execute(
+            f"""INSERT INTO {table} ({", ".join(names)})
+            WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n LIMIT ?)
+            SELECT {", ".join(values)} FROM {table}, n""",
+            (times - 1,),
+        )
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
 class DjangoSystem(System):
     """A queue that keeps its tasks in Django's default database."""
 
     installed: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = (DJANGO,)
+    #: Where its scheduled tasks are.
+    table = ""
 
     def prepare(self, directory: Path) -> list[str]:
         return ["-m", "django", "migrate", "-v", "0"]
+
+    def multiply(self, directory: Path, times: int) -> None:
+        multiply_row(directory / "default.sqlite3", self.table, times)
 
     def django_settings(self, directory: Path) -> dict[str, Any]:
         return {
@@ -36,5 +65,8 @@ class DjangoSystem(System):
         }
 
     def set_up(self, directory: Path) -> None:
+        import django
+        from django.apps import apps
+
         if not apps.ready:  # as it is in a management command
             django.setup()

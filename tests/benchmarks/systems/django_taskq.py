@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from .base import WORKERS, Function
+from .base import DJANGO, FAR, WORKERS, Function
 from .django_project import DjangoSystem
 
 
@@ -11,11 +11,11 @@ class DjangoTaskq(DjangoSystem):
     """One `manage.py taskq` per worker."""
 
     family = "django-taskq"
-    requires = ("django_taskq",)
+    requirements = (DJANGO, "django-taskq==1.0.23")
     installed = ("django_taskq",)
+    table = "taskq_task"
+    workers = f"{WORKERS} processes"
     worker_processes = WORKERS
-    share = 0.05
-    questions_share = 0.05
 
     def worker(self) -> list[str]:
         return ["-m", "django", "taskq", "-l", "ERROR"]
@@ -26,3 +26,6 @@ class DjangoTaskq(DjangoSystem):
     def enqueuer(self, task: Any) -> Function:
         enqueue: Function = task.delay
         return enqueue
+
+    def schedule(self, task: Any) -> None:
+        task.apply_async(countdown=FAR)

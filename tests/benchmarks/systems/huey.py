@@ -6,7 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .base import EVERYTHING, WORKERS, Function, System
+from .base import EVERYTHING, FAR, WORKERS, Function, System
+from .django_project import multiply_row
 
 
 class NormalConnection(sqlite3.Connection):
@@ -21,14 +22,16 @@ class Huey(System):
     """SqliteHuey, everything else as it comes."""
 
     family = "huey"
-    requires = ("huey",)
+    requirements = ("huey==3.5.4",)
 
     def __init__(
         self, name: str, title: str, measured: frozenset[str] = EVERYTHING, full: bool = False
     ) -> None:
         super().__init__(name, title, measured)
         self.options: dict[str, Any] = {"fsync": True} if full else {"factory": NormalConnection}
-        self.share = 0.25 if full else 1.0
+
+    def multiply(self, directory: Path, times: int) -> None:
+        multiply_row(directory / "huey.db", "schedule", times)
 
     def worker(self) -> list[str]:
         return ["-m", "tests.benchmarks.systems.huey"]
@@ -42,6 +45,10 @@ class Huey(System):
     def enqueuer(self, task: Any) -> Function:
         enqueue: Function = task
         return enqueue
+
+    def schedule(self, task: Any) -> None:
+        # `schedule()` would only say when, and let a consumer move it there
+        self.queue.add_schedule(task.s(delay=FAR))
 
     def consume(self) -> None:
         self.queue.create_consumer(workers=WORKERS).run()

@@ -1,46 +1,73 @@
-"""No queue at all: single inserts of a similar row, by sqlite3 alone. What the file system allows."""
+"""No queue at all: Snappea's own table and statements, by sqlite3 alone. What SQLite and the disk allow."""
 
+import json
 import sqlite3
+import sys
+import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .base import Function, System
+from .base import Function
+from .snappea import Snappea
 
-TABLE = """
-    CREATE TABLE task (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, args TEXT NOT NULL, kwargs TEXT NOT NULL,
-        queue TEXT NOT NULL, priority INTEGER NOT NULL, acks_late INTEGER NOT NULL,
-        status TEXT NOT NULL DEFAULT 'ready', enqueued_at TEXT NOT NULL);
-    CREATE INDEX ready ON task (priority DESC, id) WHERE status = 'ready'"""
-INSERT = """
-    INSERT INTO task (name, args, kwargs, queue, priority, acks_late, enqueued_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?)"""
+#: How many tasks are taken at once, and deleted at once: about what the Foreman does at this speed.
+BATCH = 500
+#: How long it lets tasks gather when there is none, in seconds.
+PAUSE = 0.005
+NOW = "2026-01-01 00:00:00.000001"
 
 
-class RawSqlite(System):
-    """One connection in WAL mode, one row per transaction, folding in left to others as with Snappea."""
+class RawSqlite(Snappea):
+    """Who enqueues has one connection in WAL mode, one row per transaction; who works is one thread."""
 
     family = "sqlite"
+    workers = "1 thread"
 
     def __init__(self, name: str, title: str, synchronous: str) -> None:
-        super().__init__(name, title, frozenset(("enqueue",)))
-        self.synchronous = synchronous
+        super().__init__(name, title, frozenset(("enqueue", "drain", "crowded", "stream")), synchronous)
+
+    def worker(self) -> list[str]:
+        return ["-m", "tests.benchmarks.systems.raw_sqlite"]
 
     def set_up(self, directory: Path) -> None:
-        self.connection = sqlite3.connect(directory / "raw.sqlite3", isolation_level=None)
+        self.connection = sqlite3.connect(directory / "snappea.sqlite3", isolation_level=None, timeout=30)
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute(f"PRAGMA synchronous = {self.synchronous}")
-        self.connection.execute("PRAGMA wal_autocheckpoint = 0")
-        self.connection.executescript(TABLE)
 
     def task(self, function: Function) -> Any:
-        return f"{function.__module__}.{function.__qualname__}"
+        return function
 
     def enqueuer(self, task: Any) -> Function:
-        execute = self.connection.execute
+        self.connection.execute("PRAGMA wal_autocheckpoint = 0")  # as with Snappea, others fold in
+        execute, name = self.connection.execute, f"{task.__module__}.{task.__qualname__}"
+        statement = import_module("snappea.statements").INSERT
 
-        def insert(number: int) -> None:
-            row = (task, f"[{number}]", "{}", "default", 0, False, "2026-01-01 00:00:00.000001")
-            execute(INSERT, row)
+        def insert(*arguments: object) -> None:
+            execute(statement, (name, json.dumps(arguments), "{}", "default", 0, False, False, NOW))
 
         return insert
+
+    def schedule(self, task: Any) -> None:
+        self.enqueuer(task)()
+        self.connection.execute("UPDATE snappea_task SET status = 'scheduled', run_after = '2999-01-01'")
+
+    def work(self, functions: dict[str, Function]) -> None:
+        """Take tasks, run them and delete them, for ever."""
+        execute, statements = self.connection.execute, import_module("snappea.statements")
+        done: list[int] = []
+        while True:
+            execute("BEGIN IMMEDIATE")
+            execute(statements.SUCCEED_ALL, (json.dumps(done), 1))
+            rows = execute(statements.CLAIM, (NOW, False, "default", "default", BATCH)).fetchall()
+            execute("COMMIT")
+            for row in rows:
+                functions[row[3].rpartition(".")[2]](*json.loads(row[4]))
+            done = [row[1] for row in rows]
+            while len(done) < BATCH and not execute(statements.FIRST, (False, "default", 1)).fetchone():
+                time.sleep(PAUSE)
+
+
+if __name__ == "__main__":
+    tasks = import_module("tests.benchmarks.tasks")
+    sys.exit(tasks.system.work({"nothing": tasks.nothing, "mark": tasks.mark}))

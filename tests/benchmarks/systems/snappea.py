@@ -4,50 +4,41 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from .base import EVERYTHING, WORKERS, Function
-from .django_project import DjangoSystem
+from .base import DJANGO, EVERYTHING, FAR, WORKERS, Function
+from .django_project import DjangoSystem, multiply_row
 
-READY = ("ready", None)
-SCHEDULED = ("scheduled", "2999-01-01 00:00:00")
 CROWD = """
-    INSERT INTO snappea_task (task_name, args, status, run_after, enqueued_at)
+    INSERT INTO snappea_task (task_name, args, enqueued_at)
     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT ?)
-    SELECT 'tests.benchmarks.tasks.nothing', '[' || i || ']', ?, ?, '2026-01-01 00:00:00.000001' FROM n"""
+    SELECT 'tests.benchmarks.tasks.nothing', '[' || (i % 1000) || ']', '2026-01-01 00:00:00.000001' FROM n"""
 
 
 class Snappea(DjangoSystem):
     """The Foreman with its threads, on a SQLite database of its own."""
 
     family = "snappea"
+    requirements = (DJANGO, "inotify_simple==2.0.1")
     installed = ("snappea",)
+    table = "snappea_task"
 
     def __init__(
-        self,
-        name: str,
-        title: str,
-        measured: frozenset[str] = EVERYTHING,
-        synchronous: str = "NORMAL",
-        verbosity: int = 0,
-        behind: tuple[str, str | None] | None = None,
+        self, name: str, title: str, measured: frozenset[str] = EVERYTHING, synchronous: str = "NORMAL"
     ) -> None:
         super().__init__(name, title, measured)
         self.synchronous = synchronous
-        self.verbosity = verbosity
-        self.behind = behind
 
     def prepare(self, directory: Path) -> list[str]:
         (directory / "snappea.sqlite3-wakeup").touch()  # there from the first Foreman on
         return ["-m", "django", "migrate", "--using=snappea", "-v", "0"]
 
-    def crowd(self, directory: Path, rows: int) -> None:
-        if self.behind:
-            self.fill(directory, rows, self.behind)
+    def multiply(self, directory: Path, times: int) -> None:
+        multiply_row(directory / "snappea.sqlite3", self.table, times)
 
-    def fill(self, directory: Path, rows: int, kind: tuple[str, str | None]) -> None:
-        """Write rows of a status with a time when they are due."""
+    def fill(self, directory: Path, rows: int) -> None:
+        """Write rows that are ready."""
         connection = sqlite3.connect(directory / "snappea.sqlite3")
         with connection:
-            connection.execute(CROWD, (rows, *kind))
+            connection.execute(CROWD, (rows,))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
 
@@ -56,7 +47,7 @@ class Snappea(DjangoSystem):
         return (directory / "snappea.sqlite3").stat().st_size
 
     def worker(self) -> list[str]:
-        return ["-m", "django", "runsnappea", "-v", str(self.verbosity)]
+        return ["-m", "django", "runsnappea", "-v", "0"]
 
     def django_settings(self, directory: Path) -> dict[str, Any]:
         settings = super().django_settings(directory)
@@ -74,3 +65,6 @@ class Snappea(DjangoSystem):
     def enqueuer(self, task: Any) -> Function:
         enqueue: Function = task.delay
         return enqueue
+
+    def schedule(self, task: Any) -> None:
+        task.apply_async(countdown=FAR)
