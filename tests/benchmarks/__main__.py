@@ -50,14 +50,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--systems", type=_names_among((*FAMILIES, *SYSTEMS)), help=", ".join(FAMILIES))
     parser.add_argument("--quick", action="store_true", help="only to see that everything still runs")
     parser.add_argument("--limits", action="store_true", help="how far Snappea goes, instead of the rest")
-    parser.add_argument(
-        "--environments", type=Path, default=HOME, help="where they are (default: %(default)s)"
-    )
+    parser.add_argument("--environments", type=Path, default=HOME, help="where to keep them (%(default)s)")
     parser.add_argument("--load", type=Path, metavar="FILE", help="measure nothing: take what --out wrote")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write figures.json and the charts")
-    parser.add_argument(
-        "--readme", action="store_true", help="put it into the README, and --out into .readme"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where figures.json and the charts go")
+    parser.add_argument("--readme", action="store_true", help="put all into the README and .readme")
     parser.set_defaults(systems=list(FAMILIES))
     options = parser.parse_args(arguments)
     options.only = options.only or [name for name in MEASUREMENTS if (name in LIMITS) == options.limits]
@@ -133,9 +129,7 @@ def _server(systems: Iterable[System]) -> Iterator[list[str]]:
         os.environ[PORT] = str(server.port)
         with server.connect("postgres") as connection:
             version = connection.info.parameter_status("server_version")
-        yield [
-            f"PostgreSQL {version} waits for the disk; Redis keeps nothing on it; both on the same machine."
-        ]
+        yield [f"PostgreSQL {version} waits for the disk, Redis does not; both are on the same machine."]
 
 
 def _say(line: str) -> None:

@@ -37,9 +37,7 @@ class Chart(NamedTuple):
 CHARTS = (
     Chart("enqueue.svg", "enqueue", "Enqueue", "calls per second by one process; more is better"),
     Chart("drain.svg", "drain", "Run what waits", "no-op tasks per second, 8 workers; more is better"),
-    Chart(
-        "stream.svg", "stream", "Enqueue and run at once", "tasks per second from end to end; more is better"
-    ),
+    Chart("stream.svg", "stream", "Enqueue and run at once", "no-op tasks per second; more is better"),
     Chart(
         "pickup.svg",
         "pick-up p50",

@@ -8,7 +8,7 @@ from .trial import Trial, finish, start
 
 
 class Templates:
-    """Directories of empty queues, and of queues with tasks to drain, at most so many as fit into `seconds`."""
+    """Directories of empty queues, and of queues with tasks to drain: what can be enqueued in `seconds`."""
 
     def __init__(self, home: Path, tasks: int, seconds: float, behind: int) -> None:
         self._home = home

@@ -1,4 +1,4 @@
-"""Celery on Redis, with its pool of threads, and more tasks fetched ahead, as its manual says for short ones."""
+"""Celery on Redis, with its pool of threads; fetches more ahead, as its manual says for short tasks."""
 
 from importlib import import_module
 from pathlib import Path

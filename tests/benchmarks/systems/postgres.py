@@ -70,7 +70,7 @@ class OnPostgres(System):
             found = connection.execute(columns, (self.table,)).fetchall()
             names = ", ".join(f'"{name}"' for (name,) in found if name != "id")
             connection.execute(
-                f"INSERT INTO {self.table} ({names}) "  # type: ignore[arg-type]
+                f"INSERT INTO {self.table} ({names}) "
                 f"SELECT {names} FROM {self.table}, generate_series(2, %s)",
                 (times,),
             )

@@ -38,6 +38,6 @@ class Procrastinate(DjangoOnPostgres):
 
 def by_name(function: Function, call: Function) -> Function:
     """Return a call with arguments by their position of what takes them by name only."""
-    code = function.__code__  # type: ignore[attr-defined]
+    code = function.__code__
     names = code.co_varnames[: code.co_argcount]
     return lambda *arguments: call(**dict(zip(names, arguments, strict=True)))

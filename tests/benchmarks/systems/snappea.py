@@ -17,8 +17,8 @@ class Snappea(DjangoSystem):
     """The Foreman with its threads, on a SQLite database of its own."""
 
     family = "snappea"
-    requirements = (DJANGO, "inotify_simple==2.0.1")
-    installed = ("snappea",)
+    requirements: tuple[str, ...] = (DJANGO, "inotify_simple==2.0.1")
+    installed: tuple[str, ...] = ("snappea",)
     table = "snappea_task"
 
     def __init__(
