@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import product
@@ -22,7 +24,6 @@ from .systems.postgres import PORT
 from .table import report
 from .targets import missed
 from .templates import Templates
-from .trial import TrialFailed
 
 FAMILIES = tuple(dict.fromkeys(system.family for system in SYSTEMS.values()))
 
@@ -30,6 +31,7 @@ FAMILIES = tuple(dict.fromkeys(system.family for system in SYSTEMS.values()))
 def main() -> int:
     """Return 0 if everything could be measured."""
     options = parse(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all that was started ends
     results = Results.load(options.load) if options.load else measure(options)
     print(*report(results), sep="\n")
     for line in missed(results):
@@ -85,9 +87,9 @@ def measure(options: argparse.Namespace) -> Results:
             began = time.monotonic()
             try:
                 results.add(system.name, MEASUREMENTS[name](bench, system))
-            except (TrialFailed, OSError) as error:
+            except Exception as error:  # of one system; the figures of the others are worth something
                 results.failures.append(f"{name}, {system.name}: {error}")
-                _say(results.failures[-1])
+                traceback.print_exc()
             _say(f"round {number + 1}: {name}, {system.name}: {time.monotonic() - began:.1f} s")
             if options.out:
                 results.save(options.out / "figures.json")

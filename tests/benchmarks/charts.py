@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .figures import Results
 from .systems import SYSTEMS
 
-WIDTH, LEFT, RIGHT, TOP, LINE, BAR = 760, 240, 110, 58, 24, 16
+WIDTH, LEFT, RIGHT, TOP, LINE, BAR = 760, 250, 110, 58, 24, 16
 STYLE = """
     text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2328 }
     .title { font-size: 16px; font-weight: 600 }

@@ -18,7 +18,7 @@ class Sizes:
 
     calls: int = 10_000
     tasks: int = 20_000
-    seconds: float = 5.0
+    seconds: float = 4.0
     behind: int = 100_000
     questions: int = 200
     naps: int = 400

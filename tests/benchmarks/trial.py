@@ -82,6 +82,7 @@ class Trial:
         self.system = system
         self.directory = Path(tempfile.mkdtemp(prefix="trial-", dir=template.parent))
         self.workers: list[subprocess.Popen[str]] = []
+        self._enqueuers: list[subprocess.Popen[str]] = []
         self._unread = b""
         for file in template.iterdir():
             _copy(file, self.directory / file.name)
@@ -95,7 +96,7 @@ class Trial:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self.stop_worker()
+        self._stop()
         os.close(self._pipe)
         os.close(self._ran)
         self.system.close(self.directory)
@@ -124,16 +125,15 @@ class Trial:
             before = self.cpu_seconds()
             time.sleep(0.5)
 
-    def stop_worker(self) -> None:
-        """Kill the worker's processes, with those that they started: all that they have is thrown away."""
+    def _stop(self) -> None:
+        """Kill all that it started, and what these started: all that they have is thrown away."""
         for pid in self._family():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for worker in self.workers:
+        for process in (*self.workers, *(one for one in self._enqueuers if one.poll() is None)):
             with suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
-            worker.wait()
-        self.workers.clear()
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def enqueue(self, action: str, *numbers: int) -> Any:
         """Run an action of the enqueuing program to its end, and return its result."""
@@ -142,7 +142,9 @@ class Trial:
     def start_enqueuer(self, action: str, *numbers: int) -> "subprocess.Popen[str]":
         """Start an action of the enqueuing program."""
         arguments = ["-m", "tests.benchmarks.enqueuer", action, *map(str, numbers)]
-        return start(self.system, self.directory, arguments, subprocess.PIPE)
+        process = start(self.system, self.directory, arguments, subprocess.PIPE)
+        self._enqueuers.append(process)
+        return process
 
     def enqueue_together(self, count: int, seconds: float) -> tuple[list[float], int]:
         """Let so many processes enqueue at once, for so long.

@@ -23,7 +23,7 @@ SYSTEMS: dict[str, System] = {
     for system in (
         Snappea("snappea", "Snappea", EVERYTHING | LIMITS),
         Snappea("snappea-full", "Snappea, FULL", EVERYTHING | LIMITS, synchronous="FULL"),
-        SnappeaBackend("snappea-backend", "Snappea for django.tasks"),
+        SnappeaBackend("snappea-backend", "Snappea, django.tasks"),
         SnappeaOnPostgres("snappea-pg", "Snappea", EVERYTHING | LIMITS),
         SnappeaOnPostgres("snappea-pg-3", "Snappea, 3 Foremen", processes=3),
         Huey("huey", "Huey"),
