@@ -181,7 +181,7 @@ def test_in_each_round_one_comes_after_the_other_and_idling_is_measured_once() -
     planned = [(number, name, system.name) for number, name, system in plan(["drain", "idle"], 2, systems)]
     assert planned == [
         *((0, name, system) for name in ("drain", "idle") for system in ("snappea", "huey")),
-        *((1, "drain", system) for system in ("snappea", "huey")),
+        *((1, "drain", system) for system in ("huey", "snappea")),
     ]
 
 

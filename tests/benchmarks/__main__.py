@@ -101,10 +101,12 @@ def measure(options: argparse.Namespace) -> Results:
 
 def plan(only: list[str], rounds: int, systems: list[System]) -> Iterator[tuple[int, str, System]]:
     """Yield what to measure: in each round, and of each measurement, one system after the other."""
-    for number, name, system in product(range(rounds), only, systems):
-        # what idles takes long and hardly varies
-        if name in system.measured and not (name == "idle" and number):
-            yield number, name, system
+    for number, name in product(range(rounds), only):
+        if name == "idle" and number:  # takes long and hardly varies
+            continue
+        for system in reversed(systems) if number % 2 else systems:  # nobody is always the first
+            if name in system.measured:
+                yield number, name, system
 
 
 def _installed(options: argparse.Namespace, results: Results) -> Iterator[System]:

@@ -34,7 +34,7 @@ class Sizes:
 
 QUICK = Sizes(
     calls=500,
-    tasks=1000,
+    tasks=3000,
     seconds=1.0,
     behind=2_000,
     questions=10,
@@ -91,7 +91,10 @@ def _drained(bench: Bench, system: System, is_crowded: bool) -> float:
 
 
 def rate(seen: list[tuple[float, int]]) -> float:
-    """Return how many ran in a second, once a tenth had: not all workers are there from the first on."""
+    """Return how many ran in a second, once a tenth had: not all workers are there from the first on.
+
+    It is 0 if none ran, or too few to tell.
+    """
     if not seen:
         return 0.0
     ended, last = seen[-1]

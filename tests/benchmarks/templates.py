@@ -19,7 +19,7 @@ class Templates:
 
     def empty(self, system: System) -> Path:
         """Return a directory with an empty queue."""
-        directory = self._home / f"{system.name}-empty"
+        directory = self._home / f"empty-{system.name}"
         if not directory.exists():
             directory.mkdir()
             system.open(directory, None)
@@ -33,7 +33,7 @@ class Templates:
 
         If it is crowded there are others, which are due another day, and were there before.
         """
-        directory = self._home / f"{system.name}-{'crowded' if is_crowded else 'full'}"
+        directory = self._home / f"{'crowded' if is_crowded else 'full'}-{system.name}"
         if directory not in self._counts:
             with Trial(system, self.empty(system)) as trial:
                 if is_crowded:

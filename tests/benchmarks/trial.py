@@ -22,6 +22,8 @@ from .systems.base import System
 ROOT = Path(__file__).parents[2]
 #: How long anything may take before it counts as hung, in seconds.
 PATIENCE = 60.0
+#: How long until the first of many tasks has to have run, in seconds.
+FIRST = 20.0
 #: How long to wait at most until who has nothing to do does nothing, in seconds.
 REST = 10.0
 #: How many tasks can be counted.
@@ -179,7 +181,7 @@ class Trial:
         Returns when which number was seen.
         """
         seen: list[tuple[float, int]] = []
-        deadline = time.monotonic() + PATIENCE / 2
+        deadline = time.monotonic() + FIRST
         while True:
             count = os.pread(self._ran, SLOTS, 0).count(1)
             now = time.monotonic()

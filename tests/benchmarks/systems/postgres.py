@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PORT = "BENCHMARK_POSTGRES_PORT"
 CROWD = """
     INSERT INTO snappea_task (task_name, args, enqueued_at)
-    SELECT 'tests.benchmarks.tasks.nothing', '[' || (i % 1000) || ']', '2026-01-01'
+    SELECT 'tests.benchmarks.tasks.nothing', '[' || (i %% 1000) || ']', '2026-01-01'
     FROM generate_series(1, %s) AS i"""
 
 
