@@ -4,11 +4,11 @@ import time
 from collections.abc import Iterable, Iterator
 from logging import WARNING
 
-from . import context, queue
-from .link import Link
-from .log import say
-from .logbook import Logbook
-from .records import Claim, Outcome
+from .. import context, queue
+from ..link import Link
+from ..log import say
+from ..logbook import Logbook
+from ..records import Claim, Outcome
 
 #: How often the progress of tasks is written, in seconds.
 PROGRESS_EVERY = 1.0

@@ -19,14 +19,15 @@ from celery import Task, current_task
 from celery.exceptions import Ignore, Reject, WorkerShutdown, WorkerTerminate
 from celery.exceptions import Retry as CeleryRetry
 
-from . import context, handover, worker
-from .database import as_datetime, later, now
-from .errors import SoftTimeLimitExceeded, TaskFailed, TaskRevoked
-from .function import TaskFunction
+from .. import context, worker
+from ..database import as_datetime, later, now
+from ..errors import SoftTimeLimitExceeded, TaskFailed, TaskRevoked
+from ..function import TaskFunction
+from ..log import clean
+from ..records import Call, Claim, Progress, Terms
+from ..tasks import find, resolve
+from . import handover
 from .handover import Ticket, Unreachable
-from .log import clean
-from .records import Call, Claim, Progress, Terms
-from .tasks import find, resolve
 from .translation import DEFAULT_QUEUE, priority_of
 
 #: Under which header a message has what only we know.
