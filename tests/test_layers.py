@@ -23,9 +23,9 @@ ORDER = """
     foreman
     ping celery.handover celery.translation celery.beat celery.task celery.engine
     health metrics
-    checks console examination apps
+    checks examination apps
     panel.rights panel.guarded panel.wording panel.charts panel.verdicts panel.dashboard panel.filters
-    panel.task_admin panel.schedule_admin admin
+    panel.task_admin panel.schedule_admin admin console
     live testing pytest_plugin
 """.split()  # noqa: SIM905  (a line for each floor)
 

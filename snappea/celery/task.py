@@ -36,8 +36,6 @@ HEADER = "snappea"
 HIDDEN = "(not shown: the task is sensitive)"
 #: How long a message that this worker cannot take is put back for, in seconds.
 PUT_BACK = 5.0
-#: How often progress is written, in seconds.
-PROGRESS_EVERY = 1.0
 #: What a task may raise that is Celery's own affair.
 CELERYS_OWN = (CeleryRetry, Ignore, Reject, WorkerShutdown, WorkerTerminate)
 
@@ -268,7 +266,7 @@ def _say_progress(progress: Progress) -> None:
     task, here = current_task, time.monotonic()
     if not task or task.request.id != progress.id or not _told(task.request).get("result_ttl"):
         return
-    if here - _progress_said.get(progress.id, -math.inf) < PROGRESS_EVERY:
+    if here - _progress_said.get(progress.id, -math.inf) < context.PROGRESS_EVERY:
         return
     _progress_said.clear()
     _progress_said[progress.id] = here
