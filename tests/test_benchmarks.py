@@ -71,10 +71,10 @@ def test_other_figures_take_the_place_of_those_in_the_readme(results: Results) -
 # the table
 
 
-def test_a_cell_has_the_median_and_the_extremes_and_a_gap_is_seen(results: Results) -> None:
+def test_a_cell_has_the_median_and_the_extremes_and_gaps_are_seen(results: Results) -> None:
     (row,) = (line for line in report(results) if line.startswith("| **Snappea** | SQLite"))
-    assert row.endswith("| 25,000 (20,000 to 30,000) | 50,000 (40,000 to 60,000) | - | - |")
-    assert "| Huey | SQLite | 8 threads | 18.12 | - | - | - | - | - |" in report(results)
+    assert row.endswith("| 25,000 (20,000 to 30,000) | 50,000 (40,000 to 60,000) |")
+    assert "| Huey | SQLite | 8 threads | 10,000 | - |" in report(results)
 
 
 def test_the_distance_to_sqlite_is_told_where_both_were_measured(results: Results) -> None:

@@ -12,6 +12,8 @@ from contextlib import closing, contextmanager
 from itertools import product
 from pathlib import Path
 
+from tests.servers import Postgres, program
+
 from . import readme
 from .charts import draw
 from .environments import HOME, NotInstalled, python_of
@@ -24,7 +26,10 @@ from .systems.postgres import PORT
 from .table import report
 from .targets import missed
 from .templates import Templates
+from .trial import Trial
 
+#: What else has to be installed.
+SERVERS = {"Redis": "redis-server", "PostgreSQL": "initdb"}
 FAMILIES = tuple(dict.fromkeys(system.family for system in SYSTEMS.values()))
 
 
@@ -93,9 +98,8 @@ def measure(options: argparse.Namespace) -> Results:
             _say(f"round {number + 1}: {name}, {system.name}: {time.monotonic() - began:.1f} s")
             if options.out:
                 results.save(options.out / "figures.json")
-    results.description.append(
-        f"Other processes had {disturbance.share():.0%} of its processor time meanwhile."
-    )
+    others = disturbance.share(Trial.inherited)
+    results.description.append(f"Other processes had {others:.0%} of its processor time meanwhile.")
     return results
 
 
@@ -110,10 +114,12 @@ def plan(only: list[str], rounds: int, systems: list[System]) -> Iterator[tuple[
 
 
 def _installed(options: argparse.Namespace, results: Results) -> Iterator[System]:
-    """Yield the wanted systems, each with an environment; what has none is a failure."""
+    """Yield the wanted systems, each with an environment; what cannot be had is a failure."""
     for system in SYSTEMS.values():
         if {system.name, system.family} & set(options.systems) and system.measured & set(options.only):
             try:
+                if (needed := SERVERS.get(system.store)) and not program(needed):
+                    raise NotInstalled(f"{needed} is not installed")
                 system.python = python_of(system, options.environments)
                 yield system
             except NotInstalled as error:
@@ -127,8 +133,6 @@ def _server(systems: Iterable[System]) -> Iterator[list[str]]:
     if not any(system.store == "PostgreSQL" for system in systems):
         yield []
         return
-    from tests.servers import Postgres
-
     with closing(Postgres(is_durable=True)) as server:
         os.environ[PORT] = str(server.port)
         with server.connect("postgres") as connection:

@@ -4,6 +4,7 @@ import os
 import platform
 import sqlite3
 from collections.abc import Iterable, Iterator
+from datetime import date
 from pathlib import Path
 
 from snappea.database import file_system
@@ -15,7 +16,7 @@ from .systems.base import System
 def machine(directory: Path, systems: Iterable[System]) -> Iterator[str]:
     """Yield lines that describe the machine and name the versions."""
     cores = len(os.sched_getaffinity(0))
-    yield f"{cores} cores ({_processor()}), {platform.system()} {platform.release()};"
+    yield f"{date.today()}: {cores} cores ({_processor()}), {platform.system()} {platform.release()};"
     yield f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},"
     kind = file_system(str(directory)) or "an unknown file system"
     yield f"{', '.join(_versions(systems))}; files on {kind}."
@@ -27,10 +28,13 @@ class Disturbance:
     def __init__(self) -> None:
         self._busy, self._total = self._seconds()
 
-    def share(self) -> float:
-        """Return their share of the processor time that there was; with steal, without what we used."""
+    def share(self, ours: float) -> float:
+        """Return their share of the processor time that there was, with steal.
+
+        Without what this process and its children used, and so many seconds of other processes of ours.
+        """
         busy, total = self._seconds()
-        return max(busy - self._busy, 0.0) / max(total - self._total, 1e-6)
+        return max(busy - self._busy - ours, 0.0) / max(total - self._total, 1e-6)
 
     def _seconds(self) -> tuple[float, float]:
         fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]

@@ -18,8 +18,8 @@ DISTANCES = {"snappea": "sqlite", "snappea-full": "sqlite-full"}
 def report(results: Results) -> Iterator[str]:
     """Yield all lines: what was measured on what, the tables, and what failed."""
     yield from results.description
-    for columns in COLUMNS:
-        if results.has(SYSTEMS, columns):
+    for every in COLUMNS:
+        if columns := [column for column in every if results.has(SYSTEMS, [column])]:
             yield ""
             yield from _peers(results, columns)
     if results.has(DISTANCES, COLUMNS[0]) and results.has(DISTANCES.values(), COLUMNS[0]):

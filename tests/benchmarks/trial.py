@@ -80,6 +80,9 @@ class Trial:
     ...     when, how_many = trial.watch(lambda ran: ran == 1000, seconds=10)[-1]
     """
 
+    #: The processor time, in all trials, of killed processes that were children of others.
+    inherited = 0.0
+
     def __init__(self, system: System, template: Path) -> None:
         self.system = system
         self.directory = Path(tempfile.mkdtemp(prefix="trial-", dir=template.parent))
@@ -129,7 +132,9 @@ class Trial:
 
     def _stop(self) -> None:
         """Kill all that it started, and what these started: all that they have is thrown away."""
+        ours = {worker.pid for worker in self.workers}
         for pid in self._family():
+            Trial.inherited += seconds(pid) if pid not in ours else 0
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for process in (*self.workers, *(one for one in self._enqueuers if one.poll() is None)):
