@@ -116,7 +116,8 @@ def stream(bench: Bench, system: System) -> Figures:
 def latency(bench: Bench, system: System) -> Figures:
     with bench.trial(system) as trial:
         trial.start_idle_worker()
-        waited = sorted(trial.enqueue("questions", bench.sizes.questions, bench.milliseconds))
+        first, *others = trial.enqueue("questions", bench.sizes.questions, 2 * bench.milliseconds)
+        waited = sorted(others) or [first]  # the first one had to open the database
         return {
             "pick-up p50": statistics.median(waited) * 1000,
             "pick-up p99": waited[int(len(waited) * 0.99)] * 1000,
