@@ -54,6 +54,7 @@ RUN_BY = {
     "Django's own tasks": "test_tasks_of_django",
     "Sentry and OpenTelemetry": "test_tracing",
     "Health and metrics": "test_health_and_metrics",
+    "In production": "nobody, for there is neither systemd nor Docker; test_deploy tries the files",
     "Backup": "test_backup; test_care while much is written",
     "PostgreSQL as the queue": "test_postgres_as_the_queue",
     "The queue in the main database": "test_the_main_database",
