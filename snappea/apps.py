@@ -27,6 +27,6 @@ def _put_celery_in_charge() -> None:
     if find_spec("celery") is None:
         engine.use(engine.MissingCelery())
         return
-    from . import celery
+    from .celery.engine import take_charge
 
-    celery.take_charge()
+    take_charge()

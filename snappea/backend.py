@@ -1,7 +1,7 @@
 """The backend of django.tasks: `TASKS = {"default": {"BACKEND": "snappea.backend.SnappeaBackend"}}`.
 
 Django imports this with the first function that it decorates, perhaps before there are models: what needs
-those is in `djangotask.py`, and is imported when the first call is enqueued.
+those is in `djangotasks/`, and is imported when the first call is enqueued.
 """
 
 import enum
@@ -19,14 +19,14 @@ from django.db import router
 
 from .conf import alias as database_alias
 from .conf import declared_queues, problems
+from .djangotasks.framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask, Task, task_backends
 from .errors import TaskDefinitionError, UnknownTask
-from .framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask, Task, task_backends
 from .modules import load_module_of
 from .options import Exceptions, Options, is_queue
 from .records import Claim, Origin
 
 if TYPE_CHECKING:
-    from .djangotask import DjangoTask
+    from .djangotasks.function import DjangoTask
 
 #: How long a result is kept if OPTIONS["RESULT_TTL"] does not say, in seconds.
 RESULT_TTL = 86_400
@@ -179,7 +179,7 @@ class SnappeaBackend(BaseTaskBackend):
 
         Raises TaskResultDoesNotExist, or TaskResultMismatch if its task is no longer there.
         """
-        from .djangoresults import get_result
+        from .djangotasks.results import get_result
 
         return get_result(self, result_id)
 
@@ -197,9 +197,9 @@ class SnappeaBackend(BaseTaskBackend):
 
     @functools.cached_property
     def _calls(self) -> Any:
-        from . import djangotask
+        from .djangotasks import function
 
-        return djangotask
+        return function
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         """Return E021 to E025: what of the set-up is missing."""
@@ -258,7 +258,7 @@ def _is_routed(database: str) -> bool:
 
 def function_of(name: str) -> "DjangoTask | None":
     """Return the task of a name, if that is one of a backend of ours in a module that is loaded."""
-    from .djangoresults import declared
+    from .djangotasks.results import declared
 
     task = declared(name)
     backend = task_backends[task.backend] if task else None
@@ -267,7 +267,7 @@ def function_of(name: str) -> "DjangoTask | None":
 
 def function_of_claim(claim: Claim, origin: Origin) -> "DjangoTask":
     """Return the task of a claim that a backend enqueued. Raises UnknownTask."""
-    from .djangoresults import declared, restored
+    from .djangotasks.results import declared, restored
 
     name = claim.task_name
     if declared(name) is None:

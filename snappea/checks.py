@@ -16,7 +16,8 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db.utils import load_backend
 from django.utils.module_loading import autodiscover_modules, import_string
 
-from . import schedules, translation
+from . import schedules
+from .celery import translation
 from .conf import current, problems, uses_celery
 from .database import NETWORK_FILE_SYSTEMS, file_system
 from .errors import ConfigurationError, ExtraMissing
@@ -165,7 +166,7 @@ def check_celery(**kwargs: Any) -> list[CheckMessage]:
     if find_spec("celery") is None:
         missing = ExtraMissing('SNAPPEA["ENGINE"] = "celery" needs Celery', "celery")
         return [Error(str(missing), hint=f"Run: pip install '{missing.package}'", id="snappea.E012")]
-    from .celery import PING, project_app
+    from .celery.engine import PING, project_app
 
     autodiscover_modules("tasks")
     found = [*_check_options(), *_check_django_tasks()]

@@ -11,6 +11,7 @@ from django.utils import timezone
 from .conf import uses_celery
 from .log import clean
 from .models import Schedule, Task
+from .panel.wording import duration
 from .schedules import Plan
 from .tasks import find, is_sensitive
 
@@ -37,18 +38,8 @@ def _is_number(cell: str) -> bool:
     return cell == "-" or cell[:1].isdigit()
 
 
-def span(seconds: float | None) -> str | None:
-    """Return a span of time as people say it.
-
-    >>> span(7380)
-    '2.1 h'
-    """
-    if seconds is None:
-        return None
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+def _span(seconds: float | None) -> str | None:
+    return None if seconds is None else duration(seconds)
 
 
 def status(stands: dict[str, Any]) -> list[str]:
@@ -57,7 +48,7 @@ def status(stands: dict[str, Any]) -> list[str]:
     foremen = [_foreman(alive) for alive in stands["foremen"]]
     lines = [*(foremen or [_nobody()]), f"Tasks: {counts}"]
     if stands["oldest"] is not None:
-        lines.append(f"The oldest ready task has waited for {span(stands['oldest'])}")
+        lines.append(f"The oldest ready task has waited for {_span(stands['oldest'])}")
     for block in (_queues(stands["queues"]), _running(stands["running"]), _tasks(stands["tasks"])):
         lines += ["", *block] if block else []
     return lines
@@ -72,7 +63,7 @@ def _nobody() -> str:
 def _foreman(alive: dict[str, Any]) -> str:
     memory = f", {alive['memory'] // 1024**2} MB" if alive["memory"] else ""
     stuck = f", {len(alive['stuck'])} stuck" if alive["stuck"] else ""
-    since = span((timezone.now() - alive["since"]).total_seconds())
+    since = _span((timezone.now() - alive["since"]).total_seconds())
     return (
         f"Foreman: pid {alive['pid']} on {clean(alive['host'])}, for {since}{memory}, "
         f"{alive['busy']} tasks on {alive['workers']} workers{stuck}"
@@ -86,7 +77,7 @@ def _queues(queues: list[dict[str, Any]]) -> list[str]:
         [
             (
                 *(queue["name"], queue["ready"], queue["held"], queue["running"]),
-                *(span(queue["oldest"]), queue["limit"], "paused" if queue["paused_since"] else ""),
+                *(_span(queue["oldest"]), queue["limit"], "paused" if queue["paused_since"] else ""),
             )
             for queue in queues
         ],
@@ -100,7 +91,7 @@ def _running(running: list[dict[str, Any]]) -> list[str]:
         progress = done if run["total"] is None else f"{done} of {run['total']:g}"
         notes = [progress, run["note"], "stuck" * run["is_stuck"], "to be ended" * run["is_revoked"]]
         said = " ".join(note for note in notes if note)
-        rows.append((run["id"], run["task_name"], span(run["elapsed"]), span(run["limit"]), said))
+        rows.append((run["id"], run["task_name"], _span(run["elapsed"]), _span(run["limit"]), said))
     return table(("RUNS", "TASK", "FOR", "LIMIT", ""), rows)
 
 
@@ -109,7 +100,7 @@ def _tasks(tasks: list[dict[str, Any]]) -> list[str]:
         (
             task["name"],
             f"{task['pending']}{'+' * task['has_more']}",
-            *(task["running"], task["kept"], task["done"], span(task["mean"]), span(task["p95"])),
+            *(task["running"], task["kept"], task["done"], _span(task["mean"]), _span(task["p95"])),
         )
         for task in tasks
     ]

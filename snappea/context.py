@@ -12,6 +12,8 @@ from .records import Claim, Progress
 
 _running: ContextVar[Claim | None] = ContextVar("snappea_current_task", default=None)
 _deadline: ContextVar[float] = ContextVar("snappea_deadline", default=math.inf)
+#: How often progress is written, in seconds.
+PROGRESS_EVERY = 1.0
 #: What tasks said of their progress since it was last written, by row; the last word counts.
 _progress: dict[int, Progress] = {}
 

@@ -94,7 +94,7 @@ def _foreman() -> Iterator[Finding]:
 
 
 def _celery() -> Iterator[Finding]:
-    from .celery import project_app
+    from .celery.engine import project_app
 
     try:
         found = project_app().control.ping(timeout=2.0)

@@ -17,21 +17,20 @@ from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import queue
-from .accounts import Accounts
-from .attention import Attention
 from .conf import HOOKS, current, hook
-from .crew import Crew
+from .crew.nursery import Nursery
+from .crew.threads import Crew
 from .database import connect, now, raw, seconds_until, transact
-from .departure import Departure
 from .errors import CannotStart
-from .gatekeeper import Gatekeeper
 from .link import FAULTS, Link
 from .log import say, say_seldom
-from .nursery import Nursery
-from .pace import STALE_AFTER, Pace
-from .records import Claim, Expired, Glance, Outcome
-from .renewal import Renewal
-from .reports import (
+from .office.accounts import Accounts
+from .office.attention import Attention
+from .office.departure import Departure
+from .office.gatekeeper import Gatekeeper
+from .office.pace import STALE_AFTER, Pace
+from .office.renewal import Renewal
+from .office.reports import (
     report_ends,
     report_expired,
     report_interrupted,
@@ -39,11 +38,12 @@ from .reports import (
     report_start,
     report_stop,
 )
+from .office.timetable import Timetable
+from .office.workshop import Workshop
+from .records import Claim, Expired, Glance, Outcome
 from .sieve import Sieve, sifted
 from .stats import Stats
 from .tasks import registry
-from .timetable import Timetable
-from .workshop import Workshop
 
 #: How long to rest when somebody rings though there is nothing to do, in seconds.
 FALSE_ALARM = 0.001
@@ -62,7 +62,7 @@ SWITCH_INTERVAL = 0.0005
 def workshop_for(connection: BaseDatabaseWrapper) -> type[Workshop]:
     """Return what a Foreman on a database needs."""
     if connection.vendor == "postgresql":
-        from .remote import RemoteWorkshop  # needs psycopg
+        from .office.remote import RemoteWorkshop  # needs psycopg
 
         return RemoteWorkshop
     return Workshop

@@ -18,9 +18,17 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from . import context, engine, sharing
-from .advice import warn_of_open_transaction
 from .arguments import encode
-from .calls import checked_tuple, moment_of, plain_arity, require_queue, require_small, run_after, unique_key
+from .calls import (
+    checked_tuple,
+    moment_of,
+    plain_arity,
+    require_queue,
+    require_small,
+    run_after,
+    unique_key,
+    warn_of_open_transaction,
+)
 from .conf import collects, current, hook, soft_time_limit_of
 from .database import as_text, now, seconds_until
 from .errors import Retry

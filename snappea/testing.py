@@ -23,8 +23,9 @@ from typing import Any, NamedTuple, ParamSpec
 from django.conf import settings
 from django.test.utils import override_settings
 
-from . import collected, context, herald, queue, worker
+from . import collected, context, queue, worker
 from .conf import collects, hook
+from .crew import herald
 from .database import connect, now, transact
 from .live import LiveForeman, run_foreman
 from .models import WAITING, Task

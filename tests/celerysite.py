@@ -51,7 +51,8 @@ class CelerySite(Site):
 @contextmanager
 def celery_in_charge(migrated: Path, directory: Path, url: str) -> Iterator[CelerySite]:
     """Let this process call by Celery, in a site of its own, until the block ends."""
-    from snappea import celery, tasks
+    from snappea import tasks
+    from snappea.celery.engine import take_charge
     from tests.conftest import move_databases
 
     site = CelerySite(directory, url)
@@ -69,7 +70,7 @@ def celery_in_charge(migrated: Path, directory: Path, url: str) -> Iterator[Cele
         ours = [made for made in vars(site.tasks).values() if isinstance(made, tasks.TaskFunction)]
         for made in ours:
             tasks.register(made)
-        celery.take_charge()
+        take_charge()
         try:
             yield site
         finally:

@@ -15,11 +15,17 @@ from django.core.management import call_command
 from django.db import connections
 
 from snappea import database as database_module
+from tests import settings as project
 from tests.celerysite import CelerySite, celery_in_charge
 from tests.servers import NOT_TRIED, Postgres, needed, redis_server
 from tests.site import Made, PostgresSite, Site
 
 _numbers = itertools.count()
+
+
+def pytest_unconfigure() -> None:
+    """Remove what the settings made for this process."""
+    shutil.rmtree(project.DIR, ignore_errors=True)
 
 
 def move_databases(directory: Path) -> None:

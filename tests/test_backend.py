@@ -16,10 +16,11 @@ from django.conf import settings as django_settings
 from django.utils import timezone
 
 from snappea import backend as backends
-from snappea import errors, framework, queue
+from snappea import errors, queue
 from snappea.backend import OWN, SnappeaBackend, SnappeaTask
 from snappea.database import connect, file_of
-from snappea.framework import (
+from snappea.djangotasks import framework
+from snappea.djangotasks.framework import (
     AnyResult,
     InvalidTask,
     TaskResultDoesNotExist,
@@ -92,7 +93,7 @@ def test_the_result_is_the_same_from_any_process(site: Site) -> None:
     site.foreman()
     result = ended(tasks.add.enqueue(1, 2))
     other = site.program(
-        f"from {HERE} import add, echo\nfrom snappea.framework import *\n"
+        f"from {HERE} import add, echo\nfrom snappea.djangotasks.framework import *\n"
         f"print(add.get_result({result.id!r}).return_value)\n"
         f"try: echo.get_result({result.id!r})\nexcept TaskResultMismatch: print('mismatch')\n"
         "try: echo.get_result('777')\nexcept TaskResultDoesNotExist: print('none')\n"
@@ -527,7 +528,7 @@ import django; from django.conf import settings
 settings.configure(INSTALLED_APPS=["snappea"], DATABASES={"default": {}, "snappea": {
     "ENGINE": "django.db.backends.sqlite3", "NAME": "x"}}); django.setup()
 import snappea.foreman, snappea.checks, sys
-print({"snappea.framework", "snappea.backend", "snappea.djangotask", "django_tasks"} & set(sys.modules))
+print({"snappea.djangotasks.framework", "snappea.backend", "django_tasks"} & set(sys.modules))
 """
     assert run(code) == "set()\n"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
-from snappea import caretaker
-from snappea.caretaker import readers
 from snappea.database import connect, file_of
+from snappea.office import caretaker
+from snappea.office.caretaker import readers
 from tests.playground.tasks import echo, nap, record
 from tests.site import Process, Site, wait_until
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from snappea import caretaker
-from snappea.caretaker import Caretaker
 from snappea.database import connect, file_of, raw
 from snappea.lock import Lock
+from snappea.office import caretaker
+from snappea.office.caretaker import Caretaker
 from snappea.wakeup import FileBell
 from tests.playground.tasks import nothing
 from tests.site import Site

@@ -12,8 +12,10 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from snappea import AsyncResult, beat, checks, engine, survey, task, testing
-from snappea.celery import project_app
+from snappea import AsyncResult, checks, engine, survey, task, testing
+from snappea.celery import beat
+from snappea.celery.engine import project_app
+from snappea.celery.translation import priority_of
 from snappea.errors import (
     ArgumentsTooLarge,
     ConfigurationError,
@@ -26,7 +28,6 @@ from snappea.errors import (
 from snappea.models import Task
 from snappea.tasks import registry
 from snappea.testing import override_snappea
-from snappea.translation import priority_of
 from tests.celerysite import CelerySite
 from tests.site import Process, wait_until
 
@@ -341,9 +342,9 @@ def test_a_broker_that_is_away(celery_site: CelerySite) -> None:
     with app.connection_for_write("redis://127.0.0.1:1/0") as connection:
         producer = app.amqp.Producer(connection, auto_declare=False)
         with pytest.raises(EnqueueError, match="was not enqueued: Celery's broker refused it"):
-            from snappea import celery
+            from snappea.celery.engine import _publish
 
-            celery._publish(celery_site.tasks.record.call(("x",), {}), "2026-01-01", producer=producer)
+            _publish(celery_site.tasks.record.call(("x",), {}), "2026-01-01", producer=producer)
 
 
 def found(**settings: Any) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from snappea import console, queue
+from snappea import queue
 from snappea.models import Status, Task
 from snappea.tasks import task
 from tests.playground.lifecycle import add
@@ -303,14 +303,6 @@ def test_help_names_each_subcommand(site: Site) -> None:
     assert len(commands) == 14
     for command in commands:
         assert run(site, command, "--help").returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(None, None), (0.0123, "12 ms"), (3, "3.0 s"), (90, "1.5 min"), (7200, "2.0 h"), (86400 * 3, "3.0 d")],
-)
-def test_spans(seconds: Any, said: Any) -> None:
-    assert console.span(seconds) == said
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from snappea import task
-from snappea.crew import Crew
+from snappea.crew.threads import Crew
 from snappea.database import connect, file_of
 from snappea.logbook import Logbook
 from snappea.records import Claim

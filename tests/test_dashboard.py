@@ -44,7 +44,7 @@ def test_it_works_with_nothing_in_it(browser: Client) -> None:
 
 
 def test_it_shows_a_stuck_task_and_its_limit(site: Site, browser: Client) -> None:
-    foreman = site.hasty_foreman(crew__STUCK_AFTER=0.2)
+    foreman = site.hasty_foreman(threads__STUCK_AFTER=0.2)
     swallow.delay("x", str(site.directory / "never"))
     alive = f"pid {foreman.pid} on"
     wait_until(lambda: ">stuck<" in text_of(browser))

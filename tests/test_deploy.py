@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from example_project.settings import DSN_KEYS
-from snappea.caretaker import LOOK_EVERY
 from snappea.conf import Settings
 from snappea.foreman import LAST_WORDS
+from snappea.office.caretaker import LOOK_EVERY
 from tests.site import DEADLINE, ROOT, wait_until
 
 pytestmark = pytest.mark.long

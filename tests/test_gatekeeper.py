@@ -13,15 +13,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from snappea import queue
-from snappea.accounts import Accounts
 from snappea.database import connect, now, raw, transact
 from snappea.errors import CannotStart, UnknownQueue
 from snappea.foreman import Foreman
-from snappea.gatekeeper import Gatekeeper
 from snappea.link import Link
 from snappea.logbook import Logbook
 from snappea.models import Task
-from snappea.pace import STALE_AFTER
+from snappea.office.accounts import Accounts
+from snappea.office.gatekeeper import Gatekeeper
+from snappea.office.pace import STALE_AFTER
 from snappea.records import Claim
 from snappea.results import AsyncResult
 from tests.playground.gated import alone, by_account, mail, paced, paced_pair, two_late

@@ -12,8 +12,9 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django.utils import timezone
 
-from snappea import AsyncResult, decisions, handover, queue
-from snappea.celery import send_handed_over
+from snappea import AsyncResult, decisions, queue
+from snappea.celery import handover
+from snappea.celery.engine import send_handed_over
 from snappea.errors import CannotStart
 from snappea.models import Handover, Task
 from tests.celerysite import CelerySite
@@ -24,8 +25,8 @@ pytestmark = pytest.mark.long
 #: Hands everything over, and is killed where the first argument says, at the so many'th message.
 KILLED = """
 import os, signal
-from snappea import handover
-from snappea.celery import send_handed_over
+from snappea.celery import handover
+from snappea.celery.engine import send_handed_over
 from snappea.models import Task
 where, number = sys.argv[1], int(sys.argv[2])
 sent = 0
@@ -96,7 +97,7 @@ def test_all_that_a_row_says_goes_over(site: CelerySite) -> None:
     ((item, ticket),) = sent
     assert (item.call.queue, item.call.priority, item.retries, ticket.retries) == ("later", -100, 2, 2)
     assert item.enqueued_at == str(row.enqueued_at.replace(tzinfo=None))
-    from snappea.celerytask import HEADER, message_of
+    from snappea.celery.task import HEADER, message_of
 
     options = message_of(item.call, item.enqueued_at, "redis", ticket)
     assert (options["eta"], options["expires"]) == (due, end)

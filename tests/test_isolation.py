@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from snappea import logbook
+from snappea.crew.guardian import Guardian
 from snappea.database import connect, file_of
 from snappea.errors import TaskFailed
-from snappea.guardian import Guardian
 from snappea.logbook import Note
 from snappea.models import Task
 from snappea.records import Claim

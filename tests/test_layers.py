@@ -14,25 +14,28 @@ ORDER = """
     wakeup logbook lock
     records collected statements decisions queue engine
     options context results
-    sharing arguments calls advice modules function
-    framework djangoresults djangotask backend tasks
-    ticks schedules timetable
-    limits worker herald loop child nursery guardian crew
-    accounts sieve pace survey stats gatekeeper attention caretaker reports
-    renewal reload departure workshop remote
+    sharing arguments calls modules function
+    djangotasks.framework djangotasks.results djangotasks.function backend tasks
+    ticks schedules limits worker sieve survey stats
+    crew.herald crew.loop crew.child crew.nursery crew.guardian crew.threads
+    office.accounts office.timetable office.pace office.gatekeeper office.attention office.caretaker
+    office.reports office.renewal office.reload office.departure office.workshop office.remote
     foreman
-    ping handover translation beat celerytask celery
+    ping celery.handover celery.translation celery.beat celery.task celery.engine
     health metrics
-    checks console examination apps
+    checks examination apps
     panel.rights panel.guarded panel.wording panel.charts panel.verdicts panel.dashboard panel.filters
-    panel.task_admin panel.schedule_admin admin
+    panel.task_admin panel.schedule_admin admin console
     live testing pytest_plugin
 """.split()  # noqa: SIM905  (a line for each floor)
 
 
+ROOMS = ("djangotasks", "crew", "office", "celery", "panel")
+
+
 def house() -> dict[str, Path]:
     """Return our modules by name, as it stands in ORDER."""
-    paths = [*HOME.glob("*.py"), *(HOME / "panel").glob("*.py")]
+    paths = [*HOME.glob("*.py"), *(path for room in ROOMS for path in (HOME / room).glob("*.py"))]
     names = {".".join(path.relative_to(HOME).with_suffix("").parts): path for path in paths}
     return {name: path for name, path in names.items() if not name.endswith("__init__")}
 

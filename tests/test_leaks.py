@@ -86,7 +86,7 @@ def test_the_write_ahead_log_is_bounded(site: Site) -> None:
 
 def test_connections_of_idle_workers_are_closed(site: Site) -> None:
     """So that databases can be checkpointed. (The database's own descriptor SQLite keeps for reuse.)"""
-    foreman = site.hasty_foreman(crew__IDLE_AFTER=1.5)
+    foreman = site.hasty_foreman(threads__IDLE_AFTER=1.5)
     record.delay("x")
     enqueue_more.delay("more", 1)
     site.wait_until_empty()

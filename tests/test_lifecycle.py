@@ -18,11 +18,11 @@ from hypothesis.stateful import (
 )
 
 from snappea import queue
-from snappea.accounts import Accounts
 from snappea.database import connect, raw, transact
-from snappea.gatekeeper import Gatekeeper
 from snappea.logbook import Note
 from snappea.models import Task
+from snappea.office.accounts import Accounts
+from snappea.office.gatekeeper import Gatekeeper
 from snappea.records import Call, Claim, Outcome, Terms
 from tests.site import Site
 

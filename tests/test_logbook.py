@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from snappea import logbook
-from snappea.accounts import Accounts
 from snappea.database import QueueFile, connect, file_of
 from snappea.logbook import Logbook, Note
+from snappea.office.accounts import Accounts
 from snappea.records import Claim
 from tests.site import Site
 

@@ -18,9 +18,9 @@ from snappea import statements as sql
 from snappea.database import connect, data_version, now, raw, transact
 from snappea.errors import EnqueueError
 from snappea.models import Presence, Status, Task
+from snappea.office.remote import ROBUST_PLANS
 from snappea.postgres import translated
 from snappea.records import Call, Outcome
-from snappea.remote import ROBUST_PLANS
 from tests.playground.gated import alone, by_account, only_one, only_waiting, paced
 from tests.playground.tasks import fail, nap, nap_late, nothing, record, record_async, wait_for
 from tests.site import PostgresSite, Process, wait_until

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from snappea.conf import Settings
-from snappea.renewal import Renewal
+from snappea.office.renewal import Renewal
 from tests.playground.tasks import hoard, nap, nap_late, nothing, record
 from tests.site import Process, Site, wait_until
 
@@ -161,8 +161,8 @@ def test_a_workaholic_is_not_stopped_by_what_it_has_done(site: Site) -> None:
 
 TAKEN_BY_A_THREAD = """
 import os, signal, socket, threading, time
-from snappea.attention import Attention
-from snappea.renewal import start_anew
+from snappea.office.attention import Attention
+from snappea.office.renewal import start_anew
 reader, writer = socket.socketpair()
 reader.setblocking(False)
 writer.setblocking(False)

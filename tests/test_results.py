@@ -9,7 +9,7 @@ import pytest
 from django.utils.timezone import now
 
 from snappea import AsyncResult, queue
-from snappea.crew import Crew
+from snappea.crew.threads import Crew
 from snappea.database import connect, raw
 from snappea.errors import ResultNotKept, TaskFailed
 from snappea.logbook import Note

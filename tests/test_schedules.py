@@ -18,9 +18,9 @@ from snappea import queue, schedules
 from snappea.database import as_text, connect, now, raw, transact
 from snappea.errors import CannotStart, ConfigurationError, ExtraMissing, TaskDefinitionError, UnknownQueue
 from snappea.models import Schedule, Task
+from snappea.office.timetable import Timetable
 from snappea.signals import task_enqueued
 from snappea.tasks import task
-from snappea.timetable import Timetable
 from tests.clock import set_clock
 from tests.playground.gated import alone
 from tests.playground.tasks import fail, nap, record

@@ -12,7 +12,7 @@ from django.db import connections, transaction
 
 from snappea import AsyncResult, Retry, collected, current_task, errors, signals, task
 from snappea.conf import collects
-from snappea.framework import TaskResultStatus, task_finished
+from snappea.djangotasks.framework import TaskResultStatus, task_finished
 from snappea.models import Task
 from snappea.testing import assert_enqueued, clear, drain, enqueued, override_snappea
 from tests.playground import djangotasks

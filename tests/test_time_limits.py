@@ -106,7 +106,7 @@ def test_limits_hit_only_the_task_that_is_meant(site: Site) -> None:
 def test_a_worker_that_hangs_is_replaced_and_comes_to_its_end(site: Site) -> None:
     pipe = site.directory / "pipe"
     os.mkfifo(pipe)
-    foreman = site.hasty_foreman(crew__STUCK_AFTER=0.2)
+    foreman = site.hasty_foreman(threads__STUCK_AFTER=0.2)
     for key in range(4):  # as many as there are workers
         wait_outside_python.delay(str(key), str(pipe))
     foreman.wait_for_output(r"wait_outside_python #\d+ does not end.*: 4\n")
@@ -123,7 +123,7 @@ def test_a_worker_that_hangs_is_replaced_and_comes_to_its_end(site: Site) -> Non
 
 
 def test_a_task_that_swallows_its_limit_succeeds_in_the_end(site: Site) -> None:
-    foreman = site.hasty_foreman(crew__STUCK_AFTER=0.2)
+    foreman = site.hasty_foreman(threads__STUCK_AFTER=0.2)
     go = site.directory / "go"
     swallow.delay("x", str(go))
     foreman.wait_for_output("does not end")
@@ -136,7 +136,7 @@ def test_a_task_that_swallows_its_limit_succeeds_in_the_end(site: Site) -> None:
 
 def test_too_many_that_hang_stop_the_foreman(site: Site) -> None:
     site.settings |= {"MAX_STUCK_WORKERS": 1, "GRACEFUL_TIMEOUT": 0.2, "NUM_WORKERS": 2}
-    foreman = site.hasty_foreman(crew__STUCK_AFTER=0.2)
+    foreman = site.hasty_foreman(threads__STUCK_AFTER=0.2)
     for key in ("first", "second"):
         swallow.delay(key, str(site.directory / "go"))
     assert foreman.wait() == 3
@@ -147,7 +147,7 @@ def test_too_many_that_hang_stop_the_foreman(site: Site) -> None:
 def test_a_revoked_task_that_goes_on_counts_as_stuck(site: Site) -> None:
     pipe = site.directory / "pipe"
     os.mkfifo(pipe)
-    foreman = site.hasty_foreman(crew__STUCK_AFTER=0.5)
+    foreman = site.hasty_foreman(threads__STUCK_AFTER=0.5)
     result = wait_outside_python.delay("x", str(pipe))
     wait_until(lambda: site.ledger.count("start", "x"))
     time.sleep(0.3)  # beyond its limit, so that both come together

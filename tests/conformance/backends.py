@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from snappea.backend import SnappeaBackend
-from snappea.framework import TaskResult, TaskResultStatus
+from snappea.djangotasks.framework import TaskResult, TaskResultStatus
 
 
 class StoredResult(TaskResult):  # type: ignore[type-arg]  # not generic at run time
@@ -22,7 +22,7 @@ class StoredResult(TaskResult):  # type: ignore[type-arg]  # not generic at run 
         return found
 
     def _set_status(self, status: TaskResultStatus) -> None:
-        from snappea.djangoresults import outside_of_loops
+        from snappea.djangotasks.results import outside_of_loops
         from snappea.models import Task
 
         row = Task.objects.filter(pk=self.id)
@@ -46,7 +46,7 @@ class QueueingBackend(SnappeaBackend):
 
     @property
     def results(self) -> list[StoredResult]:
-        from snappea.djangoresults import outside_of_loops
+        from snappea.djangotasks.results import outside_of_loops
         from snappea.models import Task
 
         ids = outside_of_loops(
@@ -68,10 +68,10 @@ class DrainingBackend(SnappeaBackend):
 def _run(task_id: int, queue_name: str) -> None:
     """Claim a task, run it, settle it, and have that told."""
     from snappea import queue, worker
+    from snappea.crew.herald import Herald
+    from snappea.crew.loop import Seat, run
     from snappea.database import connect, now, transact
-    from snappea.herald import Herald
     from snappea.limits import Desk
-    from snappea.loop import Seat, run
     from snappea.models import Task
 
     Task.objects.exclude(pk=task_id).delete()  # what other tests have left

@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 
 from snappea import current_task
 from snappea.backend import SnappeaBackend
-from snappea.framework import TaskContext, TaskResultDoesNotExist, task_finished, task_started
+from snappea.djangotasks.framework import TaskContext, TaskResultDoesNotExist, task_finished, task_started
 
 from .ledger import note
 

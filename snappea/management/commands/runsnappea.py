@@ -16,11 +16,11 @@ from django.utils.module_loading import autodiscover_modules
 
 from snappea import migrations
 from snappea.conf import current, uses_celery
+from snappea.crew.nursery import Nursery
 from snappea.errors import CannotStart, ConfigurationError
 from snappea.foreman import Foreman
-from snappea.nursery import Nursery
-from snappea.reload import is_rehearsal, watch
-from snappea.renewal import start_anew
+from snappea.office.reload import is_rehearsal, watch
+from snappea.office.renewal import start_anew
 
 
 class Command(BaseCommand):

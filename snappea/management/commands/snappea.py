@@ -15,7 +15,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules
 
-from snappea import console, examination, handover, queue, schedules, stats, survey
+from snappea import console, examination, queue, schedules, stats, survey
+from snappea.celery import handover
 from snappea.conf import uses_celery
 from snappea.errors import SnappeaError, TaskFailed
 from snappea.models import MOVES, Status, Task
@@ -185,7 +186,7 @@ class Command(BaseCommand):
             ids, left = handover.choose(tasks)
             self._say(f"Would hand over {len(ids)}.")
         else:
-            from snappea.celery import send_handed_over  # which needs Celery
+            from snappea.celery.engine import send_handed_over  # which needs Celery
 
             report = handover.hand_over(tasks, send_handed_over, options["again"])
             left = report.left

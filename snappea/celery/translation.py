@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from .conf import current
-from .options import Options
-from .tasks import declared
+from ..conf import current
+from ..options import Options
+from ..tasks import declared
 
 #: What Celery calls the queue that is meant if nothing is said is its own affair.
 DEFAULT_QUEUE = "default"

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from . import queue, sharing
+from .. import queue, sharing
+from ..conf import current, declared_queues
+from ..errors import CannotStart
+from ..link import Link
+from ..records import Claim, Expired, Glance
 from .accounts import Accounts
-from .conf import current, declared_queues
-from .errors import CannotStart
-from .link import Link
-from .records import Claim, Expired, Glance
 
 
 class Gatekeeper:

@@ -9,20 +9,20 @@ from logging import ERROR, INFO
 
 import psycopg
 
-from . import sharing
+from .. import sharing
+from ..crew.threads import most_at_once
+from ..database import now, raw, transact
+from ..errors import CannotStart
+from ..link import Link
+from ..lock import require_same
+from ..log import say
+from ..logbook import Logbook
+from ..postgres import PostgresLink
+from ..records import Recovered
+from ..systemd import Supervisor
+from ..wakeup import Bell
 from .caretaker import LOOK_EVERY
-from .crew import most_at_once
-from .database import now, raw, transact
-from .errors import CannotStart
-from .link import Link
-from .lock import require_same
-from .log import say
-from .logbook import Logbook
-from .postgres import PostgresLink
-from .records import Recovered
 from .reports import report_recovered
-from .systemd import Supervisor
-from .wakeup import Bell
 from .workshop import Workshop
 
 #: How often to look although nobody rang, in seconds.

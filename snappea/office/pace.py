@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection
 
-from .records import Outcome
+from ..records import Outcome
 
 #: How much work is claimed ahead, in seconds: nothing, where a task takes longer than that.
 AHEAD = 0.005

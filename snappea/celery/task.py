@@ -19,14 +19,15 @@ from celery import Task, current_task
 from celery.exceptions import Ignore, Reject, WorkerShutdown, WorkerTerminate
 from celery.exceptions import Retry as CeleryRetry
 
-from . import context, handover, worker
-from .database import as_datetime, later, now
-from .errors import SoftTimeLimitExceeded, TaskFailed, TaskRevoked
-from .function import TaskFunction
+from .. import context, worker
+from ..database import as_datetime, later, now
+from ..errors import SoftTimeLimitExceeded, TaskFailed, TaskRevoked
+from ..function import TaskFunction
+from ..log import clean
+from ..records import Call, Claim, Progress, Terms
+from ..tasks import find, resolve
+from . import handover
 from .handover import Ticket, Unreachable
-from .log import clean
-from .records import Call, Claim, Progress, Terms
-from .tasks import find, resolve
 from .translation import DEFAULT_QUEUE, priority_of
 
 #: Under which header a message has what only we know.
@@ -35,8 +36,6 @@ HEADER = "snappea"
 HIDDEN = "(not shown: the task is sensitive)"
 #: How long a message that this worker cannot take is put back for, in seconds.
 PUT_BACK = 5.0
-#: How often progress is written, in seconds.
-PROGRESS_EVERY = 1.0
 #: What a task may raise that is Celery's own affair.
 CELERYS_OWN = (CeleryRetry, Ignore, Reject, WorkerShutdown, WorkerTerminate)
 
@@ -267,7 +266,7 @@ def _say_progress(progress: Progress) -> None:
     task, here = current_task, time.monotonic()
     if not task or task.request.id != progress.id or not _told(task.request).get("result_ttl"):
         return
-    if here - _progress_said.get(progress.id, -math.inf) < PROGRESS_EVERY:
+    if here - _progress_said.get(progress.id, -math.inf) < context.PROGRESS_EVERY:
         return
     _progress_said.clear()
     _progress_said[progress.id] = here

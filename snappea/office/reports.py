@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from logging import INFO, WARNING
 
-from . import __version__
-from .herald import herald
-from .log import clean, foreman, say
-from .models import Status
-from .records import Expired, Outcome, Recovered
-from .signals import task_interrupted, tell
-from .tasks import find, is_sensitive
+from .. import __version__
+from ..crew.herald import herald
+from ..log import clean, foreman, say
+from ..models import Status
+from ..records import Expired, Outcome, Recovered
+from ..signals import task_interrupted, tell
+from ..tasks import find, is_sensitive
 
 
 def report_start(name: str, workers: int, ready: int, wakeups: str, facts: str) -> None:

@@ -8,19 +8,13 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.utils.crypto import get_random_string
 
-from . import context, engine, models, signals
-from .advice import warn_of_open_transaction
-from .calls import plain_arity
-from .conf import current
-from .database import as_datetime, as_text, now
-from .djangoresults import (
-    WORKER,
-    declared,
-    overrides_of,
-    result_of_claim,
-    result_of_row,
-    set_fields,
-)
+from .. import context, engine, models, signals
+from ..calls import plain_arity, warn_of_open_transaction
+from ..conf import current
+from ..database import as_datetime, as_text, now
+from ..function import NO_TERMS, TaskFunction
+from ..options import Options
+from ..records import Call
 from .framework import (
     AnyResult,
     AnyTask,
@@ -34,9 +28,14 @@ from .framework import (
     task_finished,
     task_started,
 )
-from .function import NO_TERMS, TaskFunction
-from .options import Options
-from .records import Call
+from .results import (
+    WORKER,
+    declared,
+    overrides_of,
+    result_of_claim,
+    result_of_row,
+    set_fields,
+)
 
 T = TypeVar("T")
 

@@ -6,18 +6,18 @@ from typing import Protocol
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import logbook, queue
+from .. import logbook, queue
+from ..conf import Settings
+from ..crew.nursery import Nursery
+from ..crew.threads import most_at_once
+from ..database import QueueFile, data_version
+from ..link import Link
+from ..lock import Lock
+from ..logbook import Logbook
+from ..records import Recovered
+from ..wakeup import Bell, FileBell
 from .caretaker import Caretaker, local_file
-from .conf import Settings
-from .crew import most_at_once
-from .database import QueueFile, data_version
-from .link import Link
-from .lock import Lock
-from .logbook import Logbook
-from .nursery import Nursery
 from .pace import MOST_AHEAD
-from .records import Recovered
-from .wakeup import Bell, FileBell
 
 
 class Care(Protocol):

@@ -17,16 +17,16 @@ from uuid import NAMESPACE_URL, uuid5
 from django.db import connections
 from django.db.models import QuerySet
 
-from . import decisions, logbook, queue, survey
-from .arguments import decode
-from .conf import current
-from .database import QueueFile, as_text, connect, file_of, now, raw, transact
-from .errors import CannotStart, UnreadableArguments
-from .link import FAULTS, Link
-from .lock import Lock
-from .models import WAITING, Task
-from .records import Call, Terms
-from .tasks import find
+from .. import decisions, logbook, queue, survey
+from ..arguments import decode
+from ..conf import current
+from ..database import QueueFile, as_text, connect, file_of, now, raw, transact
+from ..errors import CannotStart, UnreadableArguments
+from ..link import FAULTS, Link
+from ..lock import Lock
+from ..models import WAITING, Task
+from ..records import Call, Terms
+from ..tasks import find
 
 #: How many rows are moved in one transaction, and how many messages are sent before that is noted.
 AT_ONCE = 100

@@ -10,15 +10,15 @@ from functools import partial
 from logging import ERROR
 from typing import TYPE_CHECKING
 
-from . import worker
-from .errors import TaskFailed
-from .log import say
-from .models import Status, Task
-from .records import Outcome
-from .tasks import find_task_of
+from .. import worker
+from ..errors import TaskFailed
+from ..log import say
+from ..models import Status, Task
+from ..records import Outcome
+from ..tasks import find_task_of
 
 if TYPE_CHECKING:
-    from .framework import AnyResult, BaseTaskBackend
+    from ..djangotasks.framework import AnyResult, BaseTaskBackend
 
 #: How long the Foreman waits at its end for what is still to be told, in seconds.
 PATIENCE = 5.0
@@ -67,8 +67,8 @@ class Herald:
 
 def tell_end(outcome: Outcome) -> None:
     """Tell that a claim of a django.tasks backend has ended, here and now."""
-    from .djangoresults import result_of_outcome
-    from .djangotask import DjangoTask
+    from ..djangotasks.function import DjangoTask
+    from ..djangotasks.results import result_of_outcome
 
     claim = outcome.claim
     if outcome.retry_after is not None and (claim.expires_at is None or not _has_ended(claim.id)):
@@ -86,7 +86,7 @@ def _has_ended(task_id: int) -> bool:
 def _tell_row(task_id: int) -> None:
     row = Task.objects.filter(pk=task_id, status__in=ENDED).exclude(backend=None).first()
     if row:
-        from .djangoresults import result_of_row
+        from ..djangotasks.results import result_of_row
 
         result = result_of_row(row)
         sender = type(result.task.get_backend())
@@ -96,7 +96,7 @@ def _tell_row(task_id: int) -> None:
 
 def _tell(sender: "type[BaseTaskBackend]", result: "AnyResult", failure: BaseException | None) -> None:
     """Send the signal; of a failure while that is being handled, as Django's logger looks there."""
-    from .framework import task_finished
+    from ..djangotasks.framework import task_finished
 
     try:
         if failure:

@@ -16,16 +16,16 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
-from . import worker
-from .arguments import decode
-from .context import begin
-from .errors import SoftTimeLimitExceeded, TaskRevoked
-from .limits import Ending
-from .log import clean, say, say_seldom
-from .logbook import Logbook, Note
-from .records import Claim, Outcome
-from .signals import task_started, task_succeeded, tell
-from .tasks import TaskFunction, find_task_of, task_of
+from .. import worker
+from ..arguments import decode
+from ..context import begin
+from ..errors import SoftTimeLimitExceeded, TaskRevoked
+from ..limits import Ending
+from ..log import clean, say, say_seldom
+from ..logbook import Logbook, Note
+from ..records import Claim, Outcome
+from ..signals import task_started, task_succeeded, tell
+from ..tasks import TaskFunction, find_task_of, task_of
 
 #: How long a task that has ended may leave others behind that it started, in seconds.
 LEFT_BEHIND = 1.0

@@ -4,14 +4,11 @@ import time
 from collections.abc import Iterable, Iterator
 from logging import WARNING
 
-from . import context, queue
-from .link import Link
-from .log import say
-from .logbook import Logbook
-from .records import Claim, Outcome
-
-#: How often the progress of tasks is written, in seconds.
-PROGRESS_EVERY = 1.0
+from .. import context, queue
+from ..link import Link
+from ..log import say
+from ..logbook import Logbook
+from ..records import Claim, Outcome
 
 
 class Accounts:
@@ -72,7 +69,7 @@ class Accounts:
         if self.is_uncertain:
             queue.give_back_orphans(db, self.in_flight.values())
         if self._is_progress_due():
-            self._next_progress = time.monotonic() + PROGRESS_EVERY
+            self._next_progress = time.monotonic() + context.PROGRESS_EVERY
             queue.note_progress(db, context.take_progress())
         elif context.has_progress():  # the last words of what ends now, before it has ended
             queue.note_progress(

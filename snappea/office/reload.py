@@ -10,7 +10,7 @@ from pathlib import Path
 
 from django.utils.autoreload import autoreload_started, file_changed, get_reloader
 
-from .log import say
+from ..log import say
 from .renewal import HOME, Renewal, command_line
 
 #: How long a rehearsal may take, in seconds.

@@ -11,11 +11,14 @@ from typing import Any, TypeVar
 
 from django.db import connections
 
-from . import collected, models
-from .arguments import decode
-from .conf import collects, current
-from .database import as_datetime, as_text, now
-from .errors import TaskInterrupted, TaskRevoked, UnknownTask, UnreadableArguments
+from .. import collected, models
+from ..arguments import decode
+from ..conf import collects, current
+from ..database import as_datetime, as_text, now
+from ..errors import TaskInterrupted, TaskRevoked, UnknownTask, UnreadableArguments
+from ..models import Status
+from ..modules import load_module_of
+from ..records import Claim, Outcome
 from .framework import (
     AnyResult,
     AnyTask,
@@ -28,9 +31,6 @@ from .framework import (
     TaskResultMismatch,
     TaskResultStatus,
 )
-from .models import Status
-from .modules import load_module_of
-from .records import Claim, Outcome
 
 T = TypeVar("T")
 

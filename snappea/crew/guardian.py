@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from logging import ERROR
 from typing import Any
 
-from . import context, worker
+from .. import context, worker
+from ..errors import Retry, TaskKilled
+from ..limits import Desk
+from ..log import say_seldom
+from ..memory import parse_size
+from ..records import Claim, Outcome, Progress
+from ..tasks import TaskFunction
 from .child import MUTE
-from .errors import Retry, TaskKilled
-from .limits import Desk
-from .log import say_seldom
-from .memory import parse_size
 from .nursery import BORN, ENDED, INTERRUPT, KILL, MOST_BYTES, REFUSED, Nursery
-from .records import Claim, Outcome, Progress
-from .tasks import TaskFunction
 
 #: How long a task may take to end once TaskRevoked was raised in it, in seconds; then it is killed.
 REVOKE_GRACE = 5.0

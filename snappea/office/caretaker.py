@@ -6,13 +6,13 @@ from logging import INFO, WARNING
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .database import MEGABYTE, NETWORK_FILE_SYSTEMS, PAGE_SIZE, QueueFile, file_of, file_system, raw
-from .errors import CannotStart
-from .lock import Lock
-from .log import say
-from .nursery import Nursery
-from .systemd import Supervisor
-from .wakeup import FileBell
+from ..crew.nursery import Nursery
+from ..database import MEGABYTE, NETWORK_FILE_SYSTEMS, PAGE_SIZE, QueueFile, file_of, file_system, raw
+from ..errors import CannotStart
+from ..lock import Lock
+from ..log import say
+from ..systemd import Supervisor
+from ..wakeup import FileBell
 
 #: How long the Foreman waits for somebody else's write lock before it looks up, in milliseconds:
 #: short, so that a signal is heard soon.

@@ -13,16 +13,16 @@ from collections.abc import Callable
 from logging import WARNING
 from typing import Any, TypeVar
 
-from . import worker
-from .conf import Settings
+from .. import worker
+from ..conf import Settings
+from ..limits import Desk
+from ..log import clean, say, say_seldom
+from ..logbook import Logbook, Note
+from ..records import Claim, Outcome
+from ..tasks import TaskFunction, find_task_of
 from .guardian import Guardian
-from .limits import Desk
-from .log import clean, say, say_seldom
-from .logbook import Logbook, Note
 from .loop import Loop
 from .nursery import Nursery
-from .records import Claim, Outcome
-from .tasks import TaskFunction, find_task_of
 
 T = TypeVar("T")
 

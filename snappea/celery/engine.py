@@ -8,12 +8,11 @@ from typing import Any, cast
 from celery import _state, current_app
 from celery import exceptions as theirs
 
-from . import beat, collected, engine, ping, schedules
-from .celerytask import SnappeaTask, arguments_of, driver_of, message_of
-from .conf import collects, current
-from .context import current_claim
-from .database import now
-from .errors import (
+from .. import collected, engine, ping, schedules
+from ..conf import collects, current
+from ..context import current_claim
+from ..database import now
+from ..errors import (
     ConfigurationError,
     EnqueueError,
     ResultNotKept,
@@ -21,11 +20,13 @@ from .errors import (
     TaskFailed,
     UnserializableArgument,
 )
-from .function import TaskFunction
+from ..function import TaskFunction
+from ..models import Status, Task
+from ..records import Call
+from ..tasks import declared, heralds, registry
+from . import beat
 from .handover import Item, Ticket, Unreachable, forget
-from .models import Status, Task
-from .records import Call
-from .tasks import declared, heralds, registry
+from .task import SnappeaTask, arguments_of, driver_of, message_of
 from .translation import DEFAULT_QUEUE, task_options
 
 #: Known to every worker, for `manage.py snappea check`.

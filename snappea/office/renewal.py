@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable
 from logging import WARNING
 
-from .conf import Settings
-from .database import MEGABYTE
-from .log import say
-from .memory import limit_in_bytes, resident
-from .worker import close_connections
+from ..conf import Settings
+from ..database import MEGABYTE
+from ..log import say
+from ..memory import limit_in_bytes, resident
+from ..worker import close_connections
 
 #: How long what the process still has to do at its end may take, in seconds.
 FAREWELL = 5.0

@@ -24,8 +24,8 @@ from typing import NoReturn
 
 from django.db import connections
 
+from ..errors import CannotStart
 from . import child
-from .errors import CannotStart
 
 #: What the Foreman sends, and with which descriptors.
 LOCK, BEAR = b"lock", b"bear"

@@ -6,13 +6,13 @@ A tick is enqueued and its schedule's row moved on in one transaction, so that i
 from logging import ERROR, WARNING
 from typing import NamedTuple
 
-from . import queue
-from .database import as_datetime, as_text
-from .errors import CannotStart, ConfigurationError
-from .link import Link
-from .log import clean, say
-from .records import Call, Terms
-from .schedules import (
+from .. import queue
+from ..database import as_datetime, as_text
+from ..errors import CannotStart, ConfigurationError
+from ..link import Link
+from ..log import clean, say
+from ..records import Call, Terms
+from ..schedules import (
     ALL,
     ASTRAY,
     MISSED,
@@ -24,9 +24,9 @@ from .schedules import (
     problems,
     synchronise,
 )
-from .signals import task_enqueued, tell
-from .tasks import find
-from .ticks import trigger
+from ..signals import task_enqueued, tell
+from ..tasks import find
+from ..ticks import trigger
 
 _DUE = f"{ALL} WHERE NOT is_paused AND is_paused = 0 AND next_run <= ? ORDER BY next_run, id"
 _MOVE_ON = """

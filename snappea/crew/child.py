@@ -15,12 +15,12 @@ import traceback
 from types import FrameType
 from typing import Any, NoReturn
 
-from . import context, worker
-from .errors import SoftTimeLimitExceeded, TaskRevoked
-from .limits import Desk, Ending
+from .. import context, worker
+from ..errors import SoftTimeLimitExceeded, TaskRevoked
+from ..limits import Desk, Ending
+from ..records import Claim, Outcome, Progress
+from ..tasks import TaskFunction, find_task_of
 from .loop import Seat, run_alone
-from .records import Claim, Outcome, Progress
-from .tasks import TaskFunction, find_task_of
 
 #: Has TaskRevoked raised. Not SIGTERM: at a service's stop that is sent to every process of it at once.
 INTERRUPT = signal.SIGUSR1

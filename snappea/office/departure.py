@@ -3,12 +3,12 @@
 import time
 from logging import ERROR, INFO
 
+from ..conf import Settings
+from ..log import say
+from ..systemd import STOPPING, notify
 from .accounts import Accounts
 from .attention import Attention
-from .conf import Settings
-from .log import say
 from .renewal import Renewal
-from .systemd import STOPPING, notify
 
 
 class Departure:
