@@ -64,7 +64,7 @@ class Entry:
             call.queue,
             self.attempts,
             self.enqueued_at,
-            call.is_async,
+            bool(call.is_async),
             json.dumps([*more, self.run_after, terms.is_sensitive, origin]),
         )
 

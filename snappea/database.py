@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from functools import cached_property, lru_cache
-from typing import Any, cast
+from typing import Any
 from weakref import WeakSet
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -195,12 +195,14 @@ def connect() -> BaseDatabaseWrapper:
 
 def file_of(connection: BaseDatabaseWrapper) -> QueueFile | None:
     """Return the file behind a connection to the queue's database; None if it is in memory."""
-    return cast(QueueFile | None, getattr(connection, "snappea_file", None))
+    file: QueueFile | None = getattr(connection, "snappea_file", None)
+    return file
 
 
 def raw(connection: BaseDatabaseWrapper) -> Link:
     """Return what runs statements beneath Django's connection: on SQLite the sqlite3 connection itself."""
-    return cast(Link, connection.snappea_link)  # type: ignore[attr-defined]  # prepare() put it there
+    link: Link = connection.snappea_link  # type: ignore[attr-defined]  # prepare() put it there
+    return link
 
 
 def data_version(connection: BaseDatabaseWrapper) -> int | None:

@@ -66,6 +66,8 @@ class TaskFunction(Generic[P, R]):
         self.is_async = self.is_coroutine and not options.is_isolated
         #: Whether it runs in a process of its own.
         self.is_isolated = options.is_isolated
+        # no booleans: those SQLite's module looks at twice, as if they could be anything
+        self._flags = int(options.acks_late), int(self.is_async)
         special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
         self._is_plain = special == (None,) * 4 and not options.unique and not options.sensitive
 
@@ -225,8 +227,7 @@ class TaskFunction(Generic[P, R]):
             require_queue(options.queue if queue is None else queue, self.name)
         parent = context.parent_id()
         terms = None if self._is_plain and parent is None else self._terms(args, kwargs, parent)
-        how = options.priority, options.acks_late, self.is_async, terms
-        return Call(self.name, encoded, named, queue or options.queue, *how)
+        return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, terms)
 
     def _terms(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: int | None) -> Terms:
         """Return what the options say beside, for one call."""

@@ -18,7 +18,7 @@ class Rows(Protocol):
         """How many rows were changed."""
 
     @property
-    def lastrowid(self) -> int | None:
+    def lastrowid(self) -> Any:
         """The id of the row that was inserted."""
 
     def fetchone(self) -> Any:

@@ -9,7 +9,7 @@ import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 from django.db import Error
 from django.db.models.signals import post_save, pre_save
@@ -62,7 +62,7 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
         with connection.wrap_database_errors:
             if call.terms is None:
                 written = raw(connection).execute(sql.INSERT, (*call[:-1], now(connection)))
-                task_id, is_new = cast(int, written.lastrowid), True
+                task_id, is_new = written.lastrowid, True
             elif call.terms.unique_key is None:  # one statement: no transaction
                 task_id, is_new = insert(raw(connection), call, moment or now(connection))
             else:
@@ -114,7 +114,7 @@ def insert(db: Link, call: Call, moment: str) -> tuple[int, bool]:
     for _ in range(TRIES):
         written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *terms))
         if written.rowcount:
-            return cast(int, written.lastrowid), True
+            return written.lastrowid, True
         if found := db.execute(sql.IDENTICAL, {"key": terms.unique_key}).fetchone():
             return found[0], False
     raise EnqueueError(

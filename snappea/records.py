@@ -36,8 +36,8 @@ class Call(NamedTuple):
     kwargs: str
     queue: str
     priority: int
-    acks_late: bool
-    is_async: bool = False
+    acks_late: int
+    is_async: int = 0
     terms: Terms | None = None
 
 

@@ -38,19 +38,21 @@ _FENCE = "id = ? AND claims = ? AND status = 'running'"
 
 INSERT = """
     INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+    VALUES (?, ?, ?, ?, ?, ?/*+ ::int::boolean */, ?/*+ ::int::boolean */, ?)"""
 #: On PostgreSQL: many at once, in the order of the calls, of which each column is a list; their ids grow.
 INSERT_MANY = """
     INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
     SELECT *, CAST(? AS timestamptz) FROM
-        unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::smallint[], ?::boolean[], ?::boolean[])"""
+        unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::smallint[], ?::int[]::boolean[],
+            ?::int[]::boolean[])"""
 #: The same with all that a call may have beside. Does nothing if it is to be unique, and is not.
 INSERT_MORE = """
     INSERT INTO snappea_task (
         task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
         expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
         is_sensitive, backend, overrides)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    VALUES (?, ?, ?, ?, ?, ?/*+ ::int::boolean */, ?/*+ ::int::boolean */, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+        ?, ?, ?)
     ON CONFLICT DO NOTHING"""
 IDENTICAL = """
     SELECT id FROM snappea_task WHERE unique_key = :key

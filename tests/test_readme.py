@@ -6,12 +6,16 @@ import inspect
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from django.core.management import load_command_class
+from django.dispatch import Signal
 
-from snappea import backend, checks, errors
+import snappea
+from snappea import backend, checks, decisions, errors, pytest_plugin, results, schedules, signals, testing
 from snappea.conf import Settings
+from snappea.context import CurrentTask
 from snappea.models import Status
 from snappea.options import Options
 from tests.site import ROOT
@@ -109,6 +113,112 @@ def test_each_file_of_the_library_stands_there() -> None:
             else:
                 told.add(room + word)
     assert told == {name for name in files if "__init__" not in name and "migrations" not in name}
+
+
+def section(heading: str) -> str:
+    """Return what stands below a heading, up to the next one."""
+    found = re.search(rf"^##+ {re.escape(heading)}\n(.*?)^##", README, re.MULTILINE | re.DOTALL)
+    assert found, heading
+    return found[1]
+
+
+def public(namespace: Any) -> set[str]:
+    """Return the public functions and classes that a module or class defines itself."""
+    home = getattr(namespace, "__module__", None) or namespace.__name__
+    return {
+        name
+        for name, value in vars(namespace).items()
+        if not name.startswith("_")
+        and (isinstance(value, property) or (callable(value) and getattr(value, "__module__", home) == home))
+    }
+
+
+def words(text: str) -> set[str]:
+    """Return the words of what stands in backticks."""
+    return {word for code in re.findall(r"`(.*?)`", text) for word in re.findall(r"\w+", code)}
+
+
+def test_each_signal_stands_there_with_what_it_tells() -> None:
+    rows = re.findall(r"^\| `(task_\w+)` \| .* \| (.*) \|$", section("Signals and hooks"), re.MULTILINE)
+    documented = {name: set(re.findall(r"`(\w+)`", facts)) for name, facts in rows}
+    assert documented.keys() == {name for name, value in vars(signals).items() if isinstance(value, Signal)}
+    told: dict[str, set[str]] = {}
+    for path in (ROOT / "snappea").rglob("*.py"):
+        for name, facts in re.findall(
+            r"\btell\((?:signals\.)?(task_\w+), [^=]*?, (\w+=.*)\)\n", path.read_text()
+        ):
+            told.setdefault(name, set()).update(re.findall(r"(\w+)=", facts))
+    assert told == documented
+
+
+def test_each_name_that_one_may_use_stands_there() -> None:
+    missing = set(snappea.__all__) - words(README) - {"Signature", "SnappeaError", "TaskFunction"}
+    assert not missing
+    assert "SnappeaError" in section("Errors")
+
+
+def test_results_and_the_current_task() -> None:
+    assert public(results.AsyncResult) | {"id"} <= words(section("What came out"))
+    assert public(CurrentTask) <= words(section("Inside a task"))
+
+
+def test_what_tests_may_use() -> None:
+    told = section("Tests of your project")
+    assert public(testing) - {"Enqueued"} <= words(told)
+    assert set(testing.Enqueued._fields) <= words(told)
+    assert {name for name in vars(pytest_plugin) if name.startswith("snappea_")} <= words(told)
+
+
+def test_what_people_decide() -> None:
+    table = section("States")
+    for name in public(decisions) - {"hand_over"}:
+        assert f"queue.{name}(" in table, name
+    assert {"pause", "resume", "fire"} <= public(schedules) & words(
+        section("Again and again: periodic tasks")
+    )
+
+
+def test_each_option_of_the_foreman_stands_there() -> None:
+    parser = load_command_class("snappea", "runsnappea").create_parser("manage.py", "runsnappea")
+    djangos = {"--help", "--version", "--verbosity", "--settings", "--pythonpath", "--traceback"}
+    djangos |= {"--no-color", "--force-color", "--skip-checks"}
+    options = {text for action in parser._actions for text in action.option_strings if text.startswith("--")}
+    for option in options - djangos:
+        assert f"`{option}" in section("The Foreman") or f" {option}" in section("The Foreman"), option
+
+
+def test_each_metric_stands_there() -> None:
+    source = (ROOT / "snappea" / "metrics.py").read_text()
+    names = set(re.findall(r'_family\("(\w+)"', source)) | {"run_seconds", "wait_seconds"}
+    assert len(names) > 8 and names <= words(section("Health and metrics"))
+
+
+def test_each_state_is_in_the_picture_which_is_for_light_and_for_dark() -> None:
+    picture = (ROOT / ".readme" / "way-of-a-task.svg").read_text()
+    texts = {element.text for element in ElementTree.fromstring(picture).iter() if element.text}
+    assert {status.value for status in Status} <= texts
+    assert "prefers-color-scheme: dark" in picture
+
+
+def anchor(heading: str) -> str:
+    """Return what GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_each_link_leads_somewhere_and_each_chapter_is_in_the_contents() -> None:
+    headings = re.findall(r"^(##+) (.*)$", re.sub(r"```.*?```", "", README, flags=re.DOTALL), re.MULTILINE)
+    anchors = [anchor(heading) for _level, heading in headings]
+    assert len(set(anchors)) == len(anchors)
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        else:
+            assert (ROOT / target).exists(), target
+    contents = README[: README.index("## Set-up in a project")]
+    for level, heading in headings[1:]:
+        if level == "##" and heading != "Coming from another queue":  # each of its tables is
+            assert f"(#{anchor(heading)})" in contents, heading
+    assert all(f"(#{name})" in contents for name in anchors if re.match(r"from-(?!the-command)", name))
 
 
 @pytest.mark.parametrize("call", ["delay", "delay_on_commit", "adelay", "delay_many", "apply_async", "s"])

@@ -1,15 +1,12 @@
 """The tests of those who use Snappea: small projects, with the manual's own examples, in processes."""
 
-import os
 import re
-import subprocess
-import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.site import DEADLINE, ROOT
+from tests.projects import Project
+from tests.site import ROOT
 
 pytestmark = pytest.mark.long
 
@@ -97,51 +94,9 @@ def examples() -> list[str]:
 COLLECT, EAGER, WITH_PYTEST, FILES_AS_DATABASES, LIVE = examples()
 
 
-class Project:
-    """A Django project in a directory, with Snappea installed as it is for its users."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        for name, text in FILES.items():
-            self.write(name, text)
-        # what an installation tells pytest, whatever is installed here
-        scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
-        lines = ["[pytest11]", *(f"{name} = {module}" for name, module in scripts.items())]
-        self.write("installed/snappea_here-0.dist-info/METADATA", "Name: snappea_here\nVersion: 0\n")
-        self.write("installed/snappea_here-0.dist-info/entry_points.txt", "\n".join(lines))
-
-    def write(self, name: str, text: str) -> None:
-        path = self.directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def run(self, *arguments: str) -> str:
-        """Run a module of Python there, and return what it wrote. Raises AssertionError if it fails."""
-        exit_code, output = self.try_to_run(*arguments)
-        assert exit_code == 0, output
-        return output
-
-    def try_to_run(self, *arguments: str) -> tuple[int, str]:
-        paths = os.pathsep.join(map(str, (self.directory, ROOT, self.directory / "installed")))
-        environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": paths}
-        for name in [*environment]:
-            if name.startswith(("PYTEST", "SNAPPEA")):
-                del environment[name]
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", *arguments],
-            env=environment,
-            cwd=self.directory,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=3 * DEADLINE,
-            text=True,
-        )
-        return done.returncode, done.stdout
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+    return Project(tmp_path, FILES)
 
 
 def test_collect_and_eager_need_neither_databases_nor_a_foreman(project: Project) -> None:

@@ -112,6 +112,7 @@ def full(scene: Scene) -> Iterator[None]:
                             file.write(bytes(size))
                 yield
         finally:
+            os.truncate(filler, 0)  # a process that is just being started may still have it open
             filler.unlink()
 
 

@@ -1,0 +1,116 @@
+"""Projects of those who use Snappea: a directory each, with what they write, and the processes there."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.site import DEADLINE, ROOT, wait_until
+
+
+class Running:
+    """A process in a project; its output lies in a file."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.popen = popen
+        self.log = log
+
+    def output(self) -> str:
+        """Return what it wrote so far."""
+        return self.log.read_text(errors="replace")
+
+    def wait_for_output(self, text: str) -> None:
+        """Wait until a text is in the output. Raises AssertionError if the process ends before."""
+        wait_until(lambda: text in self.output() or self.popen.poll() is not None, f"{text}: {self.output()}")
+        assert text in self.output(), self.output()
+
+
+class Project:
+    """A Django project in a directory, with Snappea installed as it is for its users."""
+
+    def __init__(self, directory: Path, files: Mapping[str, str], settings: str = "settings") -> None:
+        self.directory = directory
+        self.settings = settings
+        self.variables: dict[str, str] = {}
+        for name, text in files.items():
+            self.write(name, text)
+        # what an installation tells pytest, whatever is installed here
+        scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+        lines = ["[pytest11]", *(f"{name} = {module}" for name, module in scripts.items())]
+        self.write("installed/snappea_here-0.dist-info/METADATA", "Name: snappea_here\nVersion: 0\n")
+        self.write("installed/snappea_here-0.dist-info/entry_points.txt", "\n".join(lines))
+
+    def write(self, name: str, text: str) -> None:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def append(self, name: str, text: str) -> None:
+        self.write(name, (self.directory / name).read_text() + text)
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of its processes: nothing in it is of our own tests."""
+        paths = os.pathsep.join(map(str, (self.directory, ROOT, self.directory / "installed")))
+        ours = ("PYTEST", "SNAPPEA", "DJANGO")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        return {
+            **kept,
+            "DJANGO_SETTINGS_MODULE": self.settings,
+            "PYTHONPATH": paths,
+            "PYTHONUNBUFFERED": "1",
+            "PATH": programs,
+            **self.variables,
+        }
+
+    def run(self, *arguments: str) -> str:
+        """Run a module of Python there, and return what it wrote. Raises AssertionError if it fails."""
+        exit_code, output = self.try_to_run(*arguments)
+        assert exit_code == 0, output
+        return output
+
+    def try_to_run(self, *arguments: str) -> tuple[int, str]:
+        return self._done([sys.executable, "-W", "ignore", "-m", *arguments])
+
+    def shell(self, commands: str) -> str:
+        """Do in a shell what stands in the manual; it ends where something fails."""
+        exit_code, output = self._done(["bash", "-euo", "pipefail", "-c", commands])
+        assert exit_code == 0, f"{commands}\n{output}"
+        return output
+
+    def _done(self, command: list[str]) -> tuple[int, str]:
+        done = subprocess.run(
+            command,
+            env=self.environment(),
+            cwd=self.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=3 * DEADLINE,
+            text=True,
+        )
+        return done.returncode, done.stdout
+
+    @contextmanager
+    def running(self, command: str, ready: str = "") -> Iterator[Running]:
+        """Keep a command running until the block ends; it starts once `ready` is in the output."""
+        log = self.directory / f"{len(list(self.directory.glob('*.log')))}.log"
+        with log.open("wb") as output:
+            popen = subprocess.Popen(
+                ["bash", "-c", f"exec {command}"],
+                env=self.environment(),
+                cwd=self.directory,
+                stdout=output,
+                stderr=output,
+            )
+        running = Running(popen, log)
+        try:
+            running.wait_for_output(ready)
+            yield running
+            popen.terminate()
+            popen.wait(DEADLINE)
+        finally:
+            popen.kill()
+            popen.wait()
