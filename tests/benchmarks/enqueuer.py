@@ -6,7 +6,6 @@ Prints what it measured as JSON.
 import json
 import os
 import random
-import statistics
 import sys
 import time
 from typing import Any
@@ -98,10 +97,10 @@ def together(milliseconds: int) -> dict[str, Any]:
 
 
 def questions(count: int, milliseconds: int) -> list[float]:
-    """Enqueue tasks one at a time, each some 20 ms after the one before, or later; return what each waited.
+    """Enqueue tasks one at a time, each some 20 ms after the one before; return what each waited.
 
-    It is so many, or those of so long a time, but one at least. Whoever looks now and then is not asked
-    each time right after he has looked: the pause is longer for him, by up to twice what tasks wait.
+    It is so many, or those of so long a time, but one at least. Who looks now and then is asked at any
+    moment between two looks, and not each time right after one.
     """
     answer = enqueuer(tasks.answer)
     waited: list[float] = []
@@ -110,7 +109,7 @@ def questions(count: int, milliseconds: int) -> list[float]:
         while not waited or (len(waited) < count and time.monotonic() < end):
             answer(time.monotonic())
             waited.append(float(pipe.readline()))
-            time.sleep(random.uniform(0.010, 0.030) + random.uniform(0, 2 * statistics.median(waited)))
+            time.sleep(random.uniform(0.010, 0.030) + random.uniform(0, tasks.system.looks_every))
     return waited
 
 

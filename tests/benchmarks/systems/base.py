@@ -33,6 +33,8 @@ class System:
     store = "SQLite"
     #: What works on them.
     workers = f"{WORKERS} threads"
+    #: How often it looks for tasks, in seconds, if it does so at even intervals.
+    looks_every = 0.0
     #: Whether it is drawn in the charts.
     is_drawn = True
     #: How many worker processes are started.

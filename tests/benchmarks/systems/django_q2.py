@@ -17,6 +17,7 @@ class DjangoQ2(DjangoSystem):
     installed = ("django_q",)
     table = "django_q_schedule"
     workers = f"{WORKERS} processes"
+    looks_every = 0.2
 
     def django_settings(self, directory: Path) -> dict[str, Any]:
         cluster = {"orm": "default", "workers": WORKERS, "bulk": 50, "save_limit": -1, "log_level": "ERROR"}

@@ -16,6 +16,7 @@ class DjangoTaskq(DjangoSystem):
     table = "taskq_task"
     workers = f"{WORKERS} processes"
     worker_processes = WORKERS
+    looks_every = 1.0
 
     def worker(self) -> list[str]:
         return ["-m", "django", "taskq", "-l", "ERROR"]

@@ -50,6 +50,7 @@ class DjangoTasksDB(OfDjango):
     table = "django_tasks_database_dbtaskresult"
     workers = f"{WORKERS} processes"
     worker_processes = WORKERS
+    looks_every = 1.0
 
     def worker(self) -> list[str]:
         return ["-m", "django", "db_worker", "-v", "0"]
@@ -61,6 +62,7 @@ class DjangoOx(OfDjango):
     family = "django-ox"
     requirements = (DJANGO, DJANGO_TASKS, "django-ox==1.9.1")
     oldest_python = (3, 12)
+    looks_every = 1.0
     installed = ("django_ox", "django_tasks")
     backend = "django_ox.backend.OxBackend"
     table = "django_ox_oxtask"
