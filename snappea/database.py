@@ -37,10 +37,12 @@ PAGE_SIZE = 1024
 PRAGMAS = {
     "page_size": PAGE_SIZE,
     "journal_mode": "WAL",
-    # in pages; the Foreman checkpoints, a process that enqueues does so only if there is no Foreman
-    "wal_autocheckpoint": 64 * MEGABYTE // PAGE_SIZE,
     "journal_size_limit": 4 * MEGABYTE,
 }
+#: From what size on a process that enqueues folds the write-ahead log in, in bytes, by `synchronous`; the
+#: Foreman does so before, if there is one. Where commits wait for the disk the file must not grow: to make it
+#: longer costs them twice as much as to write over it.
+FOLD_FROM = {"FULL": 4 * MEGABYTE, "NORMAL": 64 * MEGABYTE}
 
 
 class _Thread(threading.local):
@@ -146,11 +148,11 @@ def _prepare_sqlite(connection: Any) -> None:
         connection.transaction_mode = "IMMEDIATE"
     chosen = connection.settings_dict["OPTIONS"].get("init_command", "")
     theirs = {name.lower() for name in re.findall(r"pragma\s+(\w+)", chosen, re.IGNORECASE)}
-    for pragma, value in PRAGMAS.items():
+    synchronous = current().SYNCHRONOUS
+    by_setting = {"wal_autocheckpoint": FOLD_FROM[synchronous] // PAGE_SIZE, "synchronous": synchronous}
+    for pragma, value in (PRAGMAS | by_setting).items():
         if pragma not in theirs:
             connection.connection.execute(f"PRAGMA {pragma} = {value}")
-    if "synchronous" not in theirs:
-        connection.connection.execute(f"PRAGMA synchronous = {current().SYNCHRONOUS}")
     if is_own:
         connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
     connection.snappea_file = _identify(connection.connection)

@@ -23,7 +23,7 @@ def test_our_pragmas(site: Site, settings: Any) -> None:
     connections["snappea"].close()
     assert pragma("journal_mode") == "wal"
     assert pragma("synchronous") == 2, "FULL"
-    assert pragma("wal_autocheckpoint") * pragma("page_size") == 64 * 1024 * 1024
+    assert pragma("wal_autocheckpoint") * pragma("page_size") == pragma("journal_size_limit") == 4 * 1024**2
     assert pragma("busy_timeout") == 5000
     assert connect().transaction_mode == "IMMEDIATE"  # type: ignore[attr-defined]
 
@@ -32,6 +32,7 @@ def test_synchronous_is_a_setting(site: Site, settings: Any) -> None:
     settings.SNAPPEA = {"SYNCHRONOUS": "NORMAL"}
     connections["snappea"].close()
     assert pragma("synchronous") == 1
+    assert pragma("wal_autocheckpoint") * pragma("page_size") == 64 * 1024**2
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from ..wakeup import FileBell
 #: How long the Foreman waits for somebody else's write lock before it looks up, in milliseconds:
 #: short, so that a signal is heard soon.
 BUSY_TIMEOUT = 500
+#: From what size on a commit of the Foreman folds the write-ahead log in, in bytes: before others need to.
+FOLD_FROM = 3 * MEGABYTE
 #: How often the files are looked at, in seconds.
 LOOK_EVERY = 1.0
 #: After so many seconds of rest the write-ahead log is folded into the database.
@@ -72,7 +74,7 @@ class Caretaker:
         self.next_look = 0.0
         self.note_work()
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
-        self._db.execute(f"PRAGMA wal_autocheckpoint = {4 * MEGABYTE // PAGE_SIZE}")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {FOLD_FROM // PAGE_SIZE}")
 
     def note_work(self) -> None:
         """Take notice of a round: this is no time of rest."""
