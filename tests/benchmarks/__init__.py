@@ -3,7 +3,7 @@
     pip install -e '.[test]'                    # and redis-server and postgresql of the system
     python -m tests.benchmarks > figures.md     # from the root of the repository; about 45 minutes
     python -m tests.benchmarks --readme         # the same, and puts the figures and charts into the README
-    python -m tests.benchmarks --quick          # only to see that everything still runs: some minutes
+    python -m tests.benchmarks --quick          # only to see that everything still runs: 8 minutes
     python -m tests.benchmarks --limits         # instead: how far one can go with Snappea; about 20 minutes
     python -m tests.benchmarks --load .readme/figures.json --out charts    # draws again what was measured
 
