@@ -143,7 +143,7 @@ class Course:
         """The memory of each Foreman that lived for long: flat, once it is warm."""
         lives: dict[int, list[Sample]] = {}
         for sample in self._supervisor.samples:
-            lives.setdefault(sample.pid, []).append(sample)
+            lives.setdefault(sample.foreman, []).append(sample)
         for samples in lives.values():
             began, lived = samples[0].moment, samples[-1].moment - samples[0].moment
             if lived < LONG:

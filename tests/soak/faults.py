@@ -168,8 +168,9 @@ def kill_the_fork_server(scene: Scene) -> None:
     with contextlib.suppress(OSError, IndexError):  # there may be none just now
         child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
         scene.supervisor.end_foreman(0, 1)
-        note("forkless")
+        note("forkless", "from")
         os.kill(child, signal.SIGKILL)
+        note("forkless", "since")
 
 
 def kill_while_locked(scene: Scene) -> None:

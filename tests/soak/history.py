@@ -1,9 +1,10 @@
 """What the ledger tells: what was enqueued, what ran when, and what the clock on the wall showed."""
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,8 +84,8 @@ class History:
         self.foremen: list[list[float]] = []
         #: From when to when the Foreman was stopped.
         self.stops: list[list[float]] = []
-        #: When the fork server was killed, and with it what ran in processes of their own.
-        self.forkless: list[float] = []
+        #: Between which moments the fork server was killed, and with it what ran in processes of their own.
+        self.forkless: list[list[float]] = []
         self.clock = Clock(0.0)
         self._step = 0.0
         with ledger.open() as lines:
@@ -136,8 +137,11 @@ class History:
     def _note_continued(self, moment: float) -> None:
         self.stops[-1][1] = moment
 
-    def _note_forkless(self, moment: float) -> None:
-        self.forkless.append(moment)
+    def _note_forkless(self, moment: float, word: str) -> None:
+        if word == "from":
+            self.forkless.append([moment, math.inf])
+        else:
+            self.forkless[-1][1] = moment
 
     def foreman_at(self, moment: float) -> int:
         """Return the number of the Foreman at a moment."""
@@ -151,5 +155,6 @@ class History:
         """Return when a body was over: at its end, or at the end of what it ran in."""
         ends = [body.end, self.ends_of(body)]
         if KINDS[kind_of(body.key)].is_isolated:
-            ends += self.forkless[bisect_left(self.forkless, body.start) :][:1]
+            kills = (kill for kill in self.forkless if kill[1] >= body.start)
+            ends += [max(body.start, begun) for begun, _done in islice(kills, 1)]
         return min(ends)

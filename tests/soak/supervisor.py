@@ -32,10 +32,10 @@ EXPECTED = (
 
 
 class Sample(NamedTuple):
-    """How a Foreman was, at a moment of the monotonic clock; sizes are in bytes."""
+    """How which Foreman was, at a moment of the monotonic clock; sizes are in bytes."""
 
     moment: float
-    pid: int
+    foreman: int
     memory: int
     wal: int
 
@@ -141,7 +141,7 @@ class Supervisor:
     def _sample(self) -> None:
         while not self._is_over.wait(1.0):
             pid = self.foreman.popen.pid
-            self.samples.append(Sample(time.monotonic(), pid, resident(pid), self.wal_size()))
+            self.samples.append(Sample(time.monotonic(), self.foremen, resident(pid), self.wal_size()))
 
     def wal_size(self) -> int:
         """Return the size of the write-ahead log, in bytes."""
