@@ -34,7 +34,8 @@ class RawSqlite(Snappea):
         self.connection = sqlite3.connect(directory / "snappea.sqlite3", isolation_level=None, timeout=30)
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute(f"PRAGMA synchronous = {self.synchronous}")
-        self.connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 1 KB: the log does not grow
+        pages = {"FULL": 4_000, "NORMAL": 64_000}[self.synchronous]  # of 1 KB: as with Snappea
+        self.connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
         self.connection.execute("PRAGMA journal_size_limit = 4096000")
 
     def task(self, function: Function) -> Any:
