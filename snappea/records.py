@@ -36,6 +36,7 @@ class Call(NamedTuple):
     kwargs: str
     queue: str
     priority: int
+    #: 0 or 1, as is `is_async`.
     acks_late: int
     is_async: int = 0
     terms: Terms | None = None

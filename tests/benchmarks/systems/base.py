@@ -89,8 +89,9 @@ class System:
         raise NotImplementedError
 
     def enqueuer(self, task: Any) -> Function:
-        """Return what enqueues a task when it is called with the task's arguments."""
-        raise NotImplementedError
+        """Return what enqueues a task when it is called with the task's arguments: most call it `delay`."""
+        enqueue: Function = task.delay
+        return enqueue
 
     def schedule(self, task: Any) -> None:
         """Enqueue a task without arguments that is due in FAR seconds."""

@@ -1,5 +1,6 @@
 """Celery on Redis, with its pool of threads; fetches more ahead, as its manual says for short tasks."""
 
+import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,12 @@ class Celery(OnRedis):
     def task(self, function: Function) -> Any:
         return self.app.task(function)
 
-    def enqueuer(self, task: Any) -> Function:
-        enqueue: Function = task.delay
-        return enqueue
-
     def schedule(self, task: Any) -> None:
         task.apply_async(countdown=FAR)
 
     def multiply(self, directory: Path, times: int) -> None:
         client = self.client(directory)
         message = client.lindex("celery", 0)
-        tag = import_module("json").loads(message)["properties"]["delivery_tag"].encode()
+        tag = json.loads(message)["properties"]["delivery_tag"].encode()
         copies = [message.replace(tag, str(uuid4()).encode()) for _ in range(times - 1)]
         client.lpush("celery", *copies)

@@ -24,9 +24,5 @@ class DjangoTaskq(DjangoSystem):
     def task(self, function: Function) -> Any:
         return import_module("django_taskq.celery").shared_task(function)
 
-    def enqueuer(self, task: Any) -> Function:
-        enqueue: Function = task.delay
-        return enqueue
-
     def schedule(self, task: Any) -> None:
         task.apply_async(countdown=FAR)

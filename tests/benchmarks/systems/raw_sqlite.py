@@ -34,9 +34,11 @@ class RawSqlite(Snappea):
         self.connection = sqlite3.connect(directory / "snappea.sqlite3", isolation_level=None, timeout=30)
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute(f"PRAGMA synchronous = {self.synchronous}")
-        pages = {"FULL": 4_000, "NORMAL": 64_000}[self.synchronous]  # of 1 KB: as with Snappea
+        snappea = import_module("snappea.database")  # the log is folded in as it is there
+        pages = snappea.FOLD_FROM[self.synchronous] // snappea.PAGE_SIZE
+        limit = snappea.PRAGMAS["journal_size_limit"]
         self.connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
-        self.connection.execute("PRAGMA journal_size_limit = 4096000")
+        self.connection.execute(f"PRAGMA journal_size_limit = {limit}")
 
     def task(self, function: Function) -> Any:
         return function

@@ -62,9 +62,5 @@ class Snappea(DjangoSystem):
 
         return task(function)
 
-    def enqueuer(self, task: Any) -> Function:
-        enqueue: Function = task.delay
-        return enqueue
-
     def schedule(self, task: Any) -> None:
         task.apply_async(countdown=FAR)

@@ -31,10 +31,6 @@ class WakaQ(OnRedis):
     def task(self, function: Function) -> Any:
         return self.app.task(function)
 
-    def enqueuer(self, task: Any) -> Function:
-        enqueue: Function = task.delay
-        return enqueue
-
     def schedule(self, task: Any) -> None:
         task.delay(eta=timedelta(seconds=FAR))
 
