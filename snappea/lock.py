@@ -29,13 +29,17 @@ _SIGNATURE = re.compile(r"pid (\d+) on (\S+), since (.+)")
 
 
 class Holder(NamedTuple):
-    """The Foreman at work, by its own word. `stuck`: the ids of tasks that should have ended."""
+    """The Foreman at work, by its own word. `stuck`: the ids of tasks that should have ended.
+
+    `is_here`: whether its pid means the same process here. In another container it does not.
+    """
 
     pid: int
     host: str
     since: datetime
     workers: int
     stuck: list[int]
+    is_here: bool
 
 
 def holder(file: QueueFile) -> Holder | None:
@@ -49,7 +53,7 @@ def holder(file: QueueFile) -> Holder | None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except OSError:  # it is taken
-        return _parse(signature, state) if _is_alive(signature) else None
+        return _parse(signature, state) if _is_alive(signature, state) else None
     finally:
         os.close(descriptor)
 
@@ -63,7 +67,8 @@ def _parse(signature: str, state: str) -> Holder | None:
         return None  # it is just signing
     if found is None or since is None:
         return None
-    return Holder(int(found[1]), found[2], since, told.get("workers", 0), told.get("stuck", []))
+    is_here = found[2] == socket.gethostname() and told.get("pids") == pid_namespace()
+    return Holder(int(found[1]), found[2], since, told.get("workers", 0), told.get("stuck", []), is_here)
 
 
 class Lock:
@@ -98,7 +103,10 @@ class Lock:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except OSError:
-                if time.monotonic() - began >= (GLIMPSE if _is_alive(self._holder()) else PATIENCE):
+                signature, _, state = (
+                    os.pread(self.descriptor, _SIZE, 0).decode(errors="replace").partition("\n")
+                )
+                if time.monotonic() - began >= (GLIMPSE if _is_alive(signature, state) else PATIENCE):
                     return False
                 time.sleep(0.01)
 
@@ -108,7 +116,8 @@ class Lock:
     def tell(self, **state: object) -> None:
         """Write who holds the lock, and how he is: `workers`, and `stuck`, the ids of tasks."""
         signature = f"pid {os.getpid()} on {socket.gethostname()}, since {self._since}"
-        os.pwrite(self.descriptor, f"{signature}\n{json.dumps(state)}".ljust(_SIZE).encode()[:_SIZE], 0)
+        told = json.dumps({"pids": pid_namespace(), **state})
+        os.pwrite(self.descriptor, f"{signature}\n{told}".ljust(_SIZE).encode()[:_SIZE], 0)
         os.ftruncate(self.descriptor, _SIZE)
 
     def is_lost(self) -> bool:
@@ -142,13 +151,32 @@ def require_same(descriptor: int, identity: os.stat_result) -> None:
     os._exit(1)
 
 
-def _is_alive(holder: str) -> bool:
-    """Tell whether the process that signed as holder of the lock may be alive."""
-    found = re.match(r"pid (\d+) on (\S+),", holder)
-    if found is None or found[2] != socket.gethostname():
-        return True  # it is just signing, or its pids are not ours
+def pid_namespace() -> str:
+    """Return which processes the pids seen here belong to; "" where the kernel does not say."""
     try:
-        with open(f"/proc/{found[1]}/stat", encoding="ascii", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+        return os.readlink("/proc/self/ns/pid")
     except OSError:
+        return ""
+
+
+def _is_alive(signature: str, state: str) -> bool:
+    """Tell whether the process that signed as holder of the lock may be alive.
+
+    The lock is held, so the answer is yes, unless the pid can be looked up here and is gone: then only the
+    children of that process still hold it.
+    """
+    holder = _parse(signature, state)
+    if holder is None or not holder.is_here:
+        return True  # it is just signing, or its pid means another process here
+    pid = holder.pid
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
+    except OSError:  # another user's process
+        pass
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:  # /proc may hide the processes of other users
+        return True

@@ -5,7 +5,6 @@ queue, and for what runs by the Foreman's logbook.
 """
 
 import json
-import os
 import socket
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -187,7 +186,7 @@ def foremen() -> list[Alive]:
 
 
 def _memory(who: lock.Holder | sharing.Present) -> int:
-    is_here = who.host == socket.gethostname() and os.path.exists(f"/proc/{who.pid}")
+    is_here = who.is_here if isinstance(who, lock.Holder) else who.host == socket.gethostname()
     return resident(who.pid) if is_here else 0
 
 

@@ -1,6 +1,9 @@
 """One Foreman per queue."""
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,7 +12,7 @@ import pytest
 
 from snappea.database import QueueFile, connect, file_of
 from snappea.errors import CannotStart
-from snappea.lock import Lock
+from snappea.lock import Lock, holder
 from tests.site import Site
 
 
@@ -100,3 +103,29 @@ def test_a_lock_file_that_cannot_be_opened(file: QueueFile) -> None:
     Path(file.lock).mkdir()
     with pytest.raises(CannotStart, match=r"Cannot open .*-lock"):
         Lock(file)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
+def test_the_lock_is_believed_where_its_pid_means_another_process(file: QueueFile) -> None:
+    """As in the containers of a pod: the same host name and volume, pids of their own."""
+    lock = Lock(file)
+    lock.tell(workers=3)
+    try:
+        look = f"""
+from snappea.database import QueueFile
+from snappea.lock import holder
+found = holder(QueueFile({file.path!r}, {file.device}, {file.inode}))
+print(found.pid, found.workers, found.is_here)
+"""
+        done = subprocess.run(
+            ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", look],
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == f"{os.getpid()} 3 False\n", done.stderr
+        here = holder(file)
+        assert here and here.is_here
+    finally:
+        lock.close()
+    assert holder(file) is None
