@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.models import AnonymousUser, Permission, User
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseRedirect
 from django.test import RequestFactory
 
 from snappea import queue
@@ -83,6 +84,16 @@ def test_staff_who_may_view_tasks(site: Site, settings: Any, view: Any) -> None:
 def test_only_looking_is_allowed(site: Site, view: Any) -> None:
     assert ask(view, method="post").status_code == 405
     assert "no-store" in ask(view)["Cache-Control"]
+
+
+@VIEWS
+def test_no_login_is_asked_for(site: Site, settings: Any, view: Any) -> None:
+    settings.SNAPPEA = {"MONITORING_TOKEN": "s3cret"}
+    request = RequestFactory().get("/")
+    request.user = AnonymousUser()
+    middleware = LoginRequiredMiddleware(view)
+    assert middleware.process_view(request, view, (), {}) is None
+    assert isinstance(middleware.process_view(request, ask, (), {}), HttpResponseRedirect)
 
 
 # health
