@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .tasks import shared_task as shared_task
     from .tasks import task as task
 
-__version__ = "0.6.0"
+__version__ = "0.7.0.dev0"
 
 _HOMES = {
     "AsyncResult": "results",

@@ -16,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django.db.utils import load_backend
 from django.utils.module_loading import autodiscover_modules, import_string
 
-from . import schedules
+from . import distribution, schedules
 from .celery import translation
 from .conf import current, problems, uses_celery
 from .database import NETWORK_FILE_SYSTEMS, file_system
@@ -32,6 +32,15 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """E001: an unknown or ill-typed key in SNAPPEA."""
     wrong = problems(getattr(settings, "SNAPPEA", {}))
     return [Error(message, hint=hint, id="snappea.E001") for message, hint in wrong]
+
+
+@register()
+def check_installation(**kwargs: Any) -> list[CheckMessage]:
+    """E016: another distribution has a module of the same name."""
+    if (other := distribution.other()) is None:
+        return []
+    wrong, cure = distribution.told(other)
+    return [Error(wrong, hint=cure, id="snappea.E016")]
 
 
 @register()
@@ -68,8 +77,8 @@ def _check_server(alias: str, configured: dict[str, Any], paste: str) -> Iterato
         )
         yield Error(message, hint=f"Write: {paste}", id="snappea.E003")
     elif find_spec("psycopg") is None:
-        message = "For a queue on PostgreSQL psycopg 3 is needed, which is not installed."
-        yield Error(message, hint="Run: pip install 'snappea[postgres]'", id="snappea.E014")
+        missing = ExtraMissing("A queue on PostgreSQL needs psycopg 3", "postgres")
+        yield Error(str(missing), hint=f"Run: pip install '{missing.package}'", id="snappea.E014")
 
 
 def _databases() -> dict[str, Any]:

@@ -33,6 +33,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
+from . import distribution
+
 
 class SnappeaError(Exception):
     """What all of Snappea's own exceptions have in common."""
@@ -46,7 +48,7 @@ class ExtraMissing(ConfigurationError):
     """Something needs a package that is not installed. `extra`: which extra of Snappea brings it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        self.package = f"snappea[{extra}]"
+        self.package = distribution.extra(extra)
         super().__init__(f"{what}, which is not installed. Run: pip install '{self.package}'")
 
 

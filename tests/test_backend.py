@@ -540,7 +540,7 @@ sys.modules["django_tasks"] = None
 try: import snappea.backend
 except ImportError as error: print(error)
 """
-    assert "pip install 'snappea[django-tasks]'" in run(code)
+    assert "pip install 'django-snappea[django-tasks]'" in run(code)
 
 
 # checks

@@ -386,9 +386,9 @@ def test_results_that_celery_does_not_keep(celery_site: CelerySite, monkeypatch:
 
 def test_celery_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, site: Any) -> None:
     monkeypatch.setitem(sys.modules, "celery", None)
-    assert "pip install 'snappea[celery]'" in found()["snappea.E012"][0]
+    assert "pip install 'django-snappea[celery]'" in found()["snappea.E012"][0]
     missing = engine.MissingCelery()
-    with pytest.raises(ExtraMissing, match=r"pip install 'snappea\[celery\]'"):
+    with pytest.raises(ExtraMissing, match=r"pip install 'django-snappea\[celery\]'"):
         missing.enqueue("a call")
 
 

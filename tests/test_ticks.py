@@ -166,7 +166,7 @@ def test_a_zone_that_does_not_exist(zone: str) -> None:
 
 def test_without_cronsim_the_error_names_the_extra(monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "cronsim", None)
-    with pytest.raises(ExtraMissing, match=r"pip install 'snappea\[cron\]'"):
+    with pytest.raises(ExtraMissing, match=r"pip install 'django-snappea\[cron\]'"):
         trigger("* * * * *", "UTC")
     assert trigger("every 5 s", "UTC").after(datetime.now(UTC)), "which is ours, and needs nothing"
 
