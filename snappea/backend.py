@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
-from django.db import router
 
 from .conf import alias as database_alias
 from .conf import declared_queues, problems
@@ -24,6 +23,7 @@ from .errors import TaskDefinitionError, UnknownTask
 from .modules import load_module_of
 from .options import Exceptions, Options, is_queue
 from .records import Claim, Origin
+from .router import misrouted, routers_to_paste
 
 if TYPE_CHECKING:
     from .djangotasks.function import DjangoTask
@@ -222,10 +222,10 @@ class SnappeaBackend(BaseTaskBackend):
                 hint=f'Add to settings: DATABASES["{database}"] = {paste}',
                 id="snappea.E022",
             )
-        elif apps.is_installed("snappea") and not _is_routed(database):
+        elif apps.is_installed("snappea") and (wrong := misrouted()):
             yield Error(
-                f"{place}: Snappea's tables are not routed to the database {database!r}.",
-                hint='Add to settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]',
+                f"{place}: the queue is not reached: {wrong}.",
+                hint=f"Put Snappea's router first in the settings: {routers_to_paste()}",
                 id="snappea.E023",
             )
         yield from self._check_own(place)
@@ -249,11 +249,6 @@ def _cure_of_queue(declared: list[str] | None) -> str:
     if declared is None:
         return "a queue's name is a string of 1 to 100 characters."
     return f'add it to SNAPPEA["QUEUES"], or use one of {", ".join(declared)}.'
-
-
-def _is_routed(database: str) -> bool:
-    model = apps.get_model("snappea", "Task")
-    return router.db_for_write(model) == database and router.allow_migrate(database, "snappea")
 
 
 def function_of(name: str) -> "DjangoTask | None":

@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, router
+from django.db import DEFAULT_DB_ALIAS
 from django.db.utils import load_backend
 from django.utils.module_loading import autodiscover_modules, import_string
 
@@ -21,7 +21,7 @@ from .celery import translation
 from .conf import current, problems, uses_celery
 from .database import NETWORK_FILE_SYSTEMS, file_system
 from .errors import ConfigurationError, ExtraMissing
-from .models import Task
+from .router import misrouted, routers_to_paste
 from .tasks import registry
 
 SQLITE = "django.db.backends.sqlite3"
@@ -59,19 +59,24 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
                 id="snappea.E002",
             )
         ]
-    if configured.get("ENGINE") == SQLITE:
+    if vendor_of(configured) == "sqlite":
         about_file = _check_file(alias, configured, paste)
-        return [*_check_router(alias), *about_file, *_check_sqlite(alias, configured)]
-    return [*_check_server(alias, configured, paste)] or [*_check_router(alias)]
+        return [*_check_router(), *about_file, *_check_sqlite(alias, configured)]
+    return [*_check_server(alias, configured, paste)] or [*_check_router()]
+
+
+def vendor_of(configured: dict[str, Any]) -> str:
+    """Return what kind of database an engine is for, also if it builds on one of Django's."""
+    engine = str(configured.get("ENGINE"))
+    try:
+        return str(load_backend(engine).DatabaseWrapper.vendor)
+    except ImproperlyConfigured:  # it cannot be imported, for want of psycopg perhaps
+        return "postgresql" if "postg" in engine else ""
 
 
 def _check_server(alias: str, configured: dict[str, Any], paste: str) -> Iterator[CheckMessage]:
-    engine = configured.get("ENGINE")
-    try:
-        vendor = load_backend(str(engine)).DatabaseWrapper.vendor
-    except ImproperlyConfigured:
-        vendor = "postgresql" if "postg" in str(engine) else ""
-    if vendor != "postgresql":
+    if vendor_of(configured) != "postgresql":
+        engine = configured.get("ENGINE")
         message = (
             f"The queue's database {alias!r} has the engine {engine!r}; it must be SQLite or PostgreSQL."
         )
@@ -86,12 +91,11 @@ def _databases() -> dict[str, Any]:
     return dict(databases)
 
 
-def _check_router(alias: str) -> Iterator[CheckMessage]:
-    is_own = alias != DEFAULT_DB_ALIAS
-    if router.db_for_write(Task) != alias or (is_own and router.allow_migrate(alias, "auth")):
+def _check_router() -> Iterator[CheckMessage]:
+    if wrong := misrouted():
         yield Error(
-            f"Snappea's tables are not routed to the database {alias!r}, or others are as well.",
-            hint='Add to settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]',
+            f"The queue is not reached: {wrong}.",
+            hint=f"Put Snappea's router first in the settings: {routers_to_paste()}",
             id="snappea.E004",
         )
 
@@ -228,7 +232,7 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     if problems(getattr(settings, "SNAPPEA", {})):
         return []
     configured = _databases().get(current().DATABASE, {})
-    path = str(configured.get("NAME") or "") if configured.get("ENGINE") == SQLITE else ""
+    path = str(configured.get("NAME") or "") if vendor_of(configured) == "sqlite" else ""
     open_to_others = [
         file
         for suffix in ("", "-wal", "-shm")

@@ -1,18 +1,22 @@
 """Which database: the queue's for our tables, any other for all the rest."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS
+from django.apps import apps
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, router
 
 from .conf import alias
 
 APP_LABEL = "snappea"
+OURS = "snappea.router.SnappeaRouter"
 
 
 class SnappeaRouter:
     """Keep Snappea's tables in their own database, and everybody else's out of it.
 
-    Stands in settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
+    It stands first in settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter", ...]
     """
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
@@ -26,3 +30,39 @@ class SnappeaRouter:
         if app_label == APP_LABEL:
             return db == alias()
         return False if db == alias() != DEFAULT_DB_ALIAS else None
+
+
+def misrouted() -> str:
+    """Return what the routers of the project do with the queue's database that is wrong; "" if nothing."""
+    return next(_misrouted(alias()), "")
+
+
+def _misrouted(queue: str) -> Iterator[str]:
+    for model in apps.get_app_config(APP_LABEL).get_models():
+        table = model._meta.db_table
+        for method, does in (("db_for_read", "reads"), ("db_for_write", "writes")):
+            if (chosen := getattr(router, method)(model)) != queue:
+                yield f"{_answers(method, model)} {does} {table} in the database {chosen!r}, not in {queue!r}"
+        if not router.allow_migrate_model(queue, model):
+            asked = queue, APP_LABEL
+            more = {"model_name": model._meta.model_name, "model": model}
+            yield f"{_answers('allow_migrate', *asked, **more)} keeps {table} out of the database {queue!r}"
+    if queue != DEFAULT_DB_ALIAS and router.allow_migrate(queue, "auth"):
+        yield f"{_answers('allow_migrate', queue, 'auth')} lets other tables into the database {queue!r}"
+
+
+def _answers(method: str, *asked: Any, **hints: Any) -> str:
+    """Return the name of the router whose answer counts."""
+    for candidate in router.routers:
+        if hasattr(candidate, method) and getattr(candidate, method)(*asked, **hints) is not None:
+            return f"{type(candidate).__module__}.{type(candidate).__qualname__}"
+    return "Django, without a router,"
+
+
+def routers_to_paste() -> str:
+    """Return the line that adds our router to those that the project has."""
+    others = [name for name in settings.DATABASE_ROUTERS if name != OURS]
+    if not all(isinstance(name, str) for name in others):
+        return f'DATABASE_ROUTERS = ["{OURS}", *DATABASE_ROUTERS]'
+    names = ", ".join(f'"{name}"' for name in (OURS, *others))
+    return f"DATABASE_ROUTERS = [{names}]"

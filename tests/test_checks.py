@@ -202,3 +202,11 @@ def test_each_check_is_tested_here() -> None:
     here = Path(__file__).read_text() + Path(__file__).with_name("test_celery.py").read_text()
     numbers = {line.split("snappea.")[1][:4] for line in source.splitlines() if 'id="snappea.' in line}
     assert numbers and all(number in here for number in numbers)
+
+
+def test_an_engine_that_builds_on_djangos_own(site: Site, settings: Any, messages: Messages) -> None:
+    settings.DATABASES["snappea"]["ENGINE"] = "tests.sqlite_plus"
+    site.database.chmod(0o644)
+    assert messages().keys() == {"snappea.W001"}
+    settings.DATABASES["snappea"]["NAME"] = ":memory:"
+    assert messages().keys() == {"snappea.E005"}

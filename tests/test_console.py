@@ -264,7 +264,7 @@ def test_check_though_all_threads_are_busy(site: Site, say: Any) -> None:
     assert "answered 'pong'" in say("check")
 
 
-def test_check_finds_what_is_wrong(site: Site, say: Any, capsys: Any) -> None:
+def test_check_finds_what_is_wrong(site: Site, settings: Any, say: Any, capsys: Any) -> None:
     def finds(words: str, *arguments: str) -> None:
         with pytest.raises(CommandError, match="Something is wrong"):
             call_command("snappea", "check", *arguments)
@@ -274,6 +274,10 @@ def test_check_finds_what_is_wrong(site: Site, say: Any, capsys: Any) -> None:
     site.foreman("--queues", "mail")
     finds("was not run within 0.2 s; is the queue default among those", "--timeout", "0.2")
     assert not Task.objects.exists(), "which nobody will want later"
+    assert "answered" in say("check", "--queue", "mail")
+    settings.SNAPPEA = {**site.settings, "SCHEDULES": [{"task": "shop.gone", "every": 60}]}
+    finds("Unknown task 'shop.gone'")
+    settings.SILENCED_SYSTEM_CHECKS = ["snappea.E013"]
     assert "answered" in say("check", "--queue", "mail")
     call_command("migrate", "snappea", "zero", using="snappea", verbosity=0)
     finds("is not migrated; run: python manage.py migrate --using=snappea")

@@ -9,6 +9,7 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import connections, router
 
+from snappea.checks import check_database
 from snappea.models import Task
 from tests.site import Site
 
@@ -52,3 +53,64 @@ def test_queries_go_where_the_tables_are(site: Site, settings: Any) -> None:
     assert router.db_for_write(User) == "default"
     settings.SNAPPEA = {"DATABASE": "default"}
     assert router.db_for_write(Task) == "default"
+
+
+class Replica:
+    """Sends reads elsewhere, as in Django's manual."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "default"
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        return None
+
+
+class Everywhere(Replica):
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return "snappea"
+
+    db_for_write = db_for_read
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+        return True
+
+
+class NoTasks(Everywhere):
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
+        return hints.get("model_name") != "task"
+
+
+OURS = "snappea.router.SnappeaRouter"
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        (
+            "Replica",
+            "tests.test_router.Replica reads snappea_",
+        ),
+        ("Everywhere", "tests.test_router.Everywhere lets other tables into the database 'snappea'"),
+        ("NoTasks", "tests.test_router.NoTasks keeps snappea_task out of the database 'snappea'"),
+    ],
+)
+def test_a_router_that_answers_before_ours(site: Site, settings: Any, before: str, words: str) -> None:
+    other = f"tests.test_router.{before}"
+    settings.DATABASE_ROUTERS = [other, OURS]
+    (found,) = check_database()
+    assert found.id == "snappea.E004" and words in found.msg, found
+    assert found.hint and found.hint.endswith(f'DATABASE_ROUTERS = ["{OURS}", "{other}"]')
+    settings.DATABASE_ROUTERS = [OURS, other]
+    assert check_database() == []
+
+
+def test_a_router_that_is_an_object(site: Site, settings: Any) -> None:
+    settings.DATABASE_ROUTERS = [Replica()]
+    (found,) = check_database()
+    assert found.hint and f'["{OURS}", *DATABASE_ROUTERS]' in found.hint
+
+
+def test_without_a_router(site: Site, settings: Any) -> None:
+    settings.DATABASE_ROUTERS = []
+    (found,) = check_database()
+    assert "Django, without a router, reads snappea_handover in the database 'default'" in found.msg
