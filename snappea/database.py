@@ -3,6 +3,7 @@
 The user writes ENGINE and NAME; what he sets himself in OPTIONS wins.
 """
 
+import logging
 import os
 import re
 import sqlite3
@@ -10,20 +11,22 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, tzinfo
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 from weakref import WeakSet
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.core.signals import request_started
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
 
 from .conf import alias, current
+from .files import QueueFile as QueueFile
+from .files import identity_of, rescue
 from .link import Link
 
 MEGABYTE = 1024 * 1024
@@ -45,6 +48,17 @@ PRAGMAS = {
 FOLD_FROM = {"FULL": 4 * MEGABYTE, "NORMAL": 64 * MEGABYTE}
 
 
+#: How often, and how many times, a process looks whether the Foreman has moved the database, in seconds.
+LEAVE_EVERY = 0.05
+LEAVE_TRIES = 100
+
+logger = logging.getLogger("snappea.database")
+
+
+class FilesLost(OperationalError):
+    """The files that this process has open were deleted or replaced, and it could not leave them."""
+
+
 class _Thread(threading.local):
     connection: BaseDatabaseWrapper | None = None  # asking Django for it costs a tenth of an enqueue
 
@@ -52,45 +66,6 @@ class _Thread(threading.local):
 _thread = _Thread()
 _live: WeakSet[BaseDatabaseWrapper] = WeakSet()
 _kept_across_fork: list[object] = []
-
-
-@dataclass(frozen=True)
-class QueueFile:
-    """The database file as it was when a connection opened it; our other files lie beside it."""
-
-    path: str
-    device: int
-    inode: int
-
-    @cached_property
-    def wakeup(self) -> str:
-        """The file that is touched when there may be something to do."""
-        return f"{self.path}-wakeup"
-
-    @cached_property
-    def lock(self) -> str:
-        """The file whose flock the Foreman holds."""
-        return f"{self.path}-lock"
-
-    @cached_property
-    def logbook(self) -> str:
-        """The file in which the workers note what they begin and end."""
-        return f"{self.path}-logbook"
-
-    def is_gone(self) -> bool:
-        """Tell whether the path now leads to nothing, or to another file."""
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return True
-        return found.st_ino != self.inode or found.st_dev != self.device
-
-    def wal_size(self) -> int:
-        """Return the size of the write-ahead log in bytes."""
-        try:
-            return os.stat(f"{self.path}-wal").st_size
-        except OSError:
-            return 0
 
 
 def open_beside(file: QueueFile, path: str) -> int:
@@ -172,8 +147,9 @@ def _identify(raw: sqlite3.Connection) -> QueueFile | None:
     path = raw.execute("PRAGMA database_list").fetchone()[2]
     if not path:
         return None  # in memory: there is nobody to wake
+    raw.execute("PRAGMA schema_version").fetchone()  # opens -wal and -shm
     found = os.stat(path)
-    return QueueFile(path, found.st_dev, found.st_ino)
+    return QueueFile(path, found.st_dev, found.st_ino, identity_of(f"{path}-wal"), identity_of(f"{path}-shm"))
 
 
 def connect() -> BaseDatabaseWrapper:
@@ -189,10 +165,75 @@ def connect() -> BaseDatabaseWrapper:
     if connection.connection is not None and not connection.in_atomic_block:
         file = file_of(connection)
         if file is not None and file.is_gone():
-            connection.close()  # what we would write there, nobody would ever run
+            _leave(connection, file)  # no Foreman would ever run what is written there
     if connection.connection is None:
         connection.ensure_connection()
     return connection
+
+
+@receiver(request_started)
+def leave_lost_files(**kwargs: Any) -> None:
+    """Close this thread's connection if its files were deleted or replaced: also one that only reads."""
+    if is_left_behind():
+        connect()
+
+
+def is_left_behind(error: BaseException | None = None) -> bool:
+    """Tell whether this thread's connection has files open that were deleted or replaced.
+
+    Not inside atomic(), and not if that was the `error`: connect() has tried to leave them.
+    """
+    connection = _thread.connection
+    if connection is None or connection.connection is None or connection.in_atomic_block:
+        return False
+    file = file_of(connection)
+    return file is not None and not isinstance(error, FilesLost) and file.is_gone()
+
+
+def _leave(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
+    """Close a connection whose files were deleted or replaced; save first what only it can still read.
+
+    A Foreman does that itself, within a second. Raises FilesLost if it does not.
+    """
+    path = file.lost()
+    logger.warning("%s was deleted or replaced while this process had it open.", path)
+    if path != file.path and connection.alias != DEFAULT_DB_ALIAS:
+        try:
+            _save(connection, file)
+        except (OSError, sqlite3.Error) as error:
+            raise FilesLost(f"{path} was deleted or replaced, and cannot be made again: {error}") from error
+    connection.close()
+    if any(_has_open(other, file) for other in list(_live)):
+        raise FilesLost(
+            f"{path} was deleted or replaced, and another thread of this process still has the old one open. "
+            "If this goes on, restart the process"
+        )
+
+
+def _save(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
+    import fcntl
+
+    descriptor = open_beside(file, file.lock)
+    try:
+        for _ in range(LEAVE_TRIES):
+            if file.is_replaced():
+                return  # it has been done
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                rescue(connection.connection, file)
+                return
+            time.sleep(LEAVE_EVERY)
+        raise TimeoutError("the Foreman, which should do it, does not answer")
+    finally:
+        os.close(descriptor)
+
+
+def _has_open(other: BaseDatabaseWrapper, file: QueueFile) -> bool:
+    """Tell whether a connection keeps a deleted -shm in use, which all connections of a process share."""
+    if other.connection is None or file.is_replaced() or file.shm == identity_of(f"{file.path}-shm"):
+        return False
+    theirs = file_of(other)
+    return theirs is not None and (theirs.inode, theirs.shm) == (file.inode, file.shm)
 
 
 def file_of(connection: BaseDatabaseWrapper) -> QueueFile | None:
@@ -219,15 +260,19 @@ def data_version(connection: BaseDatabaseWrapper) -> int | None:
 def transact(connection: BaseDatabaseWrapper) -> Iterator[Link]:
     """Run a block in one write transaction, or as part of the `atomic()` that is open.
 
-    Yields what runs its statements. Raises link.FAULTS as they come, after a rollback.
+    Yields what runs its statements. Raises link.FAULTS as they come, after a rollback; one of them if what
+    was written would go to a file that no other process reads.
     """
     below = raw(connection)
     if connection.in_atomic_block:
         yield below
         return
     below.execute("BEGIN IMMEDIATE")
+    file = file_of(connection)
     try:
         yield below
+        if file is not None and file.is_gone():
+            raise sqlite3.OperationalError(f"{file.lost()} was deleted or replaced")
         below.execute("COMMIT")
     except BaseException:
         if below.in_transaction:

@@ -173,6 +173,7 @@ class Foreman:
             self._failures += 1
             if isinstance(error, IntegrityError) and self._failures < CONFLICTS:
                 return True
+            self.caretaker.next_look = 0.0  # a file may be gone
             self.sieve.note(error)
             say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
             self.departure.heed_signals(self._is_idle)

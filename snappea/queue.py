@@ -5,7 +5,6 @@ The hot path is plain SQL on the sqlite3 connection beneath Django's; `statement
 
 import heapq
 import json
-import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -18,7 +17,7 @@ from django.dispatch import receiver
 from . import collected
 from . import statements as sql
 from .conf import collects, current
-from .database import connect, later, now, raw, transact
+from .database import connect, is_left_behind, later, now, raw, transact
 from .decisions import cancel as cancel
 from .decisions import delete as delete
 from .decisions import pause as pause
@@ -42,8 +41,6 @@ SEVERAL = 8
 #: As SQLite takes them at once, which it does not for members of an enumeration.
 OPEN, NEW = Gate.OPEN.value, Gate.NEW.value
 READY, SCHEDULED = Status.READY.value, Status.SCHEDULED.value
-#: A line of a traceback.
-_PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
 
 # enqueue
@@ -69,6 +66,8 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
                 with transact(connection) as db:
                     task_id, is_new = insert(db, call, moment or now(connection))
     except Error as error:
+        if is_left_behind(error):
+            return enqueue(call, moment)
         raise _refusal(error, call.task_name) from error
     if is_new:
         ring_on_commit(connection)
@@ -90,6 +89,8 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
             else:
                 written = [(task_id, True) for task_id in _insert_plain(db, calls, moment)]
     except Error as error:
+        if is_left_behind(error):
+            return enqueue_many(calls)
         raise _refusal(error, calls[0].task_name) from error
     ring_on_commit(connection)
     return written
@@ -265,15 +266,7 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     run_after = None if outcome.retry_after is None else later(moment, outcome.retry_after)
     if run_after is not None and (claim.expires_at is None or run_after < claim.expires_at):
         return sql.RETRY, (run_after, error, line)
-    return sql.FAIL, (moment, *cause_of(outcome), error, line)
-
-
-def cause_of(outcome: Outcome) -> tuple[str, str]:
-    """Return the exception of a failure, and the place in the code that raised it, as they are grouped by."""
-    place = ""
-    if found := _PLACE.match(outcome.error, outcome.error.rfind('  File "')):
-        place = f"{'/'.join(found[1].split('/')[-2:])}:{found[2]} in {found[3]}"
-    return outcome.reason.partition(":")[0][:200], place[:300]
+    return sql.FAIL, (moment, *outcome.cause(), error, line)
 
 
 def note_progress(db: Link, notes: Iterable[Progress]) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from types import NoneType
 from typing import Any, NamedTuple, cast
 
@@ -9,6 +10,8 @@ from .log import shortened
 
 #: What is kept of the traceback of each attempt for django.tasks, in characters.
 MAX_TRACEBACK = 5000
+#: A line of a traceback.
+_PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
 
 class Terms(NamedTuple):
@@ -156,6 +159,13 @@ class Outcome(NamedTuple):
     result: str | None = None
     exception: str = ""
     failure: BaseException | None = None
+
+    def cause(self) -> tuple[str, str]:
+        """Return the exception of a failure, and the place that raised it, by which failures are grouped."""
+        place = ""
+        if found := _PLACE.match(self.error, self.error.rfind('  File "')):
+            place = f"{'/'.join(found[1].split('/')[-2:])}:{found[2]} in {found[3]}"
+        return self.reason.partition(":")[0][:200], place[:300]
 
     def error_line(self, moment: str) -> str:
         """Return what stays on the row of an attempt that did not succeed: more, for django.tasks."""

@@ -83,10 +83,9 @@ class AsyncResult:
                 "get() would wait for ever inside atomic() of the queue's database."
             )
         deadline = None if timeout is None else time.monotonic() + timeout
-        connection = connect()
         seen = None
         while True:
-            version = data_version(connection)
+            version = data_version(connect())  # whose files may be replaced while it waits
             if version is None or version != seen:
                 seen = version
                 task = self.refresh()

@@ -10,7 +10,7 @@ HOME = Path(snappea.__file__).parent
 #: Downwards: each file imports only from files above it.
 ORDER = """
     distribution errors signals memory conf log
-    indexes states systemd outbox models router link postgres database
+    files indexes states systemd outbox models router link postgres database
     wakeup logbook lock
     records collected statements decisions queue engine
     options context results

@@ -1,14 +1,18 @@
 """The Caretaker: looks after the queue's files while the Foreman works."""
 
+import logging
 import os
 import time
-from logging import INFO, WARNING
+from logging import ERROR, INFO, WARNING
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..crew.nursery import Nursery
 from ..database import MEGABYTE, NETWORK_FILE_SYSTEMS, PAGE_SIZE, QueueFile, file_of, file_system, raw
 from ..errors import CannotStart
+from ..files import rescue
+from ..link import FAULTS
 from ..lock import Lock
 from ..log import say
 from ..systemd import Supervisor
@@ -62,8 +66,7 @@ class Caretaker:
         bell: FileBell,
         nursery: Nursery | None = None,
     ) -> None:
-        self._db = raw(connection)
-        self._file = file
+        self._connection = connection
         self._lock = lock
         self._bell = bell
         self._nursery = nursery
@@ -73,6 +76,11 @@ class Caretaker:
         self._warn_at: float | None = None  # None: the write-ahead log is not held
         self.next_look = 0.0
         self.note_work()
+        self._use(file)
+
+    def _use(self, file: QueueFile) -> None:
+        self._file = file
+        self._db = raw(self._connection)
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {FOLD_FROM // PAGE_SIZE}")
 
@@ -89,7 +97,9 @@ class Caretaker:
         self.next_look = time.monotonic() + LOOK_EVERY
         self._supervisor.reassure()
         if self._file.is_gone():
-            return f"{self._file.path} was deleted or replaced"
+            if (path := self._file.lost()) == self._file.path:
+                return f"{path} was deleted or replaced"
+            self._move(path)
         if self._lock.is_lost():
             return f"{self._file.lock} was removed, and another Foreman may have started"
         if self._nursery and self._nursery.is_gone():
@@ -100,6 +110,31 @@ class Caretaker:
         elif not self._is_folded and time.monotonic() - self._last_work > REST:
             self._fold("PASSIVE")
         return ""
+
+    def _move(self, path: str) -> None:
+        """Go on with a copy of the database if one of its files was deleted; end the process if that fails.
+
+        What it has open may be behind what others have written by now: it must write nothing more.
+        """
+        say(ERROR, "%s was deleted or replaced while it was open.", path)
+        why: object = "other processes may have gone on with new files"
+        try:
+            is_own = self._connection.alias != DEFAULT_DB_ALIAS
+            if is_own and self._connection.connection and rescue(self._connection.connection, self._file):
+                self._connection.close()
+                self._connection.ensure_connection()
+                self._use(local_file(self._connection))
+                say(
+                    WARNING,
+                    "All that was committed is in a new %s; the work goes on.",
+                    self._file.path,
+                )
+                return
+        except (OSError, *FAULTS) as error:
+            why = error
+        say(ERROR, "The Foreman ends at once, and is to be started again (%s).", why)
+        logging.shutdown()
+        os._exit(1)
 
     def _fold(self, mode: str) -> None:
         """Write the write-ahead log into the database, as far as nobody reads what it would replace.

@@ -201,3 +201,10 @@ def fork_and_stay(key: str, path: str) -> None:
         note("gone", key)
         os._exit(0)
     time.sleep(60)
+
+
+@task
+def open_database(path: str) -> None:
+    """Open a database's file by hand and close it, which drops SQLite's locks in this process."""
+    with open(path, "rb"):
+        pass
