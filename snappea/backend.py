@@ -20,7 +20,7 @@ from .conf import alias as database_alias
 from .conf import declared_queues, problems
 from .djangotasks.framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask, Task, task_backends
 from .errors import TaskDefinitionError, UnknownTask
-from .modules import load_module_of
+from .modules import import_module_of
 from .options import Exceptions, Options, is_queue
 from .records import Claim, Origin
 from .router import misrouted, routers_to_paste
@@ -266,7 +266,7 @@ def function_of_claim(claim: Claim, origin: Origin) -> "DjangoTask":
 
     name = claim.task_name
     if declared(name) is None:
-        load_module_of(name)
+        import_module_of(name)
     backend = task_backends[origin.backend] if origin.backend in task_backends.settings else None
     if not isinstance(backend, SnappeaBackend):
         raise UnknownTask(f"Unknown task {name!r}: TASKS has no Snappea backend {origin.backend!r} any more.")

@@ -1,5 +1,6 @@
 """What `manage.py check` says about the set-up: what is wrong, and what to paste."""
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -14,15 +15,17 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
 from django.db.utils import load_backend
-from django.utils.module_loading import autodiscover_modules, import_string
+from django.urls import get_resolver
+from django.utils.module_loading import import_string
 
 from . import distribution, schedules
 from .celery import translation
 from .conf import current, problems, uses_celery
 from .database import NETWORK_FILE_SYSTEMS, file_system
 from .errors import ConfigurationError, ExtraMissing
+from .modules import failures, undiscovered
 from .router import misrouted, routers_to_paste
-from .tasks import registry
+from .tasks import discover, registry
 
 SQLITE = "django.db.backends.sqlite3"
 
@@ -156,7 +159,7 @@ def check_schedules(**kwargs: Any) -> list[CheckMessage]:
     """E011 to E013: what is to be enqueued by itself."""
     if problems(getattr(settings, "SNAPPEA", {})):
         return []
-    autodiscover_modules("tasks")
+    discover()
     return [_about_schedule(name, problem) for name, problem in schedules.problems()]
 
 
@@ -172,6 +175,45 @@ def _about_schedule(name: str, problem: Exception) -> CheckMessage:
 
 
 @register()
+def check_task_modules(**kwargs: Any) -> list[CheckMessage]:
+    """E017, W011 and W012: modules with tasks that cannot be imported, or are not."""
+    if problems(getattr(settings, "SNAPPEA", {})):
+        return []
+    discover()
+    with contextlib.suppress(Exception):  # Django's own check reports it
+        get_resolver().url_patterns  # noqa: B018  (views may import tasks, and Django's own check imports them)
+    return [*_about_failures(), *_about_undiscovered()]
+
+
+def _about_failures() -> Iterator[CheckMessage]:
+    for module, failure in failures.items():
+        if failure.is_definition:
+            hint = "Correct the task: see the options of @task in the manual."
+            yield Error(f"Cannot import {module}: {failure.reason}", hint=hint, id="snappea.E017")
+            continue
+        yield Warning(
+            f"Cannot import {module}: {failure.reason}. Its tasks fail as unknown.",
+            hint=f'Correct the error, which you see with: python manage.py shell -c "import {module}". If it '
+            'is the module of another task queue: SILENCED_SYSTEM_CHECKS = ["snappea.W011"]',
+            id="snappea.W011",
+        )
+
+
+def _about_undiscovered() -> Iterator[CheckMessage]:
+    for module, tasks, app, bare in undiscovered():
+        names = ", ".join(f"{module}.{name}" for name in tasks)
+        hint = f"Move them to {app}/tasks.py or into the package {app}/tasks, or import {module} there."
+        if bare:
+            hint = f"If {module} is your code, add an empty {os.path.join(bare, '__init__.py')}. {hint}"
+        lost = "They do not run" if bare else "Their cron, every, name or aliases have no effect"
+        yield Warning(
+            f"The Foreman does not import {module} when it starts, which declares {names}. {lost}.",
+            hint=hint,
+            id="snappea.W012",
+        )
+
+
+@register()
 def check_celery(**kwargs: Any) -> list[CheckMessage]:
     """E012, E015, E026, W002 and W003: Celery, if that is in charge."""
     if problems(getattr(settings, "SNAPPEA", {})) or not uses_celery():
@@ -181,7 +223,7 @@ def check_celery(**kwargs: Any) -> list[CheckMessage]:
         return [Error(str(missing), hint=f"Run: pip install '{missing.package}'", id="snappea.E012")]
     from .celery.engine import PING, project_app
 
-    autodiscover_modules("tasks")
+    discover()
     found = [*_check_options(), *_check_django_tasks()]
     try:
         if not project_app().conf.result_backend:

@@ -20,7 +20,7 @@ from .log import clean, say
 from .models import Schedule
 from .records import Call
 from .results import AsyncResult
-from .tasks import declared, resolve
+from .tasks import declared, discover, resolve
 from .ticks import Trigger, interval, trigger
 from .wakeup import ring_on_commit
 
@@ -200,6 +200,7 @@ def fire(name: str) -> AsyncResult:
 
     Raises LookupError if there is no such schedule, and as `delay()` does.
     """
+    discover()  # in a web process, which may have no other use for the task
     db = connect()
     with transaction.atomic(using=db.alias):
         rows = raw(db).execute(f"{ALL} WHERE name = ?", (name,)).fetchall()

@@ -9,7 +9,7 @@ from .errors import TaskDefinitionError, UnknownTask
 from .function import Signature as Signature
 from .function import TaskFunction as TaskFunction
 from .models import Task as Row
-from .modules import load_module_of
+from .modules import failures, import_module_of, import_task_modules, require_imported
 from .options import Options, TaskOptions
 from .records import Claim
 
@@ -98,21 +98,40 @@ def _place(made: TaskFunction[..., Any]) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 
+def discover() -> None:
+    """Import the task modules of all installed apps; those that raise are in `modules.failures`."""
+    import_task_modules()
+    if not failures:
+        return
+    for name, made in list(registry.items()):
+        if made.function.__module__ in failures and made.function.__module__ not in sys.modules:
+            del registry[name]  # what it declared before it raised is only half of a module
+
+
 def resolve(name: str) -> TaskFunction[..., Any]:
     """Return the task of a name: what @task made, or a django.tasks Task of our backend, and nothing else.
 
-    A module that has not been imported yet is, if it lies inside an installed app.
-    Raises UnknownTask.
+    Imports nothing. Raises UnknownTask.
     """
-    if name not in registry:
-        load_module_of(name)
     found = registry.get(name) or _of_django(name)
     if found is None:
+        require_imported(name)
         raise UnknownTask(
             f"Unknown task {name!r}: no @task of that name in an installed app. If it was renamed, give it "
             "the old name as well (aliases); if it is not deployed yet, requeue this task once it is."
+            + (f" These modules could not be imported: {', '.join(failures)}." if failures else "")
         )
     return found
+
+
+def load(name: str) -> TaskFunction[..., Any]:
+    """Do as resolve(), and import the module of the task if the name asks for it and may do so.
+
+    For the Foreman, and for a name that a person types on the command line. Raises UnknownTask.
+    """
+    if name not in registry:
+        import_module_of(name)
+    return resolve(name)
 
 
 def _of_django(name: str) -> TaskFunction[..., Any] | None:
@@ -125,9 +144,9 @@ def _of_django(name: str) -> TaskFunction[..., Any] | None:
 
 
 def task_of(claim: Claim) -> TaskFunction[..., Any]:
-    """Return the task that a claim is of. Raises UnknownTask."""
+    """Return the task that a claim is of, for what runs it. Raises UnknownTask."""
     if claim.terms is None or (origin := claim.origin) is None:
-        return resolve(claim.task_name)
+        return load(claim.task_name)
     from .backend import function_of_claim
 
     return function_of_claim(claim, origin)
@@ -151,9 +170,12 @@ def is_sensitive(call: Claim | Row, task: TaskFunction[..., Any] | None) -> bool
     return call.is_sensitive or (task is not None and task.options.sensitive)
 
 
-def find(name: str) -> TaskFunction[..., Any] | None:
-    """Return the task of a name; None if there is none, or its module raised, whatever it raised."""
+def find(name: str, may_import: bool = False) -> TaskFunction[..., Any] | None:
+    """Return the task of a name; None if it is not known here, or its module raised, whatever it raised.
+
+    `may_import`: import its module, as load() does; for the Foreman.
+    """
     try:
-        return registry.get(name) or resolve(name)
+        return registry.get(name) or (load if may_import else resolve)(name)
     except BaseException:
         return None

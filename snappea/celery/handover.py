@@ -26,7 +26,7 @@ from ..link import FAULTS, Link
 from ..lock import Lock
 from ..models import WAITING, Task
 from ..records import Call, Terms
-from ..tasks import find
+from ..tasks import discover, find
 
 #: How many rows are moved in one transaction, and how many messages are sent before that is noted.
 AT_ONCE = 100
@@ -116,6 +116,7 @@ def choose(tasks: QuerySet[Task]) -> tuple[list[int], dict[str, int]]:
     chosen: list[int] = []
     left: dict[str, int] = {}
     paused = decisions.paused()
+    discover()
     known: dict[str, bool] = {}
     for task in tasks.filter(status__in=WAITING).order_by("-priority", "pk").iterator():
         name = task.task_name

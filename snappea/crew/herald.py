@@ -15,7 +15,7 @@ from ..errors import TaskFailed
 from ..log import say
 from ..models import Status, Task
 from ..records import Outcome
-from ..tasks import find_task_of
+from ..tasks import find, find_task_of
 
 if TYPE_CHECKING:
     from ..djangotasks.framework import AnyResult, BaseTaskBackend
@@ -88,6 +88,7 @@ def _tell_row(task_id: int) -> None:
     if row:
         from ..djangotasks.results import result_of_row
 
+        find(row.task_name, may_import=True)
         result = result_of_row(row)
         sender = type(result.task.get_backend())
         has_failed = row.status != Status.SUCCESSFUL

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from inspect import getattr_static
+from types import ModuleType
 from typing import Any, TypeVar
 
 from django.db import connections
@@ -17,7 +19,7 @@ from ..conf import collects, current
 from ..database import as_datetime, as_text, now
 from ..errors import TaskInterrupted, TaskRevoked, UnknownTask, UnreadableArguments
 from ..models import Status
-from ..modules import load_module_of
+from ..modules import import_task_modules, require_imported
 from ..records import Claim, Outcome
 from .framework import (
     AnyResult,
@@ -58,9 +60,23 @@ _EXCEPTIONS = ("autoretry_for", "dont_autoretry_for")
 
 def declared(name: str) -> AnyTask | None:
     """Return the Task that stands under a name in a module that is loaded, and nothing that is none."""
-    module, _dot, attribute = name.rpartition(".")
-    found = getattr(sys.modules.get(module), attribute, None)
+    found = _loaded(name)
     return found if isinstance(found, Task) else None
+
+
+def _loaded(path: str) -> Any:
+    """Return what stands under a path in a module that is loaded; None if nothing does.
+
+    Runs no code, as a module's `__getattr__` or a property would: the path may come from a row.
+    """
+    names = path.split(".")
+    for count in range(len(names) - 1, 0, -1):
+        found: Any = sys.modules.get(".".join(names[:count]))
+        if isinstance(found, ModuleType):
+            for attribute in names[count:]:
+                found = getattr_static(found, attribute, None)
+            return found
+    return None
 
 
 def overrides_of(task: AnyTask, original: AnyTask | None) -> str | None:
@@ -118,8 +134,7 @@ def _restore(original: AnyTask, alias: str, queue_name: str, priority: int, over
 
 def _exception(path: str) -> type[BaseException] | None:
     """Return the exception of a path if it is loaded: a row must not have anything imported."""
-    module, _dot, name = path.rpartition(".")
-    found = getattr(sys.modules.get(module), name, None)
+    found = _loaded(path)
     return found if isinstance(found, type) and issubclass(found, BaseException) else None
 
 
@@ -164,10 +179,12 @@ def result_of_outcome(alias: str, outcome: Outcome) -> AnyResult:
 
 def result_of_row(row: models.Task) -> AnyResult:
     """Return the result of a row. Raises TaskResultMismatch if its task is not there."""
-    try:
-        load_module_of(row.task_name)
-    except UnknownTask as error:
-        raise TaskResultMismatch(str(error)) from error
+    if declared(row.task_name) is None:
+        import_task_modules()  # all that the Foreman imports at its start, and not what the row names
+        try:
+            require_imported(row.task_name)
+        except UnknownTask as error:
+            raise TaskResultMismatch(str(error)) from error
     task = restored(row.task_name, str(row.backend), row.queue, row.priority, row.overrides)
     args, kwargs = _arguments(row.args, row.kwargs)
     status = STATUSES[Status(row.status)]

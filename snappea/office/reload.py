@@ -10,7 +10,9 @@ from pathlib import Path
 
 from django.utils.autoreload import autoreload_started, file_changed, get_reloader
 
+from ..errors import CannotStart
 from ..log import say
+from ..modules import failures
 from .renewal import HOME, Renewal, command_line
 
 #: How long a rehearsal may take, in seconds.
@@ -23,6 +25,15 @@ _REHEARSAL = "SNAPPEA_REHEARSAL"
 def is_rehearsal() -> bool:
     """Tell whether this process only tries whether a Foreman could start."""
     return _REHEARSAL in os.environ
+
+
+def require_no_new_failure() -> None:
+    """In a rehearsal, raise CannotStart if a task module fails to import that the Foreman has imported."""
+    if is_rehearsal():
+        known = os.environ[_REHEARSAL].split()
+        for module, failure in failures.items():
+            if module not in known:
+                raise CannotStart(f"Cannot import {module}.\n{failure.traceback}")
 
 
 def watch(renewal: Renewal) -> None:
@@ -46,6 +57,7 @@ class _Watcher:
         try:
             say(INFO, "Watching the code for changes with %s.", type(self._reloader).__name__)
             autoreload_started.send(sender=self._reloader)
+            self._watch_what_failed("\n".join(failure.traceback for failure in failures.values()))
             self._reloader.run_loop()
         except Exception as error:  # such as Watchman, when it goes away
             say(ERROR, "No longer watching the code for changes: %r", error)
@@ -86,7 +98,7 @@ def _rehearse() -> str:
         ended = subprocess.run(
             command_line(),
             cwd=HOME,
-            env={**os.environ, _REHEARSAL: "1"},
+            env={**os.environ, _REHEARSAL: " ".join(failures)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -3,12 +3,13 @@
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable
-from logging import INFO, WARNING
+from logging import ERROR, INFO, WARNING
 
 from .. import __version__
 from ..crew.herald import herald
 from ..log import clean, foreman, say
 from ..models import Status
+from ..modules import failures
 from ..records import Expired, Outcome, Recovered
 from ..signals import task_interrupted, tell
 from ..tasks import find, is_sensitive
@@ -67,8 +68,16 @@ def report_interrupted(task_id: int, name: str, status: str | None) -> None:
     """Log and tell that a task was cut off, and what its status is now."""
     say(WARNING, "Interrupted %s #%d", clean(name), task_id)
     if task_interrupted.receivers:
-        tell(task_interrupted, find(name), id=task_id, status=status)
+        sender = find(name, may_import=True)
+        tell(task_interrupted, sender, id=task_id, status=status)
     herald.tell_row(task_id)
+
+
+def report_failed_imports() -> None:
+    """Log the task modules that could not be imported, each with its traceback."""
+    for module, failure in failures.items():
+        said = "Cannot import %s: %s. Its tasks fail as unknown until it can.\n%s"
+        say(ERROR, said, module, clean(failure.reason), failure.traceback.rstrip())
 
 
 def report_stop() -> None:

@@ -12,15 +12,16 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 from django.db.migrations.recorder import MigrationRecorder
-from django.utils.module_loading import autodiscover_modules
 
 from snappea import migrations
 from snappea.conf import current, uses_celery
 from snappea.crew.nursery import Nursery
 from snappea.errors import CannotStart, ConfigurationError
 from snappea.foreman import Foreman
-from snappea.office.reload import is_rehearsal, watch
+from snappea.office.reload import is_rehearsal, require_no_new_failure, watch
 from snappea.office.renewal import start_anew
+from snappea.office.reports import report_failed_imports
+from snappea.tasks import discover
 
 
 class Command(BaseCommand):
@@ -70,11 +71,13 @@ class Command(BaseCommand):
                 "python manage.py snappea handover."
             )
         _log_to_stderr(options["verbosity"])
-        autodiscover_modules("tasks")
+        discover()
+        report_failed_imports()
         flags = {"NUM_WORKERS": options["workers"], "MAX_TASKS": options["max_tasks"]}
         instead = {key: value for key, value in flags.items() if value is not None}
         queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
         try:
+            require_no_new_failure()
             with Nursery() as nursery:  # first of all: a process with connections or threads must not fork
                 _require_migrated(current().DATABASE)
                 foreman = Foreman(queues, options["strict"], nursery, options["burst"], **instead)

@@ -13,7 +13,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import QuerySet
 from django.utils import timezone
-from django.utils.module_loading import autodiscover_modules
 
 from snappea import console, examination, queue, schedules, stats, survey
 from snappea.celery import handover
@@ -22,7 +21,7 @@ from snappea.errors import SnappeaError, TaskFailed
 from snappea.models import MOVES, Status, Task
 from snappea.results import AsyncResult
 from snappea.sieve import sifted
-from snappea.tasks import TaskFunction, resolve
+from snappea.tasks import TaskFunction, discover, load
 
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_525)
@@ -119,7 +118,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what was asked for. Exits with 1 if it cannot be done, with 2 if it makes no sense."""
-        autodiscover_modules("tasks")
+        discover()
         try:
             act = partial(options["act"], options)
             sifted(act) if options["command"] in _LOOKS else act()
@@ -207,7 +206,7 @@ class Command(BaseCommand):
     # call
 
     def _enqueue(self, options: dict[str, Any]) -> None:
-        task, wait = resolve(options["name"]), options["wait"]
+        task, wait = load(options["name"]), options["wait"]
         try:
             result = task.apply_async(
                 *_arguments(options),
@@ -226,7 +225,7 @@ class Command(BaseCommand):
     def _run(self, options: dict[str, Any]) -> None:
         args, kwargs = _arguments(options)
         try:
-            task: TaskFunction[..., Any] = resolve(options["name"])
+            task: TaskFunction[..., Any] = load(options["name"])
             call = task.call(tuple(args), kwargs)
         except (SnappeaError, TypeError) as error:
             raise CommandError(str(error)) from error
