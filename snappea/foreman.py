@@ -98,7 +98,7 @@ class Foreman:
         self.accounts = Accounts()
         self.stats = Stats(self.settings.STATS_RETENTION_MINUTES)
         self.attention = Attention()
-        self.renewal = Renewal(self.settings)
+        self.renewal = Renewal(self.settings, self.accounts)
         self.departure = Departure(self.settings, self.accounts, self.attention, self.renewal, burst)
         self._has_news = True  # somebody may have written since the last claim
         self._next_glance = 0.0
@@ -124,9 +124,10 @@ class Foreman:
             workshop.enter()
             sifted(self._recover)
             workshop.equip()
-            self.bell, self.caretaker, self.logbook = workshop.bell, workshop.caretaker, workshop.logbook
+            self.bell, self.caretaker = workshop.bell, workshop.caretaker
+            self.accounts.logbook = workshop.logbook
             self.renewal.nudge = self.bell.nudge
-            self.crew = Crew(workers, self.logbook, self.bell.nudge, self.nursery)
+            self.crew = Crew(workers, workshop.logbook, self.bell.nudge, self.nursery)
             ready = queue.depth(raw(self.connection))
             report_start(workshop.name, workers, ready, self.bell.kind, workshop.facts())
         except (OSError, *FAULTS) as error:
@@ -169,7 +170,7 @@ class Foreman:
             return self._sleep()
         except Exception as error:  # of the database, of the system; or of what somebody wrote into a row
             self.workshop.require_intact()
-            self.accounts.is_uncertain = True
+            self.accounts.abandon()
             self._failures += 1
             if isinstance(error, IntegrityError) and self._failures < CONFLICTS:
                 return True
@@ -187,7 +188,8 @@ class Foreman:
             if why := self.caretaker.look():
                 self.departure.stop(why, exit_code=1)
             self.renewal.look()
-            self.crew.loop.look()
+            if self.accounts.count_on_loop():
+                self.crew.loop.look()
             self._timetable.look(raw(self.connection), now(self.connection))
             self.stats.look(raw(self.connection))
         if (stuck := self.crew.stuck()) != self._stuck_told:
@@ -221,11 +223,12 @@ class Foreman:
 
     def _round(self) -> bool:
         """Settle what ended, claim what there is room for, start it. Tell whether there was any."""
-        self.accounts.outcomes += self.crew.collect()
+        self.accounts.collect(self.crew.collect())
         self._pace.plan(self.accounts.outcomes, self.crew.size)
         if self._is_stale():
             self._take_back()
-        has_room, room = self._has_room(), self._room()
+        room, loop_room, most = self._room(), self._loop_room(), self.renewal.room()
+        has_room = room > 0 or loop_room > 0
         claims: list[Claim] = []
         expired: list[Expired] = []
         if self._is_tick_due():
@@ -235,10 +238,11 @@ class Foreman:
             self._write(db, moment)
             self._timetable.fire(db, moment)
             if has_room:
-                rooms = max(room, 0), self._loop_room()
+                rooms = max(room, 0), loop_room, most
                 claims, expired = self.gatekeeper.let_in(db, moment, *rooms, self._glance, self.accounts)
+                self.accounts.open(claims)
         finished = self._close_accounts(moment)
-        self._start(claims)
+        self._start()
         was_due = self._timetable.report()
         if was_due and not has_room:
             self._glance_around()
@@ -264,28 +268,25 @@ class Foreman:
 
     def _close_accounts(self, moment: str) -> list[Outcome]:
         """Forget the claims whose end is committed, and return their outcomes."""
-        finished = self.accounts.close(self.logbook)
+        finished = self.accounts.close()
         self.stats.count(finished, moment)
         self._pace.note_round(bool(finished))
         return finished
 
-    def _start(self, claims: list[Claim]) -> None:
-        if not claims:
+    def _start(self) -> None:
+        if not self.accounts.entered:
             return
         if not self.crew.backlog():
             self._pace.note_progress()
-        entered = self.accounts.open(claims, self.logbook)
-        self.renewal.allowance -= len(claims)
         self.crew.low_water = self._pace.ahead // 2
         try:
-            self.crew.hand_over(entered)
+            self.crew.hand_over(self.accounts.take_entered())
         except Exception:
             self._take_back()
             raise
 
     def _take_back(self) -> None:
-        self.accounts.unbegun += (unbegun := self.crew.take_back())
-        self.renewal.allowance += len(unbegun)
+        self.accounts.take_back(self.crew.take_back())
         self._pace.ahead = 0
 
     def _revoke(self, revoked: list[tuple[int, int]]) -> None:
@@ -303,14 +304,14 @@ class Foreman:
         """Return how many tasks may be claimed for the threads."""
         if self.departure.is_decided:
             return 0
-        in_threads = self.accounts.count_running() - self.crew.loop.running()
-        return min(self.crew.capacity() + self._pace.ahead - in_threads, self.renewal.allowance)
+        room = self.crew.capacity() + self._pace.ahead - self.accounts.count_in_threads()
+        return min(room, self.renewal.room())
 
     def _loop_room(self) -> int:
         """Return how many tasks may be claimed for the event loop."""
         if self.departure.is_decided or not self._uses_loop:
             return 0
-        return min(self.settings.ASYNC_CONCURRENCY - self.crew.loop.running(), self.renewal.allowance)
+        return min(self.settings.ASYNC_CONCURRENCY - self.accounts.count_on_loop(), self.renewal.room())
 
     def _is_stale(self) -> bool:
         """Tell whether claims wait that no worker will begin soon."""
@@ -384,7 +385,7 @@ class Foreman:
         why = "The Foreman was stopped while this task ran."
         with transact(self.connection) as db:
             # only now, for it may have taken long to get here: what has ended in the meantime was not stopped
-            self.accounts.outcomes += self.crew.collect()
+            self.accounts.collect(self.crew.collect())
             running = list(self.accounts.running())
             moment = now(self.connection)
             self._write(db, moment)

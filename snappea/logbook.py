@@ -10,7 +10,7 @@ import errno
 import mmap
 import os
 import struct
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
 
 from .database import QueueFile, open_beside
@@ -48,18 +48,14 @@ class Logbook:
     def enter(self, task_id: int, claims: int) -> int:
         """Take a free cell for a claim that has not begun, and return its number.
 
-        Raises TypeError or ValueError for numbers that do not fit in there; the cell is lost until retain().
+        Raises IndexError if there is none, TypeError or ValueError for numbers that do not fit into it.
         """
-        cell = self.free.pop()
+        cell = self.free[-1]
         word = cell * _CELL
         self._words[word + 2] = Note.CLAIMED
         self._words[word] = task_id
         self._words[word + 1] = claims
-        return cell
-
-    def retain(self, cells: Container[int]) -> None:
-        """Free all cells but these."""
-        self.free = [cell for cell in range(len(self._words) // _CELL) if cell not in cells]
+        return self.free.pop()
 
     def note(self, cell: int, note: int) -> None:
         """Note how far the claim in a cell has come."""

@@ -228,7 +228,10 @@ def claim_any(db: Link, moment: str) -> Claim | None:
 
 
 def give_back(db: Link, claims: Iterable[Claim]) -> None:
-    """Make tasks that were claimed but not begun ready again; no attempt is counted."""
+    """Make tasks that were claimed but not begun ready again; no attempt is counted.
+
+    A claim that was never committed is left alone.
+    """
     db.executemany(sql.GIVE_BACK, [(claim.id, claim.claims) for claim in claims])
 
 
@@ -328,16 +331,6 @@ def interrupt(db: Link, moment: str, task_id: int, claims: int, why: str) -> str
     line = error_line(moment, why)
     found = db.execute(sql.INTERRUPT, (limit, moment, why, line, task_id, claims)).fetchall()
     return found[0][0] if found else None
-
-
-def give_back_orphans(db: Link, known: Iterable[Claim]) -> None:
-    """Make running tasks that are not among the known claims ready again.
-
-    There are some if a claim was committed although the commit reported an error.
-    """
-    mine = {(claim.id, claim.claims) for claim in known}
-    running = {(task_id, claims) for task_id, claims, _name in db.execute(sql.RUNNING).fetchall()}
-    db.executemany(sql.GIVE_BACK, sorted(running - mine))
 
 
 def recover(db: Link, moment: str, notes: Mapping[tuple[int, int], Note] | None) -> list[Recovered]:

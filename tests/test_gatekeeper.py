@@ -342,11 +342,12 @@ def test_when_one_is_revoked_that_was_claimed_but_not_begun_the_next_is_let_in(s
     """It is cancelled as it is given back, and no worker ever tells of its end."""
     first, second = alone.delay("first"), alone.delay("second")
     foreman = Foreman()
-    foreman.logbook = Logbook(foreman.workshop.file, 10)
     db, keeper, accounts = raw(foreman.connection), foreman.gatekeeper, foreman.accounts
-    ((cell, claimed),) = accounts.open(claim(keeper, db, 10), foreman.logbook)
+    accounts.logbook = Logbook(foreman.workshop.file, 10)
+    accounts.open(claim(keeper, db, 10))
+    ((cell, claimed),) = accounts.take_entered()
     assert claimed.id == first.id and first.revoke(terminate=True)
-    accounts.unbegun.append((cell, claimed))
+    accounts.take_back([(cell, claimed)])
     foreman._write(db, now())
     assert first.status == "cancelled"
     assert [each.id for each in claim(keeper, db, 10)] == [second.id]

@@ -9,8 +9,10 @@ from snappea import logbook
 from snappea.database import QueueFile, connect, file_of
 from snappea.logbook import Logbook, Note
 from snappea.office.accounts import Accounts
-from snappea.records import Claim
+from snappea.records import Claim, Outcome
 from tests.site import Site
+
+CLAIM = Claim(0, 1, 1, "x", "[]", "{}")
 
 
 @pytest.fixture
@@ -98,11 +100,57 @@ def test_where_the_system_does_not_tell_its_boot_no_logbook_is_believed(
     assert logbook.read(file) is None
 
 
-def test_no_cell_is_lost_to_a_number_that_does_not_fit(site: Site) -> None:
-    book, accounts = Logbook(None, 4), Accounts()
-    good = Claim(0, 1, 1, "x", "[]", "{}")
-    accounts.open([good], book)
+@pytest.fixture
+def accounts(site: Site) -> Accounts:
+    accounts = Accounts()
+    accounts.logbook = Logbook(None, 4)
+    return accounts
+
+
+def all_cells(accounts: Accounts) -> list[int]:
+    return sorted([*accounts.logbook.free, *accounts.in_flight])
+
+
+def test_no_cell_is_lost_to_a_number_that_does_not_fit(accounts: Accounts) -> None:
+    accounts.open([CLAIM])
+    ((kept, _),) = accounts.take_entered()
     for wrong in (2**63, "many", None):
         with pytest.raises((TypeError, ValueError)):
-            accounts.open([good, good._replace(claims=wrong)], book)  # type: ignore[arg-type]
-        assert sorted([*book.free, *accounts.in_flight]) == [0, 1, 2, 3]
+            accounts.open([CLAIM, CLAIM._replace(claims=wrong)])  # type: ignore[arg-type]
+        accounts.abandon()
+        assert all_cells(accounts) == [0, 1, 2, 3]
+        accounts.close()
+        assert list(accounts.in_flight) == [kept] and len(accounts.logbook.free) == 3
+
+
+def test_claims_are_counted_by_where_they_run(accounts: Accounts) -> None:
+    def counts() -> tuple[int, ...]:
+        free, threads, loop = accounts.count_free(), accounts.count_in_threads(), accounts.count_on_loop()
+        return free, threads, loop, accounts.started
+
+    on_loop = CLAIM._replace(is_async=True)
+    accounts.open([CLAIM, on_loop, on_loop])
+    assert counts() == (1, 1, 2, 3)
+    first, second, third = accounts.take_entered()
+    accounts.collect([(second[0], Outcome(on_loop, 0.1))])
+    assert counts() == (1, 1, 1, 3), "what has ended keeps its cell until that is committed"
+    accounts.take_back([first, third])
+    assert counts() == (1, 0, 0, 1)
+    assert [outcome.claim for outcome in accounts.close()] == [on_loop]
+    assert counts() == (4, 0, 0, 1)
+
+
+def test_what_was_not_handed_over_is_given_back(accounts: Accounts) -> None:
+    accounts.open([CLAIM, CLAIM])
+    accounts.abandon()
+    assert accounts.left() == [CLAIM, CLAIM] and accounts.started == 0
+    accounts.close()
+    assert accounts.count_free() == 4 and not accounts.in_flight and not accounts.entered
+
+
+def test_more_claims_than_cells_lose_nothing(accounts: Accounts) -> None:
+    with pytest.raises(IndexError):
+        accounts.open([CLAIM] * 5)
+    accounts.abandon()
+    accounts.close()
+    assert accounts.count_free() == 4

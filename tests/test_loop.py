@@ -15,6 +15,7 @@ from tests.playground.coroutines import (
     fail,
     few_at_a_time,
     leave_behind,
+    nothing,
     retry_itself,
     sleep,
     slow_at_first,
@@ -24,6 +25,7 @@ from tests.playground.coroutines import (
     wait_too_long,
 )
 from tests.playground.tasks import nap, record
+from tests.playground.tasks import nothing as in_thread
 from tests.site import DEADLINE, Site, wait_until
 
 
@@ -258,6 +260,25 @@ def test_a_claim_costs_no_more_behind_a_million_of_the_other_kind(site: Site) ->
         assert [step[3] for step in plan] == [
             "SEARCH snappea_task USING INDEX snappea_ready (is_async=? AND queue=?)"
         ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("threads", "on_loop", "workers", "concurrency"),
+    [(0, 15_000, 4, 2000), (15_000, 8000, 4, 100), (500, 500, 1, 1)],
+)
+def test_thousands_of_trivial_tasks_drain(
+    site: Site, threads: int, on_loop: int, workers: int, concurrency: int
+) -> None:
+    """What ended keeps its cell in the logbook until that is committed: no more is claimed than has room."""
+    nothing.delay_many(() for _ in range(on_loop))
+    in_thread.delay_many(() for _ in range(threads))
+    foreman = site.foreman(
+        "-v0", SYNCHRONOUS="FULL", NUM_WORKERS=workers, ASYNC_CONCURRENCY=concurrency, MAX_TASKS=10**6
+    )
+    site.wait_until_empty()
+    assert site.counts() == {} and foreman.stop() == 0
+    assert "ERROR" not in foreman.output()
 
 
 def test_nothing_is_left_of_thousands(site: Site) -> None:

@@ -491,7 +491,7 @@ def test_settling_refuses_what_is_not_ones_own_any_more(site: PostgresSite) -> N
     assert Task.objects.get().foreman_id == first
     with transact(connect()) as db:
         sharing.be_known(db, second)
-        queue.give_back_orphans(db, [])  # of the second one's there are none
+        queue.give_back(db, [claim])  # as if the second one had claimed it, and could not commit
     assert Task.objects.get().status == Status.RUNNING
     with transact(connect()) as db:
         db.execute("UPDATE snappea_presence SET seen_at = seen_at - interval '1 hour' WHERE id = ?", (first,))

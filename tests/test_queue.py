@@ -186,16 +186,6 @@ def test_recovery_without_notes_takes_everything_for_begun(site: Site) -> None:
     assert [task.verdict for task in recovered] == ["interrupted", "interrupted, to run again"]
 
 
-@pytest.mark.on_sqlite
-def test_orphans_of_a_commit_that_only_seemed_to_fail(site: Site) -> None:
-    for _ in range(3):
-        queue.enqueue(CALL)
-    db = raw(connect())
-    known = claim(db, 3)[:1]
-    queue.give_back_orphans(db, known)
-    assert list(Task.objects.order_by("id").values_list("status", flat=True)) == ["running", "ready", "ready"]
-
-
 # enqueue
 
 

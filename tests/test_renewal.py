@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from snappea.conf import Settings
+from snappea.office.accounts import Accounts
 from snappea.office.renewal import Renewal
 from tests.playground.tasks import hoard, nap, nap_late, nothing, record
 from tests.site import Process, Site, wait_until
@@ -105,11 +106,12 @@ def test_a_limit_that_a_fresh_foreman_exceeds_is_disregarded(site: Site) -> None
 
 
 def test_the_memory_is_not_looked_at_before_the_first_task() -> None:
-    renewal = Renewal(Settings(MAX_MEMORY="100%"))
+    accounts = Accounts()
+    renewal = Renewal(Settings(MAX_MEMORY="100%"), accounts)
     renewal._limit = 1
     renewal.look()
     assert renewal.why(0) == ""
-    renewal.allowance -= 1
+    accounts.started = 1
     renewal.look()
     assert "MB of memory" in renewal.why(0)
 

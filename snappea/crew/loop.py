@@ -83,12 +83,7 @@ class Loop:
         self._run_elsewhere = run_elsewhere
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seats: dict[int, Seat] = {}
-        self._handed = self._ended = 0  # each is written by one thread only
         self._asked_at = 0.0  # when the loop was asked whether it is there, if it has not answered
-
-    def running(self) -> int:
-        """Return how many claims it has in hand."""
-        return self._handed - self._ended
 
     def hand_over(self, claims: list[tuple[int, Claim]]) -> None:
         """Let it run claims, each with the number of its logbook cell.
@@ -97,7 +92,6 @@ class Loop:
         """
         if self._loop is None:
             self._loop = self._start()
-        self._handed += len(claims)
         self._loop.call_soon_threadsafe(self._begin, claims)
 
     def revoke(self, claim: Claim) -> None:
@@ -106,8 +100,8 @@ class Loop:
             self._loop.call_soon_threadsafe(self._revoke, claim)
 
     def look(self) -> None:
-        """Say so if a task blocks the loop. To be called once a second or so."""
-        if self._loop is None or not self.running():
+        """Log it if a task blocks the loop. Call it once a second or so while a task runs there."""
+        if self._loop is None:
             return
         here = time.monotonic()
         if not self._asked_at:
@@ -135,8 +129,11 @@ class Loop:
 
     def _begin(self, claims: list[tuple[int, Claim]]) -> None:
         for cell, claim in claims:
-            seat = self._seats[cell] = Seat(claim)
-            seat.supervisor = asyncio.ensure_future(self._run(cell, seat))
+            try:
+                seat = self._seats[cell] = Seat(claim)
+                seat.supervisor = asyncio.ensure_future(self._run(cell, seat))
+            except BaseException as failure:  # no memory left: the other claims must not be lost with it
+                self._end(cell, worker.after_failure(claim, None, 0.0, failure))
 
     def _answer(self) -> None:
         self._asked_at = 0.0
@@ -147,15 +144,20 @@ class Loop:
                 seat.end(TaskRevoked)
 
     async def _run(self, cell: int, seat: Seat) -> None:
-        self._logbook.note(cell, Note.BEGUN)
-        task = find_task_of(seat.claim)
-        if task is None or task.is_async:
-            outcome = await run(seat)
-        else:
-            outcome = await asyncio.to_thread(self._run_elsewhere, seat.claim)
+        try:
+            self._logbook.note(cell, Note.BEGUN)
+            task = find_task_of(seat.claim)
+            if task is None or task.is_async:
+                outcome = await run(seat)
+            else:
+                outcome = await asyncio.to_thread(self._run_elsewhere, seat.claim)
+        except BaseException as failure:  # of ours: no thread to be had, say
+            outcome = worker.after_failure(seat.claim, None, 0.0, failure)
+        self._end(cell, outcome)
+
+    def _end(self, cell: int, outcome: Outcome) -> None:
         self._logbook.note(cell, worker.note_of(outcome))
-        del self._seats[cell]
-        self._ended += 1
+        self._seats.pop(cell, None)
         self._report(cell, outcome)
 
 

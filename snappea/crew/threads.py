@@ -68,7 +68,7 @@ class Crew:
     def hand_over(self, claims: list[tuple[int, Claim]]) -> None:
         """Let the crew run claims, each with the number of its logbook cell; those for the loop come last.
 
-        Raises RuntimeError if not a single thread can be had.
+        Raises RuntimeError if not a single thread can be had; take_back() returns what was not started.
         """
         if claims and claims[-1][1].is_async:
             claims = self._hand_to_loop(claims)
@@ -83,7 +83,7 @@ class Crew:
         """Let the loop run what is for it, and return the rest."""
         try:
             self.loop.hand_over([entered for entered in claims if entered[1].is_async])
-        except RuntimeError:
+        except BaseException:
             self._backlog.extend(claims)  # to be taken back
             raise
         return [entered for entered in claims if not entered[1].is_async]
@@ -210,7 +210,10 @@ class Crew:
 
     def _run(self, cell: int, claim: Claim, desk: Desk) -> None:
         self._logbook.note(cell, Note.BEGUN)
-        outcome = self._outcome_of(claim, desk, cell)
+        try:
+            outcome = self._outcome_of(claim, desk, cell)
+        except BaseException as failure:  # of ours: no memory left, say
+            outcome = worker.after_failure(claim, None, 0.0, failure)
         self._logbook.note(cell, worker.note_of(outcome))
         worker.tidy_connections()
         self._report(cell, outcome)

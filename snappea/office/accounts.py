@@ -1,7 +1,10 @@
-"""The Foreman's accounts: what it has claimed, what of that has ended, and what is not yet written."""
+"""The claims in flight: what was claimed, what of that has ended, and what is not yet written.
+
+Everything that is counted about them is counted here: free cells, threads, the event loop, tasks started.
+"""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from logging import WARNING
 
 from .. import context, queue
@@ -12,30 +15,76 @@ from ..records import Claim, Outcome
 
 
 class Accounts:
-    """The claims in flight, each under the number of its logbook cell."""
+    """The claims in flight, each under the number of its logbook cell.
+
+    A claim enters before the transaction that makes it commits, so that no failure after that loses it.
+    """
+
+    #: Set before the first claim.
+    logbook: Logbook
 
     def __init__(self) -> None:
         self.in_flight: dict[int, Claim] = {}
+        #: How many claims were handed to the crew, or will be.
+        self.started = 0
+        #: Entered, but not yet handed to the crew.
+        self.entered: list[tuple[int, Claim]] = []
+        #: The cells of the claims that run on the event loop.
+        self._on_loop: set[int] = set()
         #: Collected from the crew, but not yet written.
         self.outcomes: list[tuple[int, Outcome]] = []
-        #: Taken back from the crew, but not yet given back.
+        #: Not to be started: to be given back.
         self.unbegun: list[tuple[int, Claim]] = []
         #: A transaction failed: it may have been committed all the same.
         self.is_uncertain = False
         self._next_progress = 0.0
 
-    def open(self, claims: Iterable[Claim], logbook: Logbook) -> list[tuple[int, Claim]]:
-        """Enter claims, and return them with the numbers of their cells.
+    def open(self, claims: Iterable[Claim]) -> None:
+        """Enter claims, in the transaction that makes them.
 
-        Raises TypeError or ValueError, and enters none, for numbers that do not fit in there.
+        Raises TypeError or ValueError for numbers that do not fit into a cell; then call abandon().
         """
-        try:
-            entered = [(logbook.enter(claim.id, claim.claims), claim) for claim in claims]
-        except (TypeError, ValueError):
-            logbook.retain(self.in_flight)
-            raise
-        self.in_flight |= entered
+        for claim in claims:
+            cell = self.logbook.enter(claim.id, claim.claims)
+            self.in_flight[cell] = claim
+            self.entered.append((cell, claim))
+            self.started += 1
+            if claim.is_async:
+                self._on_loop.add(cell)
+
+    def take_entered(self) -> list[tuple[int, Claim]]:
+        """Return what entered since the last call, to be handed to the crew."""
+        entered, self.entered = self.entered, []
         return entered
+
+    def abandon(self) -> None:
+        """Give back what was not handed to the crew. Its transaction may have been committed or not."""
+        self.take_back(self.take_entered())
+        self.is_uncertain = True
+
+    def take_back(self, unbegun: Collection[tuple[int, Claim]]) -> None:
+        """Have claims given back that the crew has not started."""
+        self.unbegun += unbegun
+        self.started -= len(unbegun)
+        self._on_loop.difference_update(cell for cell, _claim in unbegun)
+
+    def collect(self, outcomes: Collection[tuple[int, Outcome]]) -> None:
+        """Take the outcomes of claims that have ended."""
+        self.outcomes += outcomes
+        if self._on_loop:
+            self._on_loop.difference_update(cell for cell, _outcome in outcomes)
+
+    def count_free(self) -> int:
+        """Return how many claims can be entered. What has ended keeps its cell until that is committed."""
+        return len(self.logbook.free)
+
+    def count_in_threads(self) -> int:
+        """Return how many claims run in threads, or wait for one."""
+        return self.count_running() - len(self._on_loop)
+
+    def count_on_loop(self) -> int:
+        """Return how many claims run on the event loop."""
+        return len(self._on_loop)
 
     def running(self) -> Iterator[Claim]:
         """Yield the claims that have not ended."""
@@ -52,7 +101,7 @@ class Accounts:
 
     def is_to_be_written(self) -> bool:
         """Tell whether there is something that cannot wait."""
-        return self.has_unwritten() or self.is_uncertain or self._is_progress_due()
+        return self.has_unwritten() or self._is_progress_due()
 
     def _is_progress_due(self) -> bool:
         return context.has_progress() and time.monotonic() >= self._next_progress
@@ -64,10 +113,8 @@ class Accounts:
 
     def write(self, db: Link, moment: str) -> None:
         """Write what became of claims, and how far others are."""
-        if not self.has_unwritten() and not self.is_uncertain and not context.has_progress():
+        if not self.has_unwritten() and not context.has_progress():
             return
-        if self.is_uncertain:
-            queue.give_back_orphans(db, self.in_flight.values())
         if self._is_progress_due():
             self._next_progress = time.monotonic() + context.PROGRESS_EVERY
             queue.note_progress(db, context.take_progress())
@@ -80,12 +127,12 @@ class Accounts:
             say(WARNING, "%d finished tasks had been changed by somebody else; they were left alone.", lost)
         queue.give_back(db, [claim for _cell, claim in self.unbegun])
 
-    def close(self, logbook: Logbook) -> list[Outcome]:
+    def close(self) -> list[Outcome]:
         """Forget the claims whose end is committed, and return their outcomes."""
         self.is_uncertain = False
         finished = [outcome for _cell, outcome in self.outcomes]
         for cell, _ in (*self.outcomes, *self.unbegun):
             del self.in_flight[cell]
-            logbook.free.append(cell)
+            self.logbook.free.append(cell)
         self.outcomes, self.unbegun = [], []
         return finished

@@ -61,10 +61,14 @@ class Gatekeeper:
         moment: str,
         room: int,
         loop_room: int,
+        most: int,
         glance: Glance,
         accounts: Accounts,
     ) -> tuple[list[Claim], list[Expired]]:
-        """Claim for so many threads and so many seats on the event loop; delete what it is too late for."""
+        """Claim for so many threads and so many seats on the event loop; delete what it is too late for.
+
+        `most`: how many may be claimed in all.
+        """
         expired: list[Expired] = []
         if glance.due is not None and glance.due <= moment:
             queue.promote(db, moment)
@@ -73,9 +77,11 @@ class Gatekeeper:
             self.note_left(expired)
         addressed = queue.claim_addressed(db, moment, room) if glance.has_addressed else []
         claims = addressed + self.claim(db, moment, room - len(addressed), glance, accounts)
+        loop_room = min(loop_room, most - len(claims))
         if loop_room > 0:  # those for the loop come last
             if glance.has_addressed:
-                claims += queue.claim_addressed(db, moment, loop_room, is_async=True)
+                addressed = queue.claim_addressed(db, moment, loop_room, is_async=True)
+                claims, loop_room = claims + addressed, loop_room - len(addressed)
             claims += self.claim_for_loop(db, moment, loop_room, chain(accounts.running(), claims))
         late = [claim for claim in claims if claim.terms and (claim.expires_at or "never") <= moment]
         if late:

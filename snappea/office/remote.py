@@ -10,7 +10,6 @@ from logging import ERROR, INFO
 import psycopg
 
 from .. import sharing
-from ..crew.threads import most_at_once
 from ..database import now, raw, transact
 from ..errors import CannotStart
 from ..link import Link
@@ -155,7 +154,7 @@ class RemoteWorkshop(Workshop):
         bell = ListenBell()
         bell.listen(self._link)
         self.bell = bell
-        self.logbook = Logbook(None, most_at_once(self.settings))
+        self.logbook = Logbook(None, self._cells())
         self.caretaker = _Caretaker(self)
 
     def facts(self) -> str:

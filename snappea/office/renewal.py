@@ -14,6 +14,7 @@ from ..database import MEGABYTE
 from ..log import say
 from ..memory import limit_in_bytes, resident
 from ..worker import close_connections
+from .accounts import Accounts
 
 #: How long what the process still has to do at its end may take, in seconds.
 FAREWELL = 5.0
@@ -33,10 +34,10 @@ HOME = _here()
 class Renewal:
     """Tells whether a Foreman is to start anew, and why."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Begin to count. Says so if a fresh Foreman already has more memory than MAX_MEMORY."""
-        #: How many more tasks may be started before.
-        self.allowance = self._most = settings.MAX_TASKS or sys.maxsize
+    def __init__(self, settings: Settings, accounts: Accounts) -> None:
+        """Log a warning if a fresh Foreman already has more memory than MAX_MEMORY."""
+        self._accounts = accounts
+        self._most = settings.MAX_TASKS or sys.maxsize
         #: Wakes the Foreman; may be set, and is called by other threads.
         self.nudge: Callable[[], None] = lambda: None
         self._limit = limit_in_bytes(settings.MAX_MEMORY)
@@ -50,14 +51,18 @@ class Renewal:
             )
             self._limit = None
 
+    @property
+    def allowance(self) -> int:
+        """How many more tasks may be started before."""
+        return self._most - self._accounts.started
+
+    def room(self) -> int:
+        """Return how many tasks may be claimed in all, threads and event loop together."""
+        return min(self._accounts.count_free(), self.allowance)
+
     def look(self) -> None:
         """Look at the memory; not before the first task: a new start would bring nothing."""
-        if (
-            self._limit
-            and self.allowance < self._most
-            and not self._due
-            and (has := resident()) > self._limit
-        ):
+        if self._limit and self._accounts.started and not self._due and (has := resident()) > self._limit:
             self._due = f"it has {has // MEGABYTE} MB of memory (MAX_MEMORY: {self._limit // MEGABYTE} MB)"
 
     def why(self, backlog: int) -> str:
@@ -73,7 +78,7 @@ class Renewal:
 
     def waive(self) -> None:
         """Let the Foreman start as many tasks as it likes from now on."""
-        self.allowance = sys.maxsize
+        self._most = sys.maxsize
 
 
 def command_line() -> list[str]:

@@ -71,8 +71,12 @@ class Workshop:
     def equip(self) -> None:
         """Get ready to work. Raises OSError."""
         self.bell = FileBell(self.file)
-        self.logbook = Logbook(self.file, most_at_once(self.settings) + self.most_ahead)
+        self.logbook = Logbook(self.file, self._cells())
         self.caretaker = Caretaker(self.connection, self.file, self.lock, self.bell, self.nursery)
+
+    def _cells(self) -> int:
+        """Return how many cells are needed: what ended keeps its own while its successors are claimed."""
+        return 2 * (most_at_once(self.settings) + self.most_ahead)
 
     def facts(self) -> str:
         """Return what is worth knowing of the database, in words."""

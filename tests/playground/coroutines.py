@@ -17,6 +17,11 @@ from .ledger import note
 from .tasks import record
 
 
+@task
+async def nothing() -> None:
+    """Do nothing, on the event loop."""
+
+
 @task(result_ttl=60)
 async def sleep(seconds: float) -> float:
     """Sleep, without a thread."""
