@@ -1,13 +1,16 @@
 """A call's arguments as strict JSON: what is accepted arrives, and arrives equal.
 
-But for tuples, which arrive as lists.
+But for tuples, named ones too, which arrive as lists.
 """
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from json.encoder import encode_basestring
 from typing import Any, NoReturn
+
+from django.utils.datastructures import MultiValueDict
+from django.utils.functional import Promise
 
 from .errors import UnreadableArguments, UnserializableArgument, UnserializableResult
 
@@ -21,6 +24,17 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
     bool: {False: "false", True: "true"}.__getitem__,
     type(None): {None: "null"}.__getitem__,
 }
+_SCALARS = frozenset((*_WRITERS, float))
+_EXACT = _SCALARS | {dict, list, tuple}
+#: What the encoder writes of a subclass of these.
+_WRITTEN: dict[type, Callable[[Any], object]] = {
+    dict: lambda value: dict(value.items()) if dict.__len__(value) else {},
+    list: lambda value: list.__getitem__(value, slice(None)),
+    tuple: lambda value: tuple.__getitem__(value, slice(None)),
+    str: lambda value: str.__str__(value),
+    float: lambda value: float.__add__(value, 0.0),
+    int: lambda value: int.__add__(value, 0),
+}
 
 
 def encode(arguments: tuple[Any, ...] | dict[str, Any], name: str) -> str:
@@ -28,7 +42,8 @@ def encode(arguments: tuple[Any, ...] | dict[str, Any], name: str) -> str:
     try:
         encoded = _encode_plain(arguments)
         if encoded is None:
-            _check(arguments, name)
+            if not _is_exact(arguments):
+                _check(arguments, name)
             encoded = _encode(arguments)
         if not encoded.isascii():
             encoded.encode()
@@ -48,50 +63,109 @@ def _encode_plain(arguments: tuple[Any, ...] | dict[str, Any]) -> str | None:
         return None
 
 
+def _is_exact(value: Any, depth: int = 0) -> bool:
+    """Tell whether a value consists of JSON's own types alone, so that only the encoder has to check it."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is dict:
+        if any(type(key) is not str for key in value):
+            return False
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return False
+    depth += 1
+    return depth <= MAX_DEPTH and all(type(item) in _SCALARS or _is_exact(item, depth) for item in value)
+
+
 def _check(value: Any, name: str, where: str = "", depth: int = 0) -> None:
-    """Find what is not strict JSON, and say what and where. Raises UnserializableArgument."""
+    """Find what is not strict JSON, or would arrive changed, and say what and where.
+
+    Goes by the type itself: `isinstance()` believes a lazy object or a mock that claims another class.
+    Raises UnserializableArgument.
+    """
+    kind = type(value)
     fault: tuple[str, str] | None = None
     if depth > MAX_DEPTH:
         fault = f"nested more than {MAX_DEPTH} deep", "store it, and pass the primary key"
-    elif isinstance(value, dict):
+    elif issubclass(kind, dict):
+        if fault := _loss(value):
+            _refuse(name, where, *fault)
         for key, item in value.items():
-            if not isinstance(key, str):
-                _refuse(name, where, f"a dict with the key {key!r}", "make its keys strings")
+            if not issubclass(type(key), str):
+                what = f"a dict with the key {key!r} of type {type(key).__name__}"
+                _refuse(name, where, what, "make its keys strings")
             _check(key, name, f"{where}[{key!r}]", depth + 1)
             _check(item, name, f"{where}[{key!r}]", depth + 1)
-    elif isinstance(value, (list, tuple)):
+    elif issubclass(kind, (list, tuple)):
+        if fault := _loss(value):
+            _refuse(name, where, *fault)
         for index, item in enumerate(value):
             _check(item, name, f"{where}[{index}]", depth + 1)
     else:
-        fault = _fault(value)
+        fault = _fault(value, kind) or _loss(value)
     if fault:
         _refuse(name, where, *fault)
 
 
-def _fault(value: object) -> tuple[str, str] | None:
+def _fault(value: Any, kind: type) -> tuple[str, str] | None:
     """Return what is wrong with a value that is no container, and the cure; None if nothing is."""
-    if isinstance(value, str):
+    if issubclass(kind, str):
         broken = not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
         return ("a string with a lone surrogate", "decode it properly") if broken else None
-    if isinstance(value, float):
+    if issubclass(kind, float):
         return (
             None if math.isfinite(value) else (repr(value), "JSON has no such number; pass None or a string")
         )
-    if isinstance(value, int):
+    if issubclass(kind, int):
         # what Python refuses to write in decimal (sys.set_int_max_str_digits) it would not read either
         return None if value.bit_length() < 14_000 else ("an integer of thousands of digits", "pass hex(...)")
-    return None if value is None else (f"a {type(value).__name__}", _cure(value))
+    if value is None:
+        return None
+    return (
+        ("a lazy string", "pass str(...)")
+        if issubclass(kind, Promise)
+        else (f"a {kind.__name__}", _cure(value))
+    )
 
 
-def _cure(value: object) -> str:
-    if hasattr(value, "pk"):
-        return "pass the primary key, and fetch the object in the task"
+def _loss(value: Any) -> tuple[str, str] | None:
+    """Return what the JSON of a subclass would lose, and the cure; None if it arrives equal."""
+    kind = type(value)
+    if kind in _EXACT:
+        return None
+    if issubclass(kind, MultiValueDict):  # one that is empty arrives equal, but the next one would not
+        cure = "pass .dict() for the last value of each key, or dict(....lists()) for all of them"
+        return f"a {kind.__name__} with several values for each key", cure
+    base, written = next((base, how) for base, how in _WRITTEN.items() if issubclass(kind, base))
+    try:
+        if value == written(value):
+            return None
+    except Exception:  # an __eq__ or items() that raises
+        pass
+    return f"a {kind.__name__} that differs from its plain {base.__name__}", f"pass a plain {base.__name__}"
+
+
+def _cure(value: Any) -> str:
+    kind = type(value)
+    try:
+        if (claimed := value.__class__) is not kind:  # a lazy object, or a mock with a spec
+            plain = claimed.__name__ if claimed in _EXACT else "plain value"
+            return "pass the primary key" if hasattr(value, "pk") else f"pass the {plain} that it stands for"
+        if hasattr(value, "pk"):
+            return "pass the primary key, and fetch the object in the task"
+    except Exception:  # it is evaluated, and fails
+        return "pass the value that it stands for"
     if hasattr(value, "isoformat"):
         return "pass .isoformat(), and parse it in the task"
-    if isinstance(value, (bytes, bytearray)):
+    if issubclass(kind, (bytes, bytearray)):
         return "decode it, or store it and pass the primary key"
-    if isinstance(value, (set, frozenset)):
+    if issubclass(kind, (set, frozenset)):
         return "pass sorted(...)"
+    if issubclass(kind, Mapping):
+        return "pass dict(...)"
+    if issubclass(kind, Iterable) and not hasattr(kind, "assert_called"):  # which a mock has
+        return "pass list(...)"
     return "pass str(...), or a primary key"
 
 

@@ -10,22 +10,16 @@ from typing import Any
 from django.db import connections
 
 from .conf import current, declared_queues
-from .database import as_text, later, now
+from .database import as_text, later, now, seconds_of
 from .errors import ArgumentsTooLarge, UnknownQueue
-from .options import is_queue
+from .options import MOST_SECONDS, is_queue, is_seconds
+from .records import Terms
+from .sync_only import caller
 
-Params = inspect.Parameter
 logger = logging.getLogger("snappea.tasks")
+#: What else may stand for a time, beside seconds from now.
+MOMENT = ", a timedelta or an aware datetime"
 _warned: set[tuple[str, int]] = set()
-
-
-def plain_arity(signature: inspect.Signature) -> range | None:
-    """Return how many positional arguments fit, None if only bind() can tell."""
-    parameters = signature.parameters.values()
-    if any(p.kind not in (Params.POSITIONAL_ONLY, Params.POSITIONAL_OR_KEYWORD) for p in parameters):
-        return None
-    required = sum(p.default is Params.empty for p in parameters)
-    return range(required, len(parameters) + 1)
 
 
 def checked_tuple(args: object, name: str) -> tuple[Any, ...]:
@@ -66,24 +60,51 @@ def unique_key(name: str, signature: inspect.Signature, args: tuple[Any, ...], k
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def moment_of(when: float | timedelta | datetime) -> str:
-    """Return a time, or so many seconds from now, as it stands on a row."""
+def moment_of(when: float | timedelta | datetime, name: str = "countdown") -> str:
+    """Return a time, or so many seconds from now, as it stands on a row. `name`: what to call it in errors.
+
+    A time beyond what Python can count to is the first or last that it can. Raises TypeError, and
+    ValueError for NaN or a naive datetime.
+    """
     if isinstance(when, datetime):
         return as_text(when)
-    if isinstance(when, bool) or not isinstance(when, (int, float, timedelta)):
-        raise TypeError(f"{when!r} must be a number of seconds, a timedelta or an aware datetime")
-    return later(now(), when.total_seconds() if isinstance(when, timedelta) else when)
+    return later(now(), seconds_of(when, name, MOMENT))
 
 
 def run_after(countdown: float | timedelta | None, eta: datetime | None) -> str | None:
-    """Return when a call is due, None if it is now."""
+    """Return when a call is due, None if it is now. Raises TypeError or ValueError."""
     if countdown is not None and eta is not None:
         raise ValueError("Give countdown or eta, not both.")
     if eta is not None and not isinstance(eta, datetime):
         raise TypeError(f"eta={eta!r} must be an aware datetime; countdown is for seconds")
-    when = countdown if eta is None else eta
-    is_now = when is None or (when in (0, timedelta()) and when is not False)
-    return None if is_now or when is None else moment_of(when)
+    if eta is not None:
+        return as_text(eta)
+    if countdown is None or seconds_of(countdown, "countdown") <= 0:
+        return None
+    return moment_of(countdown)
+
+
+def with_options(
+    terms: Terms | None,
+    countdown: float | timedelta | None,
+    eta: datetime | None,
+    expires: float | timedelta | datetime | None,
+    result_ttl: float | None,
+) -> Terms | None:
+    """Return the terms of a call with the options of apply_async(). Raises TypeError or ValueError."""
+    changes: dict[str, Any] = {}
+    if due := run_after(countdown, eta):
+        changes["run_after"] = due
+    if expires is not None:
+        changes["expires_at"] = moment_of(expires, "expires")
+    if result_ttl is not None:
+        if not is_seconds(result_ttl):
+            kind = ValueError if isinstance(result_ttl, (int, float)) else TypeError
+            raise kind(
+                f"result_ttl={result_ttl!r} must be a number of seconds, from 0 to {MOST_SECONDS:,.0f}"
+            )
+        changes["result_ttl"] = result_ttl
+    return (terms or Terms())._replace(**changes) if changes else terms
 
 
 def warn_of_open_transaction() -> None:
@@ -92,10 +113,7 @@ def warn_of_open_transaction() -> None:
     used = [connection for connection in used if connection.alias != current().DATABASE]
     if not used:
         return
-    frame = inspect.currentframe()
-    while frame and frame.f_globals.get("__name__", "").startswith("snappea."):
-        frame = frame.f_back
-    site = (frame.f_code.co_filename, frame.f_lineno) if frame else ("", 0)
+    site = caller()[1:]
     if site not in _warned:
         _warned.add(site)
         logger.warning(

@@ -19,13 +19,14 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from . import distribution, schedules
+from .callables import fault_of
 from .celery import translation
 from .conf import current, problems, uses_celery
 from .database import NETWORK_FILE_SYSTEMS, file_system
 from .errors import ConfigurationError, ExtraMissing
 from .modules import failures, undiscovered
 from .router import misrouted, routers_to_paste
-from .tasks import discover, registry
+from .tasks import declared, discover, registry
 
 SQLITE = "django.db.backends.sqlite3"
 
@@ -211,6 +212,20 @@ def _about_undiscovered() -> Iterator[CheckMessage]:
             hint=hint,
             id="snappea.W012",
         )
+
+
+@register()
+def check_functions(**kwargs: Any) -> list[CheckMessage]:
+    """W021: tasks whose function runs nothing when it is called. Each call of one fails."""
+    if problems(getattr(settings, "SNAPPEA", {})):
+        return []
+    discover()
+    faults = ((task.name, fault_of(task.function)) for task in declared())
+    return [
+        Warning(f"The task {name} runs nothing: {fault}.", hint=cure, id="snappea.W021")
+        for name, (fault, cure) in faults
+        if fault
+    ]
 
 
 @register()

@@ -295,11 +295,15 @@ def _second_as_text(seconds: int, zone: tzinfo | None) -> str:
 def as_text(moment: datetime) -> str:
     """Return a time as Django writes it into the queue's database.
 
-    Raises ValueError if it is naive though USE_TZ is on.
+    One that UTC cannot count to is the first or last that it can. Raises ValueError if it is naive though
+    USE_TZ is on.
     """
     zone = connections[current().DATABASE].timezone
     if moment.tzinfo is not None:
-        moment = moment.astimezone(zone).replace(tzinfo=None)
+        try:
+            moment = moment.astimezone(zone).replace(tzinfo=None)
+        except OverflowError:
+            moment = datetime.max if moment.year > 5000 else datetime.min
     elif zone is not None:
         raise ValueError(
             f"{moment!r} is naive, and could be any hour: pass an aware datetime, as from "
@@ -319,11 +323,25 @@ def seconds_until(moment: str) -> float:
 
 
 def later(moment: str, seconds: float) -> str:
-    """Return the time so many seconds after another one; no later than Python can count."""
+    """Return the time so many seconds after another one; no later or earlier than Python can count."""
     try:
         return str(datetime.fromisoformat(moment) + timedelta(seconds=seconds))
     except OverflowError:
-        return str(datetime.max)
+        return str(datetime.max if seconds > 0 else datetime.min)
+
+
+def seconds_of(span: float | timedelta, name: str, more: str = " or a timedelta") -> float:
+    """Return a span of time in seconds. `name`: what to call it in errors; `more`: what else it may be.
+
+    Raises TypeError for what is no span of time, ValueError for NaN.
+    """
+    if isinstance(span, timedelta):
+        return span.total_seconds()
+    if isinstance(span, bool) or not isinstance(span, (int, float)):
+        raise TypeError(f"{name}={span!r} must be a number of seconds{more}.")
+    if span != span:
+        raise ValueError(f"{name}={span!r} must be a number of seconds{more}: NaN is none.")
+    return span
 
 
 def _hold_connections() -> None:

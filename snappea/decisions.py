@@ -13,9 +13,10 @@ from django.db.models import QuerySet
 
 from . import statements as sql
 from .conf import current
-from .database import as_text, connect, later, now, raw, transact
+from .database import as_text, connect, later, now, raw, seconds_of, transact
 from .link import Link
 from .models import MOVES, Schedule, Task
+from .sync_only import refuse_event_loop
 from .wakeup import ring_on_commit
 
 #: After how long a transaction of many rows is committed, in seconds.
@@ -28,9 +29,9 @@ def requeue(tasks: QuerySet[Task], countdown: float | timedelta | None = None) -
     """Make kept or scheduled tasks ready again, with their attempts forgotten; return how many.
 
     `countdown`: not at once, but in so many seconds. Tasks that wait or run are left alone, as are those
-    that were run again in the meantime.
+    that were run again in the meantime. Raises TypeError or ValueError for a countdown that is none.
     """
-    seconds = countdown.total_seconds() if isinstance(countdown, timedelta) else countdown
+    seconds = None if countdown is None else seconds_of(countdown, "countdown")
     due = None if seconds is None else later(now(), seconds)
     return _apply(sql.REQUEUE, [(due, due, *fence) for fence in _chosen(tasks, "requeue", "pk", "claims")])
 
@@ -86,6 +87,7 @@ def pause(queue: str) -> bool:
 
     What runs goes on; what waits, and what is enqueued, waits.
     """
+    refuse_event_loop("queue")
     with transact(connect()) as db:
         is_new = db.execute(sql.PAUSE, (queue, now())).rowcount == 1
         db.execute(sql.RECALL, (queue,))
@@ -95,6 +97,7 @@ def pause(queue: str) -> bool:
 
 def resume(queue: str) -> bool:
     """Let a paused queue be served again; tell whether it was paused."""
+    refuse_event_loop("queue")
     with transact(connect()) as db:
         was_paused = db.execute(sql.RESUME, (queue,)).rowcount == 1
     if was_paused:
@@ -110,6 +113,7 @@ def paused(db: Link | None = None) -> dict[str, str]:
 
 def _chosen(tasks: QuerySet[Task], verb: str, *columns: str) -> list[Any]:
     """Return columns of the tasks to which a verb may be applied, the oldest first."""
+    refuse_event_loop("queue")
     own = tasks.using(current().DATABASE).filter(status__in=MOVES[verb].origins)
     return list(own.order_by("pk").values_list(*columns))
 

@@ -10,6 +10,7 @@ SnappeaError
 ├── EnqueueError            the queue's database refused; nothing was written (also an OperationalError)
 ├── UnknownTask             a row names what is no task; kept on the row
 ├── UnreadableArguments     a row's arguments cannot be read; kept on the row
+├── UnfinishedResult        what a task returned is work that has not run (also a TypeError); kept on the row
 ├── UnserializableResult    what a task returned is not strict JSON (also a TypeError); kept on the row
 ├── Retry                   raise it in a task to have it tried again
 ├── SoftTimeLimitExceeded   raised inside a task that has taken longer than its soft_time_limit
@@ -80,6 +81,10 @@ class UnreadableArguments(SnappeaError):
     """A row's `args` is not a JSON list, or its `kwargs` is not a JSON object."""
 
 
+class UnfinishedResult(SnappeaError, TypeError):
+    """What a task returned has not run, or has not ended: a coroutine, a generator, a future."""
+
+
 class UnserializableResult(SnappeaError, TypeError):
     """What a task with `result_ttl` returned is not strict JSON."""
 
@@ -114,10 +119,12 @@ class Retry(SnappeaError):
         """Raise TypeError or ValueError for what the Foreman could make nothing of."""
         for name, kinds in (("countdown", (int, float)), ("eta", (datetime,)), ("max_retries", (int,))):
             value = getattr(self, name)
-            if value is not None and not isinstance(value, kinds):
+            if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
                 raise TypeError(f"Retry: {name}={value!r} must be a {kinds[-1].__name__}.")
         if self.countdown is not None and math.isnan(self.countdown):
             raise ValueError("Retry: countdown must not be NaN.")
+        if self.max_retries is not None and self.max_retries < 0:
+            raise ValueError(f"Retry: max_retries={self.max_retries} must be at least 0.")
         if self.eta is not None and self.eta.tzinfo is None and settings.USE_TZ:
             raise ValueError(f"Retry: {self.eta!r} is naive, and could be any hour: pass an aware datetime.")
 

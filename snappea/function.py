@@ -10,24 +10,24 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
-from types import NoneType
+from types import MethodType, NoneType
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from . import context, engine, sharing
 from .arguments import encode
+from .callables import FINISHED, plain_arity, require_finished, signature_of
 from .calls import (
     checked_tuple,
     moment_of,
-    plain_arity,
     require_queue,
     require_small,
-    run_after,
     unique_key,
     warn_of_open_transaction,
+    with_options,
 )
 from .conf import collects, current, hook, soft_time_limit_of
 from .database import as_text, now, seconds_until
@@ -35,7 +35,8 @@ from .errors import Retry
 from .options import Options, is_priority
 from .records import Call, Claim, Terms
 from .results import AsyncResult
-from .signals import task_enqueued, tell
+from .signals import task_enqueued, task_failed, task_retried, task_started, task_succeeded, tell
+from .sync_only import refuse_event_loop, running_loop
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,10 +59,13 @@ class TaskFunction(Generic[P, R]):
         self.function = function
         self.options = options
         self.name = options.name
-        self.signature = inspect.signature(function)
+        #: What a call has to fit.
+        self.signature = signature_of(function)
         self._arity = plain_arity(self.signature)
+        self._inside = inspect.signature(function)  # of what decorators wrap
+        self._takes_using = "using" in {**self.signature.parameters, **self._inside.parameters}
         #: Whether it is an `async def` function.
-        self.is_coroutine = inspect.iscoroutinefunction(function)
+        self.is_coroutine = iscoroutinefunction(function)
         #: Whether it runs on the event loop, not in a thread.
         self.is_async = self.is_coroutine and not options.is_isolated
         #: Whether it runs in a process of its own.
@@ -73,6 +77,10 @@ class TaskFunction(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+    def __reduce__(self) -> str:
+        """Pickle it as the function would be: by its name in its module."""
+        return self.__qualname__
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now."""
@@ -97,9 +105,11 @@ class TaskFunction(Generic[P, R]):
 
         Raises as `delay()` does, and then enqueued none of them.
         """
+        if running_loop() is not None:
+            refuse_event_loop(self.__name__, self.name)
         encoded = [self.call(checked_tuple(args, self.name), {}) for args in calls]
         if current().TASK_ALWAYS_EAGER:
-            return [AsyncResult(None, self.run_now(call)) for call in encoded]
+            return [self._run_eagerly(call) for call in encoded]
         if settings.DEBUG:
             warn_of_open_transaction()
         written = engine.enqueue_many(encoded)
@@ -116,6 +126,7 @@ class TaskFunction(Generic[P, R]):
         `delay()` does, TypeError if the task has limits that would keep it from running everywhere, and
         NotImplementedError with Celery as the engine.
         """
+        refuse_event_loop(self.__name__, self.name)
         options = self.options
         if options.unique or options.max_concurrency is not None or options.interval is not None:
             raise TypeError(
@@ -143,11 +154,12 @@ class TaskFunction(Generic[P, R]):
         (and it is the task's own argument if the task has one of that name). After a rollback
         nothing is enqueued. Raises as `delay()` does; the arguments are checked at once.
         """
-        using = (
-            DEFAULT_DB_ALIAS
-            if "using" in self.signature.parameters
-            else kwargs.pop("using", DEFAULT_DB_ALIAS)
-        )
+        using = DEFAULT_DB_ALIAS if self._takes_using else kwargs.pop("using", DEFAULT_DB_ALIAS)
+        if self.delay != MethodType(_DELAY, self):  # a test has put a mock in its place
+            transaction.on_commit(functools.partial(self.delay, *args, **kwargs), using=using)
+            return
+        if running_loop() is not None:
+            refuse_event_loop(self.__name__, self.name)
         call = self.call(args, kwargs)
         transaction.on_commit(lambda: self._enqueue(call, is_committed=True), using=using)
 
@@ -179,13 +191,10 @@ class TaskFunction(Generic[P, R]):
         call = self.call(tuple(args or ()), dict(kwargs or {}), queue)
         if priority is not None and not is_priority(priority):
             raise ValueError(f"{self.name}: priority={priority!r} must be from -100 to 100.")
-        terms = call.terms
-        if due := run_after(countdown, eta):
-            terms = (terms or NO_TERMS)._replace(run_after=due)
-        if expires is not None:
-            terms = (terms or NO_TERMS)._replace(expires_at=moment_of(expires))
-        if result_ttl is not None:
-            terms = (terms or NO_TERMS)._replace(result_ttl=result_ttl)
+        try:
+            terms = with_options(call.terms, countdown, eta, expires, result_ttl)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self.name}: {error}") from None
         call = call._replace(terms=terms, priority=call.priority if priority is None else priority)
         return self._enqueue(call)
 
@@ -212,6 +221,17 @@ class TaskFunction(Generic[P, R]):
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}") from None
+
+    def spelling(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.Signature:
+        """Return the signature by which calls that spell the same arguments differently are compared.
+
+        That of the function inside of decorators, which has the names, if the arguments fit it.
+        """
+        try:
+            self._inside.bind(*args, **kwargs)
+            return self._inside
+        except TypeError:
+            return self.signature
 
     def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
         """Do as `call()`, but for the signature."""
@@ -241,7 +261,9 @@ class TaskFunction(Generic[P, R]):
             expires_at=None if options.expires is None else moment_of(options.expires),
             result_ttl=options.result_ttl,
             parent_id=parent,
-            unique_key=unique_key(self.name, self.signature, args, kwargs) if options.unique else None,
+            unique_key=unique_key(self.name, self.spelling(args, kwargs), args, kwargs)
+            if options.unique
+            else None,
             unique_running=options.unique == "running",
             lane=lane,
             lane_limit=options.max_concurrency,
@@ -250,14 +272,20 @@ class TaskFunction(Generic[P, R]):
         )
 
     def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
+        if running_loop() is not None:
+            refuse_event_loop(self.__name__, self.name)
         if current().TASK_ALWAYS_EAGER:
-            return AsyncResult(None, self.run_now(call))
+            return self._run_eagerly(call)
         if settings.DEBUG and not is_committed:
             warn_of_open_transaction()
         task_id, is_new = engine.enqueue(call)
         if is_new and task_enqueued.receivers:
             tell(task_enqueued, self, id=task_id)
         return AsyncResult(task_id)
+
+    def _run_eagerly(self, call: Call) -> AsyncResult:
+        tell(task_enqueued, self, id=0)
+        return AsyncResult(None, self.run_now(call))
 
     def run_now(self, call: Call) -> Any:
         """Run a call here and now, as a worker would, and return its result. Raises what it raises."""
@@ -267,10 +295,25 @@ class TaskFunction(Generic[P, R]):
 
     def _run_as(self, claim: Claim) -> Any:
         context.begin(claim)
-        return self.run(json.loads(claim.args), json.loads(claim.kwargs))
+        tell(task_started, self, id=claim.id, attempt=claim.attempts)
+        try:
+            result = self.run(json.loads(claim.args), json.loads(claim.kwargs))
+        except BaseException as failure:
+            retry_after = self.retry_after(failure, 0)
+            cause = failure.exc if isinstance(failure, Retry) and failure.exc else failure
+            if retry_after is None:
+                tell(task_failed, self, id=claim.id, exception=cause)
+            else:
+                tell(task_retried, self, id=claim.id, exception=cause, delay=retry_after)
+            raise
+        tell(task_succeeded, self, id=claim.id, result=result)
+        return result
 
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
-        """Run the function to its end, in an event loop if it is asynchronous."""
+        """Run the function to its end, in an event loop if it is asynchronous.
+
+        Raises UnfinishedResult if it returns work that nothing would do.
+        """
         if enter := hook("HOOK_RUN_TASK_CONTEXT"):
             with enter(kwargs):
                 return self._run(args, kwargs)
@@ -279,16 +322,26 @@ class TaskFunction(Generic[P, R]):
     def _run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         function: Any = self.function
         if self.is_coroutine:
-            return async_to_sync(functools.partial(function, *args, **kwargs))()
-        return function(*args, **kwargs)
+            result = async_to_sync(functools.partial(function, *args, **kwargs))()
+        else:
+            result = function(*args, **kwargs)
+        if type(result) not in FINISHED:
+            require_finished(result, self.name)
+        return result
 
     async def run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Run the asynchronous function to its end, in the event loop that runs here."""
-        function: Any = self.function
         if enter := hook("HOOK_RUN_TASK_CONTEXT"):
             with enter(kwargs):
-                return await function(*args, **kwargs)
-        return await function(*args, **kwargs)
+                return await self._run_on_loop(args, kwargs)
+        return await self._run_on_loop(args, kwargs)
+
+    async def _run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        function: Any = self.function
+        result = await function(*args, **kwargs)
+        if type(result) not in FINISHED:
+            require_finished(result, self.name)
+        return result
 
     def soft_time_limit(self, queue: str) -> float | None:
         """Return after how many seconds it is to be interrupted, if it comes from this queue."""
@@ -311,6 +364,10 @@ class TaskFunction(Generic[P, R]):
         if limit is not None and retries >= limit:
             return None
         return options.retry_delay(retries) if wait is None else wait
+
+
+#: What `delay` is where no test has put a mock in its place.
+_DELAY = TaskFunction.delay
 
 
 class Signature:

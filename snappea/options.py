@@ -18,6 +18,10 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+#: More is a mistake, or cannot be stored: 31 years.
+MOST_SECONDS = 1e9
+
+
 class TaskOptions(TypedDict, total=False):
     """What @task takes; see `Options` for the meanings."""
 
@@ -253,6 +257,11 @@ def _is_text(value: object, most: int) -> bool:
 
 def _are_names(value: object) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+
+
+def is_seconds(value: object) -> bool:
+    """Tell whether a value can be a span of time in seconds, which a row can hold."""
+    return _is_number(value) and value <= MOST_SECONDS  # type: ignore[operator]  # it is a number
 
 
 def _is_number(value: object, kind: Any = (int, float)) -> bool:

@@ -9,9 +9,10 @@ from django.db.transaction import TransactionManagementError
 
 from . import collected, engine, queue
 from .conf import collects
-from .database import connect, data_version
+from .database import connect, data_version, seconds_of
 from .errors import ResultNotKept, TaskFailed
 from .models import Status, Task
+from .sync_only import refuse_event_loop
 
 #: How often to look whether a task has ended, in seconds: a look costs microseconds.
 LOOK_EVERY = 0.005
@@ -47,6 +48,7 @@ class AsyncResult:
         """
         if self.id is None:
             return Status.SUCCESSFUL.value
+        refuse_event_loop("result")
         if isinstance(self.id, str):
             known = engine.of(self.id).find(self.id)
             return known.status if known else None
@@ -60,6 +62,7 @@ class AsyncResult:
 
         With Celery in charge there is no row: it is what Celery knows, as one.
         """
+        refuse_event_loop("result")
         if isinstance(self.id, str):
             return engine.of(self.id).find(self.id)
         if collects():
@@ -69,11 +72,14 @@ class AsyncResult:
     def get(self, timeout: float | None = None) -> Any:
         """Wait for its end, at most `timeout` seconds, and return its result.
 
-        Raises TimeoutError; TaskFailed if it failed, was interrupted or cancelled; ResultNotKept if
-        its row is gone, or will be when it has succeeded, for want of a `result_ttl`.
+        Raises TimeoutError; TypeError for a timeout that is none; TaskFailed if it failed, was interrupted or
+        cancelled; ResultNotKept if its row is gone, or will be when it has succeeded, for want of a
+        `result_ttl`.
         """
         if self.id is None:
             return self._result
+        refuse_event_loop("result")
+        timeout = None if timeout is None else seconds_of(timeout, "timeout")
         if isinstance(self.id, str):
             return engine.of(self.id).wait(self.id, timeout)
         if collects():
@@ -111,6 +117,7 @@ class AsyncResult:
         Tells whether there was something to do. A task that runs becomes `cancelled` once it has
         let TaskRevoked pass; one that is blocked outside Python is only reached when it returns.
         """
+        refuse_event_loop("result")
         if isinstance(self.id, str):
             return engine.of(self.id).cancel(self.id, terminate)
         if collects():

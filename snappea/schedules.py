@@ -20,6 +20,7 @@ from .log import clean, say
 from .models import Schedule
 from .records import Call
 from .results import AsyncResult
+from .sync_only import refuse_event_loop
 from .tasks import declared, discover, resolve
 from .ticks import Trigger, interval, trigger
 from .wakeup import ring_on_commit
@@ -180,11 +181,13 @@ def _next_run(plan: Plan, planned: Planned | None, moment: str) -> str | None:
 
 def pause(name: str) -> bool:
     """Enqueue no more ticks of a schedule. Tell whether there is one of that name."""
+    refuse_event_loop("schedules")
     return bool(raw(connect()).execute(_PAUSE, (name,)).rowcount)
 
 
 def resume(name: str) -> bool:
     """Go on with the next tick from now; what fell into the pause is not caught up with."""
+    refuse_event_loop("schedules")
     db = connect()
     with transact(db) as below:
         rows = below.execute(f"{ALL} WHERE name = ?", (name,)).fetchall()
@@ -200,6 +203,7 @@ def fire(name: str) -> AsyncResult:
 
     Raises LookupError if there is no such schedule, and as `delay()` does.
     """
+    refuse_event_loop("schedules")
     discover()  # in a web process, which may have no other use for the task
     db = connect()
     with transaction.atomic(using=db.alias):

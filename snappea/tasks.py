@@ -51,8 +51,11 @@ def task(
 
     def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
         if not inspect.isfunction(function):
-            raise TaskDefinitionError(f"@task is for functions; {function!r} is none.")
-        made = TaskFunction(function, Options.of(options.get("name") or _name_of(function), options))
+            raise TaskDefinitionError(
+                f"@task is for functions; {function!r} is none. Write a function that calls it."
+            )
+        name = options.get("name") or _name_of(function)
+        made = TaskFunction(function, Options.of(name, options))
         register(made)
         return made
 

@@ -87,7 +87,7 @@ def _bound(task: TaskFunction[..., Any], args: list[Any], kwargs: dict[str, Any]
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         own = {name for name in kwargs if name in parameters or (takes_any and name not in additions)}
         kwargs = {name: kwargs[name] for name in own}
-    bound = task.signature.bind(*args, **kwargs)
+    bound = task.spelling(tuple(args), kwargs).bind(*args, **kwargs)
     bound.apply_defaults()
     return dict(bound.arguments)
 

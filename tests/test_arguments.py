@@ -5,10 +5,17 @@ import decimal
 import enum
 import math
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict, UserDict, defaultdict
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
+from django.forms.utils import ErrorList
+from django.http import QueryDict
+from django.utils.datastructures import MultiValueDict
+from django.utils.functional import SimpleLazyObject
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
 
 from snappea.arguments import decode, encode
 from snappea.errors import SnappeaError, UnreadableArguments, UnserializableArgument
@@ -33,6 +40,29 @@ class SafeText(str):
     __slots__ = ()
 
 
+class Attributes(dict[str, Any]):
+    """Has its keys as attributes, and something more."""
+
+    serializer = None
+
+
+class Elsewhere(dict[str, Any]):
+    """Says that something else is in it."""
+
+    def items(self) -> Any:
+        return {"other": 1}.items()
+
+
+class Alone(str):
+    """Equals nothing."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -40,6 +70,12 @@ class SafeText(str):
         Word.YES,
         SafeText("x"),
         OrderedDict(a=1),
+        defaultdict(list, a=[1]),
+        Counter("aab"),
+        Attributes(a={"b": SafeText("x")}),
+        {SafeText("key"): Word.YES, Word.YES: Colour.RED},
+        SafeString("<b>"),
+        [QueryDict("a=1&a=2").dict(), dict(QueryDict("a=1&a=2").lists())],
         Pair(1, 2),
         (1, (2, 3)),
         2**80,
@@ -65,6 +101,26 @@ def test_what_only_looks_special_is_accepted(value: Any) -> None:
         ({"a": "\ud800"}, "argument[0]['a'] is a string with a lone surrogate", "decode"),
         pytest.param(10**5000, "argument[0] is an integer of thousands of digits", "hex", id="huge"),
         (object, "argument[0] is a type", "str(...)"),
+        (QueryDict("a=1&a=2"), "argument[0] is a QueryDict with several values for each key", ".dict()"),
+        (QueryDict(""), "argument[0] is a QueryDict", "....lists()"),
+        ({"form": MultiValueDict({"a": ["1"]})}, "argument[0]['form'] is a MultiValueDict", ".dict()"),
+        (
+            ErrorList(["x"]),
+            "argument[0] is a ErrorList that differs from its plain list",
+            "pass a plain list",
+        ),
+        (Elsewhere(a=1), "argument[0] is a Elsewhere that differs", "pass a plain dict"),
+        (Alone("x"), "argument[0] is a Alone that differs", "pass a plain str"),
+        (SimpleLazyObject(lambda: 5), "argument[0] is a SimpleLazyObject", "pass the int that it stands for"),
+        ([SimpleLazyObject(dict)], "argument[0][0] is a SimpleLazyObject", "pass the dict"),
+        (SimpleLazyObject(lambda: Task(id=3)), "argument[0] is a SimpleLazyObject", "pass the primary key"),
+        (gettext_lazy("x"), "argument[0] is a lazy string", "pass str(...)"),
+        ({gettext_lazy("x"): 1}, "argument[0] is a dict with the key 'x' of type __proxy__", "strings"),
+        (mock.Mock(spec=dict), "argument[0] is a Mock", "pass the dict"),
+        (UserDict(a=1), "argument[0] is a UserDict", "pass dict(...)"),
+        ({"a": 1}.values(), "argument[0] is a dict_values", "pass list(...)"),
+        (range(3), "argument[0] is a range", "pass list(...)"),
+        (Task.objects.all(), "argument[0] is a QuerySet", "pass list(...)"),
         (Ellipsis, "argument[0] is a ellipsis", "str(...)"),
     ],
 )
@@ -73,6 +129,14 @@ def test_what_is_refused_is_named_with_its_place_and_the_cure(value: Any, what: 
         encode((value,), "shop.tasks.ship")
     assert str(refused.value).startswith(f"shop.tasks.ship(): {what}") and cure in str(refused.value)
     assert isinstance(refused.value, TypeError) and isinstance(refused.value, SnappeaError)
+
+
+def test_a_lazy_object_that_cannot_be_evaluated() -> None:
+    def unavailable() -> None:
+        raise RuntimeError
+
+    with pytest.raises(UnserializableArgument, match=r"SimpleLazyObject.*pass the value that it stands for"):
+        encode((SimpleLazyObject(unavailable),), "t")
 
 
 def test_keyword_arguments_are_named() -> None:

@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.db import transaction
 
 from snappea import checks, database
-from tests.site import ROOT, Site
+from snappea.tasks import registry
+from tests.site import ROOT, Made, Site
 
 Messages = Callable[[], dict[str, str]]
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding setting DATABASES")
@@ -195,6 +197,25 @@ def test_files_of_the_other_project_in_place_of_ours(site: Site) -> None:
 def test_errors_name_the_distribution_that_is_ours() -> None:
     for path in (ROOT / "snappea").rglob("*.py"):
         assert not re.search(r"""(?<!django-)\bsnappea\[(?!["'])""", path.read_text()), path
+
+
+def test_tasks_that_run_nothing_are_named(made: Made) -> None:
+    assert checks.check_functions() == []
+
+    @made
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    [warning] = checks.check_functions()
+    assert warning.id == "snappea.W021" and "tests.made runs nothing: it has a `yield`" in warning.msg
+    del registry["tests.made"]
+
+    @made
+    @transaction.atomic
+    async def save() -> None: ...
+
+    [warning] = checks.check_functions()
+    assert "`async def` behind a synchronous decorator" in warning.msg and warning.hint
 
 
 def test_each_check_is_tested_here() -> None:

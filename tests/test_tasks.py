@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections, transaction
 
 import tests.playground.tasks
-from snappea import AsyncResult, SnappeaError, TaskFunction, task
+from snappea import AsyncResult, SnappeaError, TaskFunction, queue, schedules, task
 from snappea.errors import (
     ArgumentsTooLarge,
     EnqueueError,
@@ -201,14 +202,47 @@ def test_ten_megabytes_are_too_large_by_default(site: Site) -> None:
         echo.delay("x" * 10_000_000)
 
 
-def test_delay_in_a_coroutine_is_refused_and_adelay_works(site: Site) -> None:
-    async def enqueue() -> AsyncResult:
-        with pytest.raises(SynchronousOnlyOperation):
-            nothing.delay()
-        return await record.adelay("x")
+def test_what_blocks_is_refused_on_an_event_loop_with_the_place_and_the_cure(
+    site: Site, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    result, tasks = AsyncResult(1), Task.objects.all()
+    refused: dict[str, tuple[Callable[[], object], str]] = {
+        "delay": (lambda: record.delay("x"), "await record.adelay(...)"),
+        "delay_of_signature": (lambda: record.s("x").delay(), "await record.adelay(...)"),
+        "apply_async": (lambda: record.apply_async(("x",)), "await sync_to_async(record.apply_async)(...)"),
+        "delay_many": (lambda: record.delay_many([("x",)]), "sync_to_async(record.delay_many)(...)"),
+        "delay_on_commit": (lambda: record.delay_on_commit("x"), "sync_to_async(record.delay_on_commit)"),
+        "broadcast": (lambda: record.broadcast("x"), "sync_to_async(record.broadcast)(...)"),
+        "get": (lambda: result.get(timeout=5), "await sync_to_async(result.get)(...)"),
+        "status": (lambda: result.status, "await sync_to_async(lambda: result.status)()"),
+        "refresh": (result.refresh, "sync_to_async(result.refresh)(...)"),
+        "revoke": (result.revoke, "sync_to_async(result.revoke)(...)"),
+        "cancel": (lambda: queue.cancel(tasks), "sync_to_async(queue.cancel)(...)"),
+        "requeue": (lambda: queue.requeue(tasks), "sync_to_async(queue.requeue)(...)"),
+        "pause": (lambda: queue.pause("mail"), "sync_to_async(queue.pause)(...)"),
+        "fire": (lambda: schedules.fire("x"), "sync_to_async(schedules.fire)(...)"),
+    }
 
-    assert asyncio.run(enqueue()).id == 1
-    assert calls() == [(["x"], {})]
+    async def call() -> None:
+        for name, (what, cure) in refused.items():
+            with pytest.raises(SynchronousOnlyOperation) as raised:
+                what()
+            said = str(raised.value)
+            assert cure in said and f"{__file__}:" in said, name
+            assert ("tests.playground.tasks.record: " in said) == ("record" in cure)
+
+    asyncio.run(call())
+    assert Task.objects.count() == 0  # and now the connection is open
+    asyncio.run(call())
+    settings.SNAPPEA = site.settings | {"TASK_ALWAYS_EAGER": True}
+    asyncio.run(call())
+    settings.SNAPPEA = site.settings
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+
+    async def enqueue() -> list[AsyncResult]:
+        return [record.delay("allowed"), await record.adelay("x")]
+
+    assert [each.id for each in asyncio.run(enqueue())] == [1, 2]
 
 
 def test_delay_many(site: Site) -> None:

@@ -9,12 +9,14 @@ from django.conf import settings
 from django.utils.crypto import get_random_string
 
 from .. import context, engine, models, signals
-from ..calls import plain_arity, warn_of_open_transaction
+from ..callables import plain_arity, without_context
+from ..calls import warn_of_open_transaction
 from ..conf import current
 from ..database import as_datetime, as_text, now
 from ..function import NO_TERMS, TaskFunction
 from ..options import Options
 from ..records import Call
+from ..sync_only import refuse_event_loop
 from .framework import (
     AnyResult,
     AnyTask,
@@ -60,8 +62,7 @@ class DjangoTask(TaskFunction[..., Any]):
         #: Of django.tasks' signals.
         self.sender = sender
         if takes_context:
-            _context, *parameters = self.signature.parameters.values()
-            self.signature = self.signature.replace(parameters=parameters)
+            self.signature, self._inside = map(without_context, (self.signature, self._inside))
             self._arity = plain_arity(self.signature)
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
@@ -113,6 +114,7 @@ class DjangoTask(TaskFunction[..., Any]):
 
 def enqueue(function: DjangoTask, task: AnyTask, args: Any, kwargs: Any) -> AnyResult:
     """Enqueue a call. Raises as the backend's method does."""
+    refuse_event_loop(function.__name__, function.name)
     result = TaskResult(
         task=task,
         id="",
@@ -145,6 +147,7 @@ def enqueue(function: DjangoTask, task: AnyTask, args: Any, kwargs: Any) -> AnyR
 def _run_now(function: DjangoTask, call: Call, result: AnyResult) -> AnyResult:
     """Run a call where it was enqueued (TASK_ALWAYS_EAGER); whatever it raises stands in its result."""
     set_fields(result, id=get_random_string(32), enqueued_at=as_datetime(now()))
+    signals.tell(signals.task_enqueued, function, id=0)
     task_enqueued.send_robust(sender=function.sender, task_result=result)
     began = as_datetime(now())
     set_fields(result, status=TaskResultStatus.RUNNING, started_at=began, last_attempted_at=began)
