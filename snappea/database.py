@@ -69,7 +69,7 @@ _kept_across_fork: list[object] = []
 
 
 def open_beside(file: QueueFile, path: str) -> int:
-    """Open one of our own files, readable and writable by whoever may write the database.
+    """Open one of our own files, with the owner, group and mode of the database as far as we may set them.
 
     Returns a file descriptor. Never follows a symbolic link. Raises OSError.
     """
@@ -79,11 +79,30 @@ def open_beside(file: QueueFile, path: str) -> int:
     if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise FileExistsError(f"{path} is not a regular file; move it away")
+    if found.st_nlink > 1:  # it may be a file of the system, which root must not give away
+        os.close(descriptor)
+        raise FileExistsError(f"{path} is a hard link to another file; move it away")
     if found.st_uid == os.geteuid():
-        if found.st_gid != database.st_gid and os.geteuid() == 0:
-            os.fchown(descriptor, -1, database.st_gid)
         os.fchmod(descriptor, stat.S_IMODE(database.st_mode) & 0o666)
+    owner = database.st_uid if os.geteuid() == 0 else -1  # as SQLite does for -wal and -shm
+    if (found.st_uid, found.st_gid) != (database.st_uid, database.st_gid):
+        with suppress(OSError):  # of another group, or root without that right: as in a container
+            os.fchown(descriptor, owner, database.st_gid)
     return descriptor
+
+
+def _give_to_owner_of_directory(raw: sqlite3.Connection, path: str) -> None:
+    """Give a database that root has just created to the user that its directory belongs to."""
+    if os.geteuid() != 0 or not path:
+        return
+    directory = os.stat(os.path.dirname(path))
+    if directory.st_uid == 0 or raw.execute("PRAGMA schema_version").fetchone()[0] > 0:
+        return
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        with suppress(OSError):  # not there; or root without that right, as in a container
+            found = os.lstat(name)
+            if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1:
+                os.chown(name, directory.st_uid, directory.st_gid, follow_symlinks=False)
 
 
 def file_system(path: str) -> str:
@@ -118,6 +137,7 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
 
 def _prepare_sqlite(connection: Any) -> None:
     is_own = connection.alias != DEFAULT_DB_ALIAS
+    _give_to_owner_of_directory(connection.connection, _path(connection.connection))
     if connection.transaction_mode is None and is_own:
         # a deferred transaction that turns into a writer fails at once with BUSY_SNAPSHOT
         connection.transaction_mode = "IMMEDIATE"
@@ -143,8 +163,13 @@ def fold_after_migrate(*, using: str, **kwargs: Any) -> None:
             cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
+def _path(raw: sqlite3.Connection) -> str:
+    path: str = raw.execute("PRAGMA database_list").fetchone()[2]
+    return path
+
+
 def _identify(raw: sqlite3.Connection) -> QueueFile | None:
-    path = raw.execute("PRAGMA database_list").fetchone()[2]
+    path = _path(raw)
     if not path:
         return None  # in memory: there is nobody to wake
     raw.execute("PRAGMA schema_version").fetchone()  # opens -wal and -shm

@@ -35,6 +35,8 @@ class Project:
         self.directory = directory
         self.settings = settings
         self.variables: dict[str, str] = {}
+        #: What its processes run under, as in ["setpriv", ...].
+        self.wrapper: list[str] = []
         for name, text in files.items():
             self.write(name, text)
         # what an installation tells pytest, whatever is installed here
@@ -83,7 +85,7 @@ class Project:
 
     def _done(self, command: list[str]) -> tuple[int, str]:
         done = subprocess.run(
-            command,
+            [*self.wrapper, *command],
             env=self.environment(),
             cwd=self.directory,
             stdout=subprocess.PIPE,
@@ -99,7 +101,7 @@ class Project:
         log = self.directory / f"{len(list(self.directory.glob('*.log')))}.log"
         with log.open("wb") as output:
             popen = subprocess.Popen(
-                ["bash", "-c", f"exec {command}"],
+                [*self.wrapper, "bash", "-c", f"exec {command}"],
                 env=self.environment(),
                 cwd=self.directory,
                 stdout=output,

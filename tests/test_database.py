@@ -105,6 +105,9 @@ def test_only_regular_files_are_opened(site: Site) -> None:
     os.mkfifo(file.wakeup)
     with pytest.raises(FileExistsError, match="is not a regular file; move it away"):
         open_beside(file, file.wakeup)
+    os.link(file.path, file.lock)
+    with pytest.raises(FileExistsError, match="is a hard link to another file; move it away"):
+        open_beside(file, file.lock)
 
 
 def test_the_file_system_of_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ from example_project.settings import DSN_KEYS
 from snappea.conf import Settings
 from snappea.foreman import LAST_WORDS
 from snappea.office.caretaker import LOOK_EVERY
+from tests.projects import Project
 from tests.site import DEADLINE, ROOT, wait_until
+from tests.test_readme_blocks import of
 
 pytestmark = pytest.mark.long
 
@@ -173,3 +176,55 @@ def test_the_commands_of_the_containers(tmp_path: Path) -> None:
         subprocess.run(check, cwd=app, env=environment(**variables), check=True, timeout=20)
         post_event(port)
         wait_until(lambda: "digest_event" in log.read_text())
+
+
+SERVICE = "65534"
+#: Another user, who may read all there is (the interpreter may be in root's home) and write what is his.
+AS_SERVICE = (
+    f"setpriv --reuid {SERVICE} --regid {SERVICE} --clear-groups "
+    "--inh-caps +dac_read_search --ambient-caps +dac_read_search"
+).split()
+
+
+@pytest.fixture
+def server() -> Iterator[Project]:
+    """Return the project of the set-up as systemd shows it to a service: its user may write one directory."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can act for another user")
+    directory = Path(tempfile.mkdtemp(dir="/var/tmp"))  # pytest's own is closed to other users
+    try:
+        directory.chmod(0o755)
+        project = Project(directory / "srv", {}, "proj.settings")
+        project.shell("django-admin startproject proj . && python manage.py startapp mail")
+        _install, settings, tasks, *_ = of("Set-up in a project")
+        name = next(block for block in of("In production") if block.startswith("DATABASES"))
+        assert f"/var/lib/{value('snappea', 'StateDirectory')}/" in name
+        state = directory / "state"
+        project.append("proj/settings.py", settings + name.replace("/var/lib/tracker", str(state)))
+        project.write("mail/tasks.py", tasks)
+        state.mkdir(mode=int(value("snappea", "StateDirectoryMode"), 8))
+        os.chown(state, int(SERVICE), int(SERVICE))
+        yield project
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.mark.needs("setpriv")
+def test_what_root_did_once_does_not_keep_the_service_out(server: Project) -> None:
+    """Root migrates by hand, and starts a Foreman that is killed: its files are all still there."""
+    *_, call = of("Set-up in a project")
+    server.shell("python manage.py migrate --database=snappea")
+    with server.running("python manage.py runsnappea", "tasks ready") as running:
+        running.popen.kill()
+    state = server.directory.parent / "state"
+    files = {path.name.removeprefix("snappea.sqlite3"): path.stat() for path in state.iterdir()}
+    assert files.keys() == {"", "-wal", "-shm", "-wakeup", "-lock", "-logbook"}
+    assert {(found.st_uid, found.st_gid) for found in files.values()} == {(int(SERVICE), int(SERVICE))}
+    server.wrapper = AS_SERVICE
+    server.shell("! touch manage.py && python manage.py migrate --database=snappea")
+    with server.running("python manage.py runsnappea", "tasks ready") as running:
+        assert "wakeups by inotify" in running.output()
+        server.shell(call)
+        running.wait_for_output("Finished mail.tasks.send_mail #1")
+        assert "Cannot" not in running.output()
+    assert running.popen.returncode == 0
