@@ -62,7 +62,7 @@ def _database() -> Iterator[Finding]:
         return
     name = file.path if file else str(connection.settings_dict["NAME"])
     applied = MigrationRecorder(connection).applied_migrations()
-    cure = f"run: python manage.py migrate --using={current().DATABASE}"
+    cure = f"run: python manage.py migrate --database={current().DATABASE}"
     is_migrated = any(app == "snappea" for app, _name in applied)
     yield Finding("database", name if is_migrated else f"{name} is not migrated; {cure}", is_migrated)
     if file:

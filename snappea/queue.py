@@ -125,7 +125,7 @@ def insert(db: Link, call: Call, moment: str) -> tuple[int, bool]:
 
 def _refusal(error: Error, task_name: str) -> EnqueueError:
     alias = current().DATABASE
-    migrate = f"run: python manage.py migrate --using={alias}"
+    migrate = f"run: python manage.py migrate --database={alias}"
     cure = {
         "no such table": migrate,
         'relation "snappea_': migrate,

@@ -238,7 +238,7 @@ def test_a_refusal_says_what_to_do(site: Site) -> None:
         nothing.delay()
     assert re.fullmatch(
         r"tests\.playground\.tasks\.nothing was not enqueued: [^\n]+snappea_task[^\n]* "
-        r"\(run: python manage\.py migrate --using=snappea\)\. Nothing was written\.",
+        r"\(run: python manage\.py migrate --database=snappea\)\. Nothing was written\.",
         str(refused.value),
     )
     assert isinstance(refused.value, SnappeaError) and isinstance(refused.value, OperationalError)

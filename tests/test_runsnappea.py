@@ -22,14 +22,15 @@ def assert_refuses(process: Process, words: str) -> None:
 def test_a_database_that_does_not_exist(site: Site) -> None:
     connections.close_all()
     site.database.unlink()
-    assert_refuses(site.manage("runsnappea"), "does not exist. Run: python manage.py migrate --using=snappea")
+    cure = "does not exist. Run: python manage.py migrate --database=snappea"
+    assert_refuses(site.manage("runsnappea"), cure)
     assert not site.database.exists()
 
 
 def test_a_database_that_is_not_migrated(site: Site) -> None:
     call_command("migrate", "snappea", "zero", using="snappea", verbosity=0)
     assert_refuses(
-        site.manage("runsnappea"), "is not migrated. Run: python manage.py migrate --using=snappea"
+        site.manage("runsnappea"), "is not migrated. Run: python manage.py migrate --database=snappea"
     )
 
 

@@ -103,7 +103,7 @@ def _at_least_one(text: str) -> int:
 
 
 def _require_migrated(alias: str) -> None:
-    cure = f"Run: python manage.py migrate --using={alias}"
+    cure = f"Run: python manage.py migrate --database={alias}"
     path = str(connections[alias].settings_dict["NAME"])
     is_file = connections[alias].vendor == "sqlite" and not path.startswith("file:")
     if is_file and not os.path.exists(path):
