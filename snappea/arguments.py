@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 from django.utils.datastructures import MultiValueDict
 from django.utils.functional import Promise
 
-from .errors import UnreadableArguments, UnserializableArgument, UnserializableResult
+from .conf import current
+from .errors import ResultTooLarge, UnreadableArguments, UnserializableArgument, UnserializableResult
 
 MAX_DEPTH = 100
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -175,12 +176,25 @@ def _refuse(name: str, where: str, what: str, cure: str) -> NoReturn:
 
 
 def encode_result(result: Any, name: str) -> str:
-    """Encode what a task returned. Raises UnserializableResult."""
+    """Encode what a task returned. Raises UnserializableResult or ResultTooLarge."""
+    limit = current().MAX_RESULT_BYTES
     try:
-        return encode((result,), name)[1:-1]
+        if isinstance(result, str) and len(result) > limit:
+            _refuse_result(name, f"more than {limit}", limit)  # without a copy of it
+        encoded = encode((result,), name)[1:-1]
+        if len(encoded) * 4 > limit and (size := len(encoded.encode())) > limit:
+            _refuse_result(name, str(size), limit)
+        return encoded
     except TypeError as error:
         message = str(error).replace("argument[0]", "its result", 1)
         raise UnserializableResult(f"{message} Or drop result_ttl, if nobody asks for it.") from None
+
+
+def _refuse_result(name: str, size: str, limit: int) -> NoReturn:
+    raise ResultTooLarge(
+        f"{name}(): its result takes {size} bytes as JSON, and MAX_RESULT_BYTES is {limit}. Store it, and "
+        "return the primary key."
+    )
 
 
 def _decode(text: str) -> Any:

@@ -55,6 +55,8 @@ class Settings:
     MAX_INTERRUPTIONS: int = 3
     #: The most that the arguments of one call may take as JSON, in bytes.
     MAX_ARGUMENT_BYTES: int = 1_048_576
+    #: The most that a result that is kept may take as JSON, in bytes.
+    MAX_RESULT_BYTES: int = 10_485_760
     #: The queues that exist beside "default", each with its limits; None: any name is a queue.
     #: {"mail": {"max_concurrency": 2, "soft_time_limit": 30}, "reports": {}}
     QUEUES: dict[str, dict[str, float]] | None = None
@@ -99,6 +101,7 @@ _AT_LEAST: dict[str, float] = {
     "POLL_INTERVAL": 0.001,
     "MAX_INTERRUPTIONS": 1,
     "MAX_ARGUMENT_BYTES": 4,
+    "MAX_RESULT_BYTES": 4,
     "SOFT_TIME_LIMIT": 0.001,
     "MAX_STUCK_WORKERS": 0,
     "ASYNC_CONCURRENCY": 1,
@@ -109,6 +112,8 @@ _AT_LEAST: dict[str, float] = {
 }
 #: More than this is a mistake, which would end in a lack of memory or in a time that nobody can count to.
 _AT_MOST: dict[str, float] = {
+    "MAX_ARGUMENT_BYTES": 400_000_000,  # SQLite takes a row of 1 GB at most
+    "MAX_RESULT_BYTES": 400_000_000,
     "NUM_WORKERS": 10_000,
     "MAX_STUCK_WORKERS": 10_000,
     "ASYNC_CONCURRENCY": 100_000,

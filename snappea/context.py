@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
+from typing import Any
 
 from .database import as_datetime, later, now
 from .errors import NoCurrentTask, Retry
@@ -14,6 +15,8 @@ _running: ContextVar[Claim | None] = ContextVar("snappea_current_task", default=
 _deadline: ContextVar[float] = ContextVar("snappea_deadline", default=math.inf)
 #: How often progress is written, in seconds.
 PROGRESS_EVERY = 1.0
+#: The most that is kept of a note, in characters.
+MAX_NOTE = 1000
 #: What tasks said of their progress since it was last written, by row; the last word counts.
 _progress: dict[int, Progress] = {}
 
@@ -78,13 +81,43 @@ class CurrentTask:
         raise Retry(exc=exc, countdown=countdown, eta=eta, max_retries=max_retries)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Say how far it is: `done` of `total`. Call it as often as you like; it is written once a second."""
+        """Say how far it is: `done` of `total`. Call it as often as you like; it is written once a second.
+
+        `note` may be a lazy translation; of a long one the first 1,000 characters are kept. Raises TypeError
+        or ValueError for what is no finite number.
+        """
         claim = _claim()
+        said = checked_progress(done, total, note, claim.id, claim.claims)
         if claim.id:
-            _send(Progress(done, total, note, claim.id, claim.claims))
+            _send(said)
 
 
 current_task = CurrentTask()
+
+
+def checked_progress(done: Any, total: Any, note: object, task_id: int, claims: int) -> Progress:
+    """Return what a task says of its progress as the database takes it. Raises TypeError or ValueError."""
+    total = None if total is None else _number("total", total)
+    return Progress(_number("done", done), total, _text(note), task_id, claims)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, (str, bytes, bytearray)) or not hasattr(value, "__float__"):
+        raise TypeError(f"progress(): {name} must be a number, not {type(value).__name__}.")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"progress(): {name} must be a finite number of at most 300 digits.")
+    return number
+
+
+def _text(note: object) -> str:
+    if isinstance(note, (bytes, bytearray)):
+        raise TypeError("progress(): note must be a string, not bytes: decode it.")
+    text = f"{note}"[:MAX_NOTE]
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _claim() -> Claim:

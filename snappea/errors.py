@@ -11,6 +11,8 @@ SnappeaError
 ├── UnknownTask             a row names what is no task; kept on the row
 ├── UnreadableArguments     a row's arguments cannot be read; kept on the row
 ├── UnfinishedResult        what a task returned is work that has not run (also a TypeError); kept on the row
+├── ResultTooLarge          a result exceeds MAX_RESULT_BYTES (also a ValueError); kept on the row
+├── OutcomeNotWritten       the database refused what became of a task; kept on the row
 ├── UnserializableResult    what a task returned is not strict JSON (also a TypeError); kept on the row
 ├── Retry                   raise it in a task to have it tried again
 ├── SoftTimeLimitExceeded   raised inside a task that has taken longer than its soft_time_limit
@@ -83,6 +85,17 @@ class UnreadableArguments(SnappeaError):
 
 class UnfinishedResult(SnappeaError, TypeError):
     """What a task returned has not run, or has not ended: a coroutine, a generator, a future."""
+
+
+class ResultTooLarge(SnappeaError, ValueError):
+    """What a task returned takes more than SNAPPEA["MAX_RESULT_BYTES"] bytes as JSON; the task fails."""
+
+
+class OutcomeNotWritten(SnappeaError):
+    """The database refused what became of a task, which has failed for that.
+
+    Never raised inside a task: it stands on its row.
+    """
 
 
 class UnserializableResult(SnappeaError, TypeError):

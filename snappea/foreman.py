@@ -24,7 +24,7 @@ from .database import connect, now, raw, seconds_until, transact
 from .errors import CannotStart
 from .link import FAULTS, Link
 from .log import say, say_seldom
-from .office.accounts import Accounts
+from .office.accounts import Accounts, Refused
 from .office.attention import Attention
 from .office.departure import Departure
 from .office.gatekeeper import Gatekeeper
@@ -172,7 +172,7 @@ class Foreman:
             self.workshop.require_intact()
             self.accounts.abandon()
             self._failures += 1
-            if isinstance(error, IntegrityError) and self._failures < CONFLICTS:
+            if isinstance(error, (IntegrityError, Refused)) and self._failures < CONFLICTS:
                 return True
             self.caretaker.next_look = 0.0  # a file may be gone
             self.sieve.note(error)

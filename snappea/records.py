@@ -6,10 +6,13 @@ import re
 from types import NoneType
 from typing import Any, NamedTuple, cast
 
-from .log import shortened
+from .errors import OutcomeNotWritten
+from .log import clean, shortened
 
 #: What is kept of the traceback of each attempt for django.tasks, in characters.
 MAX_TRACEBACK = 5000
+#: What is kept of the reason why an outcome could not be written, in characters.
+MAX_REFUSAL = 500
 #: A line of a traceback.
 _PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
@@ -159,6 +162,13 @@ class Outcome(NamedTuple):
     result: str | None = None
     exception: str = ""
     failure: BaseException | None = None
+
+    def refused(self, error: Exception) -> "Outcome":
+        """Return the failure that takes its place if the database refuses to write it."""
+        kind = OutcomeNotWritten
+        why = f"{kind.__name__}: the database refused what became of it: {clean(repr(error))}"[:MAX_REFUSAL]
+        exception = f"{kind.__module__}.{kind.__name__}"
+        return Outcome(self.claim, self.duration, why, why, exception=exception)
 
     def cause(self) -> tuple[str, str]:
         """Return the exception of a failure, and the place that raised it, by which failures are grouped."""

@@ -12,8 +12,8 @@ from logging import ERROR
 from math import isfinite
 from typing import Any, TypeAlias, TypeVar
 
+from django.db import DataError, models
 from django.db import Error as DjangoError
-from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import queue
@@ -38,6 +38,17 @@ _MOST = 2**53
 _MODELS: tuple[type[models.Model], ...] = (Task, Schedule, Pause, Stat, Total)
 
 
+def is_of_values(error: BaseException) -> bool:
+    """Tell whether something failed because of a value, in a row or to be written into one."""
+    if isinstance(error, DataError):
+        return True
+    if isinstance(error, DjangoError) and error.__cause__:
+        error = error.__cause__
+    if isinstance(error, sqlite3.Error):  # one without a code comes from the module: no UTF-8, say
+        return getattr(error, "sqlite_errorcode", 1) & 0xFF in _OF_ROWS
+    return isinstance(error, _OF_VALUES)
+
+
 class Sieve:
     """Remembers whether something failed because of a row."""
 
@@ -47,12 +58,7 @@ class Sieve:
 
     def note(self, error: BaseException) -> None:
         """Take notice of why something failed."""
-        if isinstance(error, DjangoError) and error.__cause__:
-            error = error.__cause__
-        if isinstance(error, sqlite3.Error):  # one without a code comes from the module: no UTF-8, say
-            self._is_needed = getattr(error, "sqlite_errorcode", 1) & 0xFF in _OF_ROWS
-        else:
-            self._is_needed = isinstance(error, _OF_VALUES)
+        self._is_needed = is_of_values(error)
 
     def sift(self, connection: BaseDatabaseWrapper) -> bool:
         """Set aside the rows that nobody can work with, if one may be to blame; tell whether any was.

@@ -209,7 +209,7 @@ def _traceback_of(failure: BaseException, hides: bool) -> str:
         text = "".join(_places_of(failure) if hides else traceback.format_exception(failure))
     except BaseException as worse:  # a __str__ that raises, no memory, no stack left
         return f"{type(failure).__name__} (no traceback: {type(worse).__name__} while it was written)"
-    return shortened(text.encode(errors="backslashreplace").decode(), MAX_ERROR)
+    return shortened(text.encode(errors="backslashreplace").decode().replace("\0", "\\x00"), MAX_ERROR)
 
 
 def _places_of(failure: BaseException) -> list[str]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from logging import ERROR
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..errors import Retry, TaskKilled
 from ..limits import Desk
 from ..log import say_seldom
 from ..memory import parse_size
-from ..records import Claim, Outcome, Progress
+from ..records import Claim, Outcome
 from ..tasks import TaskFunction
 from .child import MUTE
 from .nursery import BORN, ENDED, INTERRUPT, KILL, MOST_BYTES, REFUSED, Nursery
@@ -181,7 +182,11 @@ class Guardian(Desk):
         *lines, self._unread = (self._unread + said).split(b"\n")
         for words in _understood(lines[-2:]):  # the outcome is the last word, and of progress the last counts
             if "progress" in words:
-                context.note(Progress(*words["progress"]))
+                with suppress(TypeError, ValueError):  # not by our own code: the task wrote it
+                    done, total, note, *_ = words["progress"]
+                    context.note(
+                        context.checked_progress(done, total, note, self._claim.id, self._claim.claims)
+                    )
             else:
                 self._told = words.get("outcome")
                 if self._told is not None:

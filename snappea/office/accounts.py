@@ -5,13 +5,20 @@ Everything that is counted about them is counted here: free cells, threads, the 
 
 import time
 from collections.abc import Collection, Iterable, Iterator
-from logging import WARNING
+from logging import ERROR, WARNING
+
+from django.db import DataError
 
 from .. import context, queue
 from ..link import Link
-from ..log import say
+from ..log import clean, say
 from ..logbook import Logbook
 from ..records import Claim, Outcome
+from ..sieve import is_of_values
+
+
+class Refused(DataError):
+    """The database refused one of the outcomes; the next try finds out which."""
 
 
 class Accounts:
@@ -38,6 +45,7 @@ class Accounts:
         #: A transaction failed: it may have been committed all the same.
         self.is_uncertain = False
         self._next_progress = 0.0
+        self._is_refused = False  # one of the outcomes, by the database
 
     def open(self, claims: Iterable[Claim]) -> None:
         """Enter claims, in the transaction that makes them.
@@ -122,14 +130,41 @@ class Accounts:
             queue.note_progress(
                 db, context.take_progress(outcome.claim.id for _cell, outcome in self.outcomes)
             )
-        lost = queue.settle(db, moment, [outcome for _cell, outcome in self.outcomes])
+        lost = self._settle(db, moment)
         if lost and not self.is_uncertain:
             say(WARNING, "%d finished tasks had been changed by somebody else; they were left alone.", lost)
         queue.give_back(db, [claim for _cell, claim in self.unbegun])
 
+    def _settle(self, db: Link, moment: str) -> int:
+        """Settle the outcomes together; one by one, in the next transaction, if one of them is refused."""
+        if self._is_refused:
+            return sum([self._settle_one(db, moment, position) for position in range(len(self.outcomes))])
+        try:
+            return queue.settle(db, moment, [outcome for _cell, outcome in self.outcomes])
+        except Exception as error:
+            if not is_of_values(error):
+                raise
+            self._is_refused = True
+            raise Refused(f"{error!r}") from error
+
+    def _settle_one(self, db: Link, moment: str, position: int) -> int:
+        """Settle an outcome, or fail it if the database refuses it as it is."""
+        cell, outcome = self.outcomes[position]
+        db.execute("SAVEPOINT snappea_outcome")
+        try:
+            lost = queue.settle(db, moment, [outcome])
+        except Exception as error:
+            db.execute("ROLLBACK TO SAVEPOINT snappea_outcome")
+            outcome = outcome.refused(error)
+            lost = queue.settle(db, moment, [outcome])
+            self.outcomes[position] = cell, outcome
+            say(ERROR, "Failed %s #%d: %s", clean(outcome.claim.task_name), outcome.claim.id, outcome.reason)
+        db.execute("RELEASE SAVEPOINT snappea_outcome")
+        return lost
+
     def close(self) -> list[Outcome]:
         """Forget the claims whose end is committed, and return their outcomes."""
-        self.is_uncertain = False
+        self.is_uncertain = self._is_refused = False
         finished = [outcome for _cell, outcome in self.outcomes]
         for cell, _ in (*self.outcomes, *self.unbegun):
             del self.in_flight[cell]
