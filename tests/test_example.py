@@ -13,10 +13,14 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.core.management import CommandError, call_command
+from django.core.management.base import OutputWrapper
 from django.db import connections
 from django.test import Client
 
+from example_project.demo.progress import style_for
 from example_project.tracker.envelope import MAX_BYTES
+from example_project.tracker.management.commands import demo
 from example_project.tracker.models import Event, Issue
 from example_project.tracker.tasks import digest_event, mail_about_issue
 from snappea import worker
@@ -203,6 +207,30 @@ def test_the_page_shows_issues_and_the_queue_as_text(site: Site) -> None:
     assert "ValueError" in page and "shop.views.pay" in page and "Pending" in page
     assert "&lt;b&gt;no luck&lt;/b&gt;" in page and "<b>no luck" not in page
     assert 'http-equiv="refresh"' in page and "sentry_sdk.init" in page
+    assert "<strong>Snappea</strong>" in page and 'href="/admin/snappea/dashboard/"' in page
+    assert Client().get("/admin/snappea/dashboard/").status_code == 302, "to the login"
+
+
+def test_the_demo_is_colored_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "TERM", "DJANGO_COLORS"):
+        monkeypatch.delenv(name, raising=False)
+    master, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as out, open(os.devnull, "w") as file:
+        assert style_for(OutputWrapper(out)).SUCCESS("x") == "\x1b[32;1mx\x1b[0m"
+        assert style_for(OutputWrapper(file)).SUCCESS("x") == "x"
+        assert style_for(OutputWrapper(file), True).SUCCESS("x") != "x"
+        assert style_for(OutputWrapper(out), False).SUCCESS("x") == "x"
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert style_for(OutputWrapper(out)).SUCCESS("x") == "x"
+    os.close(master)
+
+
+def test_the_demo_names_the_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "NEEDED", {"gunicorn": "gunicorn", "no_such_module": "sentry-sdk"})
+    with pytest.raises(
+        CommandError, match=r"needs sentry-sdk\. Run, in the clone: .* install -e '\.\[example\]'"
+    ):
+        call_command("demo")
 
 
 @pytest.mark.long
@@ -222,3 +250,7 @@ def test_the_demo(site: Site) -> None:
     figures = dict(re.findall(r"^  (\w[\w /,]+?)  +(\S+)$", done.stdout, re.MULTILINE))
     assert figures["events sent"] == figures["events digested"] == "200" and figures["tasks left"] == "0"
     assert figures["issues"] == figures["mails written"] != "0"
+    assert f"{figures['requests/s']} requests/s: that is what gunicorn and HTTP do" in done.stdout
+    assert f"does {figures['queue alone, tasks/s']} tasks/s" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("Snappea: 200 of 200 events digested, 0 lost")
+    assert "\x1b" not in done.stdout

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from example_project.gunicorn_conf import workers
 from example_project.settings import EMAIL_FILE_PATH
 from example_project.tracker.models import Event, Issue
 from snappea.models import Task
@@ -17,8 +18,11 @@ def lost_among(answers: Sequence[Answer], events: int) -> int:
     return events - len(acknowledged & digested)
 
 
-def table(answers: Sequence[Answer], events: int, began: datetime, seconds: float) -> str:
-    """Return the summary. The spike `began` then, and the last answer came `seconds` later."""
+def table(answers: Sequence[Answer], events: int, began: datetime, seconds: float, alone: float) -> str:
+    """Return the summary. The spike `began` then, and the last answer came `seconds` later.
+
+    `alone`: how many tasks a second the queue did without HTTP.
+    """
     digested = Event.objects.exclude(issue=None)
     last = digested.order_by("digested_at").values_list("digested_at", flat=True).last()
     times = [answer.seconds for answer in answers]
@@ -31,6 +35,7 @@ def table(answers: Sequence[Answer], events: int, began: datetime, seconds: floa
         ("digested/s", _rate(len(waits), (last - began).total_seconds() if last else 0.0)),
         ("pick-up latency, p50", _percentile(waits, 50)),
         ("pick-up latency, p99", _percentile(waits, 99)),
+        ("queue alone, tasks/s", f"{alone:,.0f}"),
         ("issues", f"{Issue.objects.count():,}"),
         ("mails written", f"{mails:,}"),
         ("tasks left", f"{Task.objects.count():,}"),
@@ -39,6 +44,27 @@ def table(answers: Sequence[Answer], events: int, began: datetime, seconds: floa
         ("", f"{lost_among(answers, events):,} lost"),
     ]
     return "\n".join(f"  {label:22}{value:>12}" for label, value in rows)
+
+
+def reason(answers: Sequence[Answer], seconds: float, alone: float) -> str:
+    """Return why there are so few requests and so many tasks a second."""
+    requests = _rate(len(answers), seconds)
+    return (
+        f"  Why {requests} requests/s: that is what gunicorn and HTTP do on this machine.\n"
+        f"  Each of its {workers} processes parses a request, unpacks the event and stores it before it\n"
+        "  enqueues a task. The queue alone, without HTTP, does "
+        f"{alone:,.0f} tasks/s: enqueued by delay_many(), and run."
+    )
+
+
+def conclusion(answers: Sequence[Answer], events: int, alone: float) -> str:
+    """Return the whole spike in one line."""
+    waits = [wait for wait in Event.objects.values_list("waited", flat=True) if wait is not None]
+    lost = lost_among(answers, events)
+    return (
+        f"Snappea: {events - lost:,} of {events:,} events digested, {lost:,} lost; picked up within "
+        f"{_percentile(waits, 50)} (median); {alone:,.0f} tasks/s without HTTP."
+    )
 
 
 def _rate(number: int, seconds: float) -> str:

@@ -5,17 +5,26 @@ import shutil
 import time
 
 from django.core.management.base import OutputWrapper
+from django.core.management.color import Style, color_style, no_style
 
 EVERY = 2.0
 WIDTH = 40
 BESIDE_BAR = 36
 
 
+def style_for(out: OutputWrapper, is_wanted: bool | None = None) -> Style:
+    """Return colors for a terminal, unless NO_COLOR or TERM=dumb says otherwise; `is_wanted` wins."""
+    if is_wanted is None:
+        is_wanted = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return color_style(force_color=True) if is_wanted else no_style()
+
+
 class Progress:
     """Of `total` events."""
 
-    def __init__(self, out: OutputWrapper, total: int) -> None:
+    def __init__(self, out: OutputWrapper, style: Style, total: int) -> None:
         self._out = out
+        self._style = style
         self._total = total
         self._is_live = out.isatty() and os.environ.get("TERM") != "dumb"
         self._is_drawn = False
@@ -36,5 +45,5 @@ class Progress:
     def _bar(self, label: str, number: int) -> str:
         width = max(0, min(WIDTH, shutil.get_terminal_size().columns - BESIDE_BAR))
         filled = width * number // self._total
-        bar = "#" * filled + "." * (width - filled)
+        bar = self._style.SUCCESS("#" * filled) + "." * (width - filled)
         return f"\r  {label:9}[{bar}] {number:,} of {self._total:,}\x1b[K"

@@ -47,3 +47,8 @@ def mail_about_issue(issue_pk: int) -> None:
         f"first seen at {issue.first_event.received_at:%Y-%m-%d %H:%M:%S} UTC\n",
     )
     Issue.objects.filter(pk=issue.pk).update(mailed_at=timezone.now())
+
+
+@task
+def do_nothing() -> None:
+    """Show how fast the queue is without HTTP and without work to do."""

@@ -9,6 +9,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from django.utils import timezone
 from example_project.demo import figures, premises
 from example_project.demo.children import Child, ChildDied
 from example_project.demo.interrupts import Interrupted, Interrupts
-from example_project.demo.progress import Progress
+from example_project.demo.progress import Progress, style_for
 from example_project.demo.spike import Answer, Spike
 from example_project.tracker.dsn import dsns
 from example_project.tracker.models import Event
+from example_project.tracker.tasks import do_nothing
 from snappea.models import Status, Task
 
 #: How long to wait for what should happen soon, in seconds.
@@ -34,6 +36,10 @@ TICK = 0.02
 LOOK_EVERY = 0.1
 DEFAULT_PORT = 8000
 LOGIN = "demo"
+#: How many tasks the queue is given without HTTP.
+ALONE = 5000
+#: What the demo imports beside Snappea, and the packages that have it.
+NEEDED = {"gunicorn": "gunicorn", "sentry_sdk": "sentry-sdk"}
 
 
 class Command(BaseCommand):
@@ -49,6 +55,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["events"] < 1:
             raise CommandError("--events must be at least 1.")
+        _require_packages()
+        wanted = True if options["force_color"] else False if options["no_color"] else None
+        self.style = style_for(self.stdout, wanted)
+        self.conclusion = ""
         self.interrupts = Interrupts()
         self.servers: list[Child] = []
         try:
@@ -64,6 +74,8 @@ class Command(BaseCommand):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             exit_code = 130
         self._say("Everything has stopped.")
+        if options["once"] and self.conclusion:
+            self._say(self.conclusion)
         if exit_code:
             sys.exit(exit_code)
 
@@ -71,12 +83,14 @@ class Command(BaseCommand):
         """Do it all. Return the exit code."""
         port = _free_port(options["port"])
         url = f"http://localhost:{port}/"
+        self._say(self.style.MIGRATE_HEADING("Snappea's demo: an error tracker that works in the background"))
         self._say(f"Starting gunicorn on {url} and the Foreman ...")
         _migrate()
         self.interrupts.heed()
         self._start_servers(directory, port)
         lost = self._spike(directory, port, options["events"])
         if not options["once"]:
+            self._say(f"\n{self.conclusion}")
             self._say(f"\nOpen {url} to see the issues; mails and logs are in {directory}. Ctrl-C ends it.")
             self._say(
                 f"\nThe queue is at {url}admin/snappea/dashboard/: log in as {LOGIN} with {_password()}"
@@ -105,9 +119,21 @@ class Command(BaseCommand):
         self._say(f"Sending {events:,} events from {len(spike.senders)} processes ...")
         began = timezone.now()
         spike.start()
-        self._watch(spike, Progress(self.stdout, events))
-        self._say(f"\n{figures.table(spike.answers, events, began, spike.seconds)}")
-        return figures.lost_among(spike.answers, events)
+        self._watch(spike, Progress(self.stdout, self.style, events))
+        alone = self._run_queue_alone()
+        lost = figures.lost_among(spike.answers, events)
+        self._say(f"\n{figures.table(spike.answers, events, began, spike.seconds, alone)}")
+        self._say(f"\n{figures.reason(spike.answers, spike.seconds, alone)}")
+        paint = self.style.ERROR if lost else self.style.SUCCESS
+        self.conclusion = paint(figures.conclusion(spike.answers, events, alone))
+        return lost
+
+    def _run_queue_alone(self) -> float:
+        """Enqueue tasks that do nothing, and wait for them. Return how many a second were done."""
+        began = time.monotonic()
+        do_nothing.delay_many([()] * ALONE)
+        self._wait_until(lambda: not _waiting())
+        return ALONE / (time.monotonic() - began)
 
     def _watch(self, spike: Spike, progress: Progress) -> None:
         """Wait until all is sent, digested and mailed, or nothing has moved for a long time."""
@@ -141,7 +167,7 @@ class Command(BaseCommand):
             self._tick()
             if time.monotonic() > give_up:
                 logs = ", ".join(str(server.log) for server in self.servers)
-                raise CommandError(f"The start has taken {DEADLINE:.0f} seconds. The logs are {logs}.")
+                raise CommandError(f"Nothing has happened for {DEADLINE:.0f} seconds. The logs are {logs}.")
 
     def _tick(self) -> None:
         """Let a moment pass. Raises Interrupted, or ChildDied if a server has ended."""
@@ -152,6 +178,15 @@ class Command(BaseCommand):
     def _say(self, text: str) -> None:
         self.stdout.write(text)
         self.stdout.flush()
+
+
+def _require_packages() -> None:
+    missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
+    if missing:
+        raise CommandError(
+            f"The demo needs {' and '.join(missing)}. Run, in the clone: {sys.executable} -m pip install "
+            "-e '.[example]'"
+        )
 
 
 def _migrate() -> None:
