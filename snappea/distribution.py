@@ -7,7 +7,7 @@ both installed the files of two projects lie in one folder.
 import json
 import shlex
 import sys
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib import metadata
 from urllib.parse import unquote
 
 NAME = "django-snappea"
@@ -19,7 +19,7 @@ def extra(name: str) -> str:
     return f"{NAME}[{name}]"
 
 
-def other() -> Distribution | None:
+def other() -> metadata.Distribution | None:
     """Return the other project's distribution, if it is installed beside ours."""
     ours, found = _find(NAME), _find(OTHER)
     if ours is None or found is None:
@@ -29,7 +29,7 @@ def other() -> Distribution | None:
     return None if is_ours else found  # before 0.7 ours was called snappea as well
 
 
-def told(other: Distribution) -> tuple[str, str]:
+def told(other: metadata.Distribution) -> tuple[str, str]:
     """Return what is wrong if the other project is installed as well, and the cure."""
     wrong = (
         f"Both {NAME} and {OTHER} {other.version} are installed: two projects, whose modules are "
@@ -59,10 +59,10 @@ def _reinstall() -> str:
     return f"pip install --force-reinstall --no-deps {editable}{shlex.quote(source)}"
 
 
-def _find(name: str) -> Distribution | None:
+def _find(name: str) -> metadata.Distribution | None:
     try:
-        return distribution(name)
-    except PackageNotFoundError:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
         return None
 
 

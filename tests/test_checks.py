@@ -169,9 +169,13 @@ def test_the_foreman_does_not_start_on_two_distributions(site: Site) -> None:
     install(site.directory, "django-snappea", "0.7.0", SUMMARY)
     install(site.directory, "snappea", "1.0.1")
     site.variables["PYTHONPATH"] = os.pathsep.join([str(site.directory), str(ROOT)])
-    refused = site.manage("runsnappea")
-    assert refused.wait() == 1
-    assert "(snappea.E016)" in refused.output() and "pip uninstall -y snappea" in refused.output()
+    for flags, words in (
+        ([], "(snappea.E016)"),
+        (["--skip-checks"], "CommandError: Both django-snappea"),
+    ):
+        refused = site.manage("runsnappea", *flags)
+        assert refused.wait() == 1
+        assert words in refused.output() and "pip uninstall -y snappea" in refused.output()
     install(site.directory, "snappea", "1.0.1", SUMMARY)
     assert run_check(site).returncode == 0
 

@@ -70,6 +70,12 @@ def test_the_numbers_fit_the_foreman() -> None:
     assert grace and int(grace[1]) > Settings().GRACEFUL_TIMEOUT + LAST_WORDS
 
 
+def test_both_services_may_write_the_directory_of_the_queue() -> None:
+    for key in ("User", "Group", "StateDirectory", "StateDirectoryMode", "Environment"):
+        assert value("snappea", key) == value("gunicorn", key)
+    assert f"/var/lib/{value('snappea', 'StateDirectory')} " in value("snappea", "Environment")
+
+
 @contextmanager
 def running(
     command: list[str], directory: Path, log: Path, **variables: str

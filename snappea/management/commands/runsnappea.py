@@ -14,6 +14,7 @@ from django.db import DatabaseError, connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from snappea import migrations
+from snappea.checks import check_installation
 from snappea.conf import current, uses_celery
 from snappea.crew.nursery import Nursery
 from snappea.errors import CannotStart, ConfigurationError
@@ -59,6 +60,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit with 0 after an orderly stop, with 1 if it cannot start or had to stop by itself."""
+        for found in check_installation():  # also with --skip-checks: the files may be of two projects
+            if not found.is_silenced():
+                raise CommandError(f"{found.msg} {found.hint}")
         if current().TASK_ALWAYS_EAGER:
             raise CommandError(
                 'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run at once where they are enqueued, '
