@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from django.utils.datastructures import MultiValueDict
 from django.utils.functional import Promise
 
-from .conf import current
+from .conf import current, json_default
 from .errors import ResultTooLarge, UnreadableArguments, UnserializableArgument, UnserializableResult
 
 MAX_DEPTH = 100
@@ -175,13 +175,45 @@ def _refuse(name: str, where: str, what: str, cure: str) -> NoReturn:
     raise UnserializableArgument(f"{name}(): argument{place} is {what}, which is not JSON: {cure}.")
 
 
+def require_whole(value: Any, name: str) -> None:
+    """Raise UnserializableArgument for the data of a form, of which django.tasks keeps the last values."""
+    if isinstance(value, MultiValueDict):
+        _refuse(name, "", *(_loss(value) or ()))
+    if isinstance(value, (dict, list, tuple)) and not _is_exact(value):
+        for item in value.values() if isinstance(value, dict) else value:
+            require_whole(item, name)
+
+
+def simplified(value: Any) -> Any:
+    """Return a value as JSON_ENCODER makes JSON of it; what that cannot do is left to `encode()`."""
+    default = json_default()
+    return value if default is None else _simplified(value, default)
+
+
+def _simplified(value: Any, default: Callable[[Any], Any], depth: int = 0) -> Any:
+    kind = type(value)
+    if value is None or issubclass(kind, (str, int, float)) or depth > MAX_DEPTH:
+        return value
+    if issubclass(kind, (dict, list, tuple)):
+        if _loss(value):
+            return value
+        if issubclass(kind, dict):
+            return {key: _simplified(item, default, depth + 1) for key, item in value.items()}
+        items = [_simplified(item, default, depth + 1) for item in value]
+        return tuple(items) if issubclass(kind, tuple) else items
+    try:
+        return _simplified(default(value), default, depth + 1)
+    except (TypeError, ValueError):  # it is refused, with its place
+        return value
+
+
 def encode_result(result: Any, name: str) -> str:
     """Encode what a task returned. Raises UnserializableResult or ResultTooLarge."""
     limit = current().MAX_RESULT_BYTES
     try:
         if isinstance(result, str) and len(result) > limit:
             _refuse_result(name, f"more than {limit}", limit)  # without a copy of it
-        encoded = encode((result,), name)[1:-1]
+        encoded = encode((simplified(result),), name)[1:-1]
         if len(encoded) * 4 > limit and (size := len(encoded.encode())) > limit:
             _refuse_result(name, str(size), limit)
         return encoded

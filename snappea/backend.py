@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 from django.apps import apps
@@ -21,7 +22,7 @@ from .conf import declared_queues, problems
 from .djangotasks.framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask, Task, task_backends
 from .errors import TaskDefinitionError, UnknownTask
 from .modules import import_module_of
-from .options import Exceptions, Options, is_queue
+from .options import MOST_NAME, Exceptions, Options, is_priority, is_queue
 from .records import Claim, Origin
 from .router import misrouted, routers_to_paste
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 #: How long a result is kept if OPTIONS["RESULT_TTL"] does not say, in seconds.
 RESULT_TTL = 86_400
-#: The longest name that a row can carry, in characters.
-MAX_NAME = 255
 #: How many sets of options are remembered.
 MOST_KEPT = 1000
 
@@ -63,6 +62,7 @@ class SnappeaTask(AnyTask):
     default_retry_delay: float | Unset = UNSET
     retry_backoff: bool | float | Unset = UNSET
     retry_backoff_max: float | Unset = UNSET
+    retry_backoff_factor: float | Unset = UNSET
     retry_jitter: bool | Unset = UNSET
     unique: bool | Literal["running"] | Unset = UNSET
     max_concurrency: int | Unset | None = UNSET
@@ -123,10 +123,14 @@ class SnappeaBackend(BaseTaskBackend):
 
     def validate_task(self, task: AnyTask) -> None:
         """Raise InvalidTask if it cannot be enqueued here."""
+        if not is_priority(task.priority):
+            raise InvalidTask("priority must be a whole number between -100 and 100.")
+        if not isinstance(task.run_after, (datetime, NoneType)):
+            raise InvalidTask("run_after must be an aware datetime.")
         super().validate_task(task)
         path = task.module_path
-        if len(path) > MAX_NAME:
-            raise InvalidTask(f"The name of a task has at most {MAX_NAME} characters: {path}.")
+        if len(path) > MOST_NAME:
+            raise InvalidTask(f"The name of a task has at most {MOST_NAME} characters: {path}.")
         if path.startswith("__main__."):
             raise InvalidTask(
                 f"{path}() is defined in a script, where the Foreman cannot find it. "

@@ -12,7 +12,7 @@ from django.db import connections
 from .conf import current, declared_queues
 from .database import as_text, later, now, seconds_of
 from .errors import ArgumentsTooLarge, UnknownQueue
-from .options import MOST_SECONDS, is_queue, is_seconds
+from .options import MOST, is_queue, is_seconds
 from .records import Terms
 from .sync_only import caller
 
@@ -100,9 +100,7 @@ def with_options(
     if result_ttl is not None:
         if not is_seconds(result_ttl):
             kind = ValueError if isinstance(result_ttl, (int, float)) else TypeError
-            raise kind(
-                f"result_ttl={result_ttl!r} must be a number of seconds, from 0 to {MOST_SECONDS:,.0f}"
-            )
+            raise kind(f"result_ttl={result_ttl!r} must be a number of seconds, from 0 to {MOST:,.0f}")
         changes["result_ttl"] = result_ttl
     return (terms or Terms())._replace(**changes) if changes else terms
 

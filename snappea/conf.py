@@ -6,6 +6,7 @@ Every key is optional. Times are in seconds.
 import dataclasses
 import difflib
 import functools
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
+from . import foreign
 from .errors import ConfigurationError
 from .memory import parse_size
 
@@ -57,6 +59,10 @@ class Settings:
     MAX_ARGUMENT_BYTES: int = 1_048_576
     #: The most that a result that is kept may take as JSON, in bytes.
     MAX_RESULT_BYTES: int = 10_485_760
+    #: A subclass of json.JSONEncoder, or its path: arguments and results that are not JSON become what its
+    #: default() returns, and arrive as that. "django.core.serializers.json.DjangoJSONEncoder" makes text of
+    #: datetimes, UUIDs and Decimals. None: they are refused.
+    JSON_ENCODER: type[json.JSONEncoder] | str | None = None
     #: The queues that exist beside "default", each with its limits; None: any name is a queue.
     #: {"mail": {"max_concurrency": 2, "soft_time_limit": 30}, "reports": {}}
     QUEUES: dict[str, dict[str, float]] | None = None
@@ -123,7 +129,10 @@ _MOST = 1e9
 
 @functools.cache
 def current() -> Settings:
-    """Return the settings in force.
+    """Return the settings in force: settings.SNAPPEA, with the defaults filled in.
+
+    >>> current().NUM_WORKERS
+    4
 
     Raises ConfigurationError for an unknown or ill-typed key.
     """
@@ -187,11 +196,29 @@ def hook(name: Literal["HOOK_ADD_TASK_KWARGS", "HOOK_RUN_TASK_CONTEXT"]) -> Call
         raise ConfigurationError(f"SNAPPEA[{name!r}] is {named!r}: {error}") from error
 
 
+@functools.cache
+def json_default() -> Callable[[Any], Any] | None:
+    """Return what makes JSON of other values, by JSON_ENCODER; None if nothing does.
+
+    Raises ConfigurationError.
+    """
+    named = current().JSON_ENCODER
+    if named is None:
+        return None
+    try:
+        kind = import_string(named) if isinstance(named, str) else named
+        found: Callable[[Any], Any] = kind().default
+        return found
+    except (ImportError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigurationError(f'SNAPPEA["JSON_ENCODER"] is {named!r}: {error}') from error
+
+
 @receiver(setting_changed)
 def _forget(*, setting: str, **kwargs: Any) -> None:
     if setting == "SNAPPEA":
         current.cache_clear()
         hook.cache_clear()
+        json_default.cache_clear()
 
 
 def problems(configured: object) -> list[tuple[str, str]]:
@@ -201,13 +228,14 @@ def problems(configured: object) -> list[tuple[str, str]]:
     found = []
     for key, value in configured.items():
         if key not in _FIELDS:
-            found.append((f"SNAPPEA has an unknown key {_shown(key)}.", _did_you_mean(key)))
+            found.append((f"SNAPPEA has an unknown key {shown(key)}.", _did_you_mean(key)))
         elif expected := _expected(key, value):
-            found.append((f"SNAPPEA[{key!r}] is {_shown(value)}.", f"It must be {expected}."))
+            found.append((f"SNAPPEA[{key!r}] is {shown(value)}.", f"It must be {expected}."))
     return found
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value as Python writes it, or its type if that fails."""
     try:
         return repr(value)
     except Exception:  # an integer of thousands of digits, or somebody's __repr__
@@ -215,6 +243,8 @@ def _shown(value: object) -> str:
 
 
 def _did_you_mean(key: object) -> str:
+    if key in foreign.SETTINGS:
+        return foreign.SETTINGS[str(key)]
     close = difflib.get_close_matches(key.upper(), _FIELDS, n=1) if isinstance(key, str) else ()
     return f"Did you mean {close[0]!r}?" if close else f"The keys are {', '.join(_FIELDS)}."
 
@@ -233,6 +263,9 @@ def _expected(key: str, value: object) -> str:
         return (
             "" if value is None or (isinstance(value, str) and value.strip()) else "a secret string, or None"
         )
+    if key == "JSON_ENCODER":
+        is_right = value is None or isinstance(value, str) or hasattr(value, "default")
+        return "" if is_right else "a subclass of json.JSONEncoder, its path, or None"
     if key.startswith("HOOK_"):
         return "" if value is None or isinstance(value, str) or callable(value) else "a function, or its path"
     if get_origin(kind) is Literal:
@@ -300,9 +333,9 @@ def _expected_schedules(value: object) -> str:
         if wrong:
             key, known = wrong[0], ", ".join(_IN_SCHEDULES)
             return (
-                f"right in [{number}]: {key!r} is {_shown(entry[key])}"
+                f"right in [{number}]: {key!r} is {shown(entry[key])}"
                 if key in _IN_SCHEDULES
-                else f"a list of dicts whose keys are {known}; [{number}] has {_shown(key)}"
+                else f"a list of dicts whose keys are {known}; [{number}] has {shown(key)}"
             )
         if "task" not in entry or ("cron" in entry) == ("every" in entry):
             return f'a list of dicts with "task", and with "cron" or "every"; [{number}] is not'

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from types import MethodType, NoneType
-from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Never, NoReturn, ParamSpec, TypeVar, overload
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, transaction
 
 from . import context, engine, sharing
-from .arguments import encode
+from .arguments import encode, simplified
 from .callables import FINISHED, plain_arity, require_finished, signature_of
 from .calls import (
     checked_tuple,
@@ -29,13 +29,14 @@ from .calls import (
     warn_of_open_transaction,
     with_options,
 )
-from .conf import collects, current, hook, soft_time_limit_of
+from .conf import collects, current, hook, shown, soft_time_limit_of
 from .database import as_text, now, seconds_until
 from .errors import Retry
 from .options import Options, is_priority
 from .records import Call, Claim, Terms
 from .results import AsyncResult
 from .signals import task_enqueued, task_failed, task_retried, task_started, task_succeeded, tell
+from .signature import Signature, require_known
 from .sync_only import refuse_event_loop, running_loop
 
 P = ParamSpec("P")
@@ -176,6 +177,7 @@ class TaskFunction(Generic[P, R]):
         result_ttl: float | None = None,
         ignore_result: bool | None = None,
         add_to_parent: bool | None = None,
+        **unknown: Never,
     ) -> AsyncResult:
         """Enqueue a call with these arguments, and with what is to be different from its options.
 
@@ -186,11 +188,14 @@ class TaskFunction(Generic[P, R]):
 
         >>> send_mail.apply_async((42,), countdown=60, priority=10)
         """
+        require_known(unknown, self.name)
         if not isinstance(args, (tuple, list, NoneType)):
             raise TypeError(f"{self.name}: args={args!r} must be a tuple or a list.")
+        if not isinstance(kwargs, (Mapping, NoneType)):
+            raise TypeError(f"{self.name}: kwargs={kwargs!r} must be a dict.")
         call = self.call(tuple(args or ()), dict(kwargs or {}), queue)
         if priority is not None and not is_priority(priority):
-            raise ValueError(f"{self.name}: priority={priority!r} must be from -100 to 100.")
+            raise ValueError(f"{self.name}: priority={shown(priority)} must be from -100 to 100.")
         try:
             terms = with_options(call.terms, countdown, eta, expires, result_ttl)
         except (TypeError, ValueError) as error:
@@ -236,6 +241,8 @@ class TaskFunction(Generic[P, R]):
     def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
         """Do as `call()`, but for the signature."""
         options, configured = self.options, current()
+        if configured.JSON_ENCODER is not None:
+            args, kwargs = simplified(args), simplified(kwargs)
         encoded = encode(args, self.name)
         added = hook("HOOK_ADD_TASK_KWARGS")
         stored = {**kwargs, **added()} if added else kwargs
@@ -368,30 +375,3 @@ class TaskFunction(Generic[P, R]):
 
 #: What `delay` is where no test has put a mock in its place.
 _DELAY = TaskFunction.delay
-
-
-class Signature:
-    """A call that was not made yet: `send_mail.s(42).set(countdown=60).delay()`."""
-
-    def __init__(self, task: TaskFunction[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.task = task
-        self.args = args
-        self.kwargs = kwargs
-        self.options: dict[str, Any] = {}
-
-    def set(self, **options: Any) -> "Signature":
-        """Set options of `apply_async()`, and return the signature itself."""
-        self.options |= options
-        return self
-
-    def delay(self, /, *args: Any, **kwargs: Any) -> AsyncResult:
-        """Enqueue it, with these arguments before its own."""
-        return self.apply_async(args, kwargs)
-
-    def apply_async(
-        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> AsyncResult:
-        """Enqueue it, with these arguments before its own and these options over its own."""
-        return self.task.apply_async(
-            (*(args or ()), *self.args), {**self.kwargs, **(kwargs or {})}, **{**self.options, **options}
-        )

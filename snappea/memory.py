@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", re.IGNORECASE)
+#: More is not to be had anywhere, and no limit of the system can be set to it.
+_MOST = 2**62
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 #: Where control groups are mounted, and in which file of theirs the limit stands: version 2 and 1.
 _UNIFIED = (("sys/fs/cgroup", "memory.max"), ("sys/fs/cgroup/unified", "memory.max"))
@@ -15,9 +17,10 @@ _LEGACY = (("sys/fs/cgroup/memory", "memory.limit_in_bytes"),)
 def parse_size(written: object) -> int | None:
     """Return how many bytes 1048576, "512M" or "1.5G" are, None if it is nothing of the kind."""
     if isinstance(written, int) and not isinstance(written, bool):
-        return written if written > 0 else None
+        return written if 0 < written <= _MOST else None
     found = _SIZE.fullmatch(written.strip()) if isinstance(written, str) else None
-    return int(float(found[1]) * _UNITS[found[2].upper()]) or None if found else None
+    size = float(found[1]) * _UNITS[found[2].upper()] if found else 0
+    return int(size) or None if size <= _MOST else None
 
 
 def limit_in_bytes(written: int | str | None, root: str = "/") -> int | None:

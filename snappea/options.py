@@ -1,7 +1,6 @@
 """The options of @task: their names, their defaults, and what is wrong with what was written."""
 
 import dataclasses
-import difflib
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -9,7 +8,10 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal, TypedDict
 
-from .conf import is_interval
+from asgiref.sync import iscoroutinefunction
+
+from . import foreign
+from .conf import is_interval, shown
 from .errors import TaskDefinitionError
 from .memory import parse_size
 
@@ -18,8 +20,12 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-#: More is a mistake, or cannot be stored: 31 years.
-MOST_SECONDS = 1e9
+#: The longest name of a task, in characters.
+MOST_NAME = 255
+#: A larger number is a mistake, or cannot be stored; as seconds it is 31 years.
+MOST = 1e9
+_MOST = f", at most {MOST:,.0f}"
+_AND_MOST = f" and at most {MOST:,.0f}"
 
 
 class TaskOptions(TypedDict, total=False):
@@ -36,6 +42,7 @@ class TaskOptions(TypedDict, total=False):
     default_retry_delay: float
     retry_backoff: bool | float
     retry_backoff_max: float
+    retry_backoff_factor: float
     retry_jitter: bool
     unique: bool | Literal["running"]
     max_concurrency: int | None
@@ -77,10 +84,12 @@ class Options:
     max_retries: int | None = 3
     #: How long to wait before that.
     default_retry_delay: float = 180
-    #: Wait this long (True: 1 s) the first time, and twice as long each time after.
+    #: Wait this long (True: 1 s) the first time, and `retry_backoff_factor` times as long each time after.
     retry_backoff: bool | float = False
     #: But not longer than this.
     retry_backoff_max: float = 600
+    #: By how much the wait grows each time: 2 doubles it, 1 leaves it as it is.
+    retry_backoff_factor: float = 2
     #: Wait a random part of the backoff, so that what failed together does not come back together.
     retry_jitter: bool = True
     #: True: `delay()` writes nothing while an identical call waits; "running": or runs.
@@ -120,34 +129,40 @@ class Options:
     def of(cls, name: str, written: dict[str, Any]) -> "Options":
         """Return the options of a task as they were written. Raises TaskDefinitionError."""
         known = [field.name for field in dataclasses.fields(cls)]
-        for key in written.keys() - set(known):
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the options are {', '.join(known)}."
-            raise TaskDefinitionError(f"{name}: @task has no option {key!r}; {hint}")
+        for key in written:
+            if key not in known:
+                hint = foreign.instead(key, foreign.TASK_OPTIONS, known)
+                raise TaskDefinitionError(f"{name}: @task has no option {key!r}; {hint}")
         for key in {"autoretry_for", "dont_autoretry_for"} & written.keys():
             if isinstance(written[key], list):
                 written = {**written, key: tuple(written[key])}
         options = cls(**{**written, "name": name})
-        for wrong in options._problems():
-            raise TaskDefinitionError(f"{name}: {wrong}.")
+        try:
+            problems = options._problems()
+        except ValueError as error:  # of an integer of thousands of digits, which Python does not show
+            problems = [f"an option cannot be read: {error}"]
+        for wrong in problems:
+            raise TaskDefinitionError(f"{name if isinstance(name, str) else shown(name)}: {wrong}.")
         return options
 
     def _problems(self) -> list[str]:
         ttl = self.result_ttl
         rules = {
-            "the name of a task is a string of at most 255 characters": _is_text(self.name, 255),
+            "the name of a task is a string of at most 255 characters": _is_text(self.name, MOST_NAME),
             f"queue={self.queue!r} must be a string of 1 to 100 characters": is_queue(self.queue),
             f"priority={self.priority!r} must be from -100 to 100": is_priority(self.priority),
             f"acks_late={self.acks_late!r} must be True or False": isinstance(self.acks_late, bool),
             f"expires={self.expires!r} must be a number of seconds or a timedelta": (
-                self.expires is None or isinstance(self.expires, timedelta) or _is_number(self.expires)
+                self.expires is None
+                or _is_number(self.expires)
+                or (isinstance(self.expires, timedelta) and self.expires >= timedelta())
             ),
             **self._rules_of_retries(),
             f'unique={self.unique!r} must be True, False or "running"': (
                 isinstance(self.unique, bool) or self.unique == "running"
             ),
             **self._rules_of_lanes(),
-            f"result_ttl={ttl!r} must be a number of seconds": ttl is None or _is_number(ttl),
+            f"result_ttl={ttl!r} must be a number of seconds{_MOST}": ttl is None or is_seconds(ttl),
             f"sensitive={self.sensitive!r} must be True or False": isinstance(self.sensitive, bool),
             f"aliases={self.aliases!r} must be a list of names": _are_names(self.aliases),
             **self._rules_of_limits(),
@@ -163,21 +178,28 @@ class Options:
             f"max_retries={self.max_retries!r} must be a whole number, or None for no end": (
                 self.max_retries is None or (_is_number(self.max_retries, int))
             ),
-            "default_retry_delay, retry_backoff and retry_backoff_max are numbers of seconds": (
-                _is_number(self.default_retry_delay)
-                and _is_number(self.retry_backoff_max)
-                and (isinstance(self.retry_backoff, bool) or _is_number(self.retry_backoff))
+            f"default_retry_delay, retry_backoff and retry_backoff_max are numbers of seconds{_MOST}": (
+                is_seconds(self.default_retry_delay)
+                and is_seconds(self.retry_backoff_max)
+                and (isinstance(self.retry_backoff, bool) or is_seconds(self.retry_backoff))
             ),
+            f"retry_backoff_factor={self.retry_backoff_factor!r} must be a number from 1 to 1,000": (
+                _is_number(self.retry_backoff_factor) and 1 <= self.retry_backoff_factor <= 1000
+            ),
+            f"retry_jitter={self.retry_jitter!r} must be True or False": isinstance(self.retry_jitter, bool),
         }
 
     def _rules_of_lanes(self) -> dict[str, bool]:
         limit, rate = self.max_concurrency, self.rate_limit
         return {
-            f"max_concurrency={limit!r} must be a whole number of at least 1": (
-                limit is None or (_is_number(limit, int) and limit >= 1)
+            f"max_concurrency={limit!r} must be a whole number of at least 1{_AND_MOST}": (
+                limit is None or (_is_number(limit, int) and 1 <= limit <= MOST)
             ),
             f"concurrency_key={self.concurrency_key!r} must be a function of the arguments": (
                 self.concurrency_key is None or callable(self.concurrency_key)
+            ),
+            "concurrency_key must not be `async def`: it is called by delay()": (
+                not iscoroutinefunction(self.concurrency_key)
             ),
             "concurrency_key says what max_concurrency is counted by: give that as well": (
                 self.concurrency_key is None or limit is not None
@@ -186,15 +208,18 @@ class Options:
                 self.concurrency_key is None or rate is None
             ),
             f'rate_limit={rate!r} must be a number and a unit, as in "10/m" (s, m or h)': (
-                rate is None or (isinstance(rate, str) and self.interval is not None)
+                rate is None
+                or (isinstance(rate, str) and self.interval is not None and 1e-6 <= self.interval <= MOST)
             ),
         }
 
     def _rules_of_limits(self) -> dict[str, bool]:
         soft, hard = self.soft_time_limit, self.time_limit
-        are_numbers = all(limit is None or (_is_number(limit) and limit > 0) for limit in (soft, hard))
+        are_numbers = all(limit is None or (is_seconds(limit) and limit > 0) for limit in (soft, hard))
         return {
-            f"soft_time_limit={soft!r} and time_limit={hard!r} must be more than 0 seconds": are_numbers,
+            f"soft_time_limit={soft!r} and time_limit={hard!r} must be more than 0 seconds{_AND_MOST}": (
+                are_numbers
+            ),
             f"soft_time_limit={soft!r} must be below time_limit={hard!r}, which would end it before": (
                 not are_numbers or soft is None or hard is None or soft < hard
             ),
@@ -237,7 +262,11 @@ class Options:
         """Return how long to wait before the next try, after so many retries."""
         if not self.retry_backoff:
             return self.default_retry_delay
-        delay: float = min(self.retry_backoff_max, float(self.retry_backoff) * 2.0 ** min(retries, 1000))
+        try:
+            grown = float(self.retry_backoff) * float(self.retry_backoff_factor) ** retries
+        except OverflowError:
+            grown = self.retry_backoff_max
+        delay: float = min(self.retry_backoff_max, grown)
         return random.uniform(0, delay) if self.retry_jitter else delay
 
 
@@ -252,16 +281,18 @@ def is_queue(value: object) -> bool:
 
 
 def _is_text(value: object, most: int) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= most
+    if not isinstance(value, str) or not 0 < len(value) <= most:
+        return False
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _are_names(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+    return isinstance(value, (list, tuple)) and all(_is_text(name, MOST_NAME) for name in value)
 
 
 def is_seconds(value: object) -> bool:
     """Tell whether a value can be a span of time in seconds, which a row can hold."""
-    return _is_number(value) and value <= MOST_SECONDS  # type: ignore[operator]  # it is a number
+    return _is_number(value) and value <= MOST  # type: ignore[operator]  # it is a number
 
 
 def _is_number(value: object, kind: Any = (int, float)) -> bool:

@@ -3,15 +3,16 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from types import NoneType
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from .errors import TaskDefinitionError, UnknownTask
-from .function import Signature as Signature
 from .function import TaskFunction as TaskFunction
 from .models import Task as Row
 from .modules import failures, import_module_of, import_task_modules, require_imported
 from .options import Options, TaskOptions
 from .records import Claim
+from .signature import Signature as Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +47,8 @@ def task(
     >>> @task(acks_late=True, autoretry_for=(OSError,), retry_backoff=True)
     ... async def refresh(url: str) -> None: ...
     """
+    if not isinstance(retry_kwargs, (Mapping, NoneType)):
+        raise TaskDefinitionError(f"retry_kwargs={retry_kwargs!r} must be a dict.")
     theirs = {"max_retries": "max_retries", "countdown": "default_retry_delay"}
     options |= {theirs.get(key, f"retry_kwargs: {key}"): value for key, value in (retry_kwargs or {}).items()}
 

@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import enum
+import json
 import math
 import uuid
 from collections import Counter, OrderedDict, UserDict, defaultdict
@@ -17,10 +18,13 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
-from snappea.arguments import decode, encode
-from snappea.errors import SnappeaError, UnreadableArguments, UnserializableArgument
+from snappea.arguments import decode, encode, encode_result
+from snappea.errors import ConfigurationError, SnappeaError, UnreadableArguments, UnserializableArgument
 from snappea.models import Task
+from snappea.tasks import registry, task
 from tests.fuzzing import as_arrived
+from tests.playground.tasks import echo
+from tests.site import Made, Site
 
 
 class Pair(NamedTuple):
@@ -164,3 +168,66 @@ def test_what_cannot_be_read_is_said_to_be(args: Any) -> None:
 def test_keyword_arguments_that_are_no_object() -> None:
     with pytest.raises(UnreadableArguments, match="JSON object"):
         decode("[]", "[]")
+
+
+# JSON_ENCODER
+
+
+class Reversing(json.JSONEncoder):
+    """Makes a list of a set, and knows nothing else."""
+
+    def default(self, o: Any) -> Any:
+        return sorted(o, reverse=True) if isinstance(o, set) else super().default(o)
+
+
+DJANGOS = "django.core.serializers.json.DjangoJSONEncoder"
+
+
+def test_an_encoder_makes_json_of_other_values(site: Site, settings: Any, made: Made) -> None:
+    @made
+    def keep(*args: Any, **kwargs: Any) -> None: ...
+
+    settings.SNAPPEA = site.settings | {"JSON_ENCODER": DJANGOS}
+    moment = datetime.datetime(2026, 1, 2, 3, 4, tzinfo=datetime.UTC)
+    key = uuid.UUID(int=7)
+    keep.delay([moment, (decimal.Decimal("1.50"),)], at={"key": key, "text": gettext_lazy("x")}, plain=1)
+    row = Task.objects.get()
+    assert decode(row.args, row.kwargs) == (
+        [["2026-01-02T03:04:00Z", ["1.50"]]],
+        {"at": {"key": str(key), "text": "x"}, "plain": 1},
+    )
+    assert encode_result(OrderedDict(when=moment.date()), "t") == '{"when":"2026-01-02"}'
+    for wrong, words in (({1}, "a set"), (QueryDict("a=1"), "a QueryDict"), ([Task(id=3)], "a Task")):
+        with pytest.raises(UnserializableArgument, match=rf"tests\.made\(\): argument.* is {words}"):
+            keep.delay(wrong)
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(UnserializableArgument, match="nested more than 100 deep"):
+        keep.delay(loop)
+    settings.SNAPPEA = site.settings | {"JSON_ENCODER": Reversing}
+    assert json.loads(Task.objects.get(pk=keep.delay({1, 2}).id).args) == [[2, 1]]
+
+
+def test_an_encoder_counts_for_unique_calls_and_keys(site: Site, settings: Any) -> None:
+    settings.SNAPPEA = site.settings | {"JSON_ENCODER": DJANGOS}
+
+    def report(day: Any) -> None: ...
+
+    made = task(name="tests.report", unique=True)(report)
+    try:
+        day = datetime.date(2026, 1, 2)
+        assert made.delay(day) == made.delay(day=day) == made.delay("2026-01-02")
+    finally:
+        del registry["tests.report"]
+
+
+@pytest.mark.parametrize("wrong", ["no.such.Encoder", "json.dumps", "snappea.models.Task", "x"])
+def test_an_encoder_that_is_none(settings: Any, wrong: str) -> None:
+    settings.SNAPPEA = {"JSON_ENCODER": wrong}
+    with pytest.raises(ConfigurationError, match=r'SNAPPEA\["JSON_ENCODER"\] is'):
+        encode_result(datetime.date(2026, 1, 2), "t")
+
+
+def test_without_one_they_are_refused(site: Site) -> None:
+    with pytest.raises(UnserializableArgument, match=r"pass \.isoformat\(\)"):
+        echo.delay(datetime.date(2026, 1, 2))

@@ -7,12 +7,13 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
 from django import VERSION
 from django.conf import settings as django_settings
+from django.http import QueryDict
 from django.utils import timezone
 
 from snappea import backend as backends
@@ -171,6 +172,29 @@ def test_the_context_is_there_if_it_is_taken(site: Site, name: str) -> None:
     site.foreman()
     result = ended(getattr(tasks, name).enqueue())
     assert result.return_value[:2] == [result.id, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"priority": value} for value in ("high", True, 1.5, float("nan"), 101)),
+        *({"run_after": value} for value in ("2100-01-01", date(2100, 1, 1), 60, datetime(2100, 1, 1))),
+        {"queue_name": 3},
+        {"result_ttl": "1h"},
+        {"retry_backoff_factor": 0},
+    ],
+    ids=str,
+)
+def test_values_of_using_that_make_no_sense(site: Site, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidTask):
+        tasks.add.using(**wrong)
+
+
+def test_the_data_of_a_form_is_refused(site: Site) -> None:
+    for form in (QueryDict("tag=a&tag=b"), {"form": [QueryDict("")]}):
+        with pytest.raises(TypeError, match=r"argument is a QueryDict with several values.*pass \.dict\(\)"):
+            tasks.echo.enqueue(form)
+    assert Task.objects.count() == 0
 
 
 def test_priority_queue_and_time(site: Site) -> None:

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ from django.utils.timezone import now
 from snappea import calls
 from snappea.database import as_text
 from snappea.models import Task
-from snappea.queue import AT_ONCE
+from snappea.queue import AT_ONCE, requeue
 from tests.playground.lifecycle import perishable
 from tests.playground.tasks import fail, nothing, record, wait_for
 from tests.site import Site, wait_until
 from tests.test_foreman import _cpu_seconds
 
+DAY = date(2100, 1, 1)
 MOMENT = "%Y-%m-%d %H:%M:%S.%f"
 
 
@@ -56,7 +58,33 @@ def started(site: Site) -> list[str]:
         ({"priority": "high"}, ValueError, "priority='high' must be"),
         ({"queue": ""}, ValueError, "queue='' must be a string"),
         ({"queue": 3}, ValueError, "queue=3 must be a string"),
-        ({"nonsense": 3}, TypeError, "nonsense"),
+        ({"queue": "\ud800"}, ValueError, "must be a string"),
+        ({"priority": True}, ValueError, "priority=True must be"),
+        ({"priority": 10**5000}, ValueError, "must be from -100 to 100"),
+        ({"eta": DAY}, TypeError, "eta=.* must be an aware datetime"),
+        ({"eta": timedelta(1)}, TypeError, "eta=.* must be an aware datetime"),
+        ({"eta": True}, TypeError, "eta=True must be an aware datetime"),
+        ({"countdown": DAY}, TypeError, "countdown=.* must be a number of seconds"),
+        ({"countdown": [1]}, TypeError, "must be a number of seconds"),
+        ({"countdown": Decimal(1)}, TypeError, r"record: countdown=Decimal.* must be a number of seconds"),
+        ({"expires": DAY}, TypeError, "expires=.* must be a number of seconds"),
+        ({"expires": True}, TypeError, "expires=True must be a number of seconds"),
+        ({"expires": "2100-01-01"}, TypeError, "record: expires='2100-01-01' must be a number of seconds, a"),
+        ({"expires": float("nan")}, ValueError, "NaN"),
+        ({"result_ttl": "1h"}, TypeError, "record: result_ttl='1h' must be a number of seconds"),
+        ({"result_ttl": timedelta(1)}, TypeError, "result_ttl=.* must be a number of seconds"),
+        *(
+            ({"result_ttl": span}, ValueError, "from 0 to 1,000,000,000")
+            for span in (-1, True, 1e300, 10**30)
+        ),
+        ({"result_ttl": float("nan")}, ValueError, "from 0 to"),
+        ({"result_ttl": float("inf")}, ValueError, "from 0 to"),
+        ({"kwargs": "x"}, TypeError, "kwargs='x' must be a dict"),
+        ({"nonsense": 3}, TypeError, "no option 'nonsense'; the options are countdown, eta"),
+        ({"count_down": 3}, TypeError, "did you mean 'countdown'"),
+        ({"link": nothing}, TypeError, "no option 'link'; enqueue the next task at the end of this one"),
+        ({"headers": {}}, TypeError, "pass a keyword argument; .* HOOK_ADD_TASK_KWARGS"),
+        ({"time_limit": 3}, TypeError, r"give it with the task: @task\(time_limit=60\)"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_not_written(
@@ -99,6 +127,31 @@ def test_a_countdown_counts_from_now(site: Site, countdown: Any) -> None:
 def test_without_a_time_it_is_ready(site: Site, nothing_to_wait_for: Any) -> None:
     record.apply_async(("x",), **nothing_to_wait_for)
     assert Task.objects.values_list("status", "run_after").get() == ("ready", None)
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        *({"countdown": span} for span in (-5, -1e11, -1e300, -float("inf"), timedelta.min, -(10**30))),
+        {"eta": datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))},
+        {"eta": datetime(1970, 1, 1, tzinfo=UTC)},
+    ],
+)
+def test_what_lies_in_the_past_is_ready(site: Site, past: Any) -> None:
+    record.apply_async(("x",), **past)
+    record.apply_async(("y",), countdown=3600)
+    assert list(Task.objects.order_by("pk").values_list("status", flat=True)) == ["ready", "scheduled"]
+    assert requeue(Task.objects.filter(status="scheduled"), countdown=past.get("countdown", 0)) == 1
+    assert Task.objects.filter(run_after__gt=now()).count() == 0
+    for wrong, error in (("60", TypeError), (True, TypeError), (float("nan"), ValueError)):
+        with pytest.raises(error, match="countdown="):
+            requeue(Task.objects.all(), countdown=wrong)  # type: ignore[arg-type]
+
+
+def test_a_time_that_utc_cannot_count_to_is_the_last_one(site: Site) -> None:
+    end = datetime.max.replace(tzinfo=timezone(-timedelta(hours=12)))
+    record.apply_async(("x",), eta=end, expires=end)
+    assert site.sql("SELECT run_after, expires_at FROM snappea_task") == [(str(datetime.max),) * 2]
 
 
 @pytest.mark.parametrize("countdown", [1e300, float("inf"), timedelta.max])

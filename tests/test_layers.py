@@ -9,11 +9,11 @@ import snappea
 HOME = Path(snappea.__file__).parent
 #: Downwards: each file imports only from files above it.
 ORDER = """
-    distribution errors signals memory conf log sync_only
+    distribution errors foreign signals memory conf log sync_only
     files indexes states systemd outbox models router link postgres database
     wakeup logbook lock
     records collected statements decisions queue engine
-    options callables context results
+    options callables context results signature
     sharing arguments calls modules function
     djangotasks.framework djangotasks.results djangotasks.function backend tasks
     ticks schedules limits worker sieve survey stats

@@ -1,13 +1,14 @@
 """The options of @task: what they may be, what is said of what they may not be, and when."""
 
 import dataclasses
+import inspect
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from snappea import task
+from snappea import foreign, signature, task
 from snappea.errors import TaskDefinitionError
 from snappea.options import Options, TaskOptions
 from snappea.tasks import TaskFunction, registry
@@ -85,6 +86,14 @@ def test_what_is_right(options: dict[str, Any]) -> None:
         assert getattr(made.options, key) == value
 
 
+INF, NAN = float("inf"), float("nan")
+
+
+async def key_of(account: int) -> int:
+    """Be no key at all: it would have to be awaited."""
+    return account
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": "x" * 256}, "the name of a task is a string of at most 255 characters"),
     ({"name": 5}, "the name of a task is a string of at most 255 characters"),
@@ -149,6 +158,27 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"aliases": "old.name"}, "aliases='old.name' must be a list of names"),
     ({"aliases": [1]}, "aliases=[1] must be a list of names"),
     ({"aliases": None}, "aliases=None must be a list of names"),
+    ({"aliases": ["x" * 256]}, "must be a list of names"),
+    ({"name": "\ud800"}, "the name of a task is a string"),
+    ({"queue": "\ud800"}, "must be a string of 1 to 100 characters"),
+    ({"expires": timedelta(seconds=-1)}, "must be a number of seconds or a timedelta"),
+    ({"retry_jitter": "full"}, "retry_jitter='full' must be True or False"),
+    ({"retry_backoff_factor": 0.5}, "retry_backoff_factor=0.5 must be a number from 1 to 1,000"),
+    *(
+        ({"retry_backoff_factor": wrong}, "must be a number from 1 to 1,000")
+        for wrong in ("2", True, None, INF, NAN)
+    ),
+    *(
+        ({key: wrong}, "at most 1,000,000,000")
+        for key in ("result_ttl", "default_retry_delay", "retry_backoff", "retry_backoff_max", "time_limit")
+        for wrong in (INF, NAN, 10**30, timedelta(hours=1), "1h")
+    ),
+    *(({"max_concurrency": wrong}, "at most 1,000,000,000") for wrong in (10**10, 10**30, 1.5, INF)),
+    *(
+        ({"rate_limit": wrong}, "must be a number and a unit")
+        for wrong in ("0.0000000001/h", "9" * 400 + "/s")
+    ),
+    *(({"max_memory": wrong}, "must be a number of bytes") for wrong in ("9" * 400, 2**63, -1, True, 1.5)),
 ]
 
 
@@ -174,13 +204,61 @@ def test_what_is_wrong_is_said_at_once_with_the_task_and_the_cure(
         ("ack_late", "did you mean 'acks_late'?"),
         ("rate_limits", "did you mean 'rate_limit'?"),
         ("concurrency", "did you mean 'max_concurrency'?"),
-        ("bind", "the options are name, queue, priority, acks_late"),
+        ("zzz", "the options are name, queue, priority, acks_late"),
     ],
 )
 def test_an_option_that_there_is_not(wrong: str, hint: str) -> None:
     with pytest.raises(TaskDefinitionError) as raised:
         declared(**{wrong: 1})
     assert str(raised.value).startswith(f"shop.tasks.ship: @task has no option {wrong!r}; {hint}")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("bind", "use current_task instead of `self`"),
+        ("ignore_result", "leave it out: no result is kept without result_ttl"),
+        ("base", "HOOK_RUN_TASK_CONTEXT"),
+        ("track_started", "leave it out"),
+        ("timeout", "use soft_time_limit, or time_limit"),
+        ("ttl", "use expires"),
+        ("retries", "use autoretry_for, max_retries and default_retry_delay"),
+        ("queue_name", "use queue"),
+        ("crontab", 'use cron="0 3 * * *"'),
+        ("link", "enqueue the next task"),
+        ("hook", "task_succeeded"),
+        ("commit_mode", "delay_on_commit()"),
+    ],
+)
+def test_an_option_of_another_queue_is_refused_with_its_equivalent(theirs: str, ours: str) -> None:
+    with pytest.raises(TaskDefinitionError) as raised:
+        declared(**{theirs: 1})
+    said = str(raised.value)
+    assert (
+        f"@task has no option {theirs!r}; " in said and ours in said.partition("; ")[2] and said.endswith(".")
+    )
+
+
+def test_no_option_of_ours_is_among_those_of_others() -> None:
+    ours = {field.name for field in dataclasses.fields(Options)} | {"retry_kwargs"}
+    assert not ours & set(foreign.TASK_OPTIONS)
+    assert not set(signature.CALL_OPTIONS) & set(foreign.CALL_OPTIONS)
+    assert list(signature.CALL_OPTIONS) == list(inspect.signature(TaskFunction.apply_async).parameters)[3:-1]
+
+
+def test_a_key_that_would_have_to_be_awaited() -> None:
+    with pytest.raises(TaskDefinitionError, match="concurrency_key must not be `async def`"):
+        declared(concurrency_key=key_of, max_concurrency=1)
+
+
+def test_a_number_that_python_does_not_show() -> None:
+    with pytest.raises(TaskDefinitionError, match="an option cannot be read"):
+        declared(priority=10**5000)
+
+
+def test_retry_kwargs_that_are_no_dict() -> None:
+    with pytest.raises(TaskDefinitionError, match="retry_kwargs='x' must be a dict"):
+        declared(retry_kwargs="x")
 
 
 def test_lists_of_exceptions_are_welcome() -> None:
@@ -203,6 +281,10 @@ def test_the_delays_of_retries() -> None:
     assert [plain.retry_delay(retries) for retries in (0, 1, 2, 9, 10, 10**6)] == [1, 2, 4, 512, 600, 600]
     slow = Options(retry_backoff=3, retry_backoff_max=20, retry_jitter=False)
     assert [slow.retry_delay(retries) for retries in range(5)] == [3, 6, 12, 20, 20]
+    tripled = Options(retry_backoff=1, retry_backoff_factor=3, retry_jitter=False)
+    assert [tripled.retry_delay(retries) for retries in (0, 1, 2, 10**6)] == [1, 3, 9, 600]
+    steady = Options(retry_backoff=5, retry_backoff_factor=1, retry_jitter=False)
+    assert [steady.retry_delay(retries) for retries in (0, 9)] == [5, 5]
     jittered = [Options(retry_backoff=8).retry_delay(1) for _ in range(200)]
     assert all(0 <= delay <= 16 for delay in jittered) and len(set(jittered)) > 100
 

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.dispatch import Signal
 
 import tests.playground.lifecycle
-from snappea import signals, task
+from snappea import Retry, current_task, signals, task
 from snappea.errors import ConfigurationError, TaskDefinitionError
 from snappea.models import Task
 from snappea.signals import task_enqueued
@@ -28,7 +28,7 @@ from tests.playground.lifecycle import (
     unique_waiting,
 )
 from tests.playground.tasks import echo, fail, nap, nap_late, nothing, record, record_async
-from tests.site import Process, Site, wait_until
+from tests.site import Made, Process, Site, wait_until
 
 SIX = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
 
@@ -69,6 +69,47 @@ def test_there_are_six() -> None:
     assert {name.removeprefix("task_") for name in SIX} == {
         *("enqueued", "started", "succeeded", "failed", "retried", "interrupted")
     }
+
+
+# without a Foreman
+
+
+def test_an_eager_task_tells_what_a_real_run_tells(site: Site, settings: Any, made: Made) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+
+    def listen(name: str) -> Callable[..., None]:
+        def receive(sender: object, signal: object, id: int, **facts: Any) -> None:
+            assert sender is attempt and id == 0 and current_task.id == 0 if name != "enqueued" else True
+            told.append((name, facts))
+
+        return receive
+
+    @made
+    def attempt(failure: str) -> str:
+        if failure:
+            raise {"failed": KeyError("x"), "retried": Retry(countdown=7, exc=OSError("y"))}[failure]
+        return "done"
+
+    receivers = {name: listen(name) for name in ("enqueued", "started", "succeeded", "failed", "retried")}
+    for name, receive in receivers.items():
+        getattr(signals, f"task_{name}").connect(receive)
+    settings.SNAPPEA = site.settings | {"TASK_ALWAYS_EAGER": True}
+    try:
+        attempt.delay("")
+        attempt.delay_many([("",)])
+        with pytest.raises(KeyError):
+            attempt.delay("failed")
+        with pytest.raises(Retry):
+            attempt.apply_async(("retried",))
+    finally:
+        for name, receive in receivers.items():
+            getattr(signals, f"task_{name}").disconnect(receive)
+    begun = ["enqueued", "started"]
+    names = [*begun, "succeeded", *begun, "succeeded", *begun, "failed", *begun, "retried"]
+    assert [name for name, _facts in told] == names
+    assert told[1][1] == {"attempt": 1} and told[2][1] == {"result": "done"}
+    assert isinstance(told[8][1]["exception"], KeyError)
+    assert isinstance(told[11][1]["exception"], OSError) and told[11][1]["delay"] == 7
 
 
 # task_enqueued

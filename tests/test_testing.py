@@ -1,16 +1,18 @@
 """`snappea.testing`: the calls of a test, in memory and as rows; both behave the same."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.core import mail
 from django.db import connections, transaction
 
-from snappea import AsyncResult, Retry, collected, current_task, errors, signals, task
+from snappea import AsyncResult, Retry, TaskFunction, collected, current_task, errors, signals, task
 from snappea.conf import collects
 from snappea.djangotasks.framework import TaskResultStatus, task_finished
 from snappea.models import Task
@@ -415,3 +417,29 @@ def test_tasks_of_django_are_collected_and_drained_as_well(calls: str) -> None:
     assert result.return_value == 3
     assert failing.errors[0].exception_class is ValueError
     assert told == [TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED]
+
+
+# mocks
+
+
+def test_which_mock_sees_what(site: Site) -> None:
+    with mock.patch.object(record, "delay") as delay:
+        record.delay("plain")
+        asyncio.run(record.adelay("async"))
+        with transaction.atomic():
+            record.delay_on_commit("x", using="default")
+            assert delay.call_count == 2
+        record.delay_on_commit(object())  # type: ignore[call-overload]  # what would be refused is for the mock to look at
+        record.apply_async(("not seen",))
+    assert [call.args[0] for call in delay.call_args_list[:3]] == ["plain", "async", "x"]
+    assert delay.call_args_list[2].kwargs == {} and delay.call_count == 4
+    with mock.patch.object(TaskFunction, "delay", autospec=True) as of_all:
+        record.delay_on_commit("y")
+    of_all.assert_called_once_with(record, "y")
+    with mock.patch.object(record, "apply_async") as apply_async:
+        record.s("x").set(queue="mail").delay()
+        record.delay("not seen")
+    apply_async.assert_called_once_with(("x",), {}, queue="mail")
+    assert Task.objects.count() == 2
+    record.delay_on_commit("as before")
+    assert Task.objects.count() == 3

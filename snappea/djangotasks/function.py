@@ -9,6 +9,7 @@ from django.conf import settings
 from django.utils.crypto import get_random_string
 
 from .. import context, engine, models, signals
+from ..arguments import require_whole
 from ..callables import plain_arity, without_context
 from ..calls import warn_of_open_transaction
 from ..conf import current
@@ -115,6 +116,7 @@ class DjangoTask(TaskFunction[..., Any]):
 def enqueue(function: DjangoTask, task: AnyTask, args: Any, kwargs: Any) -> AnyResult:
     """Enqueue a call. Raises as the backend's method does."""
     refuse_event_loop(function.__name__, function.name)
+    require_whole((args, kwargs), function.name)
     result = TaskResult(
         task=task,
         id="",
