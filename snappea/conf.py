@@ -77,6 +77,9 @@ class Settings:
     MAX_STUCK_WORKERS: int = 8
     #: How many `async def` tasks run at once, beside those in threads.
     ASYNC_CONCURRENCY: int = 100
+    #: How many tasks run in a thread before a new thread replaces it; None: no limit. 1: each task has a
+    #: thread of its own.
+    MAX_TASKS_PER_THREAD: int | None = None
     #: How many tasks the Foreman starts before it starts anew, under the same pid; None: no end.
     MAX_TASKS: int | None = None
     #: How much memory it may have before it does, in bytes, as in "800M", or as in "80%" of the machine's
@@ -112,6 +115,7 @@ _AT_LEAST: dict[str, float] = {
     "MAX_STUCK_WORKERS": 0,
     "ASYNC_CONCURRENCY": 1,
     "MAX_TASKS": 1,
+    "MAX_TASKS_PER_THREAD": 1,
     "FOREMAN_TIMEOUT": 1,
     "STATS_RETENTION_MINUTES": 0,
     "WARN_BACKLOG_SECONDS": 0,

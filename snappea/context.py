@@ -144,8 +144,7 @@ def begin(claim: Claim, deadline: float = math.inf) -> None:
     `deadline`: when it must have ended, by time.monotonic().
     """
     _running.set(claim)
-    if deadline != math.inf:
-        _deadline.set(deadline)
+    _deadline.set(deadline)
 
 
 def note(progress: Progress) -> None:

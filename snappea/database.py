@@ -261,6 +261,12 @@ def _has_open(other: BaseDatabaseWrapper, file: QueueFile) -> bool:
     return theirs is not None and (theirs.inode, theirs.shm) == (file.inode, file.shm)
 
 
+def forget(connection: BaseDatabaseWrapper) -> None:
+    """Let connect() ask Django for the connection of this thread again."""
+    if _thread.connection is connection:
+        _thread.connection = None
+
+
 def file_of(connection: BaseDatabaseWrapper) -> QueueFile | None:
     """Return the file behind a connection to the queue's database; None if it is in memory."""
     file: QueueFile | None = getattr(connection, "snappea_file", None)

@@ -127,7 +127,8 @@ class Foreman:
             self.bell, self.caretaker = workshop.bell, workshop.caretaker
             self.accounts.logbook = workshop.logbook
             self.renewal.nudge = self.bell.nudge
-            self.crew = Crew(workers, workshop.logbook, self.bell.nudge, self.nursery)
+            per_thread = self.settings.MAX_TASKS_PER_THREAD
+            self.crew = Crew(workers, workshop.logbook, self.bell.nudge, self.nursery, per_thread)
             ready = queue.depth(raw(self.connection))
             report_start(workshop.name, workers, ready, self.bell.kind, workshop.facts())
         except (OSError, *FAULTS) as error:

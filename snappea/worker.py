@@ -2,20 +2,18 @@
 
 import contextvars
 import os
-import threading
 import time
 import traceback
-from logging import DEBUG, ERROR, WARNING
+from logging import DEBUG, ERROR
 from typing import Any
-
-from django.db import connections
-from django.db.backends.signals import connection_created
-from django.dispatch import receiver
 
 from .arguments import decode, encode_result
 from .conf import current
 from .context import begin
 from .errors import Retry, SoftTimeLimitExceeded, TaskKilled, TaskRevoked
+from .leftovers import close_caches
+from .leftovers import close_connections as close_connections
+from .leftovers import tidy_connections as tidy_connections
 from .limits import Desk
 from .log import clean, foreman, say, say_failure, shortened
 from .logbook import Note
@@ -31,7 +29,6 @@ MAX_REASON = 300
 HIDDEN = "(not shown: the task is sensitive)"
 INTERRUPTIONS = (TaskRevoked, SoftTimeLimitExceeded)
 
-_thread = threading.local()
 _forks = 0  # which led to this process; to compare it costs less than to ask for the process's number
 
 
@@ -51,14 +48,15 @@ def run(claim: Claim, desk: Desk) -> Outcome:
     failure: BaseException | None = None
     result: str | None = None
     limit: float | None = None
+    # a context of its own: what a task activates (a language, a time zone) ends with it
+    inside = contextvars.Context()
     began = time.monotonic()
     try:
         desk.take(claim)
         task = task_of(claim)
         limit = task.soft_time_limit(claim.queue)
         deadline = desk.deadline if limit is None else desk.limit(limit)
-        # a context of its own: what a task activates (a language, a time zone) ends with it
-        result = contextvars.Context().run(call, task, claim, deadline)
+        result = inside.run(call, task, claim, deadline)
     except BaseException as raised:
         failure = raised
     try:
@@ -71,6 +69,7 @@ def run(claim: Claim, desk: Desk) -> Outcome:
     except INTERRUPTIONS:
         ending = desk.put_down()
     duration = time.monotonic() - began
+    close_caches(inside)
     if failure is None:
         return Outcome(claim, duration, result=result)
     return outcome_of_failure(claim, task, duration, failure, ending is TaskRevoked, limit)
@@ -228,40 +227,3 @@ def _reason_of(failure: BaseException, hides: bool) -> str:
         return clean(f"{type(failure).__name__}: {failure}"[:MAX_REASON])
     except BaseException:  # a __str__ that raises
         return type(failure).__name__
-
-
-@receiver(connection_created)
-def _note_connection(**kwargs: Any) -> None:
-    _thread.has_connections = True
-
-
-def tidy_connections() -> None:
-    """Roll back what a task left open in this thread, and close connections that are due for it.
-
-    Does around a task what Django does around a request. Never raises.
-    """
-    if not getattr(_thread, "has_connections", False):
-        return  # asking Django for each connection would cost more than a short task
-    _thread.has_connections = False
-    for connection in connections.all(initialized_only=True):
-        try:
-            if connection.in_atomic_block or getattr(connection.connection, "in_transaction", False):
-                say(ERROR, "A task left a transaction open on %r; it is rolled back.", connection.alias)
-                # as if there were no transaction: otherwise close() leaves that to its end
-                connection.in_atomic_block = connection.closed_in_transaction = False
-                connection.close()
-            else:
-                connection.close_if_unusable_or_obsolete()
-            _thread.has_connections |= connection.connection is not None
-        except Exception as error:
-            _thread.has_connections = True
-            say(ERROR, "Could not tidy up the connection %r: %r", connection.alias, error)
-
-
-def close_connections() -> None:
-    """Close this thread's connections, whatever they say to that."""
-    for connection in connections.all(initialized_only=True):
-        try:
-            connection.close()
-        except Exception as error:
-            say(WARNING, "Could not close the connection %r: %r", connection.alias, error)

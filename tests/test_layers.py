@@ -16,7 +16,7 @@ ORDER = """
     options callables context results signature
     sharing arguments calls modules function
     djangotasks.framework djangotasks.results djangotasks.function backend tasks
-    ticks schedules limits worker sieve survey stats
+    ticks schedules limits leftovers worker sieve survey stats
     crew.herald crew.loop crew.child crew.nursery crew.guardian crew.threads
     office.accounts office.timetable office.pace office.gatekeeper office.attention office.caretaker
     office.reports office.renewal office.reload office.departure office.workshop office.remote

@@ -23,6 +23,7 @@ from .. import context, worker
 from ..database import as_datetime, later, now
 from ..errors import SoftTimeLimitExceeded, TaskFailed, TaskRevoked
 from ..function import TaskFunction
+from ..leftovers import close_caches
 from ..log import clean
 from ..records import Call, Claim, Progress, Terms
 from ..tasks import find, resolve
@@ -79,9 +80,9 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
     def _run(self, task: TaskFunction[..., Any], claim: Claim) -> Any:
         context.send_progress(_say_progress)
         began = time.monotonic()
+        inside = contextvars.Context()
         with _endings() as is_revoked:
             try:
-                inside = contextvars.Context()
                 encoded = inside.run(worker.call, task, claim, _deadline(self.request, began))
                 return None if encoded is None else json.loads(encoded)
             except CELERYS_OWN:
@@ -90,6 +91,8 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
                 if _is_end_of_process(failure):
                     raise
                 self._fail(task, claim, time.monotonic() - began, failure, bool(is_revoked))
+            finally:
+                close_caches(inside)
 
     def _fail(
         self,

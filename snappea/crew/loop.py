@@ -20,6 +20,7 @@ from .. import worker
 from ..arguments import decode
 from ..context import begin
 from ..errors import SoftTimeLimitExceeded, TaskRevoked
+from ..leftovers import TidyThreads, close_caches
 from ..limits import Ending
 from ..log import clean, say, say_seldom
 from ..logbook import Logbook, Note
@@ -118,6 +119,7 @@ class Loop:
 
     def _start(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
+        loop.set_default_executor(TidyThreads(thread_name_prefix="snappea-to-thread"))
         try:
             threading.Thread(target=_run_forever, args=(loop,), name="snappea-loop", daemon=True).start()
         except RuntimeError:
@@ -241,6 +243,7 @@ async def _run_apart(
             alarm.cancel()
         if offspring:
             await _end_offspring(seat.claim, offspring)
+        close_caches(context)
         if executor := SyncToAsync.context_to_thread_executor.pop(threads, None):
             executor.submit(worker.close_connections)
             executor.shutdown(wait=False)  # whatever still blocks it there: the loop must go on

@@ -40,10 +40,16 @@ class Crew:
 
     `wake_foreman` is called by a worker when `foreman_sleeps` is set and no more than
     `low_water` claims are left in the backlog. `nursery`: where isolated tasks get their processes from.
+    `tasks_per_thread`: after so many tasks a new thread replaces a worker's thread; None: never.
     """
 
     def __init__(
-        self, size: int, logbook: Logbook, wake_foreman: Callable[[], None], nursery: Nursery | None = None
+        self,
+        size: int,
+        logbook: Logbook,
+        wake_foreman: Callable[[], None],
+        nursery: Nursery | None = None,
+        tasks_per_thread: int | None = None,
     ) -> None:
         self.size = size
         self.low_water = 0
@@ -53,6 +59,7 @@ class Crew:
         self._logbook = logbook
         self._wake_foreman = wake_foreman
         self._nursery = nursery
+        self._tasks_per_thread = tasks_per_thread or math.inf
         #: One for each thread that may exist: at most `size` tasks run at once.
         self._slots = threading.BoundedSemaphore(size)
         self._has_hired = False
@@ -186,21 +193,25 @@ class Crew:
         parking.acquire()
         desk = Desk(self._note_deadline)
         self._desks.append(desk)
+        left = self._tasks_per_thread
         try:
-            while not desk.is_replaced:
+            while left > 0 and not desk.is_replaced:
                 try:
                     cell, claim = self._backlog.popleft()
                 except IndexError:
                     self._park(parking)
                 else:
                     self._run(cell, claim, desk)
+                    left -= 1
         finally:
             self._desks.remove(desk)
+            worker.close_connections()
             if desk.is_replaced:
-                worker.close_connections()
                 self._stuck.remove(desk)
             else:
                 self._slots.release()
+                if self._backlog:  # handed over while all slots were taken
+                    self._hire()
 
     def _note_deadline(self, deadline: float) -> None:
         self._is_watched = True

@@ -1,0 +1,255 @@
+"""What a task leaves in its thread, on a connection or in a cache is not there for the next one."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from asgiref.local import Local
+from asgiref.sync import sync_to_async
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
+from django.db import connections
+from django.db.backends.sqlite3.base import DatabaseWrapper
+from django.urls import get_urlconf, set_urlconf
+from django.utils import timezone, translation
+
+from snappea import TaskFunction, task, worker
+from snappea.crew.threads import Crew
+from snappea.database import connect, file_of
+from snappea.leftovers import TidyThreads
+from snappea.limits import Desk
+from snappea.logbook import Logbook
+from snappea.records import Claim
+from snappea.tasks import registry
+from tests.site import Site, wait_until
+
+Steps = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def steps(site: Site) -> Iterator[Steps]:
+    """Return what runs functions as tasks, one after the other in a thread, and returns their results."""
+
+    def run(*functions: Callable[[], Any]) -> list[Any]:
+        found: list[Any] = []
+        made: list[TaskFunction[..., Any]] = []
+        for number, function in enumerate(functions):
+            made.append(task(name=f"tests.step{number}")(_noting(function, found)))
+
+        def work() -> None:
+            for number in range(len(made)):
+                outcome = worker.run(Claim(0, number + 1, 1, f"tests.step{number}", "[]", "{}"), Desk())
+                if outcome.error:
+                    found.append(outcome.error)
+                worker.tidy_connections()
+            worker.close_connections()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(60)
+        for one in made:
+            del registry[one.name]
+        return found
+
+    yield run
+
+
+def _noting(function: Callable[[], Any], found: list[Any]) -> Callable[[], None]:
+    def step() -> None:
+        found.append(function())
+
+    return step
+
+
+@pytest.fixture(params=[0, 600], ids=["closed after each", "kept open"])
+def default(request: pytest.FixtureRequest, site: Site) -> Iterator[None]:
+    """Run a test with both kinds of connections."""
+    settings: Any = connections.settings["default"]
+    settings["CONN_MAX_AGE"] = request.param
+    yield
+    settings["CONN_MAX_AGE"] = 0
+
+
+def connection() -> Any:
+    return connections["default"]
+
+
+def test_a_tenant_on_a_connection(steps: Steps, default: None) -> None:
+    def with_query() -> Any:
+        before = getattr(connection(), "tenant", None)
+        connection().tenant = "one"
+        connection().cursor().close()
+        return before
+
+    def without_query() -> Any:
+        before = getattr(connection(), "tenant", None)
+        connection().tenant = "two"
+        return before
+
+    assert steps(with_query, with_query, without_query, without_query, with_query) == [None] * 5
+
+
+def test_wrappers_and_the_debug_cursor(steps: Steps, default: None) -> None:
+    def mark() -> Any:
+        before = len(connection().execute_wrappers), connection().force_debug_cursor
+        connection().execute_wrappers.append(lambda execute, *args: execute(*args))
+        connection().force_debug_cursor = True
+        connection().cursor().execute("SELECT 1").close()
+        return before
+
+    assert steps(mark, mark) == [(0, False)] * 2
+
+
+class TenantWrapper(DatabaseWrapper):
+    """A backend of others, with an attribute that it sets itself."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.schema_name = "public"
+
+
+def test_the_schema_of_a_backend_of_others(
+    steps: Steps, default: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = ModuleType("tests.tenants.base")
+    base.DatabaseWrapper = TenantWrapper  # type: ignore[attr-defined]
+    for name in ("tests.tenants", "tests.tenants.base"):
+        monkeypatch.setitem(sys.modules, name, base)
+    monkeypatch.setitem(connections.settings["default"], "ENGINE", "tests.tenants")
+
+    def use() -> Any:
+        before = connection().schema_name
+        connection().schema_name = "one"
+        connection().cursor().close()
+        return before
+
+    assert steps(use, use, lambda: connection().schema_name) == ["public"] * 3
+
+
+def test_a_connection_that_is_as_it_was_is_kept(steps: Steps, default: None) -> None:
+    def use() -> Any:
+        connection().cursor().execute("SELECT 1").close()
+        return id(connection()), id(connection().connection)
+
+    first, second = steps(use, use)
+    assert first[0] == second[0]
+    if connections.settings["default"]["CONN_MAX_AGE"]:
+        assert first == second
+
+
+def test_the_log_of_queries_does_not_grow(steps: Steps, default: None, settings: Any) -> None:
+    settings.DEBUG = True
+
+    def query() -> int:
+        before = len(connection().queries_log)
+        connection().cursor().execute("SELECT 1").close()
+        return before
+
+    assert steps(query, query, query) == [0, 0, 0]
+
+
+def test_what_is_active_in_a_thread(steps: Steps) -> None:
+    local = Local()
+
+    def activate() -> Any:
+        before = translation.get_language(), str(timezone.get_current_timezone()), get_urlconf()
+        seen = (*before, getattr(local, "tenant", None))
+        translation.activate("nl")
+        timezone.activate("Asia/Tokyo")
+        set_urlconf("tests.other")
+        local.tenant = "one"
+        return seen
+
+    first, second = steps(activate, activate)
+    assert first == second and first[2:] == (None, None)
+
+
+class NotingCache(LocMemCache):
+    """A cache that notes when it is closed."""
+
+    closed: list[str] = []
+
+    def close(self, **kwargs: Any) -> None:
+        self.closed.append(threading.current_thread().name)
+        raise ConnectionError("it is gone")
+
+
+def test_caches_are_closed(steps: Steps, settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    settings.CACHES = {"default": {"BACKEND": "tests.test_leftovers.NotingCache"}}
+    NotingCache.closed.clear()
+    assert steps(lambda: caches["default"].get("x"), lambda: 1, lambda: caches["default"].get("x")) == [
+        None,
+        1,
+        None,
+    ]
+    assert len(NotingCache.closed) == 2
+    assert "Could not close the caches: ConnectionError('it is gone')" in caplog.text
+
+
+def test_threads_beside_the_event_loop(site: Site) -> None:
+    def use() -> Any:
+        before = getattr(connection(), "tenant", None)
+        connection().tenant = "one"
+        connection().cursor().close()
+        return before
+
+    async def main() -> list[Any]:
+        asyncio.get_running_loop().set_default_executor(TidyThreads(1))
+        apart = sync_to_async(use, thread_sensitive=False)
+        return [await apart(), await asyncio.to_thread(use), await apart()]
+
+    assert asyncio.run(main()) == [None] * 3
+
+
+def test_a_thread_for_each_task(site: Site) -> None:
+    local, seen, opened = threading.local(), [], []
+
+    @task(name="tests.local")
+    def use(number: int) -> None:
+        seen.append(getattr(local, "tenant", None))
+        local.tenant = number
+        connections["default"].ensure_connection()
+        opened.append((threading.current_thread(), connections["default"]))
+
+    file = file_of(connect())
+    assert file
+    logbook = Logbook(file, 1000)
+    crew = Crew(2, logbook, lambda: None, tasks_per_thread=1)
+    try:
+        for start in (0, 20):
+            numbers = range(start, start + 20)
+            claims = [Claim(0, number + 1, 1, "tests.local", f"[{number}]", "{}") for number in numbers]
+            crew.hand_over([(logbook.enter(claim.id, 1), claim) for claim in claims])
+            wait_until(lambda: not crew.backlog() and len(crew._parked) == len(crew._desks))
+        assert seen == [None] * 40
+        threads = {thread for thread, _connection in opened}
+        assert len(threads) == 40
+        for thread in threads:
+            thread.join(60)
+        assert all(connection.connection is None for _thread, connection in opened)
+    finally:
+        del registry["tests.local"]
+
+
+def test_a_thread_for_a_few_tasks(site: Site) -> None:
+    threads = []
+
+    @task(name="tests.local")
+    def use() -> None:
+        threads.append(threading.current_thread())
+
+    file = file_of(connect())
+    assert file
+    logbook = Logbook(file, 1000)
+    crew = Crew(1, logbook, lambda: None, tasks_per_thread=3)
+    try:
+        claims = [Claim(0, number, 1, "tests.local", "[]", "{}") for number in range(1, 8)]
+        crew.hand_over([(logbook.enter(claim.id, 1), claim) for claim in claims])
+        wait_until(lambda: len(threads) == 7)
+        assert [threads.count(thread) for thread in dict.fromkeys(threads)] == [3, 3, 1]
+    finally:
+        del registry["tests.local"]
