@@ -236,8 +236,9 @@ def test_the_first_tenth_does_not_count() -> None:
 
 
 def test_processes_are_counted_with_those_that_they_started() -> None:
-    sleeper = "import time; print('up', flush=True); time.sleep(60)"
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}])"
+    busy = "import time\nwhile time.process_time() < 0.05: pass\n"  # /proc counts in hundredths of a second
+    sleeper = f"{busy}print('up', flush=True); time.sleep(600)"
+    code = f"{busy}import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}])"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stdout.readline()
         pids = family(process.pid)

@@ -82,7 +82,8 @@ def test_killed_again_and_again(site: PostgresSite) -> None:
         crew += foremen(site, 1)
     for writer in writers:
         writer.kill()
-    wait_until(lambda: not {"ready", "running"} & set(site.counts()), f"{site.counts()}")
+    site.wait_until_empty()
+    wait_until(lambda: Presence.objects.count() == len(crew), "the killed ones to be taken for dead")
     assert [foreman.stop() for foreman in crew] == [0, 0, 0]
     accepted, started, ended = (site.ledger.keys(word) for word in ("ack", "start", "end"))
     rows = rows_by_key(site)
@@ -493,6 +494,8 @@ def test_settling_refuses_what_is_not_ones_own_any_more(site: PostgresSite) -> N
         sharing.be_known(db, second)
         queue.give_back(db, [claim])  # as if the second one had claimed it, and could not commit
     assert Task.objects.get().status == Status.RUNNING
+    server_is_older = "SELECT clock_timestamp() - pg_postmaster_start_time() > interval '2 s'"
+    wait_until(lambda: site.sql(server_is_older) == [(True,)])  # a restart counts as a sign of life
     with transact(connect()) as db:
         db.execute("UPDATE snappea_presence SET seen_at = seen_at - interval '1 hour' WHERE id = ?", (first,))
         found = sharing.bury(db, now(), 2)

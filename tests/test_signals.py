@@ -12,7 +12,7 @@ from django.db import transaction
 from django.dispatch import Signal
 
 import tests.playground.lifecycle
-from snappea import Retry, current_task, signals, task
+from snappea import Retry, current_task, queue, signals, task
 from snappea.errors import ConfigurationError, TaskDefinitionError
 from snappea.models import Task
 from snappea.signals import task_enqueued
@@ -342,7 +342,7 @@ def test_hooks(site: Site, settings: Any) -> None:
     record.delay("x")
     echo.delay(1, two=2)
     record.delay_many([("many",)])
-    record_async.apply_async(kwargs={"key": "async"}, countdown=1.5)  # after the others
+    record_async.apply_async(kwargs={"key": "async"}, countdown=3600)
     assert [
         json.loads(kwargs) for kwargs in Task.objects.order_by("id").values_list("kwargs", flat=True)
     ] == [
@@ -353,6 +353,8 @@ def test_hooks(site: Site, settings: Any) -> None:
     ]
     site.sql("UPDATE snappea_task SET kwargs = '{}' WHERE id = 3")  # from before there was a hook
     site.foreman(NUM_WORKERS=1, **hooks)
+    wait_until(lambda: site.counts() == {"scheduled": 1})
+    queue.requeue(Task.objects.all())  # after the others
     wait_until(lambda: site.counts() == {})
     assert site.ledger.lines() == [
         *(["enter", "alice"], ["start", "x"], ["end", "x"], ["leave", "alice"]),
