@@ -1,5 +1,6 @@
 """The project in which the tests run; its files lie in $SNAPPEA_TEST_DIR."""
 
+import gc
 import json
 import os
 import sys
@@ -22,16 +23,18 @@ INSTALLED_APPS = [
     "snappea",
     "tests.playground",
     "example_project.tracker",
-    *([] if VERSION >= (6, 0) else ["django_tasks"]),
     *os.environ.get("SNAPPEA_TEST_APPS", "").split(),
 ]
 ROOT_URLCONF = "tests.urls"
 TEMPLATES: list[dict[str, Any]] = [
     {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}
 ]
-if "pytest" in sys.modules:  # the processes that tests start need no admin, and start sooner without
+if "pytest" not in sys.modules:  # the processes that tests start are to start sooner
+    gc.set_threshold(20_000)
+else:  # they need no admin either
     INSTALLED_APPS += ["django.contrib.admin", "django.contrib.messages", "django.contrib.sessions"]
     INSTALLED_APPS += ["django.contrib.staticfiles"]
+    INSTALLED_APPS += [] if VERSION >= (6, 0) else ["django_tasks"]
     MIDDLEWARE = [
         "tests.middleware.strict_policy",
         "django.contrib.sessions.middleware.SessionMiddleware",

@@ -150,6 +150,7 @@ def test_progress_is_seen_while_it_runs(site: Site, wakeups: str) -> None:
 
 def test_progress_is_written_at_most_once_a_second(site: Site) -> None:
     site.foreman()
+    before = time.monotonic()
     report_for_long.delay(str(site.directory / "go"))
     seen: dict[float | None, float] = {}
 
@@ -161,7 +162,7 @@ def test_progress_is_written_at_most_once_a_second(site: Site) -> None:
     (site.directory / "go").touch()
     moments = [moment for done, moment in seen.items() if done is not None]
     assert list(seen)[1:] == sorted(done for done in seen if done is not None)
-    assert moments[-1] - moments[0] >= 2.5, "three writes after the first one"
+    assert moments[-1] - before >= 2.5, "three writes after the first one"
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -36,18 +36,16 @@ from tests.playground.tasks import (
     record,
     wait_for,
 )
-from tests.site import Site, wait_until
+from tests.site import DEADLINE, Site, wait_until
 
 pytestmark = pytest.mark.long
 
 
 def assert_it_still_works(site: Site) -> None:
-    """Enqueue a canary, and see it run within 15 s."""
-    before = time.monotonic()
-    key = f"canary-{before}"
+    """Enqueue a canary, and see it run."""
+    key = f"canary-{time.monotonic()}"
     record.delay(key)
     wait_until(lambda: site.ledger.count("end", key), f"{key} in {site.processes[-1].output()}")
-    assert site.ledger.moments("end", key)[0] - before < 15
     wait_until(lambda: not site.sql("SELECT id FROM snappea_task WHERE args = ?", f'["{key}"]'))
 
 
@@ -148,7 +146,7 @@ except EnqueueError as error:
     assert site.counts() == {}
 
 
-def test_a_write_lock_held_for_ten_seconds(site: Site) -> None:
+def test_a_write_lock_held_for_seconds(site: Site) -> None:
     foreman = site.foreman()
     wait_for.delay("across", str(site.directory / "go"))
     wait_until(lambda: site.ledger.count("start", "across"))
@@ -163,7 +161,7 @@ def test_a_write_lock_held_for_ten_seconds(site: Site) -> None:
             nothing.delay()
         assert time.monotonic() - before >= 0.5
         foreman.wait_for_output("The round failed: .*database is locked")
-        time.sleep(max(0.0, 10 - (time.monotonic() - before)))
+        time.sleep(3)
         assert foreman.popen.poll() is None
         locker.execute("ROLLBACK")
         assert_it_still_works(site)
@@ -189,7 +187,8 @@ def test_a_signal_is_heard_while_somebody_holds_the_write_lock(site: Site) -> No
 
 
 def test_what_ends_while_the_last_words_wait_for_the_write_lock_was_not_stopped(site: Site) -> None:
-    foreman = site.foreman(GRACEFUL_TIMEOUT=0.2)
+    site.settings["GRACEFUL_TIMEOUT"] = 0.2
+    foreman = site.hasty_foreman(foreman__LAST_WORDS=120)
     wait_for.delay("x", str(site.directory / "go"))
     wait_until(lambda: site.ledger.count("start", "x"))
     locker = sqlite3.connect(site.database, isolation_level=None)
@@ -199,7 +198,7 @@ def test_what_ends_while_the_last_words_wait_for_the_write_lock_was_not_stopped(
     time.sleep(0.3)  # by now it tries again, and waits for the lock for half a second
     (site.directory / "go").touch()
     wait_until(lambda: site.ledger.count("end", "x"))
-    time.sleep(0.03)  # for its thread to say so
+    time.sleep(0.5)  # for its thread to say so
     locker.close()
     assert foreman.wait() == 0
     assert site.counts() == {}
@@ -270,7 +269,7 @@ def test_no_symbolic_link_is_followed(site: Site) -> None:
 
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_the_database_goes_away(site: Site, how: str, migrated: Path) -> None:
-    foreman = site.foreman(GRACEFUL_TIMEOUT=20)
+    foreman = site.foreman(GRACEFUL_TIMEOUT=DEADLINE)
     wait_for.delay("long", str(site.directory / "go"))
     wait_until(lambda: site.ledger.count("start", "long"))
     site.database.unlink()
@@ -383,7 +382,7 @@ def test_the_clock_is_set_back_and_forth(site: Site) -> None:
     site.wait_until_empty()
     assert site.counts() == {"scheduled": 1}
     set_clock(site.directory, 1801)
-    wait_until(lambda: site.ledger.count("end", "later"), deadline=15)
+    wait_until(lambda: site.ledger.count("end", "later"))
     assert foreman.stop() == 0
 
 
@@ -414,7 +413,7 @@ def test_an_output_that_nobody_reads(site: Site) -> None:
         wait_until(lambda: site.ledger.count("end", "x"))
         site.wait_until_empty()
         foreman.terminate()
-        assert foreman.wait(30) == 0
+        assert foreman.wait(DEADLINE) == 0
         assert site.counts() == {}
     finally:
         foreman.kill()

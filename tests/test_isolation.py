@@ -20,7 +20,7 @@ from snappea.models import Task
 from snappea.records import Claim
 from tests.playground import isolated
 from tests.playground.tasks import close_all, nap, record
-from tests.site import Process, Site, wait_until
+from tests.site import DEADLINE, Process, Site, wait_until
 
 
 def is_alive(pid: int) -> bool:
@@ -250,18 +250,19 @@ def test_revoke_ends_even_a_sleep(site: Site) -> None:
 
 
 def test_revoke_kills_what_does_not_end(site: Site) -> None:
-    site.hasty_foreman(guardian__REVOKE_GRACE=0.3, guardian__LOOK_EVERY=0.1)
+    site.hasty_foreman(guardian__REVOKE_GRACE=3, guardian__LOOK_EVERY=0.1)
     task = isolated.sleep_on.delay("x")
     noted(site, "start", "x")
     task.revoke(terminate=True)
     assert row(task).status == "cancelled"
-    assert "TaskRevoked: killed, as it had not ended 0.3 s later" in row(task).error
+    assert "TaskRevoked: killed, as it had not ended 3 s later" in row(task).error
     assert site.ledger.count("woken", "x") == 1
 
 
 def test_revoked_at_any_moment(site: Site) -> None:
     """Before it was born, while it says how far it is, as it ends: cancelled, or done, and never worse."""
-    foreman = site.foreman(NUM_WORKERS=2)
+    site.settings["NUM_WORKERS"] = 2
+    foreman = site.hasty_foreman(guardian__REVOKE_GRACE=DEADLINE)
     for number in range(40):
         task = isolated.report_for_ever.delay("x") if number % 2 else isolated.nothing.delay()
         wait_until(partial(waits_no_more, task))

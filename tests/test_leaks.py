@@ -1,7 +1,6 @@
 """What a long-running Foreman must not gather: memory, threads, descriptors, write-ahead log."""
 
 import contextlib
-import time
 from pathlib import Path
 
 import pytest
@@ -86,7 +85,7 @@ def test_the_write_ahead_log_is_bounded(site: Site) -> None:
 
 def test_connections_of_idle_workers_are_closed(site: Site) -> None:
     """So that databases can be checkpointed. (The database's own descriptor SQLite keeps for reuse.)"""
-    foreman = site.hasty_foreman(threads__IDLE_AFTER=1.5)
+    foreman = site.hasty_foreman(threads__IDLE_AFTER=4)
     record.delay("x")
     enqueue_more.delay("more", 1)
     site.wait_until_empty()
@@ -99,6 +98,4 @@ def test_connections_of_idle_workers_are_closed(site: Site) -> None:
         return [link for link in logs if link.endswith("-wal")]
 
     assert len(open_logs()) >= 2
-    before = time.monotonic()
     wait_until(lambda: len(open_logs()) == 1, "the workers' connections to be closed")
-    assert time.monotonic() - before > 1

@@ -321,7 +321,7 @@ def test_any_order_of_events(site: Site) -> None:
     run_state_machine_as_test(
         Lifecycle,
         settings=settings(
-            max_examples=200,
+            max_examples=100,
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),

