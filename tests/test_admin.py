@@ -124,8 +124,7 @@ def test_a_task_that_is_gone_is_no_error(site: Site, number: str) -> None:
 
 
 @pytest.mark.parametrize("status", Status.values)
-@pytest.mark.parametrize("query", ["", "q=some", "queue=default", "task_name=some.task", "p=0", "q=%231"])
-def test_no_list_is_sorted_or_scanned(site: Site, status: str, query: str) -> None:
+def test_no_list_is_sorted_or_scanned(site: Site, status: str) -> None:
     """However many rows there are; a search or a filter goes through those of the state."""
     from django.db import connections
     from django.test.utils import CaptureQueriesContext
@@ -133,7 +132,8 @@ def test_no_list_is_sorted_or_scanned(site: Site, status: str, query: str) -> No
     put(status)
     browser = client()
     with CaptureQueriesContext(connections["snappea"]) as asked:
-        assert browser.get(f"{PAGE_OF[status]}?{query}").status_code == 200
+        for query in ("", "q=some", "queue=default", "task_name=some.task", "p=0", "q=%231"):
+            assert browser.get(f"{PAGE_OF[status]}?{query}").status_code == 200
     for statement in (entry["sql"] for entry in asked.captured_queries):
         if "snappea_task" not in statement or not statement.lstrip().startswith("SELECT"):
             continue

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import call_command, load_command_class
 from django.core.management.base import CommandError
 
 from snappea import queue
@@ -293,20 +293,20 @@ def test_exit_codes_and_streams(site: Site) -> None:
     done = run(site, "show", "1")
     assert done.returncode == 1 and done.stderr.startswith("CommandError: There is no task 1")
     assert not done.stdout
-    assert run(site, "nonsense").returncode == 2
     done = run(site, "enqueue", record.name, "--args", "{")
     assert done.returncode == 2 and "is not JSON" in done.stderr
     assert run(site, "run", fail.name, "--args", "[1]").returncode == 1
     assert run(site, "status", NUM_WORKERS=0).returncode == 1
 
 
-@pytest.mark.long
-def test_help_names_each_subcommand(site: Site) -> None:
-    shown = run(site, "--help").stdout
-    commands = re.findall(r"^    ([a-z]+) ", shown, re.MULTILINE)
+def test_help_names_each_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = load_command_class("snappea", "snappea").create_parser("manage.py", "snappea")
+    commands = re.findall(r"^    ([a-z]+) ", parser.format_help(), re.MULTILINE)
     assert len(commands) == 14
     for command in commands:
-        assert run(site, command, "--help").returncode == 0
+        with pytest.raises(SystemExit, match="^0$"):
+            parser.parse_args([command, "--help"])
+        assert f"manage.py snappea {command} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
