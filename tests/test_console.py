@@ -304,7 +304,7 @@ def test_help_names_each_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
     commands = re.findall(r"^    ([a-z]+) ", parser.format_help(), re.MULTILINE)
     assert len(commands) == 14
     for command in commands:
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             parser.parse_args([command, "--help"])
         assert f"manage.py snappea {command} " in capsys.readouterr().out
 
