@@ -17,7 +17,7 @@ from snappea.tasks import registry
 from tests.playground import for_taskq
 from tests.playground.lifecycle import add
 from tests.playground.tasks import echo, record
-from tests.site import Site, wait_until
+from tests.site import DEADLINE, Site, wait_until
 
 
 def test_shared_task_is_task() -> None:
@@ -85,7 +85,7 @@ def test_what_means_nothing_here_is_accepted(site: Site) -> None:
 def test_ignore_result_does_not_take_a_result_away(site: Site) -> None:
     """The task's own result_ttl says whether it is kept."""
     site.foreman()
-    assert add.apply_async((1, 2), ignore_result=True).get(timeout=60) == 3
+    assert add.apply_async((1, 2), ignore_result=True).get(timeout=DEADLINE) == 3
 
 
 def test_args_and_kwargs_as_they_are_passed_around(site: Site) -> None:

@@ -18,7 +18,7 @@ from snappea.celery.engine import send_handed_over
 from snappea.errors import CannotStart
 from snappea.models import Handover, Task
 from tests.celerysite import CelerySite
-from tests.site import wait_until
+from tests.site import DEADLINE, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -69,7 +69,7 @@ def run(*flags: str) -> str:
 def settle(site: CelerySite) -> None:
     """Wait until Celery's worker has nothing left: it takes messages in their order."""
     for _ in range(3):  # there are two processes
-        assert site.tasks.add.delay(1, 2).get(timeout=60) == 3
+        assert site.tasks.add.delay(1, 2).get(timeout=DEADLINE) == 3
     wait_until(lambda: not handover.outstanding(), f"{list(Handover.objects.values())}")
 
 

@@ -77,19 +77,19 @@ def waits_no_more(task: Any) -> bool:
 def test_it_has_a_process_of_its_own_and_knows_what_it_would_know_in_a_thread(site: Site) -> None:
     foreman = site.foreman()
     task = isolated.know.delay(7)
-    known = task.get(timeout=60)
+    known = task.get(timeout=DEADLINE)
     assert (known["first"], known["id"], known["attempt"]) == (7, task.id, 1)
     _pid, parent = noted(site, "who", "from-7")
     assert int(parent) == nursery_of(foreman) and known["pid"] != foreman.pid
-    assert isolated.know_async.delay(0.01).get(timeout=60) not in (foreman.pid, int(parent))
+    assert isolated.know_async.delay(0.01).get(timeout=DEADLINE) not in (foreman.pid, int(parent))
     text = "ü\n\0" * 100_000
-    assert isolated.echo.delay(text).get(timeout=60) == text
+    assert isolated.echo.delay(text).get(timeout=DEADLINE) == text
 
 
 def test_its_deadline_is_the_earlier_of_the_two(site: Site) -> None:
     site.foreman()
-    assert 20 < isolated.seconds_left.delay().get(timeout=60) <= 30
-    assert 50 < isolated.seconds_left_by_hard_limit.delay().get(timeout=60) <= 60
+    assert 20 < isolated.seconds_left.delay().get(timeout=DEADLINE) <= 30
+    assert 50 < isolated.seconds_left_by_hard_limit.delay().get(timeout=DEADLINE) <= 60
 
 
 def test_it_fails_and_is_tried_again_as_in_a_thread(site: Site) -> None:

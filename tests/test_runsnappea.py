@@ -1,6 +1,7 @@
 """`manage.py runsnappea`: what it refuses to start on, in one clear line and with exit code 1."""
 
 import logging
+import signal
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from django.core.management.base import CommandError
 from django.db import connections
 
 from snappea.management.commands.runsnappea import _log_to_stderr
-from tests.playground.tasks import enqueue_more, nap, record
+from tests.playground.tasks import enqueue_more, nap, record, wait_for
 from tests.site import Process, Site, wait_until
 
 
@@ -132,10 +133,13 @@ def test_burst_runs_what_its_tasks_enqueue(site: Site) -> None:
 
 
 def test_a_signal_ends_a_burst(site: Site) -> None:
-    nap.delay("nap", 1)
+    wait_for.delay("first", str(site.directory / "go"))
     for number in range(20):
-        nap.delay(number, 1)
+        record.delay(number)
     foreman = site.foreman("--burst", NUM_WORKERS=1)
-    wait_until(lambda: site.ledger.count("start", "nap"))
-    assert foreman.stop() == 0
-    assert site.counts()["ready"] >= 18
+    wait_until(lambda: site.ledger.count("start", "first"))
+    foreman.send(signal.SIGTERM)
+    foreman.wait_for_output("Stopping: a signal said so")
+    (site.directory / "go").touch()
+    assert foreman.wait() == 0
+    assert site.counts() == {"ready": 20}
