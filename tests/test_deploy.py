@@ -179,7 +179,7 @@ def test_the_commands_of_the_containers(tmp_path: Path) -> None:
     assert subprocess.run(check, cwd=app, env=environment(**variables)).returncode == 1, "there is no Foreman"
     with running(service("foreman"), app, log, **variables), running(served, app, served_log, **variables):
         wait_until(lambda: "tasks ready" in log.read_text() and "Listening at" in served_log.read_text())
-        subprocess.run(check, cwd=app, env=environment(**variables), check=True, timeout=20)
+        subprocess.run(check, cwd=app, env=environment(**variables), check=True, timeout=DEADLINE)
         post_event(port)
         wait_until(lambda: "digest_event" in log.read_text())
 

@@ -28,7 +28,7 @@ from snappea.database import connect, now, raw
 from snappea.limits import Desk
 from snappea.models import Task
 from snappea.queue import claim, settle
-from tests.site import ROOT, Site
+from tests.site import DEADLINE, ROOT, Site
 
 
 def event(event_id: str | None = None, kind: str = "ValueError", function: str = "pay") -> dict[str, Any]:
@@ -243,7 +243,7 @@ def test_the_demo(site: Site) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=3 * DEADLINE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 lost" in done.stdout and "Everything has stopped." in done.stdout

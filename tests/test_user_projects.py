@@ -206,8 +206,8 @@ class More(TransactionTestCase):
 
     def test_another_process(self):
         with foreman() as running:
-            self.assertNotEqual(pid.delay().get(timeout=30), 0)
-            self.assertEqual(pid.delay().get(timeout=30), running.pid)
+            self.assertNotEqual(pid.delay().get(timeout=120), 0)
+            self.assertEqual(pid.delay().get(timeout=120), running.pid)
             self.assertIn("Finished shop.tasks.pid", running.output())
 
     def test_only_the_databases_of_the_test(self):
