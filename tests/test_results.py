@@ -33,7 +33,7 @@ from tests.site import DEADLINE, Site, wait_until
 # results
 
 
-def test_a_result_comes_back(site: Site, wakeups: str) -> None:
+def test_a_result_comes_back(site: Site) -> None:
     site.foreman()
     result = add.delay(2, 3)
     assert result.get(timeout=DEADLINE) == 5
@@ -43,16 +43,14 @@ def test_a_result_comes_back(site: Site, wakeups: str) -> None:
     assert row.finished_at is not None and row.expires_at == row.finished_at + timedelta(seconds=60)
 
 
-@pytest.mark.parametrize("what", [None, "", 0, False, "é\u2028\0", [1, [2.5, None]], {"a": {"b": []}}])
-def test_what_comes_back_is_equal(site: Site, what: Any) -> None:
+def test_what_comes_back_is_equal(site: Site) -> None:
+    """But for tuples, which come back as lists."""
     (site.directory / "go").touch()
     site.foreman()
-    assert give_when.delay(str(site.directory / "go"), what).get(timeout=DEADLINE) == what
-    assert json.loads(Task.objects.get().result) == what
-
-
-def test_tuples_come_back_as_lists_and_none_as_none(site: Site) -> None:
-    site.foreman()
+    for what in (None, "", 0, False, "é\u2028\0", [1, [2.5, None]], {"a": {"b": []}}):
+        result = give_when.delay(str(site.directory / "go"), what)
+        assert result.get(timeout=DEADLINE) == what
+        assert json.loads(Task.objects.get(pk=result.id).result) == what
     assert give.delay("tuple").get(timeout=DEADLINE) == [1, 2]
     assert give.delay("none").get(timeout=DEADLINE) is None
 
@@ -186,7 +184,7 @@ def test_results_can_be_compared_and_kept_in_sets() -> None:
 # how long they are kept
 
 
-def test_a_result_goes_when_its_time_has_passed(site: Site, wakeups: str) -> None:
+def test_a_result_goes_when_its_time_has_passed(site: Site) -> None:
     foreman = site.foreman()
     short, long = brief.delay(), add.delay(2, 3)
     assert short.get(timeout=DEADLINE) == "brief"
@@ -256,8 +254,7 @@ def test_revoke_of_what_runs_or_has_ended(site: Site) -> None:
 # revoke(terminate=True)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("task", [loop, loop_bravely])
+@pytest.mark.parametrize(("task", "workers"), [(loop, 1), (loop_bravely, 3)])
 def test_terminate(site: Site, wakeups: str, task: Any, workers: int) -> None:
     """Even if all workers are busy; and no `except Exception` stops it."""
     foreman = site.foreman(NUM_WORKERS=workers)

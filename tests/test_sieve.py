@@ -44,30 +44,32 @@ def poison(site: Site, column: str, value: Any, status: str = "ready") -> int:
     return number
 
 
-@pytest.mark.parametrize(("column", "value"), POISON)
-def test_a_row_that_ends_a_round_is_set_aside(site: Site, column: str, value: Any) -> None:
+def test_a_row_that_ends_a_round_is_set_aside(site: Site) -> None:
     foreman = site.foreman()
-    number = poison(site, column, value)
-    record.delay("next")
-    wait_until(lambda: site.ledger.count("end", "next"), foreman.output())
-    wait_until(lambda: not {"ready", "running"} & set(site.counts()), str(site.counts()))
+    for column, value in POISON:
+        number = poison(site, column, value)
+        key = f"next-{number}"
+        record.delay(key)
+        wait_until(partial(site.ledger.count, "end", key), foreman.output())
+        site.wait_until_empty()
+        for row in Task.objects.all():
+            assert (row.pk, row.status, row.exception) == (number, "failed", "UnusableRow")
+            assert column in row.error and "Somebody wrote" in row.error
+        site.sql("DELETE FROM snappea_task")
     assert foreman.stop() == 0
-    for row in Task.objects.all():
-        assert (row.pk, row.status, row.exception) == (number, "failed", "UnusableRow")
-        assert column in row.error and "Somebody wrote" in row.error
 
 
-@pytest.mark.parametrize("status", ["ready", "running", "scheduled", "successful"])
-def test_a_foreman_starts_all_the_same(site: Site, status: str) -> None:
-    number = poison(site, "attempts", b"x", status)
-    other = poison(site, "expires_at", 1, status)
+def test_a_foreman_starts_all_the_same(site: Site) -> None:
+    statuses = ["ready", "running", "scheduled", "successful"]
+    poisoned = [(poison(site, "attempts", b"x", s), poison(site, "expires_at", 1, s)) for s in statuses]
     foreman = site.foreman()
     record.delay("next")
     wait_until(lambda: site.ledger.count("end", "next"), foreman.output())
-    kept = "successful" if status == "successful" else "failed"
-    wait_until(lambda: Task.objects.get(pk=other).status == kept)
-    assert "expires_at is 1" in Task.objects.get(pk=other).error
-    assert Task.objects.get(pk=number).status == kept
+    for status, (number, other) in zip(statuses, poisoned, strict=True):
+        kept = "successful" if status == "successful" else "failed"
+        wait_until(lambda: Task.objects.get(pk=other).status == kept)  # noqa: B023
+        assert "expires_at is 1" in Task.objects.get(pk=other).error
+        assert Task.objects.get(pk=number).status == kept
     assert foreman.stop() == 0
 
 
