@@ -269,7 +269,7 @@ def test_no_symbolic_link_is_followed(site: Site) -> None:
 
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_the_database_goes_away(site: Site, how: str, migrated: Path) -> None:
-    foreman = site.foreman(GRACEFUL_TIMEOUT=DEADLINE)
+    foreman = site.foreman(GRACEFUL_TIMEOUT=10)
     wait_for.delay("long", str(site.directory / "go"))
     wait_until(lambda: site.ledger.count("start", "long"))
     site.database.unlink()
