@@ -47,7 +47,8 @@ def test_what_comes_back_is_equal(site: Site) -> None:
     """But for tuples, which come back as lists."""
     (site.directory / "go").touch()
     site.foreman()
-    for what in (None, "", 0, False, "é\u2028\0", [1, [2.5, None]], {"a": {"b": []}}):
+    values: list[Any] = [None, "", 0, False, "é\u2028\0", [1, [2.5, None]], {"a": {"b": []}}]
+    for what in values:
         result = give_when.delay(str(site.directory / "go"), what)
         assert result.get(timeout=DEADLINE) == what
         assert json.loads(Task.objects.get(pk=result.id).result) == what
