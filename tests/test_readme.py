@@ -222,7 +222,7 @@ def test_each_link_leads_somewhere_and_each_chapter_is_in_the_contents() -> None
 
 
 def test_what_a_package_index_shows_stands_on_its_own() -> None:
-    description = (ROOT / ".packaging" / "description.md").read_text()
+    description = (ROOT / ".readme" / "description.md").read_text()
     targets = re.findall(r"""\]\(([^)]+)\)|(?:src|href)=["']?([^"'>\s]+)""", description)
     assert all(target.startswith(("https://", "#")) for pair in targets for target in pair if target)
     blocks = re.findall(r"```.*?```", description, re.DOTALL)

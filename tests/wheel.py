@@ -19,8 +19,8 @@ from tests.site import ROOT
 from tests.test_readme_blocks import commands, of
 
 #: What a source distribution holds beside the library.
-AT_THE_TOP = {"LICENSE", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
-FOLDERS = {".packaging", ".readme", "django_snappea.egg-info", "snappea"}
+AT_THE_TOP = {".gitignore", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"}
+FOLDERS = {".readme", "snappea"}
 NIGHTLY = """
 
 @task(cron="0 3 * * *")
