@@ -65,6 +65,7 @@ class Entry:
             self.attempts,
             self.enqueued_at,
             bool(call.is_async),
+            now(),
             json.dumps([*more, self.run_after, terms.is_sensitive, origin]),
         )
 

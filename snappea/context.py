@@ -87,7 +87,7 @@ class CurrentTask:
         or ValueError for what is no finite number.
         """
         claim = _claim()
-        said = checked_progress(done, total, note, claim.id, claim.claims)
+        said = checked_progress(done, total, note, claim)
         if claim.id:
             _send(said)
 
@@ -95,10 +95,10 @@ class CurrentTask:
 current_task = CurrentTask()
 
 
-def checked_progress(done: Any, total: Any, note: object, task_id: int, claims: int) -> Progress:
+def checked_progress(done: Any, total: Any, note: object, claim: Claim) -> Progress:
     """Return what a task says of its progress as the database takes it. Raises TypeError or ValueError."""
     total = None if total is None else _number("total", total)
-    return Progress(_number("done", done), total, _text(note), task_id, claims)
+    return Progress(_number("done", done), total, _text(note), *claim.fence)
 
 
 def _number(name: str, value: Any) -> float:

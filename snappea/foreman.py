@@ -40,7 +40,7 @@ from .office.reports import (
 )
 from .office.timetable import Timetable
 from .office.workshop import Workshop
-from .records import Claim, Expired, Glance, Outcome
+from .records import Claim, Expired, Fence, Glance, Outcome
 from .sieve import Sieve, sifted
 from .stats import Stats
 from .tasks import registry
@@ -290,10 +290,10 @@ class Foreman:
         self.accounts.take_back(self.crew.take_back())
         self._pace.ahead = 0
 
-    def _revoke(self, revoked: list[tuple[int, int]]) -> None:
+    def _revoke(self, revoked: list[Fence]) -> None:
         """End the claims whose end somebody asked for."""
         for cell, claim in list(self.accounts.in_flight.items()) if revoked else ():
-            if (claim.id, claim.claims) in revoked:
+            if claim.fence in revoked:
                 self.crew.revoke(cell, claim)
 
     # how much, and how long
@@ -384,13 +384,14 @@ class Foreman:
 
     def _say_last_words(self) -> None:
         why = "The Foreman was stopped while this task ran."
+        self._take_back()
         with transact(self.connection) as db:
             # only now, for it may have taken long to get here: what has ended in the meantime was not stopped
             self.accounts.collect(self.crew.collect())
             running = list(self.accounts.running())
             moment = now(self.connection)
             self._write(db, moment)
-            states = [queue.interrupt(db, moment, claim.id, claim.claims, why) for claim in running]
+            states = [queue.interrupt(db, moment, claim.fence, why) for claim in running]
         report_ends(self._close_accounts(moment), self.settings.LOG_ARGUMENTS)
         for claim, status in zip(running, states, strict=True):
             report_interrupted(claim.id, claim.task_name, status)

@@ -4,6 +4,10 @@ Claimed is not started. Each worker notes in a small memory-mapped file beside t
 which claim it is about to run, and that it has ended; a note takes well under a microsecond.
 The kernel keeps the pages when the process is killed. It does not when the power fails, so
 the file names the boot it belongs to, and is not believed after another one.
+
+A cell is filled before the claim is committed, and emptied after its end is. It names the moment
+of the claim, so that it never speaks of another row that got the same id, or of another copy of
+the database: what no cell names may have begun.
 """
 
 import errno
@@ -11,14 +15,19 @@ import mmap
 import os
 import struct
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from enum import IntEnum
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from .database import QueueFile, open_beside
+from .records import Claim
 
 _HEADER = struct.Struct("8s 40s Q")  # magic, boot id, number of cells
-_MAGIC = b"snappea1"
-_CELL = 3  # words of 8 bytes: task id, claims, note
+_MAGIC = b"snappea2"
+_CELL = 4  # words of 8 bytes: task id (0: the cell is free), claims, moment, note
 _WORD = 8
+_EPOCH = datetime(1970, 1, 1)
 
 
 class Note(IntEnum):
@@ -29,6 +38,28 @@ class Note(IntEnum):
     SUCCEEDED = 2
     FAILED = 3
     TO_RETRY = 4
+
+
+class Entry(NamedTuple):
+    """What a cell names: a row's `id`, its `claims`, and the moment of the claim in microseconds."""
+
+    id: int
+    claims: int
+    moment: int
+
+    @classmethod
+    def of(cls, task_id: int, claims: int, started_at: object) -> "Entry":
+        """Return the entry that belongs to a row."""
+        return cls(task_id, claims, _microseconds(started_at))
+
+
+@lru_cache(maxsize=4)  # all claims of a round have one moment
+def _microseconds(moment: Any) -> int:
+    """Return a moment as it stands in the database as a number; 0 for what is none."""
+    try:
+        return (datetime.fromisoformat(moment).replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
+    except (ValueError, TypeError):  # written by hand
+        return 0
 
 
 class Logbook:
@@ -45,21 +76,27 @@ class Logbook:
         _HEADER.pack_into(self._map, 0, _MAGIC, _boot_id(), cells)
         self.free = list(range(cells))
 
-    def enter(self, task_id: int, claims: int) -> int:
+    def enter(self, claim: Claim) -> int:
         """Take a free cell for a claim that has not begun, and return its number.
 
         Raises IndexError if there is none, TypeError or ValueError for numbers that do not fit into it.
         """
         cell = self.free[-1]
         word = cell * _CELL
-        self._words[word + 2] = Note.CLAIMED
-        self._words[word] = task_id
-        self._words[word + 1] = claims
+        self._words[word + 1] = claim.claims
+        self._words[word + 2] = _microseconds(claim.started_at)
+        self._words[word + 3] = Note.CLAIMED
+        self._words[word] = claim.id  # last: it makes the cell count
         return self.free.pop()
+
+    def release(self, cell: int) -> None:
+        """Empty a cell."""
+        self._words[cell * _CELL] = 0
+        self.free.append(cell)
 
     def note(self, cell: int, note: int) -> None:
         """Note how far the claim in a cell has come."""
-        self._words[cell * _CELL + 2] = note
+        self._words[cell * _CELL + 3] = note
 
     def close(self) -> None:
         """Unmap the file; it stays where it is, for the next Foreman."""
@@ -78,17 +115,18 @@ def _map(file: QueueFile, size: int) -> mmap.mmap:
         os.close(descriptor)
 
 
-def read(file: QueueFile) -> Mapping[tuple[int, int], Note] | None:
-    """Return the notes that the last Foreman left, by task id and claims.
+def read(file: QueueFile) -> Mapping[Entry, Note] | None:
+    """Return the notes of the Foreman at work, or the last one.
 
     None if there are none to be believed: no logbook, an unreadable one, or one of another boot.
     """
     try:
         with open(file.logbook, "rb") as logbook:
             content = logbook.read()
-        magic, boot_id, cells = _HEADER.unpack_from(content)
-        words = struct.unpack_from(f"{cells * _CELL}q", content, _HEADER.size)
-        notes = {(words[i], words[i + 1]): Note(words[i + 2]) for i in range(0, len(words), _CELL)}
+        magic, boot_id, count = _HEADER.unpack_from(content)
+        words = struct.unpack_from(f"{count * _CELL}q", content, _HEADER.size)
+        cells = (words[i : i + _CELL] for i in range(0, len(words), _CELL) if words[i])
+        notes = {Entry(*entry): Note(note) for *entry, note in cells}
     except (OSError, struct.error, ValueError):
         return None
     is_of_this_boot = boot_id.strip(b"\0") and boot_id == _boot_id().ljust(40, b"\0")

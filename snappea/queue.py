@@ -27,9 +27,21 @@ from .decisions import resume as resume
 from .decisions import terminate as terminate
 from .errors import EnqueueError
 from .link import Link
-from .logbook import Note
+from .logbook import Entry, Note
 from .models import Gate, Status, Task
-from .records import Call, Claim, Expired, Glance, Outcome, Progress, Recovered, Terms, Unusable, error_line
+from .records import (
+    Call,
+    Claim,
+    Expired,
+    Fence,
+    Glance,
+    Outcome,
+    Progress,
+    Recovered,
+    Terms,
+    Unusable,
+    error_line,
+)
 from .wakeup import ring_on_commit
 
 #: How many rows a round promotes, expires, sorts in: so that 100,000 of them do not stall it.
@@ -177,7 +189,7 @@ def expire_claimed(db: Link, claims: Iterable[Claim]) -> list[Expired]:
     """Delete tasks that were claimed just now, and had expired by then."""
     expired = []
     for claim in claims:
-        db.execute(sql.EXPIRE_CLAIMED, (claim.id, claim.claims))
+        db.execute(sql.EXPIRE_CLAIMED, claim.fence)
         db.execute(sql.NOTE_GONE, ("expired", claim.id))
         expired.append(Expired(claim.id, claim.task_name, Status.READY, claim.lane))
     return expired
@@ -232,30 +244,30 @@ def give_back(db: Link, claims: Iterable[Claim]) -> None:
 
     A claim that was never committed is left alone.
     """
-    db.executemany(sql.GIVE_BACK, [(claim.id, claim.claims) for claim in claims])
+    db.executemany(sql.GIVE_BACK, [claim.fence for claim in claims])
 
 
 def settle(db: Link, moment: str, outcomes: Sequence[Outcome]) -> int:
     """Write what became of the claims. Return how many were no longer the Foreman's to settle."""
-    done: dict[int, list[int]] = {}
+    done: dict[tuple[int, str | None], list[int]] = {}
     rest = []
     for outcome in outcomes:
         if outcome.error or outcome.result is not None:
             rest.append(outcome)
         else:
             claim = outcome.claim
-            done.setdefault(claim.claims, []).append(claim.id)
-    settled = sum(_succeed(db, claims, ids) for claims, ids in done.items())
+            done.setdefault((claim.claims, claim.started_at), []).append(claim.id)
+    settled = sum(_succeed(db, ids, *rest) for rest, ids in done.items())
     for outcome in rest:
         statement, values = _settlement(outcome, moment)
-        settled += db.execute(statement, (*values, outcome.claim.id, outcome.claim.claims)).rowcount
+        settled += db.execute(statement, (*values, *outcome.claim.fence)).rowcount
     return len(outcomes) - settled
 
 
-def _succeed(db: Link, claims: int, ids: list[int]) -> int:
+def _succeed(db: Link, ids: list[int], claims: int, started_at: str | None) -> int:
     if len(ids) < SEVERAL:
-        return db.executemany(sql.SUCCEED, [(task_id, claims) for task_id in ids]).rowcount
-    return db.execute(sql.SUCCEED_ALL, (json.dumps(ids), claims)).rowcount
+        return db.executemany(sql.SUCCEED, [(task_id, claims, started_at) for task_id in ids]).rowcount
+    return db.execute(sql.SUCCEED_ALL, (json.dumps(ids), claims, started_at)).rowcount
 
 
 def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]:
@@ -277,8 +289,8 @@ def note_progress(db: Link, notes: Iterable[Progress]) -> None:
     db.executemany(sql.PROGRESS, notes)
 
 
-def revoked(db: Link) -> list[tuple[int, int]]:
-    """Return the id and claims of running tasks whose end somebody asked for."""
+def revoked(db: Link) -> list[Fence]:
+    """Return the fences of the running tasks that are to be ended."""
     return db.execute(sql.REVOKED).fetchall()
 
 
@@ -322,33 +334,32 @@ def admit(db: Link, lane: str, queues: Sequence[str] = ()) -> None:
 # the end of a Foreman
 
 
-def interrupt(db: Link, moment: str, task_id: int, claims: int, why: str) -> str | None:
+def interrupt(db: Link, moment: str, fence: Fence, why: str) -> str | None:
     """Settle a task that was cut off: ready again if it may be repeated, otherwise kept.
 
     Returns its new status, None if it was not running under that claim.
     """
     limit = current().MAX_INTERRUPTIONS
     line = error_line(moment, why)
-    found = db.execute(sql.INTERRUPT, (limit, moment, why, line, task_id, claims)).fetchall()
+    found = db.execute(sql.INTERRUPT, (limit, moment, why, line, *fence)).fetchall()
     return found[0][0] if found else None
 
 
-def recover(db: Link, moment: str, notes: Mapping[tuple[int, int], Note] | None) -> list[Recovered]:
+def recover(db: Link, moment: str, notes: Mapping[Entry, Note] | None) -> list[Recovered]:
     """Settle what a dead Foreman left running, by the notes in its logbook.
 
-    Without notes each of them may have begun.
+    A claim is noted before it is committed: a task without a note of its own may have begun.
     """
     recovered = []
-    for task_id, claims, name in db.execute(sql.RUNNING).fetchall():
-        note = Note.BEGUN if notes is None else notes.get((task_id, claims), Note.CLAIMED)
-        recovered.append(Recovered(task_id, name, *_recover(db, moment, task_id, claims, note)))
+    for *fence, name in db.execute(sql.RUNNING).fetchall():
+        note = (notes or {}).get(Entry.of(*fence), Note.BEGUN)
+        recovered.append(Recovered(fence[0], name, *_recover(db, moment, tuple(fence), note)))
     stir_all(db)
     return recovered
 
 
-def _recover(db: Link, moment: str, task_id: int, claims: int, note: Note) -> tuple[str, str | None]:
+def _recover(db: Link, moment: str, fence: Fence, note: Note) -> tuple[str, str | None]:
     """Settle one of them. Return what became of it, and its status if it was interrupted."""
-    fence = task_id, claims
     lost = "the Foreman died before the {} was written."
     if note is Note.CLAIMED:
         db.execute(sql.GIVE_BACK, fence)
@@ -366,7 +377,7 @@ def _recover(db: Link, moment: str, task_id: int, claims: int, note: Note) -> tu
         cause = ("", "") if note is Note.FAILED else ()
         db.execute(statement, (moment, *cause, error, error_line(moment, error), *fence))
         return ("failed" if note is Note.FAILED else "to be tried again"), None
-    status = interrupt(db, moment, *fence, "The Foreman died while this task ran.")
+    status = interrupt(db, moment, fence, "The Foreman died while this task ran.")
     return ("interrupted, to run again" if status == Status.READY else "interrupted"), status
 
 

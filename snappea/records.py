@@ -4,7 +4,7 @@ import functools
 import json
 import re
 from types import NoneType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from .errors import OutcomeNotWritten
 from .log import clean, shortened
@@ -58,6 +58,10 @@ class Origin(NamedTuple):
     errors: str
 
 
+#: What tells a claim from every other one: the id and `claims` of its row, and when it was claimed.
+Fence: TypeAlias = "tuple[int, int, str | None]"
+
+
 class Claim(NamedTuple):
     """A task that was claimed. `order` sorts before `id`: by priority, then first in, first out."""
 
@@ -71,8 +75,15 @@ class Claim(NamedTuple):
     attempts: int = 1
     enqueued_at: str = ""
     is_async: bool = False
+    #: When it was claimed, as it stands on the row: ids may come again, moments do not.
+    started_at: str | None = None
     #: What few tasks have: see the properties.
     terms: str | None = None
+
+    @property
+    def fence(self) -> "Fence":
+        """What must still stand on its row for the claim to be in force."""
+        return self.id, self.claims, self.started_at
 
     @property
     def result_ttl(self) -> float | None:
@@ -198,6 +209,7 @@ class Progress(NamedTuple):
     note: str
     id: int
     claims: int
+    started_at: str | None
 
 
 class Expired(NamedTuple):

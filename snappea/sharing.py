@@ -39,7 +39,8 @@ _RUNNING_IN = """
     GROUP BY queue"""
 #: Of somebody who is dead.
 _RUNNING_OF = (
-    "SELECT id, claims, task_name FROM snappea_task WHERE foreman_id = ? AND status = 'running' ORDER BY id"
+    "SELECT id, claims, started_at, task_name FROM snappea_task "
+    "WHERE foreman_id = ? AND status = 'running' ORDER BY id"
 )
 _DISMISS = "DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')"
 _ADDRESS = "UPDATE snappea_task SET foreman_id = ?, gate = 3 WHERE id = ?"
@@ -108,9 +109,9 @@ def bury(db: Link, moment: str, timeout: float) -> dict[str, list[Recovered]]:
     found = {}
     for foreman_id, pid, host in db.execute(_SILENT, (timeout,)).fetchall():
         left = []
-        for task_id, claims, name in db.execute(_RUNNING_OF, (foreman_id,)).fetchall():
-            status = queue.interrupt(db, moment, task_id, claims, "Its Foreman died or was cut off.")
-            left.append(Recovered(task_id, name, f"now {status}", status))
+        for *fence, name in db.execute(_RUNNING_OF, (foreman_id,)).fetchall():
+            status = queue.interrupt(db, moment, tuple(fence), "Its Foreman died or was cut off.")
+            left.append(Recovered(fence[0], name, f"now {status}", status))
         leave(db, foreman_id)
         queue.stir_all(db)
         found[f"Foreman {pid} on {host}"] = left

@@ -3,10 +3,10 @@
 Written for SQLite; what stands in /*+ ... */ holds on PostgreSQL only, where there may be several Foremen,
 and /*me*/ 0 or @me is the one that asks: `postgres.py` translates.
 
-Each WHERE names the states that its move may start from, and for a running task `claims`, the
-fence: what was claimed again in the meantime is not touched by a late finish. Each question has
-a partial index, and repeats that index's condition: for a boolean in both ways in which Django writes
-it, `x` before 6.1 and `x = 1` since.
+Each WHERE names the states that its move may start from, and for a running task the fence, `claims` and
+`started_at`: a late finish does not touch a task that was claimed again, or another one that got its id.
+Each question has a partial index, and repeats that index's condition: for a boolean in both ways in which
+Django writes it, `x` before 6.1 and `x = 1` since.
 """
 
 # what a running task takes along when it has to wait again: its uniqueness, unless an identical
@@ -32,7 +32,7 @@ _LET_GO = "/*+ foreman_id = NULL, */"
 _ERRORS = """errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10),
             CASE WHEN backend IS NULL THEN -20000 ELSE -200000 END)"""
 _STARTED = "first_started_at = coalesce(first_started_at, started_at)"
-_FENCE = "id = ? AND claims = ? AND status = 'running'"
+_FENCE = "id = ? AND claims = ? AND +started_at IS /*+ NOT DISTINCT FROM */ ? AND status = 'running'"
 
 # enqueue
 
@@ -117,7 +117,7 @@ _CLAIM = """
         started_at = ?, attempts = attempts + 1, claims = claims + 1
     WHERE id IN ({which})
     RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts, +enqueued_at, +is_async,
-        CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
+        +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
             nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
         THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at, run_after,
             is_sensitive, json(CASE WHEN coalesce(backend, '') <> ''
@@ -146,10 +146,11 @@ GIVE_BACK = f"""
         started_at = NULL, attempts = attempts - 1, {_UNIQUE_KEY}, {_GATE}
     WHERE {_FENCE} /*+ AND foreman_id IS NOT DISTINCT FROM @me */"""
 SUCCEED = EXPIRE_CLAIMED
-#: Several at once that have been claimed equally often, by a JSON list of ids: more than twice as fast.
+#: Several at once of one moment that have been claimed equally often, by a JSON list of ids: twice as fast.
 SUCCEED_ALL = """
     DELETE FROM snappea_task
-    WHERE id IN (SELECT value FROM json_each(?)) AND claims = ? AND status = 'running'"""
+    WHERE id IN (SELECT value FROM json_each(?)) AND claims = ?
+        AND +started_at IS /*+ NOT DISTINCT FROM */ ? AND status = 'running'"""
 KEEP = f"""
     UPDATE snappea_task SET {_LET_GO}
         status = 'successful', finished_at = ?, result = ?, expires_at = ?, error = ''
@@ -256,10 +257,10 @@ STIR_ALL = """
 
 #: Without an index: it is asked at the start only, and an index would cost each task a tenth of its time.
 RUNNING = """
-    SELECT id, claims, task_name FROM snappea_task
+    SELECT id, claims, +started_at, task_name FROM snappea_task
     WHERE status = 'running' /*+ AND foreman_id IS NOT NULL AND foreman_id = @me */ ORDER BY id"""
 REVOKED = """
-    SELECT id, claims FROM snappea_task INDEXED BY snappea_revoked
+    SELECT id, claims, +started_at FROM snappea_task INDEXED BY snappea_revoked
     WHERE is_revoked AND is_revoked = 1 AND status = 'running'"""
 DEPTH = """
     SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)

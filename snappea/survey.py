@@ -8,14 +8,14 @@ import json
 import socket
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from . import lock, logbook, queue, sharing
 from .conf import current, declared_queues, uses_celery
 from .database import connect, file_of, now, raw
 from .decisions import paused
 from .link import Link
-from .logbook import Note
+from .logbook import Entry, Note
 from .memory import resident
 from .models import Status
 from .tasks import find
@@ -71,7 +71,8 @@ _IN_FLIGHT = """
     FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running' ORDER BY id"""
 #: Where no logbook tells: there has been no Foreman since the machine started, or there may be several.
 _RUNNING = """
-    SELECT id, claims FROM snappea_task WHERE status = 'running' /*+ AND foreman_id IS NOT NULL */ LIMIT ?"""
+    SELECT id, claims, +started_at FROM snappea_task
+    WHERE status = 'running' /*+ AND foreman_id IS NOT NULL */ LIMIT ?"""
 
 
 class Running(NamedTuple):
@@ -132,19 +133,24 @@ def _db() -> Link:
     return raw(connect())
 
 
-def in_flight() -> dict[int, tuple[int, Note]]:
-    """Return the claims and the note of each task that the Foreman has in hand, or had when it died."""
+def in_flight() -> Mapping[Entry, Note]:
+    """Return how far each claim is that the Foreman has in hand, or had when it died."""
     file = file_of(connect())
     notes = logbook.read(file) if file else None
     if notes is None:
         found = _db().execute(_RUNNING, (1000,)).fetchall()
-        return {task_id: (claims, Note.BEGUN) for task_id, claims in found}
-    return {task_id: (claims, note) for (task_id, claims), note in notes.items() if task_id}
+        return {Entry.of(*fence): Note.BEGUN for fence in found}
+    return notes
 
 
-def running(claims: dict[int, tuple[int, Note]], stuck: Collection[int] = ()) -> list[Running]:
+def ids_in_flight() -> list[int]:
+    """Return the ids of the tasks that the Foreman has in hand, or had when it died."""
+    return [entry.id for entry in in_flight()]
+
+
+def running(claims: Mapping[Entry, Note], stuck: Collection[int] = ()) -> list[Running]:
     """Return what runs of these claims, the oldest first; not what has not begun. `stuck`: ids."""
-    begun = [task_id for task_id, (_claims, note) in claims.items() if note is Note.BEGUN]
+    begun = [entry.id for entry, note in claims.items() if note is Note.BEGUN]
     rows = _db().execute(_IN_FLIGHT, (json.dumps(begun),)).fetchall()
     limits = {queue_and_name: _limit(*queue_and_name) for queue_and_name in {row[2:4] for row in rows}}
     return [
@@ -152,7 +158,7 @@ def running(claims: dict[int, tuple[int, Note]], stuck: Collection[int] = ()) ->
             (task_id, name, queue, _age(since) or 0.0, limits[name, queue], *told, task_id in stuck)
         )
         for task_id, fence, name, queue, since, *told in rows
-        if claims[task_id][0] == fence
+        if claims.get(Entry.of(task_id, fence, since)) is Note.BEGUN
     ]
 
 
@@ -190,10 +196,10 @@ def _memory(who: lock.Holder | sharing.Present) -> int:
     return resident(who.pid) if is_here else 0
 
 
-def count(status: str, claims: Mapping[int, Any] | None = None) -> int:
+def count(status: str, claims: Mapping[Entry, Note] | None = None) -> int:
     """Return how many tasks are in a state. `claims`: what is in flight, if that is known."""
     if status == Status.RUNNING:
-        ids = json.dumps(list(in_flight() if claims is None else claims))
+        ids = json.dumps([entry.id for entry in (in_flight() if claims is None else claims)])
         return len(_db().execute(_IN_FLIGHT, (ids,)).fetchall())
     if status == Status.READY:
         return queue.depth(_db())

@@ -13,11 +13,12 @@ from django.utils import timezone
 
 from snappea import queue
 from snappea.admin import GROUPS
-from snappea.database import connect, now, raw, transact
+from snappea.database import as_text, connect, now, raw, transact
 from snappea.logbook import Logbook, Note
 from snappea.models import Status, Task
 from snappea.panel.dashboard import PAGES
 from snappea.panel.task_admin import TaskAdmin
+from snappea.records import Claim
 from tests.playground.tasks import fail, nap, record
 from tests.site import Made, Site, wait_until
 from tests.web import user
@@ -52,7 +53,9 @@ def note_running(*tasks: Task) -> None:
     assert file
     book = Logbook(file, len(tasks))
     for task in tasks:
-        book.note(book.enter(task.pk, task.claims), Note.BEGUN)
+        moment = as_text(task.started_at) if task.started_at else None
+        claim = Claim(0, task.pk, task.claims, task.task_name, "[]", "{}", started_at=moment)
+        book.note(book.enter(claim), Note.BEGUN)
     book.close()
 
 

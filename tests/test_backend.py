@@ -32,6 +32,7 @@ from snappea.djangotasks.framework import (
 from snappea.logbook import Logbook, Note
 from snappea.models import Status, Task
 from snappea.options import Options
+from snappea.records import Claim
 from snappea.tasks import resolve
 from tests.playground import djangotasks as tasks
 from tests.site import ROOT, Site, wait_until
@@ -351,10 +352,12 @@ def test_what_ended_as_the_foreman_died_is_told_by_the_next(site: Site) -> None:
     assert file
     logbook = Logbook(file, 8)
     for task_id, note in (good.id, Note.SUCCEEDED), (bad.id, Note.FAILED):
+        ((moment,),) = site.sql("SELECT started_at FROM snappea_task WHERE id = ?", task_id)
         site.sql(
             "UPDATE snappea_task SET status = 'running', result = NULL, errors = '' WHERE id = ?", task_id
         )
-        logbook.note(logbook.enter(int(task_id), 1), note)
+        claim = Claim(0, int(task_id), 1, "", "", "", started_at=moment)
+        logbook.note(logbook.enter(claim), note)
     site.ledger.path.unlink()
     site.foreman()
     assert ended(good).status == SUCCESSFUL and good.return_value is None

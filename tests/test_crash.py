@@ -3,16 +3,22 @@
 import json
 import random
 import signal
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 from django.db import connections
 
+from snappea import survey
 from snappea.models import Task
+from tests.playground.coroutines import wait_late
 from tests.playground.ledger import note
-from tests.playground.tasks import die, die_late, fail, nap, nap_late, nothing, record
+from tests.playground.tasks import die, die_late, fail, nap, nap_late, nothing, record, wait_for
 from tests.site import Process, Site, wait_until
 
 pytestmark = pytest.mark.long
@@ -227,6 +233,55 @@ def test_without_a_logbook_to_believe_everything_may_have_begun(site: Site, spoi
     site.foreman()
     site.wait_until_empty()
     assert rows_by_key(site)["once"] == (nap.name, "interrupted")
+
+
+def test_ids_start_anew_while_a_foreman_lives(site: Site) -> None:
+    """Neither a task that ends late nor what the logbook kept of one is taken for the end of another."""
+    go = site.directory / "go"
+    foreman = site.foreman(NUM_WORKERS=8)
+    wait_for.delay("old", str(go))
+    record.delay_many((f"ended-{number}",) for number in range(10))
+    wait_until(lambda: site.counts() == {"running": 1} and site.ledger.count("start", "old"))
+    call_command("flush", database="snappea", interactive=False)
+    naps = [nap.delay(f"new-{number}", 60) for number in range(5)]
+    assert [task.id for task in naps] == [1, 2, 3, 4, 5], "the test needs ids that come again"
+    wait_until(lambda: all(site.ledger.count("start", f"new-{number}") for number in range(5)))
+    go.touch()
+    wait_until(lambda: site.ledger.count("end", "old"))
+    record.delay("after")
+    wait_until(lambda: site.counts() == {"running": 5} and site.ledger.count("end", "after"))
+    assert len(survey.running(survey.in_flight())) == 5
+    foreman.kill()
+    site.foreman()
+    site.wait_until_empty()
+    assert rows_by_key(site) == {f"new-{number}": (nap.name, "interrupted") for number in range(5)}
+    assert set(site.ledger.keys("start").values()) == {1}
+
+
+def test_a_backup_that_is_restored_beside_the_logbook_of_later_times(site: Site) -> None:
+    """What ran when the copy was made had begun, whatever a logbook says that does not name it."""
+    go, copy = site.directory / "go", site.directory / "copy"
+    foreman = site.foreman(NUM_WORKERS=4)
+    for number in range(3):
+        wait_for.delay(f"once-{number}", str(go))
+    wait_late.delay("again", str(go))
+    wait_until(lambda: len(site.ledger.keys("start")) == 4)  # not one has ended
+    with closing(sqlite3.connect(site.database)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    go.touch()
+    site.wait_until_empty()
+    record.delay_many((f"later-{number}",) for number in range(10))
+    site.wait_until_empty()
+    foreman.kill()
+    connections.close_all()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{site.database}{suffix}").unlink(missing_ok=True)
+    copy.replace(site.database)
+    site.foreman().wait_for_output("The last Foreman left 3 running: interrupted")
+    site.wait_until_empty()
+    assert rows_by_key(site) == {f"once-{number}": (wait_for.name, "interrupted") for number in range(3)}
+    assert site.ledger.count("start", "again") == 2
+    assert [site.ledger.count("start", f"once-{number}") for number in range(3)] == [1, 1, 1]
 
 
 @pytest.mark.needs("strace")

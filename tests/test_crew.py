@@ -55,7 +55,7 @@ def logbook(site: Site) -> Logbook:
 
 def claims(logbook: Logbook, numbers: range) -> list[tuple[int, Claim]]:
     made = [Claim(0, number, 1, "tests.gate", f"[{number}]", "{}") for number in numbers]
-    return [(logbook.enter(claim.id, 1), claim) for claim in made]
+    return [(logbook.enter(claim), claim) for claim in made]
 
 
 def test_no_more_at_once_than_its_size(gate: Gate, logbook: Logbook) -> None:

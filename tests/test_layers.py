@@ -11,8 +11,8 @@ HOME = Path(snappea.__file__).parent
 ORDER = """
     distribution errors foreign signals memory conf log sync_only
     files indexes states systemd outbox models router link postgres database
-    wakeup logbook lock
-    records collected statements decisions queue engine
+    wakeup records logbook lock
+    collected statements decisions queue engine
     options callables context results signature
     sharing arguments calls modules function
     djangotasks.framework djangotasks.results djangotasks.function backend tasks

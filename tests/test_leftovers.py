@@ -223,7 +223,7 @@ def test_a_thread_for_each_task(site: Site) -> None:
         for start in (0, 20):
             numbers = range(start, start + 20)
             claims = [Claim(0, number + 1, 1, "tests.local", f"[{number}]", "{}") for number in numbers]
-            crew.hand_over([(logbook.enter(claim.id, 1), claim) for claim in claims])
+            crew.hand_over([(logbook.enter(claim), claim) for claim in claims])
             wait_until(lambda: not crew.backlog() and len(crew._parked) == len(crew._desks))
         assert seen == [None] * 40
         threads = {thread for thread, _connection in opened}
@@ -248,7 +248,7 @@ def test_a_thread_for_a_few_tasks(site: Site) -> None:
     crew = Crew(1, logbook, lambda: None, tasks_per_thread=3)
     try:
         claims = [Claim(0, number, 1, "tests.local", "[]", "{}") for number in range(1, 8)]
-        crew.hand_over([(logbook.enter(claim.id, 1), claim) for claim in claims])
+        crew.hand_over([(logbook.enter(claim), claim) for claim in claims])
         wait_until(lambda: len(threads) == 7)
         assert [threads.count(thread) for thread in dict.fromkeys(threads)] == [3, 3, 1]
     finally:

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from snappea import queue
 from snappea.database import connect, raw, transact
-from snappea.logbook import Note
+from snappea.logbook import Entry, Note
 from snappea.models import Task
 from snappea.office.accounts import Accounts
 from snappea.office.gatekeeper import Gatekeeper
@@ -152,7 +152,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert queue.terminate(Task.objects.filter(pk=task_id)) == runs
         if runs and row:
             row.revoked = True
-            assert (task_id, row.claims) in queue.revoked(raw(connect()))
+            assert (task_id, row.claims) in [fence[:2] for fence in queue.revoked(raw(connect()))]
 
     def any_row(self, chosen: st.DataObject) -> int:
         return chosen.draw(st.sampled_from([*self.rows, 10**9]))
@@ -253,14 +253,14 @@ class Lifecycle(RuleBasedStateMachine):
         """The Foreman dies, and another one starts, with a gatekeeper that knows nothing."""
         noted = dict(zip(sorted(self.in_flight), notes, strict=False))
         book = {
-            (number, claim.claims): noted[number]
+            Entry.of(*claim.fence): noted[number]
             for number, claim in self.in_flight.items()
             if number in noted
         }
         with transact(connect()) as db:
             queue.recover(db, self.moment, book)
         for number in sorted(self.in_flight):
-            self.recovered(number, noted.get(number, Note.CLAIMED))
+            self.recovered(number, noted.get(number, Note.BEGUN))
         self.in_flight.clear()
         self.gatekeeper = Gatekeeper()
 

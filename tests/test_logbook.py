@@ -7,12 +7,12 @@ import pytest
 
 from snappea import logbook
 from snappea.database import QueueFile, connect, file_of
-from snappea.logbook import Logbook, Note
+from snappea.logbook import Entry, Logbook, Note
 from snappea.office.accounts import Accounts
 from snappea.records import Claim, Outcome
 from tests.site import Site
 
-CLAIM = Claim(0, 1, 1, "x", "[]", "{}")
+CLAIM = Claim(0, 1, 1, "x", "[]", "{}", started_at="2026-01-01 12:00:00.5")
 
 
 @pytest.fixture
@@ -22,18 +22,18 @@ def file(site: Site) -> QueueFile:
     return found
 
 
-def test_notes_are_read_by_task_and_claim(file: QueueFile) -> None:
+def test_notes_are_read_by_task_claim_and_moment(file: QueueFile) -> None:
     book = Logbook(file, 10)
-    cells = [book.enter(100 + number, 7) for number in range(len(Note))]
-    for cell, note in zip(cells, Note, strict=True):
-        book.note(cell, note)
-    notes = logbook.read(file)
-    assert notes and {key: note for key, note in notes.items() if key[0]} == {
-        (100, 7): Note.CLAIMED,
-        (101, 7): Note.BEGUN,
-        (102, 7): Note.SUCCEEDED,
-        (103, 7): Note.FAILED,
-        (104, 7): Note.TO_RETRY,
+    moments = "2026-01-01 12:00:00", "2026-01-01 12:00:00.000001", "1950-01-01", "9999-12-31", "nonsense"
+    claims = [CLAIM._replace(id=5, claims=7, started_at=moment) for moment in moments]
+    for claim, note in zip(claims, Note, strict=True):
+        book.note(book.enter(claim), note)
+    assert logbook.read(file) == {
+        Entry.of(5, 7, "2026-01-01 12:00:00"): Note.CLAIMED,
+        Entry.of(5, 7, "2026-01-01 12:00:00.000001"): Note.BEGUN,
+        Entry.of(5, 7, "1950-01-01"): Note.SUCCEEDED,
+        Entry.of(5, 7, "9999-12-31 00:00:00"): Note.FAILED,
+        Entry.of(5, 7, None): Note.TO_RETRY,
     }
     book.close()
 
@@ -41,34 +41,35 @@ def test_notes_are_read_by_task_and_claim(file: QueueFile) -> None:
 def test_notes_survive_the_death_of_the_process(file: QueueFile) -> None:
     if (child := os.fork()) == 0:
         book = Logbook(file, 10)
-        book.note(book.enter(5, 1), Note.BEGUN)
+        book.note(book.enter(CLAIM), Note.BEGUN)
         os.kill(os.getpid(), 9)
     os.waitpid(child, 0)
-    notes = logbook.read(file)
-    assert notes and notes[5, 1] is Note.BEGUN
+    assert logbook.read(file) == {Entry.of(*CLAIM.fence): Note.BEGUN}
 
 
-def test_a_cell_that_is_used_again_starts_anew(file: QueueFile) -> None:
+def test_a_cell_that_was_released_says_nothing_and_starts_anew(file: QueueFile) -> None:
     book = Logbook(file, 1)
-    cell = book.enter(1, 1)
+    cell = book.enter(CLAIM)
     book.note(cell, Note.SUCCEEDED)
-    book.free.append(cell)
-    assert book.enter(2, 5) == cell
-    assert logbook.read(file) == {(2, 5): Note.CLAIMED}
+    book.release(cell)
+    assert logbook.read(file) == {}
+    other = CLAIM._replace(id=2, claims=5)
+    assert book.enter(other) == cell
+    assert logbook.read(file) == {Entry.of(*other.fence): Note.CLAIMED}
     with pytest.raises(IndexError):
-        book.enter(3, 1)
+        book.enter(CLAIM)
     book.close()
 
 
 def test_a_new_logbook_is_empty(file: QueueFile) -> None:
     first = Logbook(file, 20)
-    first.note(first.enter(1, 1), Note.BEGUN)
+    first.note(first.enter(CLAIM), Note.BEGUN)
     first.close()
     Logbook(file, 5).close()
-    assert logbook.read(file) == {(0, 0): Note.CLAIMED}
+    assert logbook.read(file) == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"snappea1", bytes(1000), b"snappea1" + b"\xff" * 500])
+@pytest.mark.parametrize("content", [b"", b"x", b"snappea2", bytes(1000), b"snappea2" + b"\xff" * 500])
 def test_what_is_no_logbook_is_not_believed(file: QueueFile, content: bytes) -> None:
     Path(file.logbook).write_bytes(content)
     assert logbook.read(file) is None
@@ -76,7 +77,7 @@ def test_what_is_no_logbook_is_not_believed(file: QueueFile, content: bytes) -> 
 
 def test_a_logbook_with_a_note_that_is_none_is_not_believed(file: QueueFile) -> None:
     book = Logbook(file, 5)
-    book.note(book.enter(1, 1), 99)
+    book.note(book.enter(CLAIM), 99)
     book.close()
     assert logbook.read(file) is None
 

@@ -252,7 +252,7 @@ def test_a_claim_costs_no_more_behind_a_million_of_the_other_kind(site: Site) ->
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("threads", "on_loop", "workers", "concurrency"),
-    [(0, 15_000, 4, 2000), (15_000, 8000, 4, 100), (500, 500, 1, 1)],
+    [(0, 20_000, 4, 2000), (20_000, 2000, 4, 1000), (500, 500, 1, 1)],
 )
 def test_thousands_of_trivial_tasks_drain(
     site: Site, threads: int, on_loop: int, workers: int, concurrency: int

@@ -12,9 +12,9 @@ from snappea import decisions, queue
 from snappea.database import connect, now, raw, transact
 from snappea.errors import EnqueueError, SnappeaError
 from snappea.link import Link
-from snappea.logbook import Note
+from snappea.logbook import Entry, Note
 from snappea.models import DELETED, MOVES, Status, Task
-from snappea.records import Call, Claim, Outcome
+from snappea.records import Call, Claim, Outcome, Progress
 from snappea.statements import INSERT
 from tests.playground.tasks import nothing, record
 from tests.site import Site
@@ -46,7 +46,7 @@ VERBS: dict[str, Callable[[Link], Any]] = {
     "retry": lambda db: settle(db, error="error", reason="reason", retry_after=60.0),
     "fail": lambda db: settle(db, error="error", reason="reason"),
     "terminate": lambda db: settle(db, error="error", reason="reason", is_revoked=True),
-    "interrupt": lambda db: queue.interrupt(db, MOMENT, 1, 1, "why"),
+    "interrupt": lambda db: queue.interrupt(db, MOMENT, (1, 1, None), "why"),
     "requeue": lambda db: queue.requeue(Task.objects.all()),
     "requeue, in a while": lambda db: queue.requeue(Task.objects.all(), countdown=60),
     "delete": lambda db: queue.delete(Task.objects.all()),
@@ -96,9 +96,28 @@ def test_a_late_finish_is_refused_by_the_fence(site: Site) -> None:
     before = Task.objects.values().get()
     assert queue.settle(db, MOMENT, [Outcome(claim_of(1, claims=1), 0.1)]) == 1
     assert queue.settle(db, MOMENT, [Outcome(claim_of(1, claims=1), 0.1, "error")]) == 1
-    assert queue.interrupt(db, MOMENT, 1, 1, "why") is None
+    assert queue.interrupt(db, MOMENT, (1, 1, None), "why") is None
     queue.give_back(db, [claim_of(1, claims=1)])
     assert Task.objects.values().get() == before
+
+
+def test_a_late_finish_does_not_touch_another_task_that_got_its_id(site: Site) -> None:
+    queue.enqueue(CALL)
+    db = raw(connect())
+    (old,) = queue.claim(db, "2026-01-01 11:59:59.999999", 1, {"default": 1})
+    Task.objects.all().delete()
+    Task.objects.create(pk=old.id, task_name="some.task")
+    (new,) = claim(db, 1)
+    assert (new.id, new.claims) == (old.id, old.claims)
+    before = Task.objects.values().get()
+    outcomes = [Outcome(old, 0.1), Outcome(old, 0.1, "error"), Outcome(old, 0.1, result="1")]
+    assert queue.settle(db, MOMENT, [*outcomes, *[Outcome(old, 0.1)] * queue.SEVERAL]) == 3 + queue.SEVERAL
+    assert queue.interrupt(db, MOMENT, old.fence, "why") is None
+    queue.give_back(db, [old])
+    queue.note_progress(db, [Progress(1, 2, "", *old.fence)])
+    assert Task.objects.values().get() == before
+    assert queue.settle(db, MOMENT, [Outcome(new, 0.1)]) == 0
+    assert not Task.objects.exists()
 
 
 def test_claims_are_in_order_of_priority_then_of_age(site: Site) -> None:
@@ -125,7 +144,7 @@ def test_interruptions(site: Site, settings: Any) -> None:
     Task.objects.create(task_name="some.task", acks_late=True)
     for expected in ("ready", "ready", "interrupted"):
         (claimed,) = claim(db, 1)
-        assert queue.interrupt(db, MOMENT, claimed.id, claimed.claims, "why") == expected
+        assert queue.interrupt(db, MOMENT, claimed.fence, "why") == expected
     row = Task.objects.get()
     assert (row.attempts, row.claims, row.interruptions, row.error) == (3, 3, 3, "why")
     assert queue.requeue(Task.objects.all()) == 1
@@ -150,31 +169,35 @@ def test_promotion_takes_what_is_due_and_not_too_much_at_once(
 
 @pytest.mark.on_sqlite
 def test_recovery_by_the_notes(site: Site) -> None:
+    """What no cell names, not the very claim of this moment, may have begun."""
     notes = {
-        (2, 1): Note.CLAIMED,
-        (3, 1): Note.BEGUN,
-        (4, 1): Note.SUCCEEDED,
-        (5, 1): Note.FAILED,
-        (6, 9): Note.BEGUN,
+        Entry.of(2, 1, MOMENT): Note.CLAIMED,
+        Entry.of(3, 1, MOMENT): Note.BEGUN,
+        Entry.of(4, 1, MOMENT): Note.SUCCEEDED,
+        Entry.of(5, 1, MOMENT): Note.FAILED,
+        Entry.of(6, 9, MOMENT): Note.CLAIMED,
+        Entry.of(7, 1, MOMENT): Note.BEGUN,
+        Entry.of(8, 1, "2026-01-01 12:00:00.000001"): Note.SUCCEEDED,
     }
-    for number in range(1, 8):
-        Task.objects.create(task_name="x", status="running", claims=1, attempts=1, acks_late=number == 7)
-    notes[(7, 1)] = Note.BEGUN
+    for number in range(1, 9):
+        columns = {"claims": 1, "attempts": 1, "started_at": f"{MOMENT}Z", "acks_late": number == 7}
+        Task.objects.create(task_name="x", status="running", **columns)
     recovered = queue.recover(raw(connect()), MOMENT, notes)
     assert Counter(task.verdict for task in recovered) == {
-        "never begun": 3,
-        "interrupted": 1,
+        "never begun": 1,
+        "interrupted": 4,
         "succeeded": 1,
         "failed": 1,
         "interrupted, to run again": 1,
     }
     assert dict(Task.objects.values_list("id", "status")) == {
-        1: "ready",
+        1: "interrupted",
         2: "ready",
         3: "interrupted",
         5: "failed",
-        6: "ready",
+        6: "interrupted",
         7: "ready",
+        8: "interrupted",
     }
 
 

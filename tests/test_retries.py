@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from snappea import Retry, current_task, queue
 from snappea.database import connect, raw
 from snappea.errors import NoCurrentTask, TaskDefinitionError
-from snappea.logbook import Note
+from snappea.logbook import Entry, Note
 from snappea.models import Task
 from snappea.options import Options
 from tests.playground.lifecycle import (
@@ -292,7 +292,9 @@ def test_recovery_of_what_was_to_be_tried_again(site: Site) -> None:
     for _ in range(2):
         Task.objects.create(task_name=fail_until.name, status="running", claims=1, attempts=1)
     (first, second) = queue.recover(
-        raw(connect()), "2026-01-01 12:00:00", {(1, 1): Note.TO_RETRY, (2, 1): Note.FAILED}
+        raw(connect()),
+        "2026-01-01 12:00:00",
+        {Entry.of(1, 1, None): Note.TO_RETRY, Entry.of(2, 1, None): Note.FAILED},
     )
     assert (first.id, first.verdict, first.status) == (1, "to be tried again", None)
     assert (second.id, second.verdict, second.status) == (2, "failed", None)
@@ -308,7 +310,7 @@ def test_what_was_recovered_is_tried_again(site: Site) -> None:
     Task.objects.create(
         task_name=fail_until.name, args=["x", 2], status="running", claims=1, attempts=1, acks_late=False
     )
-    queue.recover(raw(connect()), "2026-01-01 12:00:00", {(1, 1): Note.TO_RETRY})
+    queue.recover(raw(connect()), "2026-01-01 12:00:00", {Entry.of(1, 1, None): Note.TO_RETRY})
     before = time.monotonic()
     site.foreman()
     wait_until(lambda: site.ledger.count("end", "x"))

@@ -184,9 +184,7 @@ class Guardian(Desk):
             if "progress" in words:
                 with suppress(TypeError, ValueError):  # not by our own code: the task wrote it
                     done, total, note, *_ = words["progress"]
-                    context.note(
-                        context.checked_progress(done, total, note, self._claim.id, self._claim.claims)
-                    )
+                    context.note(context.checked_progress(done, total, note, self._claim))
             else:
                 self._told = words.get("outcome")
                 if self._told is not None:

@@ -53,7 +53,7 @@ class Accounts:
         Raises TypeError or ValueError for numbers that do not fit into a cell; then call abandon().
         """
         for claim in claims:
-            cell = self.logbook.enter(claim.id, claim.claims)
+            cell = self.logbook.enter(claim)
             self.in_flight[cell] = claim
             self.entered.append((cell, claim))
             self.started += 1
@@ -168,6 +168,6 @@ class Accounts:
         finished = [outcome for _cell, outcome in self.outcomes]
         for cell, _ in (*self.outcomes, *self.unbegun):
             del self.in_flight[cell]
-            self.logbook.free.append(cell)
+            self.logbook.release(cell)
         self.outcomes, self.unbegun = [], []
         return finished

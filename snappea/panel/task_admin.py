@@ -77,7 +77,7 @@ class TaskAdmin(GuardedAdmin):
         """Return the tasks of the state, by its index; what runs by the Foreman's logbook."""
         tasks = self.all_tasks(request)
         if self.state == Status.RUNNING:
-            return tasks.filter(pk__in=list(survey.in_flight()), status=Status.RUNNING)
+            return tasks.filter(pk__in=survey.ids_in_flight(), status=Status.RUNNING)
         return tasks.filter(RawSQL(survey.IN_STATE[self.state], (), output_field=BooleanField()))
 
     def all_tasks(self, request: HttpRequest) -> QuerySet[Task]:

@@ -148,7 +148,7 @@ class Command(BaseCommand):
     def _list(self, options: dict[str, Any]) -> None:
         state = options["status"]
         if state == Status.RUNNING:
-            tasks = Task.objects.filter(status=state, pk__in=list(survey.in_flight()))
+            tasks = Task.objects.filter(status=state, pk__in=survey.ids_in_flight())
         else:
             tasks = Task.objects.extra(where=[survey.IN_STATE[Status(state)]])
         found = list(_filtered(tasks, options).order_by("pk")[: options["limit"]])
