@@ -204,9 +204,12 @@ def _about_undiscovered() -> Iterator[CheckMessage]:
     for module, tasks, app, bare in undiscovered():
         names = ", ".join(f"{module}.{name}" for name in tasks)
         hint = f"Move them to {app}/tasks.py or into the package {app}/tasks, or import {module} there."
-        if bare:
+        if not app:
+            package = module.rpartition(".")[0]
+            hint = f"Move them to tasks.py of an installed app, or add {package!r} to INSTALLED_APPS."
+        elif bare:
             hint = f"If {module} is your code, add an empty {os.path.join(bare, '__init__.py')}. {hint}"
-        lost = "They do not run" if bare else "Their cron, every, name or aliases have no effect"
+        lost = "They do not run" if bare or not app else "Their cron, every, name or aliases have no effect"
         yield Warning(
             f"The Foreman does not import {module} when it starts, which declares {names}. {lost}.",
             hint=hint,

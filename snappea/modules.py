@@ -37,7 +37,10 @@ class Failure(NamedTuple):
 
 
 class Undiscovered(NamedTuple):
-    """A module with tasks that the Foreman does not find. `bare`: the folder that lacks an `__init__.py`."""
+    """A module with tasks that the Foreman does not find.
+
+    `app`: the installed app that has it, or "". `bare`: the folder that lacks an `__init__.py`, or "".
+    """
 
     module: str
     tasks: list[str]
@@ -186,6 +189,21 @@ def undiscovered() -> Iterator[Undiscovered]:
                 continue
             if tasks := _tasks_in(file, all_of_them=bool(bare)):
                 yield Undiscovered(module, tasks, app.name, bare)
+    yield from _beside_settings()
+
+
+def _beside_settings() -> Iterator[Undiscovered]:
+    """Yield the modules with tasks in the package of the settings, which often is no installed app."""
+    package = str(getattr(settings, "SETTINGS_MODULE", "")).rpartition(".")[0]
+    file = getattr(sys.modules.get(package), "__file__", None)
+    if not file or apps.get_containing_app_config(package):
+        return
+    for entry in _entries(os.path.dirname(file)):
+        module = f"{package}.{entry.name.removesuffix('.py')}"
+        if not entry.name.endswith(".py") or is_test(entry.name) or module in sys.modules:
+            continue
+        if tasks := _tasks_in(entry.path, all_of_them=True):
+            yield Undiscovered(module, tasks, "", "")
 
 
 def _is_below_failure(module: str) -> bool:
@@ -231,7 +249,7 @@ def _tasks_in(file: str, all_of_them: bool) -> list[str]:
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return []  # whoever imports it will hear of that
     names = _names_of_decorator(tree)
-    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     return [
         function.name
         for function in functions

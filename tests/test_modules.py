@@ -14,7 +14,7 @@ pytestmark = pytest.mark.long
 SETTINGS = """
 from pathlib import Path
 
-BASE_DIR = Path(__file__).parent
+BASE_DIR = Path(__file__).parent.parent
 SECRET_KEY = "only for tests"
 USE_TZ = True
 INSTALLED_APPS = [
@@ -51,7 +51,9 @@ SNAPPEA = {
 PLAIN = "from snappea import task\n\n\n@task\ndef run(): ...\n"
 HARM = f"from pathlib import Path\nPath(__file__ + '-imported').touch()\n{PLAIN}"
 FILES = {
-    "settings.py": SETTINGS,
+    "proj/__init__.py": "",
+    "proj/settings.py": SETTINGS,
+    "proj/tasks.py": HARM.replace("run", "weekly"),
     "shop/__init__.py": "",
     "shop/urls.py": "from django.contrib import admin\nfrom django.urls import path\n"
     "urlpatterns = [path('admin/', admin.site.urls)]\n",
@@ -74,7 +76,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    made = Project(tmp_path_factory.mktemp("modules"), FILES)
+    made = Project(tmp_path_factory.mktemp("modules"), FILES, "proj.settings")
     made.run("django", "migrate", "-v0")
     made.run("django", "migrate", "--database", "snappea", "-v0")
     return made
@@ -181,7 +183,8 @@ def test_what_the_checks_say(project: Project) -> None:
         in said
     )
     assert f"add an empty {project.directory}/shop/bare/__init__.py" in said
-    assert said.count("(snappea.W01") == 4, said
+    assert "which declares proj.tasks.weekly. They do not run" in said and "add 'proj' to INST" in said
+    assert said.count("(snappea.W01") == 5, said
     project.write(
         "shop/tasks/nonsense.py", "from snappea import task\n\n\n@task(priority='high')\ndef f(): ...\n"
     )
