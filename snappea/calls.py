@@ -50,11 +50,18 @@ def require_queue(name: str, task_name: str) -> None:
         )
 
 
+def _is_json(default: Any) -> bool:
+    """Tell whether a call can pass a default; one that it cannot is the same for all that leave it out."""
+    try:
+        json.dumps(default, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
 def unique_key(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Return what calls have in common that do the same, however their arguments are written."""
-    # a default that is not JSON is the same for all calls that leave it out
-    plain = (str, int, float, bool)
-    arguments = {p.name: p.default for p in signature.parameters.values() if isinstance(p.default, plain)}
+    arguments = {p.name: p.default for p in signature.parameters.values() if _is_json(p.default)}
     arguments |= signature.bind(*args, **kwargs).arguments
     text = json.dumps([name, arguments], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

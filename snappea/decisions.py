@@ -13,8 +13,10 @@ from django.db.models import QuerySet
 
 from . import statements as sql
 from .conf import current
-from .database import as_text, connect, later, now, raw, seconds_of, transact
+from .database import as_text, connect, file_of, later, now, raw, seconds_of, transact
+from .errors import PauseUnconfirmed
 from .link import Link
+from .lock import holder
 from .models import MOVES, Schedule, Task
 from .sync_only import refuse_event_loop
 from .wakeup import ring_on_commit
@@ -23,6 +25,9 @@ from .wakeup import ring_on_commit
 BATCH = 0.005
 #: After so many rows it looks at the time.
 STEP = 20
+#: How long pause() waits for the Foremen to confirm it, and how often it looks, in seconds.
+CONFIRM_WITHIN = 10.0
+CONFIRM_EVERY = 0.002
 
 
 def requeue(tasks: QuerySet[Task], countdown: float | timedelta | None = None) -> int:
@@ -83,16 +88,36 @@ def _waiting(ids: Sequence[int]) -> list[Task]:
 
 
 def pause(queue: str) -> bool:
-    """Let nothing be claimed from a queue until it is resumed; tell whether it was not paused before.
+    """Let nothing of a queue begin until it is resumed; tell whether it was not paused before.
 
-    What runs goes on; what waits, and what is enqueued, waits.
+    What runs goes on; what waits, and what is enqueued, waits. Returns when every Foreman has confirmed that:
+    within milliseconds, or a second if all its workers are busy. Inside a transaction on the queue's database
+    nobody can confirm it yet: then it holds a moment after the commit.
+    Raises PauseUnconfirmed if a Foreman does not confirm it within CONFIRM_WITHIN; the queue is paused then.
     """
     refuse_event_loop("queue")
-    with transact(connect()) as db:
+    connection = connect()
+    with transact(connection) as db:
         is_new = db.execute(sql.PAUSE, (queue, now())).rowcount == 1
         db.execute(sql.RECALL, (queue,))
-    ring_on_commit(connect())
+    ring_on_commit(connection)
+    if not connection.in_atomic_block:
+        give_up = time.monotonic() + CONFIRM_WITHIN
+        while not _is_confirmed(queue):
+            if time.monotonic() > give_up:
+                raise PauseUnconfirmed(queue, CONFIRM_WITHIN)
+            time.sleep(CONFIRM_EVERY)
     return is_new
+
+
+def _is_confirmed(queue: str) -> bool:
+    """Tell whether no Foreman will begin anything of a paused queue any more."""
+    connection = connect()
+    db, file = raw(connection), file_of(connection)
+    if connection.vendor == "postgresql":
+        return not db.execute(sql.UNCONFIRMED, (queue, current().FOREMAN_TIMEOUT)).fetchone()[0]
+    found = db.execute(sql.HEARD_BY, (queue,)).fetchone()
+    return found is None or found[0] != "" or file is None or holder(file) is None
 
 
 def resume(queue: str) -> bool:

@@ -8,6 +8,7 @@ SnappeaError
 ├── ArgumentsTooLarge       the arguments exceed MAX_ARGUMENT_BYTES (also a ValueError)
 ├── UnknownQueue            a task's queue is not in QUEUES (also a ValueError)
 ├── EnqueueError            the queue's database refused; nothing was written (also an OperationalError)
+├── PauseUnconfirmed        a queue is paused, but a Foreman may still begin what it has claimed of it
 ├── UnknownTask             a row names what is no task; kept on the row
 ├── UnreadableArguments     a row's arguments cannot be read; kept on the row
 ├── UnfinishedResult        what a task returned is work that has not run (also a TypeError); kept on the row
@@ -73,6 +74,16 @@ class UnknownQueue(SnappeaError, ValueError):
 
 class EnqueueError(SnappeaError, OperationalError):
     """The queue's database refused the task (full, locked, not migrated); nothing was written."""
+
+
+class PauseUnconfirmed(SnappeaError):
+    """A queue is paused, but a Foreman has not confirmed that: it may still begin what it has claimed."""
+
+    def __init__(self, queue: str, seconds: float) -> None:
+        super().__init__(
+            f"The queue {queue!r} is paused, but a Foreman has not confirmed it within {seconds:g} s: tasks "
+            "that it has claimed may still begin. Look at its log, and pause the queue again."
+        )
 
 
 class UnknownTask(SnappeaError):

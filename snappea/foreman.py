@@ -47,6 +47,8 @@ from .tasks import registry
 
 #: How long to rest when somebody rings though there is nothing to do, in seconds.
 FALSE_ALARM = 0.001
+#: How long to wait for a process that is being started before a pause is confirmed, in seconds.
+UNHEARD = 0.005
 #: How long to wait before the next try when the database refuses, in seconds.
 BACK_OFF = 0.2
 #: How often in a row it may find that somebody was faster by a moment, with a call that is to be unique.
@@ -103,7 +105,7 @@ class Foreman:
         self._has_news = True  # somebody may have written since the last claim
         self._next_glance = 0.0
         self._failures = 0  # of turns, one after the other
-        self._glance = Glance(None, None, None, False, None, False, False, False, False, None)
+        self._glance = Glance(None, None, None, False, None, False, False, False, False, False, None)
         self._timetable = Timetable()
         self.sieve = Sieve()
         self._uses_loop = any(task.is_async for task in registry.values())
@@ -195,6 +197,7 @@ class Foreman:
             self.stats.look(raw(self.connection))
         if (stuck := self.crew.stuck()) != self._stuck_told:
             self._stuck_told = stuck
+            self._has_news = True  # another worker takes the place of each
             self.workshop.tell(self.crew.stuck_ids())
         if stuck > self.settings.MAX_STUCK_WORKERS:
             self.departure.stop(f"{stuck} workers are stuck", exit_code=STUCK)
@@ -204,21 +207,25 @@ class Foreman:
             self._glance_around()
 
     def _glance_around(self) -> None:
-        """See what the next round has to do; outside the transaction: what was claimed starts first."""
-        had_addressed = self._glance.has_addressed
-        self._glance = glance = queue.glance(raw(self.connection))
-        self._has_news = self._has_news or (glance.has_addressed and not had_addressed)
+        """See whether there is something to do. What is done is decided by a glance in the transaction."""
+        glance, had_addressed = queue.glance(raw(self.connection)), self._glance.has_addressed
         is_expired = glance.expiry is not None and glance.expiry <= now(self.connection)
-        is_first_async = glance.has_async and not self._uses_loop
-        self._uses_loop = self._uses_loop or glance.has_async
-        self._has_news = self._has_news or glance.has_newcomers or is_expired or is_first_async
+        is_addressed = glance.has_addressed and not had_addressed
+        self._has_news = self._has_news or glance.has_newcomers or is_expired or is_addressed
+        self._take_notice(glance)
+
+    def _take_notice(self, glance: Glance) -> None:
+        """Prepare for what comes next, and end what is to be ended."""
+        self._glance = glance
+        if glance.has_async and not self._uses_loop:
+            self._uses_loop = self._has_news = True
         if glance.has_revoked:
             self._revoke(queue.revoked(raw(self.connection)))
 
     def _has_work(self) -> bool:
         if self.accounts.is_to_be_written() or self.crew.has_outcomes() or self._is_stale():
             return True
-        if self._is_tick_due() or self.stats.is_due():
+        if self._is_tick_due() or self.stats.is_due() or self._glance.has_unheard:
             return True
         return self._has_room() and (self._has_news or self._is_due() or self.gatekeeper.is_due())
 
@@ -238,22 +245,21 @@ class Foreman:
             moment = now(self.connection)
             self._write(db, moment)
             self._timetable.fire(db, moment)
+            glance = self._heed_pauses(db, queue.glance(db))
             if has_room:
                 rooms = max(room, 0), loop_room, most
-                claims, expired = self.gatekeeper.let_in(db, moment, *rooms, self._glance, self.accounts)
+                claims, expired = self.gatekeeper.let_in(db, moment, *rooms, glance, self.accounts)
                 self.accounts.open(claims)
         finished = self._close_accounts(moment)
         self._start()
         was_due = self._timetable.report()
-        if was_due and not has_room:
-            self._glance_around()
         if has_room:
             self.gatekeeper.forget_left()
             self.gatekeeper.note_left(expired)
             self._has_news = bool(expired) or was_due
-            self._glance_around()
-            if self.gatekeeper.has_missed(self._glance, claims, room):
-                self._has_news = True
+            glance = glance._replace(has_addressed=False)
+        self._take_notice(glance)
+        if has_room:
             is_at_rest = not self.accounts.in_flight and self.gatekeeper.next_opening() is None
             self._is_idle = is_at_rest and not self._has_news
         self.caretaker.note_work()
@@ -261,6 +267,21 @@ class Foreman:
         report_ends(finished, self.settings.LOG_ARGUMENTS)
         report_expired(expired)
         return bool(claims or finished or expired or was_due)
+
+    def _heed_pauses(self, db: Link, glance: Glance) -> Glance:
+        """Give back what has not begun of a queue that was just paused, and confirm that to `pause()`.
+
+        Returns a glance at what there is to do after that.
+        """
+        if not glance.has_unheard:
+            return glance
+        for name, since in queue.unheard_pauses(db):
+            unbegun = self._take_back(name)
+            queue.give_back(db, [claim for _cell, claim in unbegun])
+            self.gatekeeper.note_left(claim for _cell, claim in unbegun)
+            if not self.crew.is_starting(name):
+                queue.confirm_pause(db, name, since)
+        return queue.glance(db)
 
     def _write(self, db: Link, moment: str) -> None:
         self.accounts.write(db, moment)
@@ -271,14 +292,12 @@ class Foreman:
         """Forget the claims whose end is committed, and return their outcomes."""
         finished = self.accounts.close()
         self.stats.count(finished, moment)
-        self._pace.note_round(bool(finished))
+        self._pace.note_round()
         return finished
 
     def _start(self) -> None:
         if not self.accounts.entered:
             return
-        if not self.crew.backlog():
-            self._pace.note_progress()
         self.crew.low_water = self._pace.ahead // 2
         try:
             self.crew.hand_over(self.accounts.take_entered())
@@ -286,9 +305,12 @@ class Foreman:
             self._take_back()
             raise
 
-    def _take_back(self) -> None:
-        self.accounts.take_back(self.crew.take_back())
+    def _take_back(self, name: str | None = None) -> list[tuple[int, Claim]]:
+        """Take back what no worker has begun, of one queue or of all, and return it."""
+        unbegun = self.crew.take_back(name)
+        self.accounts.take_back(unbegun)
         self._pace.ahead = 0
+        return unbegun
 
     def _revoke(self, revoked: list[Fence]) -> None:
         """End the claims whose end somebody asked for."""
@@ -316,7 +338,8 @@ class Foreman:
 
     def _is_stale(self) -> bool:
         """Tell whether claims wait that no worker will begin soon."""
-        return self.crew.backlog() > 0 and (self.departure.is_decided or self._pace.is_stale())
+        waiting = self.crew.backlog()
+        return waiting > 0 and (self.departure.is_decided or self._pace.is_stale(self.crew.handed, waiting))
 
     def _has_what_cannot_wait(self) -> bool:
         return self.accounts.has_unwritten() or (self.departure.is_decided and self.crew.backlog() > 0)
@@ -352,6 +375,8 @@ class Foreman:
             patience = min(patience, seconds_until(self._glance.tick))
         if self.crew.backlog():
             patience = min(patience, STALE_AFTER)
+        if self._glance.has_unheard:
+            patience = min(patience, UNHEARD)
         if self.departure.stop_by is not None:
             patience = min(patience, self.departure.stop_by - here)
         elif self._has_room():

@@ -229,6 +229,8 @@ class Pause(models.Model):
 
     queue = models.CharField(max_length=100, primary_key=True)
     since = models.DateTimeField()
+    #: The numbers of the Foremen that have confirmed it, each between spaces; 0 on SQLite.
+    heard_by = models.TextField(default="", db_default="", blank=True)
 
     def __str__(self) -> str:
         return self.queue

@@ -249,5 +249,6 @@ class Glance(NamedTuple):
     has_revoked: bool
     has_newcomers: bool
     has_pauses: bool
+    has_unheard: bool
     has_addressed: bool
     tick: str | None

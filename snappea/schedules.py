@@ -192,7 +192,10 @@ def resume(name: str) -> bool:
     with transact(db) as below:
         rows = below.execute(f"{ALL} WHERE name = ?", (name,)).fetchall()
         for planned in map(Planned.of, rows):
-            following = _next_run(planned.plan, planned._replace(next_run=None), now(db))
+            moment = now(db)
+            is_missed = planned.next_run is None or planned.next_run <= moment
+            kept = planned._replace(next_run=None) if is_missed else planned
+            following = _next_run(planned.plan, kept, moment)
             below.execute(_RESUME, (following, name))
     ring_on_commit(db)
     return bool(rows)

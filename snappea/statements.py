@@ -84,6 +84,7 @@ GLANCE = """
             WHERE is_revoked AND is_revoked = 1 AND status = 'running'),
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready'),
         EXISTS (SELECT 1 FROM snappea_pause),
+        EXISTS (SELECT 1 FROM snappea_pause WHERE replace(heard_by, ' ' || /*me*/ 0 || ' ', '') = heard_by),
         EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_foreman
             WHERE foreman_id IS NOT NULL AND foreman_id = /*me*/ 0 AND status = 'ready'),
         (SELECT min(next_run) FROM snappea_schedule INDEXED BY snappea_next_run
@@ -216,6 +217,18 @@ NOTE_GONE = """
 PAUSE = "INSERT INTO snappea_pause (queue, since) VALUES (?, ?) ON CONFLICT DO NOTHING"
 RESUME = "DELETE FROM snappea_pause WHERE queue = ?"
 PAUSED = "SELECT queue, +since FROM snappea_pause ORDER BY queue"
+#: Pauses that this Foreman has not confirmed yet, and how it does.
+UNHEARD = """
+    SELECT queue, +since FROM snappea_pause WHERE replace(heard_by, ' ' || /*me*/ 0 || ' ', '') = heard_by"""
+CONFIRM = (
+    "UPDATE snappea_pause SET heard_by = heard_by || ' ' || /*me*/ 0 || ' ' WHERE queue = ? AND since = ?"
+)
+HEARD_BY = "SELECT heard_by FROM snappea_pause WHERE queue = ?"
+#: On PostgreSQL: how many Foremen at work have not confirmed a pause.
+UNCONFIRMED = """
+    SELECT count(*) FROM snappea_presence, snappea_pause
+    WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
+        AND greatest(seen_at, pg_postmaster_start_time()) > clock_timestamp() - make_interval(secs => ?)"""
 #: Of a queue that is paused: let those back behind their gates that could have been claimed next.
 RECALL = """
     UPDATE snappea_task SET gate = 1
@@ -234,8 +247,15 @@ _HELD = """lane = :lane AND lane IS NOT NULL AND status = 'ready' AND gate = 2
         AND (CAST(:served AS text) IS NULL OR queue IN (SELECT value FROM json_each(:served)))
         AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)"""
 LANE = f"""
-    SELECT lane_limit, lane_interval FROM snappea_task
+    SELECT lane_limit, lane_interval, priority FROM snappea_task
     WHERE {_HELD} ORDER BY priority DESC, id LIMIT 1"""
+#: Let those of a lane back that are less urgent than its next one and not yet claimed.
+YIELD = """
+    UPDATE snappea_task SET gate = 2 WHERE id IN (
+        SELECT id FROM snappea_task
+        WHERE lane = :lane AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < :priority
+            AND (CAST(:served AS text) IS NULL OR queue IN (SELECT value FROM json_each(:served)))
+        ORDER BY id /*+ FOR UPDATE SKIP LOCKED */)"""
 TAKEN = """
     SELECT status, count(*) FROM snappea_task
     WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 GROUP BY status"""

@@ -13,6 +13,8 @@ from .errors import ConfigurationError, ExtraMissing
 
 FIELDS = ("second", "minute", "hour", "day-of-month", "month", "day-of-week")
 _EVERY = "every "
+#: A run of `every` that is later than this moves those that follow.
+LATE = timedelta(seconds=1)
 
 
 class Trigger(Protocol):
@@ -23,6 +25,9 @@ class Trigger(Protocol):
 
     def latest(self, moment: datetime, first: datetime) -> datetime:
         """Return the last tick that is not after a moment. `first`: one that is not either."""
+
+    def counted(self, moment: datetime, latest: datetime) -> datetime:
+        """Return the tick that a run at a moment counts as. `latest`: the last one by then."""
 
 
 class Cron:
@@ -60,6 +65,10 @@ class Cron:
         ticks: Iterable[datetime] = self._make(self._expression, end, reverse=True)
         return max(first, next((tick for tick in map(_utc, ticks) if tick <= moment), first))
 
+    def counted(self, moment: datetime, latest: datetime) -> datetime:
+        """Return the last tick: the times of day stay what they are, however late a run is."""
+        return latest
+
 
 class Every:
     """So many seconds after the last tick."""
@@ -76,6 +85,10 @@ class Every:
     def latest(self, moment: datetime, first: datetime) -> datetime:
         """Return the last tick that is not after a moment."""
         return first + (moment - first) // self.interval * self.interval
+
+    def counted(self, moment: datetime, latest: datetime) -> datetime:
+        """Return the last tick, or the moment itself if it is late: the next comes an interval later."""
+        return moment if moment - latest > LATE else latest
 
 
 def trigger(expression: str, zone: str) -> Trigger:

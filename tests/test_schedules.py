@@ -383,6 +383,77 @@ def test_what_cannot_be_enqueued_is_said_and_does_not_stall_the_others(site: Sit
     assert foreman.stop() == 0
 
 
+@pytest.mark.parametrize(("late", "gap"), [(0.5, 19.5), (5, 20), (15, 20), (20.5, 19.5), (35, 20), (38, 20)])
+def test_an_interval_lies_between_a_late_run_and_the_next(
+    site: Site, settings: Any, late: float, gap: float
+) -> None:
+    """However long the Foreman was away, and although it starts anew and is deployed in between."""
+    declare(site, settings, {**EVERY, "every": 20})
+    timetable = start()
+    moment = datetime.now(UTC)
+    due = moment - timedelta(seconds=late)
+    Schedule.objects.update(next_run=due, last_run=due - timedelta(seconds=20))
+    timetable.prepare(raw(connect()), as_text(moment))
+    with transact(connect()) as db:
+        timetable.fire(db, as_text(moment))
+    declare(site, settings, {**EVERY, "every": 20, "args": ["other"]})
+    start()
+    (tick,) = ticks()
+    following = Schedule.objects.get().next_run
+    assert tick and following and following - tick == timedelta(seconds=20)
+    assert following - moment == timedelta(seconds=gap)
+
+
+def test_an_interval_lies_between_runs_though_the_foreman_was_away(site: Site) -> None:
+    site.settings["SCHEDULES"] = [{**EVERY, "every": 2}]
+    foreman = site.foreman()
+    wait_until(lambda: site.ledger.count("start", "tick") == 1)
+    foreman.stop()
+    time.sleep(3.5)  # until shortly before the next but one
+    site.foreman()
+    wait_until(lambda: site.ledger.count("start", "tick") == 3)
+    _first, late, following = site.ledger.moments("start", "tick")
+    assert following - late > 0.9
+
+
+def test_resuming_before_its_time_changes_nothing(site: Site, settings: Any) -> None:
+    declare(site, settings, EVERY)
+    start()
+    planned = Schedule.objects.get().next_run
+    for _ in range(3):
+        schedules.pause(record.name)
+        schedules.resume(record.name)
+        start()
+    assert Schedule.objects.get().next_run == planned and not ticks()
+
+
+def test_another_interval_counts_from_the_last_run(site: Site, settings: Any) -> None:
+    declare(site, settings, EVERY)
+    start()
+    last = datetime.now(UTC) - timedelta(minutes=50)
+    Schedule.objects.update(last_run=last, next_run=last + timedelta(hours=1))
+    for minutes, expected in ((20, 60), (24 * 60, 24 * 60), (60, 60)):
+        declare(site, settings, {**EVERY, "every": minutes * 60})
+        start()
+        assert Schedule.objects.get().next_run == last + timedelta(minutes=expected)
+    assert not ticks()
+
+
+def test_what_was_changed_between_the_look_and_the_round_is_not_enqueued_as_it_was(
+    site: Site, settings: Any
+) -> None:
+    declare(site, settings, EVERY)
+    timetable = start()
+    make_due()
+    timetable.prepare(raw(connect()), now())
+    Schedule.objects.update(args='["changed"]')
+    with transact(connect()) as db:
+        timetable.fire(db, now())
+    assert not ticks()
+    round_of(timetable)
+    assert Task.objects.get().args == '["changed"]'
+
+
 # what people decide
 
 

@@ -11,7 +11,13 @@ from django.db import transaction
 from snappea import TaskFunction, queue
 from snappea.database import connect, now, raw
 from snappea.models import Task
-from tests.playground.gated import only_one, only_waiting, only_waiting_late, only_with_defaults
+from tests.playground.gated import (
+    only_one,
+    only_waiting,
+    only_waiting_late,
+    only_with_any_defaults,
+    only_with_defaults,
+)
 from tests.playground.tasks import record
 from tests.site import Site, wait_until
 
@@ -64,6 +70,27 @@ def test_calls_are_identical_if_their_arguments_are_however_they_are_written(sit
             enqueue()
         assert Task.objects.count() == number
     assert only_waiting.delay("1") != only_one.delay("1")
+
+
+def test_a_default_of_any_kind_is_the_same_as_that_value_given(site: Site) -> None:
+    call: Any = only_with_any_defaults.delay
+    same = [
+        call(1),
+        call(1, None),
+        call(1, None, []),
+        call(1, None, [], (1, 2)),
+        call(1, pair=[1, 2], how="red"),
+        call(1, options={"a": [[1]], "b": None}),
+    ]
+    assert len({result.id for result in same}) == 1
+    others = [
+        call(1, ""),
+        call(1, None, ["x"]),
+        call(1, options={}),
+        call(1, pair=(2, 1)),
+        call(1, marker=None),
+    ]
+    assert len({result.id for result in (*same, *others)}) == 6
 
 
 def test_tuples_and_lists_are_the_same_as_they_are_on_the_row(site: Site) -> None:

@@ -70,6 +70,10 @@ class Guardian(Desk):
             self._ask(INTERRUPT)
             return True
 
+    def is_starting(self, queue: str) -> bool:
+        """Tell whether its task is of a queue and has no process yet. For other threads."""
+        return self._claim.queue == queue and not self._is_born
+
     def run(self) -> Outcome:
         """Have the task run, and return what became of it, whatever that is."""
         began = time.monotonic()

@@ -11,6 +11,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from logging import ERROR, WARNING
 from typing import Any
 
@@ -36,17 +37,31 @@ BLOCKED_AFTER = 2.0
 _offspring: contextvars.ContextVar["set[asyncio.Task[Any]]"] = contextvars.ContextVar("snappea_offspring")
 
 
-class Seat:
-    """Where a coroutine runs, and by which exception it was told to end."""
+class _TakenBack(BaseException):
+    """A claim does not begin after all."""
 
-    def __init__(self, claim: Claim) -> None:
+
+class Seat:
+    """Where a coroutine runs, and by which exception it was told to end.
+
+    `may_begin`: called when its task is about to begin; tells whether it still may.
+    """
+
+    def __init__(self, claim: Claim, may_begin: Callable[[], bool] = lambda: True) -> None:
         self.claim = claim
+        self._may_begin = may_begin
+        self.has_begun = False
         #: What runs it, and what sees to that.
         self.supervisor: asyncio.Task[None] | None = None
         self.task: asyncio.Task[tuple[str | None, BaseException | None]] | None = None
         #: By what it was told to end, and what of that has not arrived yet.
         self.ending: Ending | None = None
         self.pending: Ending | None = None
+
+    def begin(self) -> bool:
+        """Tell, right before its task begins, whether it still may."""
+        self.has_begun = self._may_begin()
+        return self.has_begun
 
     def end(self, ending: Ending) -> None:
         """Raise an exception in the coroutine, where it waits; nothing, if it was revoked before."""
@@ -84,6 +99,8 @@ class Loop:
         self._run_elsewhere = run_elsewhere
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seats: dict[int, Seat] = {}
+        #: Handed over, and neither begun nor taken back; by id and claims, as a cell can be used again.
+        self._waiting: dict[tuple[int, int], tuple[int, Claim]] = {}
         self._asked_at = 0.0  # when the loop was asked whether it is there, if it has not answered
 
     def hand_over(self, claims: list[tuple[int, Claim]]) -> None:
@@ -93,7 +110,18 @@ class Loop:
         """
         if self._loop is None:
             self._loop = self._start()
-        self._loop.call_soon_threadsafe(self._begin, claims)
+        self._waiting |= {(claim.id, claim.claims): (cell, claim) for cell, claim in claims}
+        try:
+            self._loop.call_soon_threadsafe(self._begin, claims)
+        except BaseException:  # no memory left
+            for _cell, claim in claims:
+                self._withdraw(claim)
+            raise
+
+    def take_back(self, queue: str) -> list[tuple[int, Claim]]:
+        """Return the claims of a queue that have not begun; they are the loop's no longer."""
+        waiting = [fence for fence, (_cell, claim) in list(self._waiting.items()) if claim.queue == queue]
+        return [entered for fence in waiting if (entered := self._waiting.pop(fence, None))]
 
     def revoke(self, claim: Claim) -> None:
         """Raise TaskRevoked in a claim, if it has it in hand."""
@@ -132,10 +160,11 @@ class Loop:
     def _begin(self, claims: list[tuple[int, Claim]]) -> None:
         for cell, claim in claims:
             try:
-                seat = self._seats[cell] = Seat(claim)
+                seat = self._seats[cell] = Seat(claim, partial(self._begins, cell, claim))
                 seat.supervisor = asyncio.ensure_future(self._run(cell, seat))
             except BaseException as failure:  # no memory left: the other claims must not be lost with it
-                self._end(cell, worker.after_failure(claim, None, 0.0, failure))
+                if self._withdraw(claim):
+                    self._end(cell, worker.after_failure(claim, None, 0.0, failure))
 
     def _answer(self) -> None:
         self._asked_at = 0.0
@@ -145,17 +174,40 @@ class Loop:
             if seat.claim is claim:
                 seat.end(TaskRevoked)
 
+    def _withdraw(self, claim: Claim) -> bool:
+        """Tell, once, that a claim no longer waits here; False if it was taken back or has begun."""
+        return self._waiting.pop((claim.id, claim.claims), None) is not None
+
+    def _begins(self, cell: int, claim: Claim) -> bool:
+        """Note that a task begins, unless its claim was taken back."""
+        if not self._withdraw(claim):
+            return False
+        self._logbook.note(cell, Note.BEGUN)
+        return True
+
     async def _run(self, cell: int, seat: Seat) -> None:
         try:
-            self._logbook.note(cell, Note.BEGUN)
-            task = find_task_of(seat.claim)
-            if task is None or task.is_async:
-                outcome = await run(seat)
-            else:
-                outcome = await asyncio.to_thread(self._run_elsewhere, seat.claim)
+            outcome = await self._outcome_of(seat)
+        except _TakenBack:
+            if self._seats.get(cell) is seat:
+                del self._seats[cell]
+            return
         except BaseException as failure:  # of ours: no thread to be had, say
             outcome = worker.after_failure(seat.claim, None, 0.0, failure)
         self._end(cell, outcome)
+
+    async def _outcome_of(self, seat: Seat) -> Outcome:
+        """Run a claim and return what became of it. Raises _TakenBack if it was before it began."""
+        task = find_task_of(seat.claim)
+        if task is None or task.is_async:
+            outcome = await run(seat)
+        elif seat.begin():
+            outcome = await asyncio.to_thread(self._run_elsewhere, seat.claim)
+        else:
+            raise _TakenBack
+        if not seat.has_begun and not self._withdraw(seat.claim):
+            raise _TakenBack  # just before it failed, being unknown or revoked
+        return outcome
 
     def _end(self, cell: int, outcome: Outcome) -> None:
         self._logbook.note(cell, worker.note_of(outcome))
@@ -212,6 +264,8 @@ async def run(seat: Seat, deadline: float = math.inf) -> Outcome:
         result, failure = await _run_apart(task, seat, limit, deadline)
     except BaseException as raised:
         failure = raised
+    if isinstance(failure, _TakenBack):
+        raise failure
     duration = time.monotonic() - began
     if failure is None:
         return Outcome(claim, duration, result=result)
@@ -262,7 +316,7 @@ async def _drive(
 ) -> tuple[str | None, BaseException | None]:
     _offspring.set(offspring)
     try:
-        return await _interruptible(_call(task, seat.claim, deadline), seat), None
+        return await _interruptible(_call(task, seat, deadline), seat), None
     except BaseException as failure:
         return None, failure  # not raised: asyncio would end the loop for a SystemExit
 
@@ -284,8 +338,11 @@ def _interruptible(coroutine: Coroutine[Any, Any, Any], seat: Seat) -> Generator
             error = seat.arriving(raised)
 
 
-async def _call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | None:
+async def _call(task: TaskFunction[..., Any], seat: Seat, deadline: float) -> str | None:
     """Call the function, and return its result as JSON if that is to be kept."""
+    if not seat.begin():
+        raise _TakenBack
+    claim = seat.claim
     args, kwargs = decode(claim.args, claim.kwargs)
     begin(claim, deadline)
     tell(task_started, task, id=claim.id, attempt=claim.attempts)

@@ -53,6 +53,8 @@ class Crew:
     ) -> None:
         self.size = size
         self.low_water = 0
+        #: How many claims were ever handed over for threads.
+        self.handed = 0
         #: When the Foreman is awake at the latest, by time.monotonic(): a deadline before it must wake him.
         self.foreman_wakes_at = 0.0
         self.foreman_sleeps = False
@@ -80,6 +82,7 @@ class Crew:
         if claims and claims[-1][1].is_async:
             claims = self._hand_to_loop(claims)
         self._backlog.extend(claims)
+        self.handed += len(claims)
         for _ in range(len(self._backlog)):
             if self._parked:
                 self._parked.pop().release()
@@ -159,9 +162,30 @@ class Crew:
         """Return how many claims wait for a worker."""
         return len(self._backlog)
 
-    def take_back(self) -> list[tuple[int, Claim]]:
-        """Return the claims that no worker has begun; they are the crew's no longer."""
-        return _drain(self._backlog)
+    def take_back(self, queue: str | None = None) -> list[tuple[int, Claim]]:
+        """Return the claims that no worker has begun; they are the crew's no longer.
+
+        `queue`: of this queue only, and those as well that the event loop has not begun.
+        """
+        if queue is None:
+            return _drain(self._backlog)
+        taken = []
+        for entered in self._backlog.copy():
+            if entered[1].queue == queue and self._withdraw(entered):
+                taken.append(entered)
+        return taken + self.loop.take_back(queue)
+
+    def _withdraw(self, entered: tuple[int, Claim]) -> bool:
+        """Take a claim out of the backlog; tell whether no worker has begun it."""
+        try:
+            self._backlog.remove(entered)
+        except ValueError:
+            return False
+        return True
+
+    def is_starting(self, queue: str) -> bool:
+        """Tell whether a process is being started for a task of a queue."""
+        return any(desk.is_starting(queue) for desk in list(self._desks) if isinstance(desk, Guardian))
 
     def revoke(self, cell: int, claim: Claim) -> None:
         """End a claim: at once if no worker has begun it, otherwise by TaskRevoked inside the task."""

@@ -41,7 +41,6 @@ class Gatekeeper:
         #: When the next of a lane with a rate may start, by time.monotonic().
         self._openings: dict[str, float] = {}
         self._left: set[str] = set()
-        self._latest = "default"
         self._paused: set[str] = set()
         self._has_more = False  # there were more newcomers than a round sorts in
 
@@ -67,14 +66,17 @@ class Gatekeeper:
     ) -> tuple[list[Claim], list[Expired]]:
         """Claim for so many threads and so many seats on the event loop; delete what it is too late for.
 
-        `most`: how many may be claimed in all.
+        `most`: how many may be claimed in all. `glance`: of the same transaction.
         """
         expired: list[Expired] = []
-        if glance.due is not None and glance.due <= moment:
+        is_due = glance.due is not None and glance.due <= moment
+        if is_due:
             queue.promote(db, moment)
         if glance.expiry is not None and glance.expiry <= moment:
             expired = queue.expire(db, moment)
             self.note_left(expired)
+        if is_due or expired:
+            glance = queue.glance(db)
         addressed = queue.claim_addressed(db, moment, room) if glance.has_addressed else []
         claims = addressed + self.claim(db, moment, room - len(addressed), glance, accounts)
         loop_room = min(loop_room, most - len(claims))
@@ -92,7 +94,7 @@ class Gatekeeper:
     def claim(self, db: Link, moment: str, room: int, glance: Glance, accounts: Accounts) -> list[Claim]:
         """Claim for up to `room` workers, beside what is running.
 
-        `glance` may be older than the transaction: what it does not show yet the next one will.
+        `glance`: of the same transaction, so that nothing more urgent is passed over.
         """
         self._paused = set(queue.paused(db)) if glance.has_pauses else set()
         if self._is_shared and (glance.has_newcomers or self._left or self._openings or self._limits):
@@ -102,9 +104,8 @@ class Gatekeeper:
         if newcomers or self._left or self._openings:
             self._open_gates(db, set(newcomers))
         elif glance.first == glance.last and not (self._served or self._limits or self._paused):
-            # most often: without a look at the queues, which would keep the first task of all waiting
-            name = self._latest if glance.first is None else glance.first
-            return self._note(db, queue.claim(db, moment, room, {name: room}))
+            only = {} if glance.first is None else {glance.first: room}
+            return self._note(db, queue.claim(db, moment, room, only))
         shares = self._shares(db, queue.waiting_queues(db), room, accounts.running())
         return self._note(db, queue.claim(db, moment, room, shares, self._is_strict) if shares else [])
 
@@ -121,19 +122,7 @@ class Gatekeeper:
                 self._openings[claim.lane] = time.monotonic() + claim.lane_interval
                 if self._is_shared:
                     sharing.close_for(db, claim.lane, claim.lane_interval)
-        if claims and not claims[-1].is_async:
-            self._latest = claims[-1].queue
         return claims
-
-    def has_missed(self, glance: Glance, claims: Sequence[Claim], room: int) -> bool:
-        """Tell whether more could have been claimed for the threads, from another queue than the last one."""
-        if glance.first is None or self._served or self._limits:
-            return False
-        if glance.has_pauses:  # claim() looked at each queue, if it knew of them
-            return not self._paused
-        if claims and claims[-1].is_async:
-            return sum(not claim.is_async for claim in claims) < room
-        return len(claims) < room
 
     def _open_gates(self, db: Link, newcomers: set[str]) -> None:
         here = time.monotonic()

@@ -8,7 +8,7 @@ from ..records import Outcome
 #: How much work is claimed ahead, in seconds: nothing, where a task takes longer than that.
 AHEAD = 0.005
 MOST_AHEAD = 1000
-#: What was claimed ahead is given back after so many seconds without progress.
+#: What was claimed ahead is given back when it has waited for so many seconds.
 STALE_AFTER = 0.1
 
 
@@ -18,26 +18,29 @@ class Pace:
     def __init__(self, most: int = MOST_AHEAD) -> None:
         self._most = most
         self.ahead = 0
-        self._last_round = self._last_progress = time.monotonic()
+        self._last_round = time.monotonic()
+        self._mark, self._marked_at = 0, 0.0
 
     def plan(self, outcomes: Collection[tuple[int, Outcome]], size: int) -> None:
-        """Learn from what just ended how much a crew of `size` gets done in AHEAD seconds."""
+        """Learn from what just ended, or did not, how much a crew of `size` gets done in AHEAD seconds."""
         if count := len(outcomes):
             seconds = sum(outcome.duration for _cell, outcome in outcomes if not outcome.claim.is_async)
             by_duration = size * AHEAD * count / max(seconds, 1e-6)
             by_rate = AHEAD * count / max(time.monotonic() - self._last_round, 1e-6)
             self.ahead = int(min(by_duration, by_rate, self._most))
+        else:
+            self.ahead = 0  # whatever runs now may take long
 
-    def note_round(self, has_progress: bool) -> None:
-        """Take notice of a round, in which something had ended or not."""
+    def note_round(self) -> None:
+        """Record the time of a round."""
         self._last_round = time.monotonic()
-        if has_progress:
-            self._last_progress = self._last_round
 
-    def note_progress(self) -> None:
-        """Take notice that what waits now has not waited before."""
-        self._last_progress = time.monotonic()
+    def is_stale(self, handed: int, waiting: int) -> bool:
+        """Tell whether a claim has waited for a worker for STALE_AFTER, and at most for twice as long.
 
-    def is_stale(self) -> bool:
-        """Tell whether what was claimed ahead waits although no worker makes progress."""
-        return time.monotonic() - self._last_progress > STALE_AFTER
+        `handed`: how many claims were ever handed to the workers; `waiting`: how many of them still wait.
+        """
+        here = time.monotonic()
+        if handed - waiting >= self._mark:  # all that waited at the mark has begun
+            self._mark, self._marked_at = handed, here
+        return here - self._marked_at > STALE_AFTER

@@ -78,6 +78,10 @@ class Timetable:
         self._enqueued = []
         for tick in self._ticks:
             plan = tick.planned.plan
+            if tick.planned not in map(
+                Planned.of, db.execute(f"{ALL} WHERE name = ?", (plan.name,)).fetchall()
+            ):
+                continue  # it was changed since
             if not db.execute(_MOVE_ON, (tick.following, plan.name, tick.planned.next_run)).rowcount:
                 continue  # somebody else did, or paused it
             if tick.call:
@@ -111,9 +115,10 @@ def _tick(planned: Planned, moment: str) -> Tick:
     except ConfigurationError as error:  # somebody changed the row by hand
         return Tick(planned, moment, None, problem=str(error))
     latest = ticks.latest(here, aware(planned.next_run or moment))
-    following = after(ticks, here, latest)
     if not plan.catch_up and here - latest > MISSED:
-        return Tick(planned, as_text(latest), following)
+        return Tick(planned, as_text(latest), after(ticks, here, latest))
+    latest = ticks.counted(here, latest)
+    following = after(ticks, here, latest)
     try:
         call = call_of(plan)
     except Exception as error:  # the user's code had its say

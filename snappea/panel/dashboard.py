@@ -18,6 +18,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from .. import queue, stats, survey
 from ..database import as_datetime
+from ..errors import PauseUnconfirmed
 from ..models import Status, Task
 from ..stats import Period
 from . import charts
@@ -84,8 +85,12 @@ class DashboardAdmin(GuardedAdmin):
     def pause(self, request: HttpRequest) -> HttpResponse:
         """Pause a queue."""
         name = self._require(request, "queue")
-        if queue.pause(name):
-            self._say(request, "Paused", name)
+        try:
+            if queue.pause(name):
+                self._say(request, "Paused", name)
+        except PauseUnconfirmed as error:
+            note(request, "Paused", f"the queue {name}")
+            messages.warning(request, plain(str(error)))
         return self._back(request)
 
     def resume(self, request: HttpRequest) -> HttpResponse:

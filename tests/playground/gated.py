@@ -1,12 +1,19 @@
 """Tasks with limits, and tasks that may be there only once; some of them end badly."""
 
 import time
+from enum import StrEnum
 
 from django.conf import settings
 
 from snappea import Retry, current_task, task
 
 from .ledger import note
+
+
+class Color(StrEnum):
+    """A default that is text as well."""
+
+    RED = "red"
 
 
 def _behave(key: str, how: str, seconds: float = 0.0) -> None:
@@ -82,3 +89,18 @@ def only_waiting_late(key: str, how: str = "") -> None:
 @task(unique=True)
 def only_with_defaults(first: int, second: str = "x", *rest: int, option: bool = False, **more: int) -> None:
     """Be called in many ways."""
+
+
+@task(unique=True)
+def only_with_any_defaults(
+    day: int,
+    fmt: str | None = None,
+    tags: list[str] = [],  # noqa: B006  # as people write it
+    /,
+    pair: tuple[int, int] = (1, 2),
+    *,
+    options: dict[str, object] = {"b": None, "a": [(1,)]},  # noqa: B006
+    marker: object = ...,
+    how: Color = Color.RED,
+) -> None:
+    """Have defaults of any kind."""

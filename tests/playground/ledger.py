@@ -43,5 +43,6 @@ class Ledger:
         return Counter(line[1] for line in self.lines() if line[0] == word)
 
     def text(self) -> str:
-        """Return all of it."""
-        return self.path.read_text() if self.path.exists() else ""
+        """Return all of it, but for a line that is being written."""
+        text = self.path.read_text() if self.path.exists() else ""
+        return text[: text.rfind("\n") + 1]
