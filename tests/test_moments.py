@@ -1,6 +1,7 @@
 """The moment at which each promise holds: once a call has returned, and inside the claiming transaction."""
 
 import signal
+import sqlite3
 import time
 from functools import partial
 
@@ -19,7 +20,7 @@ from tests.playground.gated import alone
 from tests.playground.isolated import who
 from tests.playground.lifecycle import loop
 from tests.playground.tasks import nap, nothing, record, wait_for
-from tests.site import Site, wait_until
+from tests.site import Process, Site, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -107,9 +108,23 @@ def test_a_pause_is_confirmed_though_every_worker_is_busy_and_while_the_foreman_
     assert queue.pause("c"), "and without a Foreman there is nobody to wait for"
 
 
+def _is_frozen_outside_of_a_transaction(site: Site, foreman: Process) -> bool:
+    """Freeze a Foreman, but let it go on if it holds the write lock."""
+    foreman.send(signal.SIGSTOP)
+    connection = sqlite3.connect(site.database, timeout=1, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        return True
+    except sqlite3.OperationalError:
+        foreman.send(signal.SIGCONT)
+        return False
+    finally:
+        connection.close()
+
+
 def test_a_foreman_that_does_not_answer_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     foreman = site.foreman()
-    foreman.send(signal.SIGSTOP)
+    wait_until(partial(_is_frozen_outside_of_a_transaction, site, foreman))
     monkeypatch.setattr(decisions, "CONFIRM_WITHIN", 0.2)
     with pytest.raises(PauseUnconfirmed, match="'a' is paused, but a Foreman has not confirmed it within"):
         queue.pause("a")
