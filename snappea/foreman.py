@@ -21,6 +21,7 @@ from .conf import HOOKS, current, hook
 from .crew.nursery import Nursery
 from .crew.threads import Crew
 from .database import connect, now, raw, seconds_until, transact
+from .decisions import CONFIRM_EVERY
 from .errors import CannotStart
 from .link import FAULTS, Link
 from .log import say, say_seldom
@@ -40,15 +41,13 @@ from .office.reports import (
 )
 from .office.timetable import Timetable
 from .office.workshop import Workshop
-from .records import Claim, Expired, Fence, Glance, Outcome
+from .records import Claim, Expired, Glance, Outcome
 from .sieve import Sieve, sifted
 from .stats import Stats
 from .tasks import registry
 
 #: How long to rest when somebody rings though there is nothing to do, in seconds.
 FALSE_ALARM = 0.001
-#: How long to wait for a process that is being started before a pause is confirmed, in seconds.
-UNHEARD = 0.005
 #: How long to wait before the next try when the database refuses, in seconds.
 BACK_OFF = 0.2
 #: How often in a row it may find that somebody was faster by a moment, with a call that is to be unique.
@@ -196,8 +195,7 @@ class Foreman:
             self._timetable.look(raw(self.connection), now(self.connection))
             self.stats.look(raw(self.connection))
         if (stuck := self.crew.stuck()) != self._stuck_told:
-            self._stuck_told = stuck
-            self._has_news = True  # another worker takes the place of each
+            self._stuck_told, self._has_news = stuck, True  # another worker takes the place of each
             self.workshop.tell(self.crew.stuck_ids())
         if stuck > self.settings.MAX_STUCK_WORKERS:
             self.departure.stop(f"{stuck} workers are stuck", exit_code=STUCK)
@@ -208,10 +206,10 @@ class Foreman:
 
     def _glance_around(self) -> None:
         """See whether there is something to do. What is done is decided by a glance in the transaction."""
-        glance, had_addressed = queue.glance(raw(self.connection)), self._glance.has_addressed
+        glance, before = queue.glance(raw(self.connection)), self._glance
         is_expired = glance.expiry is not None and glance.expiry <= now(self.connection)
-        is_addressed = glance.has_addressed and not had_addressed
-        self._has_news = self._has_news or glance.has_newcomers or is_expired or is_addressed
+        has_news = glance.has_newcomers or is_expired or (glance.has_addressed and not before.has_addressed)
+        self._has_news = self._has_news or has_news
         self._take_notice(glance)
 
     def _take_notice(self, glance: Glance) -> None:
@@ -220,7 +218,10 @@ class Foreman:
         if glance.has_async and not self._uses_loop:
             self._uses_loop = self._has_news = True
         if glance.has_revoked:
-            self._revoke(queue.revoked(raw(self.connection)))
+            revoked = queue.revoked(raw(self.connection))
+            for cell, claim in list(self.accounts.in_flight.items()):
+                if claim.fence in revoked:
+                    self.crew.revoke(cell, claim)
 
     def _has_work(self) -> bool:
         if self.accounts.is_to_be_written() or self.crew.has_outcomes() or self._is_stale():
@@ -245,7 +246,7 @@ class Foreman:
             moment = now(self.connection)
             self._write(db, moment)
             self._timetable.fire(db, moment)
-            glance = self._heed_pauses(db, queue.glance(db))
+            glance = self.gatekeeper.heed_pauses(db, queue.glance(db), self.crew, self.accounts)
             if has_room:
                 rooms = max(room, 0), loop_room, most
                 claims, expired = self.gatekeeper.let_in(db, moment, *rooms, glance, self.accounts)
@@ -257,31 +258,15 @@ class Foreman:
             self.gatekeeper.forget_left()
             self.gatekeeper.note_left(expired)
             self._has_news = bool(expired) or was_due
-            glance = glance._replace(has_addressed=False)
-        self._take_notice(glance)
+        self._take_notice(glance._replace(has_addressed=False))
         if has_room:
-            is_at_rest = not self.accounts.in_flight and self.gatekeeper.next_opening() is None
-            self._is_idle = is_at_rest and not self._has_news
+            has_more = self._has_news or self.accounts.in_flight
+            self._is_idle = not has_more and self.gatekeeper.next_opening() is None
         self.caretaker.note_work()
         self.stats.count_expired(expired, moment)
         report_ends(finished, self.settings.LOG_ARGUMENTS)
         report_expired(expired)
         return bool(claims or finished or expired or was_due)
-
-    def _heed_pauses(self, db: Link, glance: Glance) -> Glance:
-        """Give back what has not begun of a queue that was just paused, and confirm that to `pause()`.
-
-        Returns a glance at what there is to do after that.
-        """
-        if not glance.has_unheard:
-            return glance
-        for name, since in queue.unheard_pauses(db):
-            unbegun = self._take_back(name)
-            queue.give_back(db, [claim for _cell, claim in unbegun])
-            self.gatekeeper.note_left(claim for _cell, claim in unbegun)
-            if not self.crew.is_starting(name):
-                queue.confirm_pause(db, name, since)
-        return queue.glance(db)
 
     def _write(self, db: Link, moment: str) -> None:
         self.accounts.write(db, moment)
@@ -305,18 +290,9 @@ class Foreman:
             self._take_back()
             raise
 
-    def _take_back(self, name: str | None = None) -> list[tuple[int, Claim]]:
-        """Take back what no worker has begun, of one queue or of all, and return it."""
-        unbegun = self.crew.take_back(name)
-        self.accounts.take_back(unbegun)
+    def _take_back(self) -> None:
+        self.accounts.take_back(self.crew.take_back())
         self._pace.ahead = 0
-        return unbegun
-
-    def _revoke(self, revoked: list[Fence]) -> None:
-        """End the claims whose end somebody asked for."""
-        for cell, claim in list(self.accounts.in_flight.items()) if revoked else ():
-            if claim.fence in revoked:
-                self.crew.revoke(cell, claim)
 
     # how much, and how long
 
@@ -376,7 +352,7 @@ class Foreman:
         if self.crew.backlog():
             patience = min(patience, STALE_AFTER)
         if self._glance.has_unheard:
-            patience = min(patience, UNHEARD)
+            patience = min(patience, CONFIRM_EVERY)
         if self.departure.stop_by is not None:
             patience = min(patience, self.departure.stop_by - here)
         elif self._has_room():

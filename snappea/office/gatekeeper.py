@@ -11,6 +11,7 @@ from itertools import chain
 
 from .. import queue, sharing
 from ..conf import current, declared_queues
+from ..crew.threads import Crew
 from ..errors import CannotStart
 from ..link import Link
 from ..records import Claim, Expired, Glance
@@ -53,6 +54,22 @@ class Gatekeeper:
     def forget_left(self) -> None:
         """What was claimed is committed: what had been left is taken again."""
         self._left.clear()
+
+    def heed_pauses(self, db: Link, glance: Glance, crew: Crew, accounts: Accounts) -> Glance:
+        """Give back what has not begun of a queue that was just paused, and confirm that to `pause()`.
+
+        Returns a glance at what there is to do after that.
+        """
+        if not glance.has_unheard:
+            return glance
+        for name, since in queue.unheard_pauses(db):
+            unbegun = crew.take_back(name)
+            accounts.take_back(unbegun)
+            queue.give_back(db, [claim for _cell, claim in unbegun])
+            self.note_left(claim for _cell, claim in unbegun)
+            if not crew.is_starting(name):
+                queue.confirm_pause(db, name, since)
+        return queue.glance(db)
 
     def let_in(
         self,
