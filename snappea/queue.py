@@ -200,16 +200,6 @@ def glance(db: Link) -> Glance:
     return Glance._make(db.execute(sql.GLANCE).fetchone())
 
 
-def unheard_pauses(db: Link) -> list[tuple[str, str]]:
-    """Return the queue and the time of each pause that this Foreman has not confirmed."""
-    return db.execute(sql.UNHEARD).fetchall()
-
-
-def confirm_pause(db: Link, name: str, since: str) -> None:
-    """Confirm a pause: this Foreman begins nothing of that queue any more."""
-    db.execute(sql.CONFIRM, (name, since))
-
-
 def waiting_queues(db: Link, is_async: bool = False) -> list[str]:
     """Return the queues in which tasks wait that may be claimed: for a thread, or for the event loop."""
     return [name for (name,) in db.execute(sql.QUEUES, {"is_async": is_async}).fetchall()]

@@ -53,6 +53,13 @@ _CLOSE_FOR = """
     ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at"""
 _FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'"
 
+#: Pauses that this Foreman has not confirmed yet, and how it does; 0 is the only one on SQLite.
+_UNHEARD = """
+    SELECT queue, +since FROM snappea_pause WHERE replace(heard_by, ' ' || /*me*/ 0 || ' ', '') = heard_by"""
+_CONFIRM = (
+    "UPDATE snappea_pause SET heard_by = heard_by || ' ' || /*me*/ 0 || ' ' WHERE queue = ? AND since = ?"
+)
+
 
 class Present(NamedTuple):
     """A Foreman at work, by his own word. `stuck`: ids of tasks, as JSON."""
@@ -145,6 +152,16 @@ def opens_in(db: Link, lane: str) -> float:
 def close_for(db: Link, lane: str, seconds: float) -> None:
     """Let nothing of a lane start for so many seconds."""
     db.execute(_CLOSE_FOR, (lane, seconds))
+
+
+def unheard_pauses(db: Link) -> list[tuple[str, str]]:
+    """Return the queue and the time of each pause that this Foreman has not confirmed."""
+    return db.execute(_UNHEARD).fetchall()
+
+
+def confirm_pause(db: Link, name: str, since: str) -> None:
+    """Confirm a pause: this Foreman begins nothing of that queue any more."""
+    db.execute(_CONFIRM, (name, since))
 
 
 def forget_openings(db: Link) -> None:

@@ -217,12 +217,7 @@ NOTE_GONE = """
 PAUSE = "INSERT INTO snappea_pause (queue, since) VALUES (?, ?) ON CONFLICT DO NOTHING"
 RESUME = "DELETE FROM snappea_pause WHERE queue = ?"
 PAUSED = "SELECT queue, +since FROM snappea_pause ORDER BY queue"
-#: Pauses that this Foreman has not confirmed yet, and how it does.
-UNHEARD = """
-    SELECT queue, +since FROM snappea_pause WHERE replace(heard_by, ' ' || /*me*/ 0 || ' ', '') = heard_by"""
-CONFIRM = (
-    "UPDATE snappea_pause SET heard_by = heard_by || ' ' || /*me*/ 0 || ' ' WHERE queue = ? AND since = ?"
-)
+#: Which Foremen have confirmed a pause.
 HEARD_BY = "SELECT heard_by FROM snappea_pause WHERE queue = ?"
 #: On PostgreSQL: how many Foremen at work have not confirmed a pause.
 UNCONFIRMED = """

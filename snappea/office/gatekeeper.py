@@ -62,13 +62,13 @@ class Gatekeeper:
         """
         if not glance.has_unheard:
             return glance
-        for name, since in queue.unheard_pauses(db):
+        for name, since in sharing.unheard_pauses(db):
             unbegun = crew.take_back(name)
             accounts.take_back(unbegun)
             queue.give_back(db, [claim for _cell, claim in unbegun])
             self.note_left(claim for _cell, claim in unbegun)
             if not crew.is_starting(name):
-                queue.confirm_pause(db, name, since)
+                sharing.confirm_pause(db, name, since)
         return queue.glance(db)
 
     def let_in(
