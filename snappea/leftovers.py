@@ -4,12 +4,9 @@ import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from functools import cache
-from inspect import unwrap
 from logging import ERROR, WARNING
-from types import FunctionType
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from django.core.cache import caches
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -23,137 +20,91 @@ from .log import say
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: In which methods a backend of others may put on a connection what is not to be undone.
-_CONNECTING = {"connect", "get_connection_params", "get_new_connection", "init_connection_state"}
 #: How many variables `context.begin()` sets in a task's context.
 OURS = 2
-
-
-class Known(NamedTuple):
-    """A connection of this thread, and what was on it when it was made.
-
-    `backends`: the names of that which are not Django's. `is_queues`: it is the queue's own database.
-    """
-
-    connection: Any
-    before: dict[str, Any]
-    backends: frozenset[str]
-    is_queues: bool
+#: What we, and Django's backends when they connect, put on a connection.
+_IN_USE = {"snappea_file", "snappea_link", "init_commands", "isolation_level", "transaction_mode"}
 
 
 class _Thread(threading.local):
     def __init__(self) -> None:
-        #: What Django has for this thread; and closed connections that it has not any more, by alias.
-        self.known: list[Known] = []
-        self.spare: dict[str, Known] = {}
+        #: The connections that this thread has used, by alias. To ask Django costs more than a short task.
+        self.used: dict[str, Any] = {}
 
 
 _thread = _Thread()
 
 
-def _note(connection: Any) -> None:
-    before = dict(vars(connection))
-    is_djangos = type(connection).__module__.startswith("django.")
-    backends = frozenset() if is_djangos else frozenset(before.keys() - _names_of_django())
-    is_queues = connection.alias == alias() != DEFAULT_DB_ALIAS
-    _thread.known.append(Known(connection, before, backends, is_queues))
-
-
-@cache
-def _names_of_django() -> set[str]:
-    """Return the names of the attributes that Django itself puts on a connection."""
-    from django.db.backends.sqlite3.base import DatabaseWrapper
-
-    return set(vars(DatabaseWrapper({**connections.settings[DEFAULT_DB_ALIAS]}, DEFAULT_DB_ALIAS)))
-
-
-@cache
-def _names_in_use(kind: type[Any]) -> set[str]:
-    """Return the names of the attributes that a backend puts on a connection while that is used."""
-    names = set(dir(kind)) | {"snappea_file", "snappea_link"}
-    for base in kind.__mro__:
-        is_djangos = base.__module__.startswith("django.")
-        for name, function in vars(base).items():
-            if isinstance(function, FunctionType) and (is_djangos or name in _CONNECTING):
-                names |= set(unwrap(function).__code__.co_names)
-    return names
-
-
-def _noting(create: Callable[[str], Any]) -> Callable[[str], Any]:
-    def create_connection(alias: str) -> Any:
-        spare = _thread.spare.pop(alias, None)
-        if spare and spare.connection.settings_dict is connections.settings[alias] and not _is_marked(spare):
-            _thread.known.append(spare)  # as good as new, and three times as fast
-            return spare.connection
-        connection = create(alias)
-        _note(connection)
-        return connection
-
-    return create_connection
-
-
-# before a task can set anything on it: the signal below comes when it connects, which may be later
-connections.create_connection = _noting(connections.create_connection)  # type: ignore[method-assign,assignment]
-
-
 @receiver(connection_created)
 def _note_connection(connection: Any, **kwargs: Any) -> None:
-    if not any(known.connection is connection for known in _thread.known):
-        _note(connection)
+    _thread.used[connection.alias] = connection
 
 
 def tidy_connections() -> None:
-    """Undo what a task left on the connections of this thread.
+    """Undo what a task left on the connections that this thread has used.
 
     Does what Django does around a request: rolls back, closes connections that are due for it, and empties
     the log of queries. And no task sees what another one set on a connection, such as a tenant. Never raises.
     """
-    if not _thread.known:
-        return  # asking Django for each connection would cost more than a short task
-    for known in list(_thread.known):
-        connection = known.connection
+    for connection in list(_thread.used.values()):
         try:
-            connection.queries_log.clear()
-            if connection.in_atomic_block or getattr(connection.connection, "in_transaction", False):
-                say(ERROR, "A task left a transaction open on %r; it is rolled back.", connection.alias)
-                # as if there were no transaction: otherwise close() leaves that to its end
-                connection.in_atomic_block = connection.closed_in_transaction = False
-                connection.close()
-            else:
-                connection.close_if_unusable_or_obsolete()
-            if connection.connection is None:
-                _take_away(known)
-                _thread.spare[connection.alias] = known
-            elif _is_marked(known):
-                connection.close()
-                _take_away(known)
+            _tidy(connection)
         except Exception as error:
             say(ERROR, "Could not tidy up the connection %r: %r", connection.alias, error)
 
 
-def _is_marked(known: Known) -> bool:
-    """Tell whether there is something on a connection that neither Django nor its backend put there."""
-    connection, before, backends, is_queues = known
-    if is_queues:
-        return False
-    here = vars(connection)
+def _tidy(connection: Any) -> None:
+    connection.queries_log.clear()
+    if connection.in_atomic_block or getattr(connection.connection, "in_transaction", False):
+        say(ERROR, "A task left a transaction open on %r; it is rolled back.", connection.alias)
+        # as if there were no transaction: otherwise close() leaves that to its end
+        connection.in_atomic_block = connection.closed_in_transaction = False
+        connection.close()
+    else:
+        connection.close_if_unusable_or_obsolete()
+    if not connection.alias == alias() != DEFAULT_DB_ALIAS and _is_marked(connection):
+        connection.close()
+        forget(connection)
+        unused = connections.create_connection(connection.alias)
+        connections[connection.alias] = _thread.used[connection.alias] = unused
+
+
+def _is_marked(connection: Any) -> bool:
+    """Return whether there is something on a connection that neither Django nor its backend put there.
+
+    If in doubt it is: then the next task gets a new connection, which costs time and nothing else.
+    """
+    here: dict[str, Any] = vars(connection)
     kind: Any = type(connection)
+    unused = _unused(kind, connection.alias)
     return bool(
         connection.execute_wrappers
         or connection.force_debug_cursor
-        or any(here.get(name) is not before[name] for name in backends)
-        or not here.keys() - before.keys() <= _names_in_use(kind)
+        or here.keys() - unused.keys() - _attributes_of(kind)
+        or any(here.get(name) != unused[name] for name in unused.keys() - _djangos())
     )
 
 
-def _take_away(known: Known) -> None:
-    """Have Django ask for another connection in the place of a closed one."""
-    connection = known.connection
-    _thread.known.remove(known)
-    if not known.is_queues:
-        forget(connection)
-        with suppress(AttributeError):  # the task has taken it away itself
-            del connections[connection.alias]
+@cache
+def _unused(kind: type[Any], alias: str) -> dict[str, Any]:
+    """Return the attributes of a connection that has not been used."""
+    unused: dict[str, Any] = vars(kind(connections.settings[alias], alias))
+    return unused
+
+
+@cache
+def _attributes_of(kind: type[Any]) -> set[str]:
+    """Return what may appear on a connection while it is used, cached properties for example."""
+    return {*dir(kind), *_IN_USE}
+
+
+@cache
+def _djangos() -> set[str]:
+    """Return the attributes of each connection that are Django's own to change."""
+    from django.db.backends.sqlite3.base import DatabaseWrapper
+
+    kind: Any = DatabaseWrapper
+    return set(_unused(kind, DEFAULT_DB_ALIAS))
 
 
 def close_connections() -> None:
