@@ -26,7 +26,7 @@ from django.dispatch import receiver
 
 from .conf import alias, current
 from .files import QueueFile as QueueFile
-from .files import identity_of, rescue
+from .files import identity_of, open_beside, rescue
 from .link import Link
 
 MEGABYTE = 1024 * 1024
@@ -66,29 +66,6 @@ class _Thread(threading.local):
 _thread = _Thread()
 _live: WeakSet[BaseDatabaseWrapper] = WeakSet()
 _kept_across_fork: list[object] = []
-
-
-def open_beside(file: QueueFile, path: str) -> int:
-    """Open one of our own files, with the owner, group and mode of the database as far as we may set them.
-
-    Returns a file descriptor. Never follows a symbolic link. Raises OSError.
-    """
-    database = os.stat(file.path)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        os.close(descriptor)
-        raise FileExistsError(f"{path} is not a regular file; move it away")
-    if found.st_nlink > 1:  # it may be a file of the system, which root must not give away
-        os.close(descriptor)
-        raise FileExistsError(f"{path} is a hard link to another file; move it away")
-    if found.st_uid == os.geteuid():
-        os.fchmod(descriptor, stat.S_IMODE(database.st_mode) & 0o666)
-    owner = database.st_uid if os.geteuid() == 0 else -1  # as SQLite does for -wal and -shm
-    if (found.st_uid, found.st_gid) != (database.st_uid, database.st_gid):
-        with suppress(OSError):  # of another group, or root without that right: as in a container
-            os.fchown(descriptor, owner, database.st_gid)
-    return descriptor
 
 
 def _give_to_owner_of_directory(raw: sqlite3.Connection, path: str) -> None:

@@ -5,8 +5,10 @@ commits goes to a file that no other process reads. `rescue()` then moves all th
 database file, and every process notices that its own was replaced, as if a backup had been put in its place.
 """
 
+import errno
 import os
 import sqlite3
+import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -225,3 +227,40 @@ def holds_lock(file: QueueFile) -> bool:
         for line in lines
         if len(line) == 8
     )
+
+
+def open_regular(path: str, flags: int) -> int:
+    """Open a file, and return its descriptor. Never follows a symbolic link, and never waits for a FIFO.
+
+    Raises OSError, also if it is not a regular file.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, a directory, a socket
+            raise FileExistsError(f"{path} is not a regular file; move it away") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileExistsError(f"{path} is not a regular file; move it away")
+    return descriptor
+
+
+def open_beside(file: QueueFile, path: str) -> int:
+    """Open one of our own files, with the owner, group and mode of the database as far as we may set them.
+
+    Returns a file descriptor. Never follows a symbolic link. Raises OSError.
+    """
+    database = os.stat(file.path)
+    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
+    found = os.fstat(descriptor)
+    if found.st_nlink > 1:  # it may be a file of the system, which root must not give away
+        os.close(descriptor)
+        raise FileExistsError(f"{path} is a hard link to another file; move it away")
+    if found.st_uid == os.geteuid():
+        os.fchmod(descriptor, stat.S_IMODE(database.st_mode) & 0o666)
+    owner = database.st_uid if os.geteuid() == 0 else -1  # as SQLite does for -wal and -shm
+    if (found.st_uid, found.st_gid) != (database.st_uid, database.st_gid):
+        with suppress(OSError):  # of another group, or root without that right: as in a container
+            os.fchown(descriptor, owner, database.st_gid)
+    return descriptor

@@ -15,8 +15,8 @@ from datetime import datetime
 from logging import ERROR
 from typing import NamedTuple
 
-from .database import QueueFile, open_beside
 from .errors import CannotStart
+from .files import QueueFile, open_beside, open_regular
 from .log import say
 
 #: How long to wait for the end of what a dead Foreman has left: its fork server and children, in seconds.
@@ -45,7 +45,7 @@ class Holder(NamedTuple):
 def holder(file: QueueFile) -> Holder | None:
     """Return the Foreman at work on a queue; None if there is none."""
     try:
-        descriptor = os.open(file.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_regular(file.lock, os.O_RDONLY)
     except OSError:
         return None
     try:

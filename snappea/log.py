@@ -7,16 +7,22 @@ and what would repeat itself all the time is said once a minute.
 import logging
 import time
 
+from .errors import SoftTimeLimitExceeded, TaskRevoked
+
 #: What the Foreman does; `snappea` is the logger to configure for all of it.
 foreman = logging.getLogger("snappea.foreman")
+#: What is raised in a task to end it, wherever its thread is.
+INTERRUPTIONS = (TaskRevoked, SoftTimeLimitExceeded)
 _last_said: dict[str, float] = {}
 
 
-def say(level: int, message: str, *args: object) -> None:
-    """Log a line as the Foreman, whatever state the log handlers are in."""
+def say(level: int, message: str, *args: object, logger: logging.Logger = foreman) -> None:
+    """Log a line as the Foreman, whatever state the log handlers are in. Nothing they raise gets out."""
     try:
-        foreman.log(level, message, *args)
-    except Exception:  # there is nobody left to tell
+        logger.log(level, message, *args)
+    except INTERRUPTIONS:  # meant for the task that runs in this thread
+        raise
+    except BaseException:  # SystemExit, say; there is nowhere left to report it
         pass
 
 
@@ -31,7 +37,9 @@ def say_failure(
             record = foreman.makeRecord(*place, message, args, exc_info, extra=more)
             record.exc_text = text  # which is of a bounded length, and was written once already
             foreman.handle(record)
-    except Exception:  # there is nobody left to tell
+    except INTERRUPTIONS:
+        raise
+    except BaseException:
         pass
 
 

@@ -20,7 +20,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .database import QueueFile, open_beside
+from .files import QueueFile, open_beside, open_regular
 from .records import Claim
 
 _HEADER = struct.Struct("8s 40s Q")  # magic, boot id, number of cells
@@ -121,7 +121,7 @@ def read(file: QueueFile) -> Mapping[Entry, Note] | None:
     None if there are none to be believed: no logbook, an unreadable one, or one of another boot.
     """
     try:
-        with open(file.logbook, "rb") as logbook:
+        with open(open_regular(file.logbook, os.O_RDONLY), "rb") as logbook:
             content = logbook.read()
         magic, boot_id, count = _HEADER.unpack_from(content)
         words = struct.unpack_from(f"{count * _CELL}q", content, _HEADER.size)

@@ -16,8 +16,10 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .conf import current
-from .database import QueueFile, file_of, open_beside, raw
+from .database import QueueFile, file_of, raw
+from .files import open_beside
 from .link import FAULTS
+from .log import say
 
 logger = logging.getLogger("snappea.wakeup")
 _said: set[str] = set()
@@ -64,7 +66,7 @@ def _notify(connection: BaseDatabaseWrapper) -> None:
 def _say_once(message: str) -> None:
     if message not in _said:
         _said.add(message)
-        logger.warning(message)
+        say(logging.WARNING, message, logger=logger)
 
 
 class Bell:

@@ -15,7 +15,7 @@ from .leftovers import close_caches
 from .leftovers import close_connections as close_connections
 from .leftovers import tidy_connections as tidy_connections
 from .limits import Desk
-from .log import clean, foreman, say, say_failure, shortened
+from .log import INTERRUPTIONS, clean, foreman, say, say_failure, shortened
 from .logbook import Note
 from .records import Claim, Outcome
 from .signals import task_failed, task_retried, task_started, task_succeeded, tell
@@ -27,7 +27,6 @@ MAX_ERROR = 20_000
 MAX_REASON = 300
 #: What is shown instead of what an exception of a sensitive task says.
 HIDDEN = "(not shown: the task is sensitive)"
-INTERRUPTIONS = (TaskRevoked, SoftTimeLimitExceeded)
 
 _forks = 0  # which led to this process; to compare it costs less than to ask for the process's number
 

@@ -1,15 +1,17 @@
 """The connection: our pragmas, the user's that win, the file behind it."""
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connections, transaction
 
-from snappea import database
-from snappea.database import connect, file_of, file_system, open_beside, raw
+from snappea import database, lock, logbook
+from snappea.database import connect, file_of, file_system, raw
+from snappea.files import open_beside
 from tests.playground.tasks import nothing
 from tests.site import Site
 
@@ -102,9 +104,18 @@ def test_our_files_lie_beside_the_database_with_its_mode(site: Site) -> None:
 def test_only_regular_files_are_opened(site: Site) -> None:
     file = file_of(connect())
     assert file
-    os.mkfifo(file.wakeup)
-    with pytest.raises(FileExistsError, match="is not a regular file; move it away"):
-        open_beside(file, file.wakeup)
+    kinds: list[Callable[[str], object]] = [os.mkfifo, os.mkdir, lambda path: os.symlink("/etc/passwd", path)]
+    if os.geteuid() == 0:
+        kinds.append(lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5)))  # /dev/zero
+    for make in kinds:
+        for path in (file.wakeup, file.lock, file.logbook):
+            make(path)
+            with pytest.raises(FileExistsError, match="is not a regular file; move it away"):
+                open_beside(file, path)
+        assert lock.holder(file) is None and logbook.read(file) is None
+        nothing.delay()
+        for path in (file.wakeup, file.lock, file.logbook):
+            os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
     os.link(file.path, file.lock)
     with pytest.raises(FileExistsError, match="is a hard link to another file; move it away"):
         open_beside(file, file.lock)

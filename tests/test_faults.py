@@ -267,6 +267,21 @@ def test_no_symbolic_link_is_followed(site: Site) -> None:
     assert victim.read_text() == "precious"
 
 
+def test_a_fifo_is_not_waited_for(site: Site) -> None:
+    for suffix in ("wakeup", "lock", "logbook"):
+        os.mkfifo(f"{site.database}-{suffix}")
+    nothing.delay()
+    assert site.manage("snappea", "status").wait() == 0
+    for suffix in ("lock", "logbook"):
+        refused = site.manage("runsnappea")
+        assert refused.wait() == 1
+        assert f"-{suffix} is not a regular file; move it away" in refused.output()
+        assert "Traceback" not in refused.output()
+        Path(f"{site.database}-{suffix}").unlink()
+    site.foreman()
+    assert_it_still_works(site)
+
+
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_the_database_goes_away(site: Site, how: str, migrated: Path) -> None:
     foreman = site.foreman(GRACEFUL_TIMEOUT=10)

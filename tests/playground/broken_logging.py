@@ -1,10 +1,13 @@
 """A log handler that fails, as one does whose disk is full or whose server is away."""
 
+import itertools
 import logging
+
+_ERRORS = itertools.cycle([OSError, SystemExit, KeyboardInterrupt, GeneratorExit])
 
 
 class BrokenHandler(logging.Handler):
     """Raises for every line."""
 
     def handle(self, record: logging.LogRecord) -> bool:
-        raise OSError(f"cannot log: {record.getMessage()}")
+        raise next(_ERRORS)(f"cannot log: {record.getMessage()}")
