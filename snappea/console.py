@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from django.utils import timezone
 
 from .conf import uses_celery
+from .database import as_local
 from .log import clean
 from .models import Schedule, Task
 from .panel.wording import duration
@@ -128,8 +129,7 @@ def _last_line(text: str) -> str:
 def _moment(moment: datetime | None) -> str | None:
     if moment is None:
         return None
-    local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
-    return f"{local:%Y-%m-%d %H:%M:%S}"
+    return f"{as_local(moment):%Y-%m-%d %H:%M:%S}"
 
 
 def as_data(task: Task) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
+from django.utils import timezone
 
 from .conf import alias, current
 from .files import QueueFile as QueueFile
@@ -323,6 +324,16 @@ def as_text(moment: datetime) -> str:
 def as_datetime(text: str) -> datetime:
     """Return the time that stands in the queue's database."""
     return datetime.fromisoformat(text).replace(tzinfo=connections[current().DATABASE].timezone)
+
+
+def as_local(moment: datetime) -> datetime:
+    """Return a time in the current time zone, to be shown; as it is if that zone cannot count to it."""
+    if not timezone.is_aware(moment):
+        return moment
+    try:
+        return timezone.localtime(moment)
+    except OverflowError:
+        return moment
 
 
 def seconds_until(moment: str) -> float:

@@ -3,7 +3,7 @@
 import inspect
 import json
 import time
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -120,6 +120,26 @@ def test_retry_kwargs_that_are_wrong(wrong: dict[str, Any]) -> None:
 def test_retry_outside_a_task_is_an_error() -> None:
     with pytest.raises(NoCurrentTask):
         for_taskq.by_hand.retry(countdown=1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"countdown": value} for value in ("60", True, float("nan"), date(2100, 1, 1))),
+        *({"eta": value} for value in ("2100-01-01", 60, date(2100, 1, 1), datetime(2100, 1, 1))),
+        *({"max_retries": value} for value in ("3", True, 1.5, -1)),
+    ],
+    ids=str,
+)
+def test_values_of_a_retry_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^Retry: "):
+        Retry(**wrong)
+
+
+@pytest.mark.parametrize("wrong", ["5", True, float("nan"), [], date(2100, 1, 1)])
+def test_timeouts_that_make_no_sense(site: Site, wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="timeout="):
+        add.delay(1, 2).get(timeout=wrong)
 
 
 def test_retry_raises_with_everything_on_it(site: Site, settings: Any) -> None:

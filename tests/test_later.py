@@ -8,11 +8,14 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.utils import timezone as timezones
 from django.utils.timezone import now
 
 from snappea import calls, queue
 from snappea.database import as_text, connect, raw
 from snappea.models import Task
+from snappea.panel.task_admin import ago
 from snappea.queue import AT_ONCE, requeue
 from tests.playground.lifecycle import perishable
 from tests.playground.tasks import fail, nothing, record, wait_for
@@ -163,6 +166,15 @@ def test_the_end_of_time_is_a_time(site: Site, countdown: Any) -> None:
     record.delay("y")
     wait_until(lambda: site.ledger.count("end", "y"))
     assert foreman.stop() == 0 and site.counts() == {"scheduled": 1}
+
+
+def test_the_end_of_time_can_be_shown(site: Site, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    record.apply_async(("x",), countdown=float("inf"), expires=float("inf"))
+    row = Task.objects.get()
+    with timezones.override("Pacific/Auckland"):
+        call_command("snappea", "list", "scheduled")
+        assert row.run_after and 'title="9999-12-31 23:59:59"' in ago(row.run_after)
+    assert "9999-12-31 23:59:59" in capsys.readouterr().out
 
 
 @pytest.fixture

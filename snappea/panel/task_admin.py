@@ -26,6 +26,7 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
 from .. import survey
+from ..database import as_local
 from ..models import Status, Task
 from ..tasks import find, is_sensitive, registry
 from .dashboard import PAGES
@@ -264,8 +265,7 @@ def ago(moment: datetime | None) -> str:
         return NOTHING
     seconds = (timezone.now() - moment).total_seconds()
     words = f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
-    local = timezone.localtime(moment) if timezone.is_aware(moment) else moment
-    exact = local.strftime("%Y-%m-%d %H:%M:%S")
+    exact = as_local(moment).strftime("%Y-%m-%d %H:%M:%S")
     return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, words)
 
 
