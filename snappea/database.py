@@ -356,7 +356,9 @@ def seconds_of(span: float | timedelta, name: str, more: str = " or a timedelta"
     """
     if isinstance(span, timedelta):
         return span.total_seconds()
-    if isinstance(span, bool) or not isinstance(span, (int, float)):
+    if isinstance(span, bool) or not issubclass(
+        type(span), (int, float)
+    ):  # a lazy object lies to isinstance()
         raise TypeError(f"{name}={span!r} must be a number of seconds{more}.")
     if span != span:
         raise ValueError(f"{name}={span!r} must be a number of seconds{more}: NaN is none.")

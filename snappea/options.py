@@ -281,7 +281,7 @@ def is_queue(value: object) -> bool:
 
 
 def _is_text(value: object, most: int) -> bool:
-    if not isinstance(value, str) or not 0 < len(value) <= most:
+    if not isinstance(value, str) or not issubclass(type(value), str) or not 0 < len(value) <= most:
         return False
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
@@ -290,13 +290,14 @@ def _are_names(value: object) -> bool:
     return isinstance(value, (list, tuple)) and all(_is_text(name, MOST_NAME) for name in value)
 
 
-def is_seconds(value: object) -> bool:
+def is_seconds(value: Any) -> bool:
     """Tell whether a value can be a span of time in seconds, which a row can hold."""
-    return _is_number(value) and value <= MOST  # type: ignore[operator]  # it is a number
+    return _is_number(value) and value <= MOST
 
 
-def _is_number(value: object, kind: Any = (int, float)) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool) and value >= 0
+def _is_number(value: Any, kind: Any = (int, float)) -> bool:
+    # by the type itself: isinstance() believes a lazy object, which no row can hold
+    return issubclass(type(value), kind) and not isinstance(value, bool) and value >= 0
 
 
 def _are_exceptions(value: object) -> bool:

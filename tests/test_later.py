@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.utils import timezone as timezones
+from django.utils.functional import SimpleLazyObject
 from django.utils.timezone import now
 
 from snappea import calls, queue
@@ -83,6 +84,10 @@ def started(site: Site) -> list[str]:
         ),
         ({"result_ttl": float("nan")}, ValueError, "from 0 to"),
         ({"result_ttl": float("inf")}, ValueError, "from 0 to"),
+        ({"countdown": SimpleLazyObject(lambda: 60)}, TypeError, "must be a number of seconds"),
+        ({"result_ttl": SimpleLazyObject(lambda: 60)}, ValueError, "must be a number of seconds"),
+        ({"queue": SimpleLazyObject(lambda: "mail")}, ValueError, "must be a string of 1 to 100 characters"),
+        ({"priority": SimpleLazyObject(lambda: 5)}, ValueError, "must be from -100 to 100"),
         ({"kwargs": "x"}, TypeError, "kwargs='x' must be a dict"),
         ({"nonsense": 3}, TypeError, "no option 'nonsense'; the options are countdown, eta"),
         ({"count_down": 3}, TypeError, "did you mean 'countdown'"),
