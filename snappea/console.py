@@ -1,11 +1,13 @@
 """What the command line shows: how things stand, tasks, schedules, as text."""
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.core.management.base import OutputWrapper
 from django.utils import timezone
 
 from .conf import uses_celery
@@ -17,6 +19,47 @@ from .schedules import Plan
 from .tasks import find, is_sensitive
 
 HIDDEN = "(hidden: the task is sensitive)"
+#: How often progress is shown, in seconds: on a terminal, where the line is replaced, and elsewhere.
+REDRAW, REPEAT = 0.2, 10.0
+
+
+class Progress:
+    """Shows how many of many tasks a command has changed, once that takes longer than a moment.
+
+    `left`: returns how many are not yet changed; it is called once.
+    """
+
+    def __init__(self, stream: OutputWrapper, verb: str, left: Callable[[], int]) -> None:
+        self._stream = stream
+        self._verb = verb
+        self._left = left
+        self._every = REDRAW if stream.isatty() else REPEAT
+        self._next = time.monotonic() + self._every
+        self._total: int | None = None
+
+    def __call__(self, done: int) -> None:
+        """Take note of how many are changed."""
+        here = time.monotonic()
+        if here < self._next:
+            return
+        self._next = here + self._every
+        if self._total is None:
+            self._total = done + self._left()
+        share = min(1.0, done / max(1, self._total))
+        line = f"{self._verb} {done:,} of {self._total:,} ({share:.0%})"
+        if self._every == REPEAT:
+            self._write(f"{line}\n")
+        else:
+            self._write(f"\r[{'#' * int(20 * share):20}] {line}\x1b[K")
+
+    def clear(self) -> None:
+        """Remove the line from a terminal."""
+        if self._total is not None and self._every == REDRAW:
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text, style_func=str, ending="")
+        self._stream.flush()
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

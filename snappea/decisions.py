@@ -5,9 +5,9 @@ waits for the write lock for long. What has moved on in the meantime is left alo
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db.models import QuerySet
 
@@ -25,41 +25,61 @@ from .wakeup import ring_on_commit
 BATCH = 0.005
 #: After so many rows it looks at the time.
 STEP = 20
+#: How many rows are looked up at once.
+PAGE = 1000
+
+#: Is told how many tasks were changed so far.
+Tell: TypeAlias = Callable[[int], object]
 #: How long pause() waits for the Foremen to confirm it, and how often it looks, in seconds.
 CONFIRM_WITHIN = 10.0
 CONFIRM_EVERY = 0.002
 
 
-def requeue(tasks: QuerySet[Task], countdown: float | timedelta | None = None) -> int:
+def requeue(
+    tasks: QuerySet[Task], countdown: float | timedelta | None = None, tell: Tell | None = None
+) -> int:
     """Make kept or scheduled tasks ready again, with their attempts forgotten; return how many.
 
     `countdown`: not at once, but in so many seconds. Tasks that wait or run are left alone, as are those
-    that were run again in the meantime. Raises TypeError or ValueError for a countdown that is none.
+    that were run again in the meantime. `tell`: is called now and then with how many were changed so far.
+    Raises TypeError or ValueError for a countdown that is none.
     """
     seconds = None if countdown is None else seconds_of(countdown, "countdown")
     due = None if seconds is None else later(now(), seconds)
-    return _apply(sql.REQUEUE, [(due, due, *fence) for fence in _chosen(tasks, "requeue", "pk", "claims")])
+    changed = 0
+    for fences in _chosen(tasks, "requeue", "pk", "claims"):
+        changed += _apply(sql.REQUEUE, [(due, due, *fence) for fence in fences], tell, changed)
+    return changed
 
 
-def cancel(tasks: QuerySet[Task]) -> int:
-    """Delete tasks that wait, and return how many. Those that run or are kept are left alone."""
-    chosen = _chosen(tasks, "cancel", "pk", "lane")
-    changed = _apply(sql.CANCEL, [(pk,) for pk, _lane in chosen])
-    _note_gone((pk for pk, _lane in chosen), "cancelled")
-    _stir({lane for _pk, lane in chosen if lane is not None})
+def cancel(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
+    """Delete tasks that wait, and return how many. Those that run or are kept are left alone.
+
+    `tell`: is called now and then with how many were deleted so far.
+    """
+    changed, lanes = 0, set()
+    for page in _chosen(tasks, "cancel", "pk", "lane"):
+        changed += _apply(sql.CANCEL, [(pk,) for pk, _lane in page], tell, changed)
+        _note_gone((pk for pk, _lane in page), "cancelled")
+        lanes |= {lane for _pk, lane in page if lane is not None}
+    _stir(lanes)
     return changed
 
 
 def terminate(tasks: QuerySet[Task]) -> int:
     """Ask for the end of tasks that run, and return of how many. The Foreman sees to it."""
-    return _apply(sql.REVOKE, _chosen(tasks, "terminate", "pk"))
+    return sum(_apply(sql.REVOKE, page) for page in _chosen(tasks, "terminate", "pk"))
 
 
-def delete(tasks: QuerySet[Task]) -> int:
-    """Delete tasks that are kept, for good, and return how many. Those that wait or run are left alone."""
-    chosen = _chosen(tasks, "delete", "pk", "claims")
-    changed = _apply(sql.DELETE, chosen)
-    _note_gone((pk for pk, _claims in chosen), "deleted")
+def delete(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
+    """Delete tasks that are kept, for good, and return how many. Those that wait or run are left alone.
+
+    `tell`: is called now and then with how many were deleted so far.
+    """
+    changed = 0
+    for fences in _chosen(tasks, "delete", "pk", "claims"):
+        changed += _apply(sql.DELETE, fences, tell, changed)
+        _note_gone((pk for pk, _claims in fences), "deleted")
     return changed
 
 
@@ -136,11 +156,21 @@ def paused(db: Link | None = None) -> dict[str, str]:
     return dict((db or raw(connect())).execute(sql.PAUSED).fetchall())
 
 
-def _chosen(tasks: QuerySet[Task], verb: str, *columns: str) -> list[Any]:
-    """Return columns of the tasks to which a verb may be applied, the oldest first."""
+def _chosen(tasks: QuerySet[Task], verb: str, *columns: str) -> Iterator[list[Any]]:
+    """Return columns, the id first, of the tasks that a verb applies to: in pages, the oldest first."""
     refuse_event_loop("queue")
-    own = tasks.using(current().DATABASE).filter(status__in=MOVES[verb].origins)
-    return list(own.order_by("pk").values_list(*columns))
+    own = tasks.using(current().DATABASE).filter(status__in=MOVES[verb].origins).order_by("pk")
+    return _pages(own, columns)
+
+
+def _pages(tasks: QuerySet[Task], columns: Sequence[str]) -> Iterator[list[Any]]:
+    page = list(tasks.values_list(*columns)[:PAGE])
+    if len(page) == PAGE:  # not those that come meanwhile: it would never end
+        tasks = tasks.filter(pk__lte=tasks.values_list("pk", flat=True).last())
+    while page:
+        yield page
+        is_last = len(page) < PAGE
+        page = [] if is_last else list(tasks.filter(pk__gt=page[-1][0]).values_list(*columns)[:PAGE])
 
 
 def _stir(lanes: set[str]) -> None:
@@ -154,8 +184,13 @@ def _note_gone(ids: Iterable[int], what: str) -> None:
     _apply(sql.NOTE_GONE, [(what, pk) for pk in ids if pk in last])
 
 
-def _apply(statement: str, rows: Sequence[Sequence[object]]) -> int:
-    """Run a statement for each row, wake the Foreman, and return how many rows of the table it changed."""
+def _apply(
+    statement: str, rows: Sequence[Sequence[object]], tell: Tell | None = None, before: int = 0
+) -> int:
+    """Run a statement for each row, wake the Foreman, and return how many rows of the table it changed.
+
+    `tell`: is called with that number so far, those `before` included.
+    """
     connection = connect()
     changed = at = 0
     while at < len(rows):
@@ -165,6 +200,8 @@ def _apply(statement: str, rows: Sequence[Sequence[object]]) -> int:
                 changed += max(0, db.executemany(statement, rows[at : at + STEP]).rowcount)
                 at += STEP
         ring_on_commit(connection)
+        if tell is not None:
+            tell(before + changed)
         if at < len(rows) and not connection.in_atomic_block:
             # whoever waits for the lock looks for it now and then only
             time.sleep(time.monotonic() - began)

@@ -5,13 +5,14 @@ import re
 import signal
 import subprocess
 import sys
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import call_command, load_command_class
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, OutputWrapper
 
-from snappea import queue
+from snappea import console, queue
 from snappea.models import Status, Task
 from snappea.tasks import task
 from tests.playground.lifecycle import add, loop
@@ -325,3 +326,23 @@ def test_help_names_each_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_makes_no_sense_is_said_without_a_traceback(site: Site, arguments: list[str], why: str) -> None:
     with pytest.raises(CommandError, match=why):
         call_command("snappea", *arguments)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_progress_is_shown_once_it_takes_long(is_terminal: bool) -> None:
+    shown = StringIO()
+    shown.isatty = lambda: is_terminal  # type: ignore[method-assign]
+    tell = console.Progress(OutputWrapper(shown), "Deleted", lambda: 1500)
+    tell(1)
+    assert shown.getvalue() == "", "a moment must have passed"
+    for done in (500, 2000):
+        tell._next = 0.0
+        tell(done)
+        tell(done + 1)
+    tell.clear()
+    first, last = "Deleted 500 of 2,000 (25%)", "Deleted 2,000 of 2,000 (100%)"
+    if is_terminal:
+        bars = f"\r[{'#' * 5:20}] {first}\x1b[K", f"\r[{'#' * 20}] {last}\x1b[K"
+        assert shown.getvalue() == "".join(bars) + "\r\x1b[K"
+    else:
+        assert shown.getvalue() == f"{first}\n{last}\n"

@@ -80,6 +80,26 @@ def test_others_write_while_many_are_requeued(site: Site) -> None:
         other.join()
 
 
+def test_many_are_looked_up_in_pages_and_those_that_come_meanwhile_are_left(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions, "PAGE", 10)
+    told: list[int] = []
+
+    def tell(changed: int) -> None:
+        told.append(changed)
+        queue.enqueue(CALL)
+
+    for rows in (0, 9, 10, 35):
+        queue.enqueue_many([CALL] * rows)
+        told.clear()
+        assert queue.cancel(Task.objects.all(), tell) == rows
+        assert told[-1:] == ([rows] if rows else []) and told == sorted(told) and len(told) >= rows // 10
+        assert Task.objects.count() == len(told)
+        site.sql("UPDATE snappea_task SET status = 'failed'")
+        assert queue.requeue(Task.objects.all(), None, told.append) == queue.cancel(Task.objects.all())
+
+
 def test_in_a_transaction_of_the_caller_all_is_one(site: Site) -> None:
     queue.enqueue_many([CALL] * 300)
     with transaction.atomic(using="snappea"):
@@ -104,7 +124,7 @@ def test_what_ran_again_in_the_meantime_is_not_requeued(site: Site, monkeypatch:
     chosen = decisions._chosen
 
     def slow(*args: Any) -> Any:
-        found = chosen(*args)
+        found = list(chosen(*args))
         site.sql(
             "UPDATE snappea_task SET claims = claims + 1"
         )  # somebody requeued it, and it has failed again

@@ -242,23 +242,25 @@ class Command(BaseCommand):
         if options["status"]:
             tasks = tasks.filter(status=options["status"])
         verb = options["command"]
-        changed = {"requeue": self._requeue, "cancel": self._cancel, "delete": self._delete}[verb](
-            tasks, options
-        )
-        done = {"requeue": "Requeued", "cancel": "Cancelled", "delete": "Deleted"}[verb]
-        self._say(f"{done} {changed}.")
+        changed = self._change(verb, tasks, options)
         if (missed := len(set(options["ids"])) - changed) > 0:
             possible = ", ".join(MOVES[verb].origins)
             raise CommandError(f"{missed} of these are gone, or in a state for it no more ({possible}).")
 
-    def _requeue(self, tasks: QuerySet[Task], options: dict[str, Any]) -> int:
-        return queue.requeue(tasks, options["countdown"])
-
-    def _cancel(self, tasks: QuerySet[Task], options: dict[str, Any]) -> int:
-        return queue.cancel(tasks) + (queue.terminate(tasks) if options["terminate"] else 0)
-
-    def _delete(self, tasks: QuerySet[Task], options: dict[str, Any]) -> int:
-        return queue.delete(tasks)
+    def _change(self, verb: str, tasks: QuerySet[Task], options: dict[str, Any]) -> int:
+        """Apply a verb to tasks, show how far it is, and say and return how many were changed."""
+        done = {"requeue": "Requeued", "cancel": "Cancelled", "delete": "Deleted"}[verb]
+        left = tasks.filter(status__in=MOVES[verb].origins).count
+        tell = console.Progress(self.stderr, done, left)
+        if verb == "requeue":
+            changed = queue.requeue(tasks, options["countdown"], tell)
+        elif verb == "cancel":
+            changed = queue.cancel(tasks, tell) + (queue.terminate(tasks) if options["terminate"] else 0)
+        else:
+            changed = queue.delete(tasks, tell)
+        tell.clear()
+        self._say(f"{done} {changed}.")
+        return changed
 
     def _purge(self, options: dict[str, Any]) -> None:
         statuses = options["statuses"] or [Status.SUCCESSFUL.value, Status.CANCELLED.value]
@@ -269,7 +271,7 @@ class Command(BaseCommand):
         tasks = Task.objects.filter(status__in=statuses)
         if options["older_than"] is not None:
             tasks = tasks.filter(finished_at__lt=timezone.now() - options["older_than"])
-        self._say(f"Deleted {queue.delete(tasks)}.")
+        self._change("delete", tasks, options)
 
     def _pause_or_resume(self, options: dict[str, Any]) -> None:
         name, pauses = options["queue"], options["command"] == "pause"
