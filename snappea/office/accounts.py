@@ -13,7 +13,7 @@ from .. import context, queue
 from ..link import Link
 from ..log import clean, say
 from ..logbook import Logbook
-from ..records import Claim, Outcome
+from ..records import Claim, Outcome, Progress
 from ..sieve import is_of_values
 
 
@@ -44,6 +44,7 @@ class Accounts:
         self.unbegun: list[tuple[int, Claim]] = []
         #: A transaction failed: it may have been committed all the same.
         self.is_uncertain = False
+        self._progress: list[Progress] = []  # not yet committed
         self._next_progress = 0.0
         self._is_refused = False  # one of the outcomes, by the database
 
@@ -109,7 +110,7 @@ class Accounts:
 
     def is_to_be_written(self) -> bool:
         """Tell whether there is something that cannot wait."""
-        return self.has_unwritten() or self._is_progress_due()
+        return bool(self.has_unwritten() or self._progress or self._is_progress_due())
 
     def _is_progress_due(self) -> bool:
         return context.has_progress() and time.monotonic() >= self._next_progress
@@ -121,15 +122,15 @@ class Accounts:
 
     def write(self, db: Link, moment: str) -> None:
         """Write what became of claims, and how far others are."""
-        if not self.has_unwritten() and not context.has_progress():
+        if not self.is_to_be_written() and not context.has_progress():
             return
         if self._is_progress_due():
             self._next_progress = time.monotonic() + context.PROGRESS_EVERY
-            queue.note_progress(db, context.take_progress())
+            self._progress += context.take_progress()
         elif context.has_progress():  # the last words of what ends now, before it has ended
-            queue.note_progress(
-                db, context.take_progress(outcome.claim.id for _cell, outcome in self.outcomes)
-            )
+            self._progress += context.take_progress(outcome.claim.id for _cell, outcome in self.outcomes)
+        if self._progress:
+            queue.note_progress(db, self._progress)
         lost = self._settle(db, moment)
         if lost and not self.is_uncertain:
             say(WARNING, "%d finished tasks had been changed by somebody else; they were left alone.", lost)
@@ -169,5 +170,5 @@ class Accounts:
         for cell, _ in (*self.outcomes, *self.unbegun):
             del self.in_flight[cell]
             self.logbook.release(cell)
-        self.outcomes, self.unbegun = [], []
+        self.outcomes, self.unbegun, self._progress = [], [], []
         return finished
