@@ -164,10 +164,13 @@ def uses_celery() -> bool:
 
 def collects() -> bool:
     """Tell whether calls are kept in memory, because tests run and IN_TESTS does not say otherwise."""
+    return tests_run() and current().IN_TESTS == "collect"
+
+
+def tests_run() -> bool:
+    """Tell whether this process runs tests: from setup_test_environment() on."""
     utils = sys.modules.get("django.test.utils")  # which a process that runs no tests hardly ever loads
-    if utils is None or "saved_data" not in vars(utils._TestState):  # from setup_test_environment() on
-        return False
-    return current().IN_TESTS == "collect"
+    return utils is not None and "saved_data" in vars(utils._TestState)
 
 
 def declared_queues() -> list[str] | None:

@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from django.db.models.signals import post_migrate
 from django.dispatch import receiver
 from django.utils import timezone
 
-from .conf import alias, current
+from .conf import alias, current, tests_run
 from .files import QueueFile as QueueFile
 from .files import identity_of, open_beside, rescue
 from .link import Link
@@ -171,6 +172,8 @@ def connect() -> BaseDatabaseWrapper:
             _leave(connection, file)  # no Foreman would ever run what is written there
     if connection.connection is None:
         connection.ensure_connection()
+    elif "django.test.utils" in sys.modules and tests_run():
+        connection.cursor().close()  # refused in a test that may not use this database, as for any query
     return connection
 
 
@@ -294,6 +297,13 @@ def now(connection: BaseDatabaseWrapper | None = None) -> str:
     zone = (connection or connections[current().DATABASE]).timezone
     seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
     return f"{_second_as_text(seconds, zone)}.{microseconds:06}"
+
+
+def steady_clock() -> float:
+    """Return seconds that go on even where a test has frozen or moved `time.monotonic()`: for waits."""
+    if not hasattr(time, "clock_gettime"):
+        return time.monotonic()
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 @lru_cache(maxsize=2)  # one is enough, mostly: to write a second anew each time costs three times as much

@@ -9,19 +9,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from django.conf import global_settings, settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 
 from .conf import current
-from .database import connect, file_of, raw
+from .database import connect, file_of, raw, steady_clock
 from .systemd import READY
 
-#: Where the Foreman's process finds which databases it may use.
-VARIABLE = "SNAPPEA_LIVE_DATABASES"
+#: Where the Foreman's process finds which databases it may use, and which settings tests have changed.
+VARIABLE, SETTINGS = "SNAPPEA_LIVE_DATABASES", "SNAPPEA_LIVE_SETTINGS"
 WORK = "SELECT EXISTS (SELECT 1 FROM snappea_task WHERE status IN ('ready', 'running'))"
 #: How often to look whether there is still something to do, in seconds.
 LOOK_EVERY = 0.005
@@ -45,22 +46,22 @@ class LiveForeman:
 
     def wait_until_idle(self, timeout: float = 10.0) -> None:
         """Wait until nothing is ready or running. Raises TimeoutError, with the log."""
-        deadline = time.monotonic() + timeout
+        deadline = steady_clock() + timeout
         while raw(connect()).execute(WORK).fetchone()[0]:
             if self._process.poll() is not None:
                 raise RuntimeError(f"The Foreman has ended:\n{self.output()}")
-            if time.monotonic() > deadline:
+            if steady_clock() > deadline:
                 raise TimeoutError(f"There was still something to do after {timeout:g} s:\n{self.output()}")
             time.sleep(LOOK_EVERY)
 
     def stop(self, timeout: float) -> None:
         """Stop it in order; kill it if that takes longer than so many seconds."""
         self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        deadline = steady_clock() + timeout  # Popen.wait() would go by a clock that tests freeze
+        while self._process.poll() is None and steady_clock() < deadline:
+            time.sleep(LOOK_EVERY)
+        self._process.kill()
+        self._process.wait()
 
 
 @contextmanager
@@ -74,7 +75,8 @@ def run_foreman(timeout: float) -> Iterator[LiveForeman]:
     ):
         ear.bind(address := f"{directory}/notify")
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        environment = {**os.environ, VARIABLE: databases, "NOTIFY_SOCKET": address, "PYTHONPATH": paths}
+        ours = {VARIABLE: databases, SETTINGS: json.dumps(_changed(), default=_path)}
+        environment = {**os.environ, **ours, "NOTIFY_SOCKET": address, "PYTHONPATH": paths}
         command = [sys.executable, "-c", "from snappea.live import serve; serve()"]
         foreman = LiveForeman(subprocess.Popen(command, env=environment, stdout=log, stderr=log), log)
         try:
@@ -94,6 +96,28 @@ def _databases() -> dict[str, str | None]:
     if _name_of(queue) is None:
         raise RuntimeError(f'A Foreman needs databases = {{"default", "{queue}"}} on the test.')
     return {alias: _name_of(alias) for alias in connections}
+
+
+def _changed() -> dict[str, Any]:
+    """Return the settings that the test runner or a test has changed, as far as JSON can carry them.
+
+    Without them the process would send real mail, and write where the test does not look.
+    """
+    written = sys.modules.get(getattr(settings, "SETTINGS_MODULE", None) or "")
+    found = {}
+    for name in filter(str.isupper, dir(settings)):
+        value = getattr(settings, name)
+        if name != "DATABASES" and value != getattr(written, name, getattr(global_settings, name, None)):
+            with suppress(TypeError, ValueError):
+                json.dumps(value, default=_path)
+                found[name] = value
+    return found
+
+
+def _path(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} is not for JSON")
 
 
 def _name_of(alias: str) -> str | None:
@@ -118,9 +142,9 @@ def _name_of(alias: str) -> str | None:
 
 
 def _wait_for_start(ear: socket.socket, foreman: LiveForeman, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
+    deadline = steady_clock() + timeout
     ear.settimeout(0.05)
-    while time.monotonic() < deadline and foreman._process.poll() is None:
+    while steady_clock() < deadline and foreman._process.poll() is None:
         try:
             if READY in ear.recv(4096).decode().splitlines():
                 return
@@ -139,7 +163,6 @@ def _clear_away() -> None:
 def serve() -> None:
     """Be the Foreman: in its process, before Django is set up."""
     import django
-    from django.conf import settings
     from django.core.management import call_command
 
     databases: dict[str, Any] = settings.DATABASES
@@ -148,5 +171,7 @@ def serve() -> None:
             databases[alias] = {"ENGINE": "django.db.backends.dummy"}
         else:
             databases[alias]["NAME"] = name
+    for name, value in json.loads(os.environ[SETTINGS]).items():
+        setattr(settings, name, value)
     django.setup()
     call_command("runsnappea", "--no-reload")

@@ -15,6 +15,7 @@ from datetime import datetime
 from logging import ERROR
 from typing import NamedTuple
 
+from .database import steady_clock
 from .errors import CannotStart
 from .files import QueueFile, open_beside, open_regular
 from .log import say
@@ -97,7 +98,7 @@ class Lock:
 
     def _is_taken(self) -> bool:
         """Take the lock if it is to be had, and tell whether it was."""
-        began = time.monotonic()
+        began = steady_clock()
         while True:
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,7 +107,7 @@ class Lock:
                 signature, _, state = (
                     os.pread(self.descriptor, _SIZE, 0).decode(errors="replace").partition("\n")
                 )
-                if time.monotonic() - began >= (GLIMPSE if _is_alive(signature, state) else PATIENCE):
+                if steady_clock() - began >= (GLIMPSE if _is_alive(signature, state) else PATIENCE):
                     return False
                 time.sleep(0.01)
 

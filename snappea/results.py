@@ -9,7 +9,7 @@ from django.db.transaction import TransactionManagementError
 
 from . import collected, engine, queue
 from .conf import collects
-from .database import connect, data_version, seconds_of
+from .database import connect, data_version, seconds_of, steady_clock
 from .errors import ResultNotKept, TaskFailed
 from .models import Status, Task
 from .sync_only import refuse_event_loop
@@ -88,7 +88,7 @@ class AsyncResult:
             raise TransactionManagementError(
                 "get() would wait for ever inside atomic() of the queue's database."
             )
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else steady_clock() + timeout
         seen = None
         while True:
             version = data_version(connect())  # whose files may be replaced while it waits
@@ -97,7 +97,7 @@ class AsyncResult:
                 task = self.refresh()
                 if _has_ended(task, self.id):
                     return _result_of(task)
-            if deadline is not None and time.monotonic() >= deadline:
+            if deadline is not None and steady_clock() >= deadline:
                 raise TimeoutError(f"Task #{self.id} has not ended within {timeout:g} s.")
             time.sleep(LOOK_EVERY if version else ASK_EVERY)
 

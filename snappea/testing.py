@@ -180,8 +180,9 @@ def foreman(timeout: float = 30.0) -> Iterator[LiveForeman]:
     """Run a real Foreman, in a process of its own, on the databases of this test; calls are rows meanwhile.
 
     For a TransactionTestCase or LiveServerTestCase with `databases = {"default", "snappea"}`, whose test
-    databases are files. `timeout`: for its start and for its stop, in seconds. Raises RuntimeError if it
-    cannot work here, or does not start.
+    databases are files. Settings that the test has changed hold there too, if JSON can carry them; no mail
+    is sent, and mail.outbox stays empty. `timeout`: for its start and for its stop, in seconds. Raises
+    RuntimeError if it cannot work here, or does not start.
     """
     with override_snappea(IN_TESTS="write"), run_foreman(timeout) as started:
         yield started

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -374,3 +375,13 @@ def test_a_cancelled_task_can_be_run_again(site: Site) -> None:
     wait_until(lambda: site.ledger.count("start", "x") == 3)
     row = result.refresh()
     assert row is not None and not row.is_revoked and row.attempts == 1
+
+
+def test_a_clock_that_stands_still_does_not_keep_it_waiting(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = give.delay("set")
+    monkeypatch.setattr(time, "monotonic", lambda: 1.0)
+    monkeypatch.setattr(time, "time", lambda: 1.8e9)
+    with pytest.raises(TimeoutError):
+        result.get(timeout=0.1)

@@ -41,6 +41,7 @@ class Customer(models.Model):
 """,
     "shop/tasks.py": """
 import os
+from django.conf import settings
 from django.core.mail import send_mail
 from django.db import connections
 from shop.models import Customer
@@ -61,6 +62,12 @@ def meddle() -> None:
 @task(result_ttl=60)
 def pid() -> int:
     return os.getpid()
+
+
+@task(result_ttl=60)
+def told() -> list:
+    knows_client = "testserver" in settings.ALLOWED_HOSTS
+    return [settings.EMAIL_BACKEND, settings.MEDIA_ROOT, settings.DEBUG, knows_client]
 """,
     "shop/urls.py": """
 from django.http import HttpResponse
@@ -194,9 +201,45 @@ def test_rows(project: Project) -> None:
     assert "2 passed" in project.run("pytest", "-p", "no:cacheprovider", "shop")
 
 
+UNDECLARED = """
+from django.test import TestCase
+from shop.tasks import send_welcome
+from snappea.models import Task
+from snappea.testing import override_snappea
+
+
+@override_snappea(IN_TESTS="write")
+class A(TestCase):
+    databases = {"default", "snappea"}
+
+    def test_declared(self):
+        send_welcome.delay("ada@example.com")
+
+
+@override_snappea(IN_TESTS="write")
+class B(TestCase):
+    def test_undeclared(self):
+        with self.assertRaisesMessage(AssertionError, "not allowed in this test"):
+            send_welcome.delay("ada@example.com")
+
+
+class C(TestCase):
+    databases = {"default", "snappea"}
+
+    def test_nothing_is_left(self):
+        self.assertEqual(Task.objects.count(), 0)
+"""
+
+
+def test_a_test_that_forgot_its_databases_writes_no_rows(project: Project) -> None:
+    project.write("shop/tests/test_undeclared.py", UNDECLARED)
+    assert "Ran 3 tests" in project.run("django", "test")
+
+
 MORE_LIVE = """
-from django.test import TransactionTestCase
-from shop.tasks import meddle, pid
+from pathlib import Path
+from django.test import TransactionTestCase, override_settings
+from shop.tasks import meddle, pid, told
 from snappea.models import Task
 from snappea.testing import foreman
 
@@ -209,6 +252,13 @@ class More(TransactionTestCase):
             self.assertNotEqual(pid.delay().get(timeout=120), 0)
             self.assertEqual(pid.delay().get(timeout=120), running.pid)
             self.assertIn("Finished shop.tasks.pid", running.output())
+
+    @override_settings(MEDIA_ROOT=Path("/tmp/of-the-test"))
+    def test_settings_of_the_test(self):
+        with foreman():
+            backend, media, debug, knows_client = told.delay().get(timeout=30)
+        self.assertIn("locmem", backend)
+        self.assertEqual((media, debug, knows_client), ("/tmp/of-the-test", False, True))
 
     def test_only_the_databases_of_the_test(self):
         with foreman() as running:
@@ -227,7 +277,7 @@ def test_a_real_foreman(project: Project, flags: list[str]) -> None:
     project.write("shop/tests/test_live.py", LIVE)
     project.write("shop/tests/test_more.py", MORE_LIVE)
     project.write("shop/tests/test_collect.py", COLLECT)
-    assert "Ran 5 tests" in project.run("django", "test", *flags)
+    assert "Ran 6 tests" in project.run("django", "test", *flags)
     assert not list(project.directory.glob("*.sqlite3*")), "nothing stays behind"
 
 
