@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
 from django.db.utils import load_backend
@@ -24,6 +24,7 @@ from .celery import translation
 from .conf import current, problems, uses_celery
 from .database import NETWORK_FILE_SYSTEMS, file_system
 from .errors import ConfigurationError, ExtraMissing
+from .files import FLEETING_FILE_SYSTEMS, LAYERED_FILE_SYSTEMS
 from .modules import failures, undiscovered
 from .router import misrouted, routers_to_paste
 from .tasks import declared, discover, registry
@@ -130,6 +131,7 @@ def _check_file(alias: str, configured: dict[str, Any], paste: str) -> Iterator[
             hint="Put it on a local disk; all that use it must run on one host.",
             id="snappea.E007",
         )
+    yield from _check_place(name, path, paste)
     for setting in ("MEDIA_ROOT", "STATIC_ROOT"):
         root = getattr(settings, setting, None)
         if root and Path(path).is_relative_to(os.path.realpath(root)):
@@ -138,6 +140,32 @@ def _check_file(alias: str, configured: dict[str, Any], paste: str) -> Iterator[
                 hint=f"Move it elsewhere: {paste}",
                 id="snappea.E008",
             )
+
+
+def _check_place(name: str, path: str, paste: str) -> Iterator[CheckMessage]:
+    """Warn of a place where processes would not find the database, or not find it again."""
+    if not os.path.isabs(name.removeprefix("file:")):
+        yield Warning(
+            f"The queue's database has the relative NAME {name!r}: each process that starts in another "
+            "directory has a database of its own there, which no Foreman serves.",
+            hint=f"Make it absolute: {paste}",
+            id="snappea.W031",
+        )
+    kind = file_system(path)
+    if kind in FLEETING_FILE_SYSTEMS:
+        yield Warning(
+            f"The queue's database {path} is in memory ({kind}): a restart of the machine or of the "
+            "container loses all tasks.",
+            hint='Put it on a disk. If you can do without: SILENCED_SYSTEM_CHECKS = ["snappea.W032"]',
+            id="snappea.W032",
+        )
+    elif kind in LAYERED_FILE_SYSTEMS:
+        yield Info(
+            f"The queue's database {path} is in a container's own layer ({kind}): it is lost with the "
+            "container, and no other container sees it.",
+            hint="Put it on a volume, which all containers that use it share.",
+            id="snappea.I031",
+        )
 
 
 def _check_sqlite(alias: str, configured: dict[str, Any]) -> Iterator[CheckMessage]:
@@ -298,6 +326,8 @@ def check_deployment(**kwargs: Any) -> list[CheckMessage]:
         for suffix in ("", "-wal", "-shm")
         if os.path.exists(file := path + suffix) and os.stat(file).st_mode & stat.S_IROTH
     ]
+    if not all(directory.stat().st_mode & stat.S_IXOTH for directory in Path(os.path.realpath(path)).parents):
+        return []  # others do not get there
     if not path or not open_to_others:
         return []
     return [

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import sqlite3
-import stat
 import sys
 import threading
 import time
@@ -27,16 +26,14 @@ from django.dispatch import receiver
 from django.utils import timezone
 
 from .conf import alias, current, tests_run
+from .files import IS_UNIX, at_fork, close_to_others, give_to_owner_of_directory, identity_of, rescue
+from .files import NETWORK_FILE_SYSTEMS as NETWORK_FILE_SYSTEMS
 from .files import QueueFile as QueueFile
-from .files import identity_of, open_beside, rescue
+from .files import file_system as file_system
+from .files import open_beside as open_beside
 from .link import Link
 
 MEGABYTE = 1024 * 1024
-#: WAL does not work across hosts: its index is shared memory.
-NETWORK_FILE_SYSTEMS = {
-    "9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3",
-}  # fmt: skip
-
 #: Of a new database, in bytes: rows are short, and each commit writes whole pages.
 PAGE_SIZE = 1024
 PRAGMAS = {
@@ -50,6 +47,8 @@ PRAGMAS = {
 FOLD_FROM = {"FULL": 4 * MEGABYTE, "NORMAL": 64 * MEGABYTE}
 
 
+#: How many connections of a process stay open between requests, if NUM_WORKERS is not more.
+RESTING = 16
 #: How often, and how many times, a process looks whether the Foreman has moved the database, in seconds.
 LEAVE_EVERY = 0.05
 LEAVE_TRIES = 100
@@ -70,35 +69,6 @@ _live: WeakSet[BaseDatabaseWrapper] = WeakSet()
 _kept_across_fork: list[object] = []
 
 
-def _give_to_owner_of_directory(raw: sqlite3.Connection, path: str) -> None:
-    """Give a database that root has just created to the user that its directory belongs to."""
-    if os.geteuid() != 0 or not path:
-        return
-    directory = os.stat(os.path.dirname(path))
-    if directory.st_uid == 0 or raw.execute("PRAGMA schema_version").fetchone()[0] > 0:
-        return
-    for name in (path, f"{path}-wal", f"{path}-shm"):
-        with suppress(OSError):  # not there; or root without that right, as in a container
-            found = os.lstat(name)
-            if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1:
-                os.chown(name, directory.st_uid, directory.st_gid, follow_symlinks=False)
-
-
-def file_system(path: str) -> str:
-    """Return the type of the file system that a path lies on, or "" where that is not told."""
-    best, kind = "", ""
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
-            for line in mounts:
-                _device, point, this_kind = line.split(" ")[:3]
-                inside = path == point or path.startswith(point.rstrip("/") + "/")
-                if inside and len(point) >= len(best):
-                    best, kind = point, this_kind
-    except OSError:
-        return ""
-    return kind
-
-
 @receiver(connection_created)
 def prepare(*, connection: Any, **kwargs: Any) -> None:
     """Make a new connection to the queue's database what the queue needs."""
@@ -116,7 +86,10 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
 
 def _prepare_sqlite(connection: Any) -> None:
     is_own = connection.alias != DEFAULT_DB_ALIAS
-    _give_to_owner_of_directory(connection.connection, _path(connection.connection))
+    path = _path(connection.connection)
+    if is_own and path:
+        close_to_others(path)
+    give_to_owner_of_directory(connection.connection, path)
     if connection.transaction_mode is None and is_own:
         # a deferred transaction that turns into a writer fails at once with BUSY_SNAPSHOT
         connection.transaction_mode = "IMMEDIATE"
@@ -127,10 +100,18 @@ def _prepare_sqlite(connection: Any) -> None:
     for pragma, value in (PRAGMAS | by_setting).items():
         if pragma not in theirs:
             connection.connection.execute(f"PRAGMA {pragma} = {value}")
-    if is_own:
+    if is_own and sum(other.connection is not None for other in list(_live)) < _most_resting():
         connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
     connection.snappea_file = _identify(connection.connection)
     connection.snappea_link = connection.connection
+
+
+def _most_resting() -> int:
+    """Return how many connections of this process stay open between requests; others close as Django's do.
+
+    Greenlets and the threads of ASGI servers end with their request, and would leave theirs open.
+    """
+    return max(RESTING, current().NUM_WORKERS)
 
 
 @receiver(post_migrate)
@@ -203,7 +184,7 @@ def _leave(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
     """
     path = file.lost()
     logger.warning("%s was deleted or replaced while this process had it open.", path)
-    if path != file.path and connection.alias != DEFAULT_DB_ALIAS:
+    if path != file.path and connection.alias != DEFAULT_DB_ALIAS and IS_UNIX:
         try:
             _save(connection, file)
         except (OSError, sqlite3.Error) as error:
@@ -386,7 +367,7 @@ def _abandon_connections() -> None:
         wrapper.connection = None
 
 
-os.register_at_fork(
+at_fork(
     before=_hold_connections,
     after_in_parent=_kept_across_fork.clear,
     after_in_child=_abandon_connections,

@@ -30,6 +30,38 @@ _WAL_HEADER = 32
 _CLOSE_OLD = "ALTER TABLE snappea_task RENAME TO snappea_task_of_deleted_files"
 
 
+#: Across hosts, virtual machines and FUSE in front of an object store WAL does not work: its index is shared
+#: memory. Some of these are FUSE's, and are told by that in front of the name.
+NETWORK_FILE_SYSTEMS = {
+    kind
+    for name in """
+        9p afpfs afs beegfs blobfuse blobfuse2 ceph ceph-fuse cephfs cifs coda curlftpfs davfs drvfs
+        fakeowner gcsfuse gfs gfs2 glusterfs goofys gpfs grpcfuse juicefs lizardfs lustre mfs moosefs mount-s3
+        mountpoint-s3 ncpfs nfs nfs3 nfs4 ocfs2 orangefs osxfs prl_fs pvfs2 rclone s3fs s3ql seaweedfs smb3
+        smbfs smbnetfs sshfs vboxsf virtiofs vmhgfs vmhgfs-fuse
+    """.split()  # noqa: SIM905
+    for kind in (name, f"fuse.{name}")
+}
+#: What lies here is gone when the machine, or the container, is started again.
+FLEETING_FILE_SYSTEMS = {"tmpfs", "ramfs"}
+#: A container's own, as a rule.
+LAYERED_FILE_SYSTEMS = {"overlay", "overlayfs", "aufs", "fuse.fuse-overlayfs"}
+
+
+#: Whether a Foreman can work here at all.
+IS_UNIX = all(hasattr(os, name) for name in ("fork", "register_at_fork", "geteuid"))
+NEEDS_UNIX = (
+    "The Foreman needs Unix (fork, file locks), which Windows lacks: run it under WSL, with the project and "
+    'its databases in WSL\'s own file system. SNAPPEA = {"TASK_ALWAYS_EAGER": True} needs no Foreman.'
+)
+
+
+def at_fork(**hooks: Any) -> None:
+    """Do as os.register_at_fork() where processes can fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(**hooks)
+
+
 @dataclass
 class QueueFile:
     """The database file as it was when a connection opened it; our other files lie beside it."""
@@ -108,6 +140,59 @@ def identity_of(path: str) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def give_to_owner_of_directory(raw: sqlite3.Connection, path: str) -> None:
+    """Give a database that root has just created to the user that its directory belongs to."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or not path:
+        return
+    directory = os.stat(os.path.dirname(path))
+    if directory.st_uid == 0 or raw.execute("PRAGMA schema_version").fetchone()[0] > 0:
+        return
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        with suppress(OSError):  # not there; or root without that right, as in a container
+            found = os.lstat(name)
+            if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1:
+                os.chown(name, directory.st_uid, directory.st_gid, follow_symlinks=False)
+
+
+def file_system(path: str) -> str:
+    """Return the type of the file system that a path lies on, or "" where that is not told."""
+    best, kind = "", ""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                _device, point, this_kind = line.split(" ")[:3]
+                inside = path == point or path.startswith(point.rstrip("/") + "/")
+                if inside and len(point) >= len(best):
+                    best, kind = point, this_kind
+    except OSError:
+        return ""
+    return kind
+
+
+def close_to_others(path: str) -> None:
+    """Let only the owner use a database that SQLite has just created, or its group if the directory is that.
+
+    Does nothing to one that has content, or a mode that SQLite does not give.
+    """
+    try:
+        found, directory = os.stat(path), os.stat(os.path.dirname(path))
+        if (
+            found.st_size
+            or stat.S_IMODE(found.st_mode) & ~0o644
+            or not IS_UNIX
+            or found.st_uid != os.geteuid()
+        ):
+            return
+        mode = 0o600
+        if directory.st_mode & (stat.S_ISGID | stat.S_IWGRP):
+            with suppress(OSError):  # not a member of that group
+                os.chown(path, -1, directory.st_gid)
+                mode = 0o660
+        os.chmod(path, mode)
+    except OSError:
+        pass  # not there, or not ours to change: SQLite says what is wrong
 
 
 def rescue(connection: sqlite3.Connection, file: QueueFile) -> bool:

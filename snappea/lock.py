@@ -4,7 +4,6 @@ The kernel gives the lock back when the process dies, however it dies: nothing g
 who holds it, and how he is, for other processes to read.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -15,6 +14,11 @@ from datetime import datetime
 from logging import ERROR
 from typing import NamedTuple
 
+try:
+    import fcntl
+except ImportError:  # no Unix: there is no Foreman, and so no lock
+    fcntl = None  # type: ignore[assignment]
+
 from .database import steady_clock
 from .errors import CannotStart
 from .files import QueueFile, open_beside, open_regular
@@ -24,7 +28,8 @@ from .log import say
 PATIENCE = 10.0
 #: How long to try for when its holder lives: somebody may just be looking whether it is held, in seconds.
 GLIMPSE = 0.1
-_SIZE = 1000  # of the file: always written whole
+_SIZE = 1000  # of the file, or more: always written whole
+_LARGEST = 1_000_000
 
 _SIGNATURE = re.compile(r"pid (\d+) on (\S+), since (.+)")
 
@@ -45,12 +50,14 @@ class Holder(NamedTuple):
 
 def holder(file: QueueFile) -> Holder | None:
     """Return the Foreman at work on a queue; None if there is none."""
+    if fcntl is None:
+        return None
     try:
         descriptor = open_regular(file.lock, os.O_RDONLY)
     except OSError:
         return None
     try:
-        signature, _, state = os.pread(descriptor, _SIZE, 0).decode(errors="replace").partition("\n")
+        signature, _, state = os.pread(descriptor, _LARGEST, 0).decode(errors="replace").partition("\n")
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except OSError:  # it is taken
@@ -118,8 +125,9 @@ class Lock:
         """Write who holds the lock, and how he is: `workers`, and `stuck`, the ids of tasks."""
         signature = f"pid {os.getpid()} on {socket.gethostname()}, since {self._since}"
         told = json.dumps({"pids": pid_namespace(), **state})
-        os.pwrite(self.descriptor, f"{signature}\n{told}".ljust(_SIZE).encode()[:_SIZE], 0)
-        os.ftruncate(self.descriptor, _SIZE)
+        note = f"{signature}\n{told}".ljust(_SIZE).encode()
+        os.pwrite(self.descriptor, note, 0)
+        os.ftruncate(self.descriptor, len(note))
 
     def is_lost(self) -> bool:
         """Tell whether somebody removed the file, so that another Foreman could lock a new one."""

@@ -27,6 +27,7 @@ from . import collected, context, queue, worker
 from .conf import collects, hook
 from .crew import herald
 from .database import connect, now, transact
+from .files import IS_UNIX, NEEDS_UNIX
 from .live import LiveForeman, run_foreman
 from .models import WAITING, Task
 from .records import Claim, Outcome
@@ -184,5 +185,7 @@ def foreman(timeout: float = 30.0) -> Iterator[LiveForeman]:
     is sent, and mail.outbox stays empty. `timeout`: for its start and for its stop, in seconds. Raises
     RuntimeError if it cannot work here, or does not start.
     """
+    if not IS_UNIX:
+        raise RuntimeError(NEEDS_UNIX)
     with override_snappea(IN_TESTS="write"), run_foreman(timeout) as started:
         yield started

@@ -4,6 +4,7 @@ A wakeup is a hint that there may be something to do. The table is the truth: a 
 delays a task by a second at most.
 """
 
+import errno
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .conf import current
 from .database import QueueFile, file_of, raw
-from .files import open_beside
+from .files import IS_UNIX, open_beside
 from .link import FAULTS
 from .log import say
 
@@ -31,6 +32,8 @@ def ring(file: QueueFile | None) -> None:
     """Wake the Foreman of a queue, if there is one. Never raises: the table is the truth."""
     if file is None:
         return
+    if not IS_UNIX:
+        return  # there is no Foreman
     try:
         os.utime(file.wakeup, follow_symlinks=False)
     except FileNotFoundError:
@@ -149,17 +152,20 @@ class FileBell(Bell):
     @property
     def patience(self) -> float:
         """How long to wait before a look at the table, in seconds."""
-        return 1.0 if self._inotify and self._watched else current().POLL_INTERVAL
+        return 1.0 if self._is_watching() else current().POLL_INTERVAL
 
     @property
     def kind(self) -> str:
         """How it waits, in one word."""
-        return "inotify" if self._inotify else "polling"
+        return "inotify" if self._is_watching() else "polling"
+
+    def _is_watching(self) -> bool:
+        return bool(self._inotify and self._watched)
 
     def wait(self, timeout: float, for_rings: bool = True) -> bool:
         """Sleep until a ring, a nudge, or `timeout` seconds have passed. Tell whether it rang."""
         rang = super().wait(timeout, for_rings)
-        if for_rings and not rang and not self._inotify:
+        if for_rings and not rang and not self._is_watching():
             rang = self._was_touched()
         return rang
 
@@ -204,7 +210,10 @@ class FileBell(Bell):
 
         gone = flags.DELETE_SELF | flags.MOVE_SELF
         self._gone = int(gone | flags.IGNORED)  # an int: the enum's operators are slow
-        self._inotify.add_watch(self._file.wakeup, flags.ATTRIB | gone | flags.DONT_FOLLOW)
+        try:
+            self._inotify.add_watch(self._file.wakeup, flags.ATTRIB | gone | flags.DONT_FOLLOW)
+        except OSError as error:
+            raise OSError(_reason(error)) from error
 
     def close(self) -> None:
         """Give back all descriptors."""
@@ -220,5 +229,16 @@ def _inotify() -> Any:
 
         return INotify(nonblocking=True)
     except (ImportError, OSError, AttributeError) as error:
-        _say_once(f"No inotify here ({error}); polling instead.")
+        _say_once(f"No inotify here ({_reason(error)}); polling instead.")
         return None
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error of inotify says, and which limit to raise if it is one of the system's."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOSPC:
+        return f"{error}: all watches of this user are taken; raise fs.inotify.max_user_watches by sysctl"
+    if number == errno.EMFILE:
+        limit = "raise fs.inotify.max_user_instances by sysctl, or ulimit -n"
+        return f"{error}: all instances of this user, or all descriptors of this process, are taken; {limit}"
+    return str(error)

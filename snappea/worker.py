@@ -11,6 +11,7 @@ from .arguments import decode, encode_result
 from .conf import current
 from .context import begin
 from .errors import Retry, SoftTimeLimitExceeded, TaskKilled, TaskRevoked
+from .files import at_fork
 from .leftovers import close_caches
 from .leftovers import close_connections as close_connections
 from .leftovers import tidy_connections as tidy_connections
@@ -36,7 +37,7 @@ def _count_fork() -> None:
     _forks += 1
 
 
-os.register_at_fork(after_in_child=_count_fork)
+at_fork(after_in_child=_count_fork)
 
 
 def run(claim: Claim, desk: Desk) -> Outcome:

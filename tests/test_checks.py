@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
-from django.db import transaction
+from django.db import connections, transaction
 
 from snappea import checks, database
+from snappea.database import connect
 from snappea.tasks import registry
 from tests.site import ROOT, Made, Site
 
@@ -104,9 +106,53 @@ def test_an_extra_that_is_not_installed(settings: Any, messages: Messages, monke
     assert "Run: pip install 'django-snappea[cron]'" in messages()["snappea.E012"]
 
 
-def test_files_that_everybody_can_read(site: Site, messages: Messages) -> None:
-    site.database.chmod(0o644)
-    assert f"chmod o= {site.database}" in messages()["snappea.W001"]
+def test_files_that_everybody_can_read(site: Site, messages: Messages, settings: Any) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        path = Path(directory, "snappea.sqlite3")
+        settings.DATABASES["snappea"]["NAME"] = path
+        path.touch()
+        path.chmod(0o644)
+        Path(directory).chmod(0o700)
+        assert "snappea.W001" not in messages(), "others do not get there"
+        Path(directory).chmod(0o711)
+        assert f"chmod o= {path}" in messages()["snappea.W001"]
+
+
+def test_a_new_database_is_for_its_owner(site: Site, messages: Messages) -> None:
+    """So that a container's second start has nothing to warn of."""
+    for mode, wanted in ((0o755, 0o600), (0o2770, 0o660), (0o775, 0o660)):
+        site.directory.chmod(mode)
+        connections["snappea"].close()
+        for file in site.directory.glob("snappea.sqlite3*"):
+            file.unlink()
+        connect()
+        assert site.database.stat().st_mode & 0o777 == wanted
+        assert Path(f"{site.database}-wal").stat().st_mode & 0o777 == wanted
+        assert "snappea.W001" not in messages()
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "words"),
+    [
+        ("virtiofs", "E007", "where WAL mode loses data"),
+        ("fuse.s3fs", "E007", "where WAL mode loses data"),
+        ("fuse.rclone", "E007", "where WAL mode loses data"),
+        ("drvfs", "E007", "where WAL mode loses data"),
+        ("tmpfs", "W032", "a restart of the machine"),
+        ("overlay", "I031", "is lost with the container"),
+    ],
+)
+def test_a_place_that_is_not_fit(
+    site: Site, messages: Messages, monkeypatch: pytest.MonkeyPatch, kind: str, number: str, words: str
+) -> None:
+    monkeypatch.setattr(checks, "file_system", lambda path: kind)
+    found = messages()
+    assert words in found[f"snappea.{number}"] and kind in found[f"snappea.{number}"]
+
+
+def test_a_relative_name(site: Site, messages: Messages, settings: Any) -> None:
+    settings.DATABASES["snappea"]["NAME"] = "snappea.sqlite3"
+    assert "relative NAME 'snappea.sqlite3'" in messages()["snappea.W031"]
 
 
 def run_check(site: Site, *flags: str, **settings: Any) -> "subprocess.CompletedProcess[str]":
@@ -236,7 +282,7 @@ def test_each_check_is_tested_here() -> None:
 
 def test_an_engine_that_builds_on_djangos_own(site: Site, settings: Any, messages: Messages) -> None:
     settings.DATABASES["snappea"]["ENGINE"] = "tests.sqlite_plus"
-    site.database.chmod(0o644)
-    assert messages().keys() == {"snappea.W001"}
+    settings.DATABASES["snappea"]["NAME"] = "snappea.sqlite3"
+    assert messages().keys() == {"snappea.W031"}
     settings.DATABASES["snappea"]["NAME"] = ":memory:"
     assert messages().keys() == {"snappea.E005"}

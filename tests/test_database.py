@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,25 @@ def test_the_file_system_of_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert file_system("/proc/self") == "proc"
     assert file_system("/nowhere/at/all") == file_system("/")
     assert "nfs4" in database.NETWORK_FILE_SYSTEMS
+
+
+def test_not_every_thread_keeps_its_connection(site: Site) -> None:
+    """Greenlets, and the threads of ASGI servers, end with their request."""
+    are_open, may_end = threading.Barrier(database.RESTING + 5), threading.Barrier(database.RESTING + 5)
+    kept = []
+
+    def serve() -> None:
+        kept.append(connect().close_at is None)
+        are_open.wait(60)
+        may_end.wait(60)
+        connect().close()
+
+    threads = [threading.Thread(target=serve) for _ in range(database.RESTING + 4)]
+    for thread in threads:
+        thread.start()
+    are_open.wait(60)
+    may_end.wait(60)
+    for thread in threads:
+        thread.join()
+    assert len(kept) == database.RESTING + 4
+    assert 0 < kept.count(True) <= database.RESTING

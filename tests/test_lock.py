@@ -129,3 +129,15 @@ print(found.pid, found.workers, found.is_here)
     finally:
         lock.close()
     assert holder(file) is None
+
+
+def test_any_number_of_stuck_workers_is_told(file: QueueFile) -> None:
+    lock = Lock(file)
+    stuck = list(range(10**9, 10**9 + 5000))
+    lock.tell(workers=5001, stuck=stuck)
+    found = holder(file)
+    assert found and (found.workers, found.stuck) == (5001, stuck)
+    lock.tell(workers=5001, stuck=[])
+    found = holder(file)
+    assert found and found.stuck == []
+    lock.close()

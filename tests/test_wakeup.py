@@ -1,5 +1,6 @@
 """ring() and the FileBell."""
 
+import errno
 import os
 import threading
 import time
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import inotify_simple
 import pytest
 from django.db import transaction
 
@@ -155,3 +157,31 @@ def test_a_bell_leaves_no_descriptor_behind(site: Site) -> None:
     for _ in range(5):
         FileBell(file).close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "limit"),
+    [
+        ("add_watch", errno.ENOSPC, "fs.inotify.max_user_watches"),
+        ("__init__", errno.EMFILE, "fs.inotify.max_user_instances"),
+    ],
+)
+def test_what_inotify_lacks_is_named(
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    call: str,
+    number: int,
+    limit: str,
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(wakeup, "_said", set())
+    monkeypatch.setattr(inotify_simple.INotify, call, refuse)
+    file = file_of(connect())
+    assert file
+    bell = FileBell(file)
+    assert limit in caplog.text
+    assert (bell.kind, bell.patience) == ("polling", 0.05)
+    bell.close()

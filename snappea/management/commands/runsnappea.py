@@ -16,13 +16,16 @@ from django.db.migrations.recorder import MigrationRecorder
 from snappea import migrations
 from snappea.checks import check_installation
 from snappea.conf import current, uses_celery
-from snappea.crew.nursery import Nursery
 from snappea.errors import CannotStart, ConfigurationError
-from snappea.foreman import Foreman
-from snappea.office.reload import is_rehearsal, require_no_new_failure, watch
-from snappea.office.renewal import start_anew
-from snappea.office.reports import report_failed_imports
+from snappea.files import IS_UNIX, NEEDS_UNIX
 from snappea.tasks import discover
+
+if IS_UNIX:  # elsewhere there is not what these import; handle() says so
+    from snappea.crew.nursery import Nursery
+    from snappea.foreman import Foreman
+    from snappea.office.reload import is_rehearsal, require_no_new_failure, watch
+    from snappea.office.renewal import start_anew
+    from snappea.office.reports import report_failed_imports
 
 
 class Command(BaseCommand):
@@ -60,20 +63,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit with 0 after an orderly stop, with 1 if it cannot start or had to stop by itself."""
+        _require_work_for_a_foreman()
         for found in check_installation():  # also with --skip-checks: the files may be of two projects
             if not found.is_silenced():
                 raise CommandError(f"{found.msg} {found.hint}")
-        if current().TASK_ALWAYS_EAGER:
-            raise CommandError(
-                'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run at once where they are enqueued, '
-                "and there is nothing for a Foreman to do. Remove it to run tasks in the background."
-            )
-        if uses_celery():
-            raise CommandError(
-                'SNAPPEA["ENGINE"] is "celery": Celery is in charge, and its workers run the tasks. '
-                "Start one: celery -A proj worker. What still waits in the queue's database goes to them by: "
-                "python manage.py snappea handover."
-            )
         _log_to_stderr(options["verbosity"])
         discover()
         report_failed_imports()
@@ -98,6 +91,22 @@ class Command(BaseCommand):
         if foreman.departure.is_to_start_anew:
             _start_anew(at_once=bool(foreman.accounts.in_flight))
         _exit(exit_code, at_once=bool(foreman.accounts.in_flight))
+
+
+def _require_work_for_a_foreman() -> None:
+    if not IS_UNIX:
+        raise CommandError(NEEDS_UNIX)
+    if current().TASK_ALWAYS_EAGER:
+        raise CommandError(
+            'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run at once where they are enqueued, '
+            "and there is nothing for a Foreman to do. Remove it to run tasks in the background."
+        )
+    if uses_celery():
+        raise CommandError(
+            'SNAPPEA["ENGINE"] is "celery": Celery is in charge, and its workers run the tasks. '
+            "Start one: celery -A proj worker. What still waits in the queue's database goes to them by: "
+            "python manage.py snappea handover."
+        )
 
 
 def _at_least_one(text: str) -> int:
