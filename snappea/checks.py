@@ -5,13 +5,13 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
+from django.core.checks import ERROR, CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
 from django.db.utils import load_backend
@@ -19,6 +19,7 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from . import distribution, schedules
+from .availability import migrate_command, trouble
 from .callables import fault_of
 from .celery import translation
 from .conf import current, problems, uses_celery
@@ -181,6 +182,28 @@ def _check_sqlite(alias: str, configured: dict[str, Any]) -> Iterator[CheckMessa
             hint="Install a newer libsqlite3, or a Python that brings one.",
             id="snappea.E010",
         )
+
+
+@register()
+def check_availability(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """I001 and W010: this process cannot use the queue, though the settings are right."""
+    if problems(getattr(settings, "SNAPPEA", {})) or uses_celery() or current().TASK_ALWAYS_EAGER:
+        return []
+    queue = current().DATABASE
+    if databases is not None and queue not in databases:
+        return []
+    if vendor_of(_databases().get(queue, {})) != "sqlite" and databases is None:
+        return []  # a server is only asked when it is asked for
+    if any(message.level >= ERROR for message in check_database()) or not (found := trouble()):
+        return []
+    message, hint = f"{_sentence(found.what)}.", _sentence(found.cure)
+    if found.cure == f"run: {migrate_command()}":  # as on each first start: no reason to fail a check
+        return [Info(message, hint=hint, id="snappea.I001")]
+    return [Warning(message, hint=hint, id="snappea.W010")]
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:]}"
 
 
 @register()

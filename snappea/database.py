@@ -76,7 +76,11 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
         return
     connection.snappea_file = None
     if connection.vendor == "sqlite":
-        _prepare_sqlite(connection)
+        try:
+            _prepare_sqlite(connection)
+        except BaseException:
+            connection.close()  # or it would be taken for ready the next time
+            raise
     elif connection.vendor == "postgresql":
         from .postgres import PostgresLink  # needs psycopg
 

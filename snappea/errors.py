@@ -7,8 +7,9 @@ SnappeaError
 ├── UnserializableArgument  an argument is not strict JSON (also a TypeError)
 ├── ArgumentsTooLarge       the arguments exceed MAX_ARGUMENT_BYTES (also a ValueError)
 ├── UnknownQueue            a task's queue is not in QUEUES (also a ValueError)
-├── EnqueueError            the queue's database refused; nothing was written (also an OperationalError)
 ├── PauseUnconfirmed        a queue is paused, but a Foreman may still begin what it has claimed of it
+├── QueueUnavailable        the queue cannot be used; names the cause and the cure (also an OperationalError)
+│   └── EnqueueError        at delay(): nothing was written
 ├── UnknownTask             a row names what is no task; kept on the row
 ├── UnreadableArguments     a row's arguments cannot be read; kept on the row
 ├── UnfinishedResult        what a task returned is work that has not run (also a TypeError); kept on the row
@@ -72,8 +73,25 @@ class UnknownQueue(SnappeaError, ValueError):
     """A task's queue is not among SNAPPEA["QUEUES"]; nothing was written."""
 
 
-class EnqueueError(SnappeaError, OperationalError):
-    """The queue's database refused the task (full, locked, not migrated); nothing was written."""
+class QueueUnavailable(SnappeaError, OperationalError):
+    """The queue cannot be used: not migrated, not writable, full, locked, not configured.
+
+    `what` is wrong, and the `cure`: two clauses, of which the message makes sentences.
+    """
+
+    def __init__(self, what: str, cure: str = "") -> None:
+        self.what, self.cure = what.rstrip("."), cure
+        end = "" if "run: " in cure else "."  # a command can be pasted as it stands
+        said = f"{what}. {cure[:1].upper()}{cure[1:]}{end}" if cure else what
+        super().__init__(f"{said[:1].upper()}{said[1:]}")
+
+
+class EnqueueError(QueueUnavailable):
+    """`delay()`: the queue's database, or Celery's broker, refused the task; nothing was written."""
+
+    def __init__(self, message: str, what: str = "", cure: str = "") -> None:
+        super().__init__(what, cure)
+        self.args = (message,)
 
 
 class PauseUnconfirmed(SnappeaError):

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from django.core.checks import ERROR
-from django.db.migrations.recorder import MigrationRecorder
 
 from . import checks, decisions, survey
-from .conf import current, uses_celery
-from .database import MEGABYTE, QueueFile, connect, file_of
+from .availability import trouble
+from .conf import uses_celery
+from .database import MEGABYTE, connect, file_of
 from .errors import ResultNotKept, SnappeaError
 from .ping import ping
 from .results import AsyncResult
@@ -55,33 +55,22 @@ def _settings() -> Iterator[Finding]:
 
 
 def _database() -> Iterator[Finding]:
+    if found := trouble():
+        yield Finding("database", str(found), False)
+        return
     connection = connect()
     file = file_of(connection)
     if file is None and connection.vendor == "sqlite":
         yield Finding("database", "it is in memory", False)
         return
-    name = file.path if file else str(connection.settings_dict["NAME"])
-    applied = MigrationRecorder(connection).applied_migrations()
-    cure = f"run: python manage.py migrate --database={current().DATABASE}"
-    is_migrated = any(app == "snappea" for app, _name in applied)
-    yield Finding("database", name if is_migrated else f"{name} is not migrated; {cure}", is_migrated)
+    yield Finding("database", file.path if file else str(connection.settings_dict["NAME"]))
     if file:
         yield Finding("SQLite", sqlite3.sqlite_version)
-        yield from _places(file)
+        yield Finding("permissions", "this process may write it")
+        free = shutil.disk_usage(os.path.dirname(file.path)).free
+        yield Finding("disk", f"{free // MEGABYTE} MB free", free >= LEAST_ROOM)
     else:
         yield Finding("PostgreSQL", ".".join(map(str, connection.get_database_version())))
-
-
-def _places(file: QueueFile) -> Iterator[Finding]:
-    directory = os.path.dirname(file.path)
-    refused = [path for path in (file.path, directory) if not os.access(path, os.W_OK)]
-    yield Finding(
-        "permissions",
-        f"this process may not write {' and '.join(refused)}" if refused else "may write it",
-        not refused,
-    )
-    free = shutil.disk_usage(directory).free
-    yield Finding("disk", f"{free // MEGABYTE} MB free", free >= LEAST_ROOM)
 
 
 def _foreman() -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import stat
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +25,8 @@ SETTLED = 2.0
 TRIES = 10
 #: The first byte of the database file that SQLite locks as long as it has it open in WAL mode.
 _SHARED_LOCK = "1073741826"
+#: The bytes of a database file that SQLite locks to write it, other than in WAL mode.
+MAIN_LOCKS = {"1073741824", "1073741825", "1073741826"}
 _WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 _WAL_HEADER = 32
 #: A process that waits to write into the old files must fail, not succeed.
@@ -349,3 +352,29 @@ def open_beside(file: QueueFile, path: str) -> int:
         with suppress(OSError):  # of another group, or root without that right: as in a container
             os.fchown(descriptor, owner, database.st_gid)
     return descriptor
+
+
+def lockers(path: str, first_bytes: Collection[str], mode: str = "") -> list[int]:
+    """Return the pids of the other processes that lock a file from one of these bytes on.
+
+    `mode`: only locks of this kind, "READ" or "WRITE". None where the system does not tell.
+    """
+    try:
+        inode = os.stat(path).st_ino
+        with open("/proc/locks", encoding="ascii") as locks:
+            lines = [line.replace("->", "").split() for line in locks]
+    except OSError:
+        return []
+    return sorted(
+        {
+            int(pid)
+            for _number, _kind, _how, this_mode, pid, place, first, _last in lines
+            if place.endswith(f":{inode}") and first in first_bytes and this_mode.startswith(mode)
+            if int(pid) not in (0, -1, os.getpid())
+        }
+    )
+
+
+def writers(path: str) -> list[int]:
+    """Return the pids of the other processes that keep everyone else from writing a database."""
+    return lockers(f"{path}-shm", {"120"}, "WRITE") or lockers(path, MAIN_LOCKS, "WRITE")

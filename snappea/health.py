@@ -12,8 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from . import survey
+from .availability import UNUSABLE, explain, trouble
 from .conf import current
-from .link import FAULTS
 
 
 @login_not_required
@@ -22,15 +22,16 @@ from .link import FAULTS
 def health(request: HttpRequest) -> HttpResponse:
     """Answer 200, or 503 with what is wrong in `warnings`.
 
-    That is: no Foreman runs, the oldest ready task has waited for more than WARN_BACKLOG_SECONDS, or the
-    queue cannot be read. Answers 403 to who may not ask: see `refusal()`.
+    That is: no Foreman runs, the oldest ready task has waited for more than WARN_BACKLOG_SECONDS, or this
+    process cannot use the queue. Answers 403 to who may not ask: see `refusal()`.
     """
     if refused := refusal(request):
         return refused
     try:
-        found = _findings()
-    except FAULTS as error:
-        found = {"warnings": [f"The queue cannot be read: {error}"]}
+        broken = trouble()
+        found = {"warnings": [str(broken)]} if broken else _findings()
+    except UNUSABLE as error:
+        found = {"warnings": [str(explain(error))]}
     return JsonResponse(found, status=503 if found["warnings"] else 200)
 
 

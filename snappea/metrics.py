@@ -12,8 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from . import stats, survey
+from .availability import UNUSABLE, explain, trouble
 from .health import refusal
-from .link import FAULTS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ENDED = ("done", "failed", "retried", "cancelled", "expired")
@@ -25,13 +25,15 @@ Samples = Iterable[tuple[Mapping[str, str], float | None]]
 @require_safe
 @never_cache
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer with all metrics; with 503 if the queue cannot be read, with 403 to who may not ask."""
+    """Answer with all metrics; with 503 if the queue cannot be used, with 403 to who may not ask."""
     if refused := refusal(request):
         return refused
     try:
-        return HttpResponse("".join(_families()), content_type=CONTENT_TYPE)
-    except FAULTS as error:
-        return HttpResponse(f"# The queue cannot be read: {error}\n", status=503, content_type=CONTENT_TYPE)
+        if not (broken := trouble()):
+            return HttpResponse("".join(_families()), content_type=CONTENT_TYPE)
+    except UNUSABLE as error:
+        broken = explain(error)
+    return HttpResponse(f"# {broken}\n", status=503, content_type=CONTENT_TYPE)
 
 
 def _families() -> Iterator[str]:

@@ -1,8 +1,13 @@
 """What is on its way to Celery."""
 
+from django.apps import apps
 from django.db import models
 
+from .errors import ConfigurationError
 from .log import clean
+
+if apps.models_ready and not apps.is_installed("snappea"):  # this is the first of our models
+    raise ConfigurationError('snappea is used, but not installed. Add it: INSTALLED_APPS = [..., "snappea"]')
 
 
 class Handover(models.Model):

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from django.db import Error
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
 from . import collected
 from . import statements as sql
+from .availability import UNUSABLE, explain
 from .conf import collects, current
 from .database import connect, is_left_behind, later, now, raw, transact
 from .decisions import cancel as cancel
@@ -77,7 +77,7 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
             else:
                 with transact(connection) as db:
                     task_id, is_new = insert(db, call, moment or now(connection))
-    except Error as error:
+    except UNUSABLE as error:
         if is_left_behind(error):
             return enqueue(call, moment)
         raise _refusal(error, call.task_name) from error
@@ -100,7 +100,7 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
                 written = [insert(db, call, moment) for call in calls]
             else:
                 written = [(task_id, True) for task_id in _insert_plain(db, calls, moment)]
-    except Error as error:
+    except UNUSABLE as error:
         if is_left_behind(error):
             return enqueue_many(calls)
         raise _refusal(error, calls[0].task_name) from error
@@ -135,23 +135,12 @@ def insert(db: Link, call: Call, moment: str) -> tuple[int, bool]:
     )
 
 
-def _refusal(error: Error, task_name: str) -> EnqueueError:
-    alias = current().DATABASE
-    migrate = f"run: python manage.py migrate --database={alias}"
-    cure = {
-        "no such table": migrate,
-        'relation "snappea_': migrate,
-        "connection": f'is the server there? Look at DATABASES["{alias}"]',
-        "database is locked": "another process holds the write lock for too long; try again",
-        "full": "make room on the disk; try again",
-        "readonly": "let this process write the file and its directory",
-        "unable to open": f'look at DATABASES["{alias}"]["NAME"], and who may read and write there',
-    }
-    hint = next((cure[words] for words in cure if words in str(error)), "")
-    said = str(error).partition("\n")[0].rstrip(".")
+def _refusal(error: Exception, task_name: str) -> EnqueueError:
+    found, said = explain(error), str(error)
     # a connection that breaks during a commit leaves nobody knowing
     written = "Perhaps it was, all the same" if "closed the connection" in said else "Nothing was written"
-    return EnqueueError(f"{task_name} was not enqueued: {said}{f' ({hint})' if hint else ''}. {written}.")
+    message = f"{task_name} was not enqueued: {found.what} ({found.cure}). {written}."
+    return EnqueueError(message, found.what, found.cure)
 
 
 @receiver(pre_save, sender=Task)

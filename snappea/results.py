@@ -7,11 +7,12 @@ from typing import Any
 from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError
 
-from . import collected, engine, queue
+from . import collected, engine, queue, sharing
 from .conf import collects
 from .database import connect, data_version, seconds_of, steady_clock
 from .errors import ResultNotKept, TaskFailed
 from .models import Status, Task
+from .sharing import NO_FOREMAN
 from .sync_only import refuse_event_loop
 
 #: How often to look whether a task has ended, in seconds: a look costs microseconds.
@@ -98,7 +99,8 @@ class AsyncResult:
                 if _has_ended(task, self.id):
                     return _result_of(task)
             if deadline is not None and steady_clock() >= deadline:
-                raise TimeoutError(f"Task #{self.id} has not ended within {timeout:g} s.")
+                why = "" if sharing.is_attended() else f": {NO_FOREMAN}"
+                raise TimeoutError(f"Task #{self.id} has not ended within {timeout:g} s{why}.")
             time.sleep(LOOK_EVERY if version else ASK_EVERY)
 
     def _collected_result(self) -> Any:

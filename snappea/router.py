@@ -55,7 +55,7 @@ def _answers(method: str, *asked: Any, **hints: Any) -> str:
     """Return the name of the router whose answer counts."""
     for candidate in router.routers:
         if hasattr(candidate, method) and getattr(candidate, method)(*asked, **hints) is not None:
-            return f"{type(candidate).__module__}.{type(candidate).__qualname__}"
+            return f"the router {type(candidate).__module__}.{type(candidate).__qualname__}"
     return "Django, without a router,"
 
 

@@ -11,12 +11,15 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from . import queue
+from . import lock, queue
 from .conf import current
-from .database import as_datetime, connect, now, raw, transact
+from .database import as_datetime, connect, file_of, now, raw, transact
 from .link import Link
 from .records import Call, Recovered
 from .wakeup import ring_on_commit
+
+#: Why nothing is run, and what to do.
+NO_FOREMAN = "no Foreman runs; start it: python manage.py runsnappea"
 
 _REGISTER = """
     INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)
@@ -172,6 +175,14 @@ def forget_openings(db: Link) -> None:
 def is_shared() -> bool:
     """Tell whether there may be several Foremen."""
     return connect().vendor == "postgresql"
+
+
+def is_attended() -> bool:
+    """Tell whether a Foreman is at work on the queue."""
+    if is_shared():
+        return bool(present())
+    file = file_of(connect())
+    return file is None or lock.holder(file) is not None
 
 
 def enqueue_for(foremen: Collection[int], call: Call) -> list[int]:

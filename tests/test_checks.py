@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.core.checks import WARNING
 from django.db import connections, transaction
 
 from snappea import checks, database
@@ -286,3 +287,17 @@ def test_an_engine_that_builds_on_djangos_own(site: Site, settings: Any, message
     assert messages().keys() == {"snappea.W031"}
     settings.DATABASES["snappea"]["NAME"] = ":memory:"
     assert messages().keys() == {"snappea.E005"}
+
+
+def test_a_queue_that_cannot_be_used(site: Site, messages: Messages) -> None:
+    assert checks.check_availability() == []
+    connections["snappea"].close()
+    site.database.unlink()
+    (found,) = checks.check_availability()
+    assert found.id == "snappea.I001" and not found.is_serious(WARNING), "nothing to stop a first start for"
+    assert found.hint == "Run: python manage.py migrate --database=snappea"
+    assert checks.check_availability(databases=["default"]) == []
+    assert not site.database.exists()
+    site.database.write_text("This is no database. " * 500)
+    (found,) = checks.check_availability()
+    assert found.id == "snappea.W010" and "is not a SQLite database" in found.msg

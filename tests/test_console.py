@@ -281,7 +281,7 @@ def test_check_finds_what_is_wrong(site: Site, settings: Any, say: Any, capsys: 
     settings.SILENCED_SYSTEM_CHECKS = ["snappea.E013"]
     assert "answered" in say("check", "--queue", "mail")
     call_command("migrate", "snappea", "zero", using="snappea", verbosity=0)
-    finds("is not migrated; run: python manage.py migrate --database=snappea")
+    finds("is not migrated. Run: python manage.py migrate --database=snappea")
 
 
 # exit codes

@@ -10,11 +10,11 @@ HOME = Path(snappea.__file__).parent
 #: Downwards: each file imports only from files above it.
 ORDER = """
     distribution errors foreign signals memory conf log sync_only
-    files indexes states systemd outbox models router link postgres database
+    files indexes states systemd outbox models router link postgres database availability
     wakeup records logbook lock
     collected statements decisions queue engine
-    options callables context results signature
-    sharing arguments calls modules function
+    sharing options callables context results signature
+    arguments calls modules function
     djangotasks.framework djangotasks.results djangotasks.function backend tasks
     ticks schedules limits leftovers worker sieve survey stats
     crew.herald crew.loop crew.child crew.nursery crew.guardian crew.threads

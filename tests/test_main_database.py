@@ -1,22 +1,23 @@
 """SNAPPEA = {"DATABASE": "default"}: the queue is in the main database, and delay() in the transaction."""
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
+from django.core.management.commands import migrate
 from django.db import connections, transaction
 
+from snappea.availability import trouble
 from snappea.checks import check_database
 from snappea.models import Status, Task
 from tests.playground.tasks import nothing, record
 from tests.site import Site, wait_until
 
 
-@pytest.fixture(autouse=True)
-def in_main_database(site: Site, settings: Any) -> Iterator[None]:
+@pytest.fixture(autouse=True, params=[False, True], ids=["ours", "theirs"])
+def in_main_database(request: pytest.FixtureRequest, site: Site, settings: Any) -> Iterator[None]:
     """Move the queue's tables."""
     site.settings["DATABASE"] = "default"
     settings.SNAPPEA = dict(site.settings)
@@ -25,10 +26,15 @@ def in_main_database(site: Site, settings: Any) -> Iterator[None]:
     connections["default"].close()
     connections["snappea"].close()
     (site.directory / "snappea.sqlite3").unlink()
-    # as if it had been chosen before the first migrate
-    with sqlite3.connect(site.database) as database:
-        database.execute("DELETE FROM django_migrations WHERE app = 'snappea'")
-    call_command("migrate", verbosity=0)
+    assert str(trouble()).endswith(  # for the queue had a database of its own before
+        "has none of Snappea's tables, though its migrations are recorded as applied. "
+        "Run: python manage.py migrate --database=default"
+    )
+    if request.param:  # as with the `migrate` of another app
+        call_command("migrate", "snappea", "zero", fake=True, database="default", verbosity=0)
+        migrate.Command().run_from_argv(["manage.py", "migrate", "--database=default", "-v0"])
+    else:
+        call_command("migrate", verbosity=0)
     yield
     connections["default"].close()
 

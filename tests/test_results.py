@@ -90,10 +90,14 @@ def test_many_ask_for_the_same_result(site: Site) -> None:
 def test_get_waits_no_longer_than_it_may(site: Site) -> None:
     result = add.delay(2, 3)
     for timeout in (0, 0.1):
-        with pytest.raises(TimeoutError, match=rf"Task #1 has not ended within {timeout} s\."):
+        why = "no Foreman runs; start it: python manage.py runsnappea"
+        with pytest.raises(TimeoutError, match=rf"Task #1 has not ended within {timeout} s: {why}\."):
             result.get(timeout=timeout)
     site.foreman()
     assert result.get(timeout=DEADLINE) == 5
+    later = add.apply_async((2, 3), countdown=600)
+    with pytest.raises(TimeoutError, match=rf"Task #{later.id} has not ended within 0 s\."):
+        later.get(timeout=0)
 
 
 def test_the_status_on_the_way(site: Site) -> None:

@@ -43,7 +43,7 @@ def test_a_directory_that_does_not_exist(site: Site) -> None:
 def test_a_file_that_is_no_database(site: Site) -> None:
     connections.close_all()
     site.database.write_text("this is a letter to my aunt, and no database" * 100)
-    assert_refuses(site.manage("runsnappea"), "file is not a database")
+    assert_refuses(site.manage("runsnappea"), "is not a SQLite database")
 
 
 def test_eager_tasks(site: Site) -> None:

@@ -24,7 +24,6 @@ from .framework import (
     BaseTaskBackend,
     TaskContext,
     TaskError,
-    TaskResult,
     TaskResultStatus,
     normalize_json,
     task_enqueued,
@@ -33,6 +32,7 @@ from .framework import (
 )
 from .results import (
     WORKER,
+    Result,
     declared,
     overrides_of,
     result_of_claim,
@@ -117,7 +117,7 @@ def enqueue(function: DjangoTask, task: AnyTask, args: Any, kwargs: Any) -> AnyR
     """Enqueue a call. Raises as the backend's method does."""
     refuse_event_loop(function.__name__, function.name)
     require_whole((args, kwargs), function.name)
-    result = TaskResult(
+    result = Result(
         task=task,
         id="",
         status=TaskResultStatus.READY,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from django.db import connections
 
-from .. import collected, models
+from .. import collected, models, sharing
 from ..arguments import decode
 from ..conf import collects, current
 from ..database import as_datetime, as_text, now
@@ -141,13 +141,27 @@ def _exception(path: str) -> type[BaseException] | None:
 # TaskResults
 
 
+class Result(TaskResult):  # type: ignore[type-arg]  # not subscriptable in each of them
+    """A TaskResult that says why there is nothing to return yet."""
+
+    @property
+    def return_value(self) -> Any:
+        """What the task returned. Raises ValueError if it failed, or has not finished."""
+        try:
+            return super().return_value
+        except ValueError as error:
+            if self.is_finished or collects() or outside_of_loops(sharing.is_attended):
+                raise
+            raise ValueError(f"{error}: {sharing.NO_FOREMAN}") from None
+
+
 def result_of_claim(alias: str, claim: Claim, args: list[Any], kwargs: dict[str, Any]) -> AnyResult:
     """Return the result of a task that runs."""
     origin = claim.origin
     overrides = origin.overrides if origin else None
     began = as_datetime(origin.started_at if origin else now())
     first = as_datetime(origin.first_started_at) if origin and origin.first_started_at else began
-    return TaskResult(
+    return Result(
         task=_required(restored(claim.task_name, alias, claim.queue, -claim.order, overrides), claim),
         id=str(claim.id),
         status=TaskResultStatus.RUNNING,
@@ -193,7 +207,7 @@ def result_of_row(row: models.Task) -> AnyResult:
         last = errors.pop().exception_class_path if errors else ""
         errors.append(_error(last, row.error, row.error))
     is_finished = status in (TaskResultStatus.FAILED, TaskResultStatus.SUCCESSFUL)
-    result = TaskResult(
+    result = Result(
         task=_required(task, row),
         id=str(row.pk),
         status=status,

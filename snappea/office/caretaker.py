@@ -9,9 +9,17 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..crew.nursery import Nursery
-from ..database import MEGABYTE, NETWORK_FILE_SYSTEMS, PAGE_SIZE, QueueFile, file_of, file_system, raw
+from ..database import (
+    MEGABYTE,
+    NETWORK_FILE_SYSTEMS,
+    PAGE_SIZE,
+    QueueFile,
+    file_of,
+    file_system,
+    raw,
+)
 from ..errors import CannotStart
-from ..files import rescue
+from ..files import lockers, rescue
 from ..link import FAULTS
 from ..lock import Lock
 from ..log import say
@@ -177,16 +185,4 @@ class Caretaker:
 
 def readers(file: QueueFile) -> list[int]:
     """Return the pids of the other processes that are reading the database; none where that is not told."""
-    try:
-        inode = os.stat(f"{file.path}-shm").st_ino
-        with open("/proc/locks", encoding="ascii") as locks:
-            lines = [line.replace("->", "").split() for line in locks]
-    except OSError:
-        return []
-    return sorted(
-        {
-            int(pid)
-            for _number, _kind, _how, _mode, pid, place, first, _last in lines
-            if place.endswith(f":{inode}") and first in READ_LOCKS and int(pid) not in (0, -1, os.getpid())
-        }
-    )
+    return lockers(f"{file.path}-shm", READ_LOCKS)

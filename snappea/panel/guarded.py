@@ -6,7 +6,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.template.response import SimpleTemplateResponse, TemplateResponse
+from django.urls import URLPattern
+from django.utils.cache import add_never_cache_headers
 
+from ..availability import UNUSABLE, explain, trouble
+from ..errors import QueueUnavailable
 from ..sieve import sifted
 from .rights import may
 
@@ -22,11 +27,44 @@ def readable(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     return look
 
 
+def available(view: Callable[..., HttpResponse], site: admin.AdminSite) -> Callable[..., HttpResponse]:
+    """Let a view answer with 503, and why in a sentence, while the queue cannot be used."""
+
+    @wraps(view)
+    def look(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            if may(request, "view") and (broken := trouble()):
+                return _unavailable(request, site, broken)
+            response = view(request, *args, **kwargs)
+            if isinstance(response, SimpleTemplateResponse):
+                response.render()  # here, for that is when a list asks for its rows
+        except UNUSABLE as error:
+            return _unavailable(request, site, explain(error))
+        return response
+
+    return look
+
+
+def _unavailable(request: HttpRequest, site: admin.AdminSite, why: QueueUnavailable) -> HttpResponse:
+    context = {**site.each_context(request), "title": "The queue cannot be used", "why": why}
+    response = TemplateResponse(request, "snappea/unavailable.html", context, status=503)
+    add_never_cache_headers(response)
+    return response
+
+
 class GuardedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
     """A list for those who may see tasks, in which nobody adds anything."""
 
     class Media:
         css = {"all": ["snappea/admin.css"]}
+
+    @property
+    def urls(self) -> list[URLPattern]:
+        """Return the pages; each says so if the queue cannot be used."""
+        found: list[URLPattern] = self.get_urls()
+        for page in found:
+            page.callback = available(page.callback, self.admin_site)
+        return found
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Show the list to those who may see tasks."""

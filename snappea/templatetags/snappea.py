@@ -5,7 +5,7 @@ from typing import Any
 from django import template
 
 from .. import survey
-from ..link import FAULTS
+from ..availability import UNUSABLE, explain, trouble
 from ..models import Status
 from ..panel import wording
 from ..panel.rights import may
@@ -25,9 +25,10 @@ def snappea_warnings(context: Any) -> dict[str, Any]:
     if request is None or not may(request, "view"):
         return {"warnings": []}
     try:
-        return {"warnings": survey.look_for_warnings()}
-    except FAULTS as error:
-        return {"warnings": [f"The queue's database cannot be read: {error}"]}
+        broken = trouble()
+        return {"warnings": [str(broken)] if broken else survey.look_for_warnings()}
+    except UNUSABLE as error:
+        return {"warnings": [str(explain(error))]}
 
 
 @register.simple_tag(takes_context=True)
@@ -38,7 +39,7 @@ def snappea_counts(context: Any) -> str:
         return ""
     try:
         counts = survey.counts()
-    except FAULTS:
+    except UNUSABLE:
         return ""  # the warnings say so
     groups = {f"{status.label}Task": (place, counts[status]) for place, status in enumerate(Status)}
     for app in apps:

@@ -1,14 +1,18 @@
 """Django's `migrate`, with --using as a second name for --database."""
 
 import argparse
+from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands.migrate import Command as MigrateCommand
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
+
+from snappea.availability import forget_false_migrations, trouble
+from snappea.conf import alias
 
 
 class Command(MigrateCommand):
-    """`manage.py migrate --using=snappea`."""
+    """`manage.py migrate --database=snappea`, and the same with --using."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add --using to Django's own options."""
@@ -20,3 +24,31 @@ class Command(MigrateCommand):
             default=argparse.SUPPRESS,
             help="The same as --database.",
         )
+
+    def get_check_kwargs(self, options: Any) -> Any:
+        """Check all but the queue's own database, which need not be migrated yet."""
+        checked = super().get_check_kwargs(options)
+        if options["database"] == alias() != DEFAULT_DB_ALIAS:
+            checked["databases"] = []
+        return checked
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Migrate. Where the queue's database refuses, say why in a sentence."""
+        if options["database"] != alias():
+            super().handle(*args, **options)
+            return
+        try:
+            if _goes_forward(options) and forget_false_migrations(connections[alias()]):
+                said = "The queue's tables are recorded as created here, but are missing: creating them."
+                self.stdout.write(said)
+            super().handle(*args, **options)
+        except Error as error:
+            if found := trouble(error):
+                raise CommandError(str(found)) from error
+            raise
+
+
+def _goes_forward(options: dict[str, Any]) -> bool:
+    is_ours = options["app_label"] in (None, "snappea") and options["migration_name"] != "zero"
+    only_looks = options["plan"] or options["check_unapplied"] or options["prune"] or options["fake"]
+    return is_ours and not only_looks

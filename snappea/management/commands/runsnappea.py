@@ -3,17 +3,14 @@
 import argparse
 import logging
 import os
-import pkgutil
 import sys
 import threading
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connections
-from django.db.migrations.recorder import MigrationRecorder
 
-from snappea import migrations
+from snappea.availability import UNUSABLE, explain, trouble
 from snappea.checks import check_installation
 from snappea.conf import current, uses_celery
 from snappea.errors import CannotStart, ConfigurationError
@@ -61,6 +58,10 @@ class Command(BaseCommand):
             help="Start anew when the code changes. The default is settings.DEBUG.",
         )
 
+    def get_check_kwargs(self, options: Any) -> Any:
+        """Leave it to `handle()` to say that the queue cannot be used."""
+        return {**super().get_check_kwargs(options), "databases": []}
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Exit with 0 after an orderly stop, with 1 if it cannot start or had to stop by itself."""
         _require_work_for_a_foreman()
@@ -76,7 +77,7 @@ class Command(BaseCommand):
         try:
             require_no_new_failure()
             with Nursery() as nursery:  # first of all: a process with connections or threads must not fork
-                _require_migrated(current().DATABASE)
+                _require_usable()
                 foreman = Foreman(queues, options["strict"], nursery, options["burst"], **instead)
                 if is_rehearsal():
                     return
@@ -85,9 +86,8 @@ class Command(BaseCommand):
                 exit_code = foreman.run()
         except (CannotStart, ConfigurationError) as error:
             raise CommandError(str(error)) from error
-        except DatabaseError as error:
-            name = connections[current().DATABASE].settings_dict["NAME"]
-            raise CommandError(f"The Foreman cannot start on the database {name}: {error}.") from error
+        except UNUSABLE as error:
+            raise CommandError(f"The Foreman cannot start. {explain(error)}") from error
         if foreman.departure.is_to_start_anew:
             _start_anew(at_once=bool(foreman.accounts.in_flight))
         _exit(exit_code, at_once=bool(foreman.accounts.in_flight))
@@ -115,16 +115,9 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
-def _require_migrated(alias: str) -> None:
-    cure = f"Run: python manage.py migrate --database={alias}"
-    path = str(connections[alias].settings_dict["NAME"])
-    is_file = connections[alias].vendor == "sqlite" and not path.startswith("file:")
-    if is_file and not os.path.exists(path):
-        raise CannotStart(f"The queue's database {path} does not exist. {cure}")
-    applied = MigrationRecorder(connections[alias]).applied_migrations()
-    ours = {("snappea", module.name) for module in pkgutil.iter_modules(migrations.__path__)}
-    if ours - applied.keys():
-        raise CannotStart(f"The queue's database {path} is not migrated. {cure}")
+def _require_usable() -> None:
+    if found := trouble():
+        raise CannotStart(f"The Foreman cannot start. {found}")
 
 
 def _log_to_stderr(verbosity: int) -> None:

@@ -15,8 +15,9 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from snappea import console, examination, queue, schedules, stats, survey
+from snappea.availability import UNUSABLE, explain, trouble
 from snappea.celery import handover
-from snappea.conf import uses_celery
+from snappea.conf import current, uses_celery
 from snappea.errors import SnappeaError, TaskFailed
 from snappea.models import MOVES, Status, Task
 from snappea.results import AsyncResult
@@ -27,6 +28,8 @@ _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "day
 _LONGEST = timedelta(days=36_525)
 #: The subcommands that show rows.
 _LOOKS = ("status", "list", "show", "schedules")
+#: Those that say themselves what is wrong with the queue, or do not need it.
+_WITHOUT_QUEUE = ("check", "run")
 _CLEAR = "\033[H\033[J"
 
 
@@ -116,16 +119,24 @@ class Command(BaseCommand):
         parser.set_defaults(act=act)
         return parser
 
+    def get_check_kwargs(self, options: Any) -> Any:
+        """Leave it to `handle()` to say that the queue cannot be used."""
+        return {**super().get_check_kwargs(options), "databases": []}
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what was asked for. Exits with 1 if it cannot be done, with 2 if it makes no sense."""
         discover()
+        command = options["command"]
+        if _needs_queue(command) and (found := trouble()):
+            raise CommandError(str(found))
         try:
             act = partial(options["act"], options)
-            sifted(act) if options["command"] in _LOOKS else act()
-        except SnappeaError as error:
-            if options["command"] == "run":
+            sifted(act) if command in _LOOKS else act()
+        except (SnappeaError, *UNUSABLE) as error:
+            if command == "run":
                 raise  # it is the task's own
-            raise CommandError(str(error)) from error
+            is_said = isinstance(error, SnappeaError)
+            raise CommandError(str(error if is_said else explain(error))) from error
 
     def _say(self, lines: list[str] | str) -> None:
         self.stdout.write(lines if isinstance(lines, str) else "\n".join(lines))
@@ -277,6 +288,11 @@ class Command(BaseCommand):
         name, pauses = options["queue"], options["command"] == "pause"
         changed = queue.pause(name) if pauses else queue.resume(name)
         self._say(f"{name} {'is' if changed else 'was already'} {'paused' if pauses else 'being served'}.")
+
+
+def _needs_queue(command: str) -> bool:
+    runs_elsewhere = command == "enqueue" and (uses_celery() or current().TASK_ALWAYS_EAGER)
+    return command not in _WITHOUT_QUEUE and not runs_elsewhere
 
 
 def _add_call(parser: argparse.ArgumentParser) -> None:
