@@ -59,6 +59,10 @@ NEEDS_UNIX = (
 )
 
 
+#: Flags to open a file without following a link or waiting for a FIFO, where there are such.
+_NEVER_WAIT = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC"))
+
+
 def at_fork(**hooks: Any) -> None:
     """Do as os.register_at_fork() where processes can fork."""
     if hasattr(os, "register_at_fork"):
@@ -323,7 +327,7 @@ def open_regular(path: str, flags: int) -> int:
     Raises OSError, also if it is not a regular file.
     """
     try:
-        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, flags | _NEVER_WAIT, 0o600)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, a directory, a socket
             raise FileExistsError(f"{path} is not a regular file; move it away") from error
