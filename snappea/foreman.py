@@ -130,11 +130,11 @@ class Foreman:
             self.renewal.nudge = self.bell.nudge
             per_thread = self.settings.MAX_TASKS_PER_THREAD
             self.crew = Crew(workers, workshop.logbook, self.bell.nudge, self.nursery, per_thread)
-            ready = queue.depth(raw(self.connection))
-            report_start(workshop.name, workers, ready, self.bell.kind, workshop.facts())
+            ready, facts = queue.depth(raw(self.connection)), workshop.facts()
         except (OSError, *FAULTS) as error:
             raise CannotStart(f"The Foreman of {workshop.name} cannot start: {error}.") from error
         with self.attention.paid(self.bell.wakeup_fd, workshop.leave_to_parent):
+            report_start(workshop.name, workers, ready, self.bell.kind, facts)
             rang = False
             while not self.departure.is_done():
                 workshop.require_intact()
