@@ -11,7 +11,7 @@ from django.core.management.base import OutputWrapper
 from django.utils import timezone
 
 from .conf import uses_celery
-from .database import as_local
+from .database import as_datetime, as_local
 from .log import clean
 from .models import Schedule, Task
 from .panel.wording import duration
@@ -19,6 +19,8 @@ from .schedules import Plan
 from .tasks import find, is_sensitive
 
 HIDDEN = "(hidden: the task is sensitive)"
+#: Columns that are made of a task's arguments.
+KEYS = ("unique_key", "lane")
 #: How often progress is shown, in seconds: on a terminal, where the line is replaced, and elsewhere.
 REDRAW, REPEAT = 0.2, 10.0
 
@@ -107,10 +109,11 @@ def _nobody() -> str:
 def _foreman(alive: dict[str, Any]) -> str:
     memory = f", {alive['memory'] // 1024**2} MB" if alive["memory"] else ""
     stuck = f", {len(alive['stuck'])} stuck" if alive["stuck"] else ""
+    on_loop = f", {alive['on_loop']} on the event loop" if alive["on_loop"] else ""
     since = _span((timezone.now() - alive["since"]).total_seconds())
     return (
         f"Foreman: pid {alive['pid']} on {clean(alive['host'])}, for {since}{memory}, "
-        f"{alive['busy']} tasks on {alive['workers']} workers{stuck}"
+        f"{alive['busy']} tasks on {alive['workers']} workers{on_loop}{stuck}"
     )
 
 
@@ -175,12 +178,20 @@ def _moment(moment: datetime | None) -> str | None:
     return f"{as_local(moment):%Y-%m-%d %H:%M:%S}"
 
 
+def _at(moment: str) -> str | None:
+    try:
+        return _moment(as_datetime(moment))
+    except (TypeError, ValueError):  # written by hand
+        return clean(moment)
+
+
 def as_data(task: Task) -> dict[str, Any]:
     """Return all of a task that may be shown, as JSON can hold it."""
     data = {field.attname: getattr(task, field.attname) for field in task._meta.concrete_fields}
     data = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in data.items()}
     hides = is_sensitive(task, find(task.task_name))
-    hidden = dict.fromkeys(("args", "kwargs", "result"), HIDDEN) if hides else {}
+    keys = [key for key in KEYS if data[key] is not None]
+    hidden = dict.fromkeys(("args", "kwargs", "result", *keys), HIDDEN) if hides else {}
     return {**data, "errors": task.attempt_errors(), **hidden}
 
 
@@ -191,7 +202,7 @@ def one(task: Task) -> list[str]:
     lines = [f"{key:>15}: {clean(str(value))}" for key, value in data.items() if value not in (None, "")]
     if errors:
         lines += ["", "Attempts that did not succeed:"]
-        lines += [f"  {line['attempt']}. at {line['at']}: {clean(line['error'])}" for line in errors]
+        lines += [f"  {line['attempt']}. at {_at(line['at'])}: {clean(line['error'])}" for line in errors]
     if error:
         lines += ["", *(clean(line) for line in error.splitlines())]
     return lines

@@ -60,7 +60,11 @@ def clean(text: str) -> str:
     """
     if not isinstance(text, str):
         return repr(text)
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def shortened(text: str, most: int) -> str:

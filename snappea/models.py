@@ -73,7 +73,7 @@ class Task(models.Model):
     first_started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
-    #: How often it was started.
+    #: How often it was started; since it was requeued, if it was.
     attempts = models.IntegerField(default=0, db_default=0)
     #: How often it was ever claimed, never reset: the fence against a late finish.
     claims = models.IntegerField(default=0, db_default=0)
@@ -176,9 +176,16 @@ class Task(models.Model):
     def attempt_errors(self) -> list[dict[str, Any]]:
         """Return what became of the attempts that did not succeed: `attempt`, `at` and `error` of each.
 
-        Where a django.tasks backend enqueued it and it raised, also the `exception` and its `traceback`.
+        Attempts are numbered on after a requeue, which begins to count `attempts` anew. Where a django.tasks
+        backend enqueued it and it raised, also the `exception` and its `traceback`.
         """
-        return read_errors(self.errors)
+        errors, before, highest = read_errors(self.errors), 0, 0
+        for error in errors:
+            if isinstance(number := error.get("attempt"), int):
+                if before + number <= highest:  # it was requeued in between
+                    before = highest
+                error["attempt"] = highest = before + number
+        return errors
 
 
 class Schedule(models.Model):

@@ -21,7 +21,7 @@ from .models import Schedule
 from .records import Call
 from .results import AsyncResult
 from .sync_only import refuse_event_loop
-from .tasks import declared, discover, resolve
+from .tasks import declared, discover, find, resolve
 from .ticks import Trigger, interval, trigger
 from .wakeup import ring_on_commit
 
@@ -132,6 +132,13 @@ def _problems_of(plan: Plan) -> Iterator[Exception]:
 def call_of(plan: Plan) -> Call:
     """Return the call that a schedule makes. Raises UnknownTask, or as `delay()` does."""
     return resolve(plan.task_name).call(tuple(json.loads(plan.args)), json.loads(plan.kwargs), plan.queue)
+
+
+def reason(task_name: str, error: Exception) -> str:
+    """Return why a schedule could not enqueue its task; only the type if the task is sensitive."""
+    task = find(task_name)
+    is_hidden = task is not None and task.options.sensitive
+    return f"{type(error).__name__} (not shown: the task is sensitive)" if is_hidden else repr(error)
 
 
 def synchronise(db: Link, moment: str) -> None:

@@ -312,13 +312,14 @@ def totals() -> dict[str, dict[str, float]]:
 def snapshot() -> dict[str, Any]:
     """Return how things stand, as plain data: for the dashboard, and for whoever wants to look.
 
-    `foremen` (none if none runs), `counts` by state, `oldest` (how long a task has waited that could run),
+    `foremen` (none if none runs; `busy`: threads, but for those that are stuck; `on_loop`: coroutines),
+    `counts` by state, `oldest` (how long a task has waited that could run),
     `queues`, `running`, `tasks` (with what ended in the last hour) and `failures`. Times are in seconds.
     """
     claims = survey.in_flight()
     foremen = survey.foremen()
     runs = survey.running(claims, [task_id for alive in foremen for task_id in alive.stuck])
-    busy = Counter(run.foreman for run in runs)
+    busy = Counter((run.foreman, bool(run.is_async)) for run in runs if not run.is_stuck)
     queues = survey.queues(runs)
     failures = survey.failures()
     waiting, has_more = survey.waiting_names()
@@ -328,7 +329,10 @@ def snapshot() -> dict[str, Any]:
     ended = of_tasks(3600)
     nothing = {"done": 0, "failed": 0, "expired": 0, "mean": None, "p95": None}
     return {
-        "foremen": [{**alive._asdict(), "busy": busy[alive.number]} for alive in foremen],
+        "foremen": [
+            {**alive._asdict(), "busy": busy[alive.number, False], "on_loop": busy[alive.number, True]}
+            for alive in foremen
+        ],
         "counts": {
             str(status): failed.total() if status == Status.FAILED else survey.count(status, claims)
             for status in Status

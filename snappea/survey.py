@@ -67,7 +67,7 @@ _FAILURES = """
     GROUP BY exception, place, task_name ORDER BY number DESC"""
 _IN_FLIGHT = """
     SELECT id, claims, task_name, queue, +started_at, attempts,
-        progress_done, progress_total, progress_note, +is_revoked, foreman_id
+        progress_done, progress_total, progress_note, +is_revoked, foreman_id, +is_async
     FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running' ORDER BY id"""
 #: Where no logbook tells: there has been no Foreman since the machine started, or there may be several.
 _RUNNING = """
@@ -92,6 +92,8 @@ class Running(NamedTuple):
     note: str
     is_revoked: bool
     foreman: int | None
+    #: Whether it runs on the event loop, not in a thread.
+    is_async: bool
     is_stuck: bool
 
 

@@ -11,11 +11,11 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.utils import timezone
 
-from snappea import queue
+from snappea import console, queue
 from snappea.admin import GROUPS
 from snappea.database import as_text, connect, now, raw, transact
 from snappea.logbook import Logbook, Note
-from snappea.models import Status, Task
+from snappea.models import Dashboard, Schedule, Status, Task
 from snappea.panel.dashboard import PAGES
 from snappea.panel.task_admin import TaskAdmin
 from snappea.records import Claim
@@ -496,6 +496,50 @@ def test_a_secret_of_a_sensitive_task_is_nowhere_to_be_seen(site: Site) -> None:
         assert secret not in browser.get(page).content.decode()
     assert not found(browser, FAILED, q=secret)
     assert "sensitive.fail_with_it" in foreman.output() and secret not in foreman.output()
+
+
+def test_nothing_answers_what_a_sensitive_task_was_given(site: Site) -> None:
+    """Neither by a parameter of an address nor by the keys that are made of arguments."""
+    text = {"args": '["marker"]', "kwargs": '{"key": "marker"}'}
+    Schedule.objects.create(name="s", task_name="x.y", expression="every 5 s", timezone="UTC", **text)
+    for status in ("failed", "ready", "successful"):
+        put(
+            status,
+            is_sensitive=True,
+            lane="x.y:marker",
+            unique_key=f"marker{status}",
+            task_name="x.y",
+            **text,
+        )
+    looker = client("looks", "view")
+    for model in (*GROUPS.keys() - {Dashboard}, Schedule):
+        page = f"/admin/snappea/{model._meta.model_name}/"
+        for field in ("args", "kwargs", "lane", "unique_key", "result", "errors", "error", "progress_note"):
+            if field not in {column.name for column in model._meta.get_fields()}:
+                continue
+            for lookup in ("", "__contains", "__startswith", "__regex", "__isnull", "__gt"):
+                response = looker.get(page, {field + lookup: "marker"})
+                assert "x.y" not in response.content.decode(), (page, field, lookup)
+        assert looker.get(page, {"q": "marker", "o": "-args.1"}).content.decode().count("x.y #") == 0
+    for task in Task.objects.all():
+        page = looker.get(f"{PAGE_OF[task.status]}{task.pk}/change/").content.decode()
+        assert "marker" not in page and "Shares limits with" in page
+        assert "marker" not in "".join(console.one(task)) + json.dumps(console.as_data(task))
+
+
+def test_attempts_are_numbered_on_after_a_requeue_and_shown_in_the_sites_time(
+    site: Site, settings: Any
+) -> None:
+    settings.TIME_ZONE = "Asia/Tokyo"
+    line = '{{"attempt": {}, "at": "2026-01-01 12:00:00.5", "error": "ValueError: \\u00fc"}}\n'
+    errors = "".join(line.format(number) for number in (1, 2, 1, 1))
+    task = put("failed", attempts=1, errors=errors + '{"attempt": null, "at": "nonsense", "error": "x"}\n')
+    assert [error["attempt"] for error in task.attempt_errors()] == [1, 2, 3, 4, None]
+    page = client().get(f"{PAGE_OF['failed']}{task.pk}/change/").content.decode()
+    assert page.count("2026-01-01 21:00:00") == 4 and "nonsense" in page
+    assert "since it was requeued" in page
+    shown = "\n".join(console.one(task))
+    assert "4. at 2026-01-01 21:00:00: ValueError: ü" in shown
 
 
 def test_a_row_stays_sensitive_when_its_task_is_gone(site: Site, made: Made) -> None:

@@ -10,13 +10,14 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snappea import queue, survey
+from snappea import console, queue, stats, survey
 from snappea.database import connect, file_of, later, now, raw
 from snappea.lock import holder
 from snappea.models import Task
 from snappea.panel import charts, wording
 from snappea.panel.charts import Series
 from snappea.stats import _INSERT
+from tests.playground import coroutines
 from tests.playground.limited import swallow
 from tests.playground.tasks import wait_for
 from tests.site import Site, wait_until
@@ -60,6 +61,45 @@ def test_it_shows_progress_and_limits(site: Site, browser: Client) -> None:
     text = text_of(browser)
     assert '<progress value="0.7500" max="1"' in text and "3 of 4" in text and "resizing" in text
     assert "1 of 2 threads busy" in text
+
+
+def test_threads_and_the_event_loop_are_counted_apart(site: Site, browser: Client) -> None:
+    site.foreman(NUM_WORKERS=1)
+    wait_for.delay("thread", str(site.directory / "never"))
+    for number in range(3):
+        coroutines.wait_for.delay(str(number), str(site.directory / "never"))
+    wait_until(lambda: 'id="run-4"' in (text_of(browser)))
+    text = text_of(browser)
+    assert "1 of 1 threads busy" in text and "3 on the event loop" in text
+    assert "1 tasks on 1 workers, 3 on the event loop" in "".join(console.status(stats.snapshot()))
+
+
+@pytest.mark.parametrize("language", ["en", "de", "fr"])
+def test_what_a_machine_reads_is_not_written_as_people_read_it(
+    site: Site, browser: Client, settings: Any, language: str
+) -> None:
+    settings.USE_THOUSAND_SEPARATOR, settings.LANGUAGE_CODE = True, language
+    site.foreman()
+    for pk in (1234567, 7654321):
+        Task.objects.create(
+            pk=pk,
+            task_name=wait_for.name,
+            args=["x", str(site.directory / "never")],
+            parent_id=9876543,
+            progress_done=1234.5,
+            progress_total=2345.5,
+        )
+    wait_until(lambda: 'id="run-7654321"' in text_of(browser))
+    text = text_of(browser)
+    page = text_of(browser, "/admin/snappea/activetask/1234567/change/")
+    shown = text_of(browser, "/admin/snappea/activetask/")
+    for html in (text, page, shown):
+        values = re.findall(r'(?:value|id|href|action|max|viewBox|data-[a-z]+)="([^"]*)"', html)
+        assert not [value for value in values if re.search("\\d[,.\xa0\u202f]\\d{3}(?!\\d)", value)], values
+        assert "1234567" in html
+    assert 'name="task" value="1234567"' in text and "/9876543/change/" in page
+    browser.post(f"{DASHBOARD}terminate/", {"hours": "2", "task": "1234567"})
+    wait_until(lambda: site.counts() == {"running": 1, "cancelled": 1})
 
 
 def test_the_charts_show_the_hours_that_are_asked_for(browser: Client) -> None:

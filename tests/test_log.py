@@ -40,6 +40,7 @@ def test_what_repeats_is_said_once_a_minute(
         ("\x1b[2J", r"\x1b[2J"),
         ("\u202eabc", r"\u202eabc"),
         ("\0", r"\x00"),
+        ("Straße\n東京\x1b é\\", r"Straße\n東京\x1b é" + "\\"),
     ],
 )
 def test_control_characters_are_escaped(text: str, cleaned: str) -> None:

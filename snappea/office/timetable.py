@@ -22,6 +22,7 @@ from ..schedules import (
     aware,
     call_of,
     problems,
+    reason,
     synchronise,
 )
 from ..signals import task_enqueued, tell
@@ -122,6 +123,8 @@ def _tick(planned: Planned, moment: str) -> Tick:
     try:
         call = call_of(plan)
     except Exception as error:  # the user's code had its say
-        return Tick(planned, as_text(latest), following, problem=f"not enqueued: {error!r}")
+        return Tick(
+            planned, as_text(latest), following, problem=f"not enqueued: {reason(plan.task_name, error)}"
+        )
     terms = (call.terms or Terms())._replace(run_after=as_text(latest))
     return Tick(planned, as_text(latest), following, call._replace(terms=terms))

@@ -28,6 +28,10 @@ class ScheduleAdmin(GuardedAdmin):
     search_fields = ("name", "task_name")
     sortable_by = ()
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Allow in the address what the filter offers, and no more: arguments are not to be guessed at."""
+        return lookup.partition("__")[0] == "is_paused"
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Let nobody delete one here: it would be back at the Foreman's next start."""
         return False
@@ -93,7 +97,9 @@ def _decide(
         try:
             act(schedule.name)
         except (SnappeaError, LookupError, TypeError, ValueError) as error:  # as `delay()` raises
-            messages.error(request, f"Not {past}: {name}: {error}")
+            messages.error(
+                request, f"Not {past}: {name}: {plain(schedules.reason(schedule.task_name, error))}"
+            )
         else:
             messages.success(request, f"{past.capitalize()}: {name}.")
             note(request, past.capitalize(), f"the schedule {name}", schedule.pk, of=Schedule)

@@ -26,7 +26,7 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
 from .. import survey
-from ..database import as_local
+from ..database import as_datetime, as_local
 from ..models import Status, Task
 from ..tasks import find, is_sensitive, registry
 from .dashboard import PAGES
@@ -269,9 +269,20 @@ def ago(moment: datetime | None) -> str:
     return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, words)
 
 
+def _at(moment: Any) -> str:
+    """Show when an attempt ended, in the time zone of the site; what is no time, as it stands."""
+    try:
+        at = as_datetime(moment)
+    except (TypeError, ValueError):
+        return plain(str(moment)) if moment else ""
+    exact = as_local(at).strftime("%Y-%m-%d %H:%M:%S")
+    return format_html('<time datetime="{}">{}</time>', at.isoformat(), exact)
+
+
 def _details(task: Task) -> dict[str, Any]:
     """Return what the page of a task shows."""
     hides = is_sensitive(task, find(task.task_name))
+    attempts = task.attempt_errors()
     log = LogEntry.objects.filter(content_type__app_label="snappea", object_id=str(task.pk))
     moments = {
         "enqueued": task.enqueued_at,
@@ -285,7 +296,7 @@ def _details(task: Task) -> dict[str, Any]:
         "label": Status(task.status).label if task.status in Status.values else plain(task.status),
         "name": plain(task.task_name),
         "queue": plain(task.queue),
-        "lane": plain(task.lane or ""),
+        "lane": plain(task.task_name if hides and task.lane else task.lane or ""),
         "moments": {name: ago(moment) for name, moment in moments.items() if moment is not None},
         "hides": HIDDEN if hides else "",
         "args": pretty(task.args),
@@ -295,8 +306,12 @@ def _details(task: Task) -> dict[str, Any]:
         "lines": traceback_lines(task.error),
         "attempts": [
             {key: plain(str(value)) for key, value in attempt.items() if value is not None}
-            for attempt in task.attempt_errors()
-            if isinstance(attempt, dict)
+            | {"at": _at(attempt.get("at"))}
+            for attempt in attempts
         ],
+        "was_requeued": any(
+            isinstance(number := attempt.get("attempt"), int) and number > task.attempts
+            for attempt in attempts
+        ),
         "log": log.select_related("user").order_by("-action_time")[:50],
     }
