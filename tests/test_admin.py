@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db.models import Model
 from django.test import Client
 from django.utils import timezone
 
@@ -512,7 +513,8 @@ def test_nothing_answers_what_a_sensitive_task_was_given(site: Site) -> None:
             **text,
         )
     looker = client("looks", "view")
-    for model in (*GROUPS.keys() - {Dashboard}, Schedule):
+    models: list[type[Model]] = [*GROUPS.keys() - {Dashboard}, Schedule]
+    for model in models:
         page = f"/admin/snappea/{model._meta.model_name}/"
         for field in ("args", "kwargs", "lane", "unique_key", "result", "errors", "error", "progress_note"):
             if field not in {column.name for column in model._meta.get_fields()}:
