@@ -14,10 +14,9 @@ import errno
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import IntEnum
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .files import QueueFile, open_beside, open_regular
@@ -25,8 +24,9 @@ from .records import Claim
 
 _HEADER = struct.Struct("8s 40s Q")  # magic, boot id, number of cells
 _MAGIC = b"snappea2"
-_CELL = 4  # words of 8 bytes: task id (0: the cell is free), claims, moment, note
-_WORD = 8
+_CELL = struct.Struct("4q")  # claims, moment, note, task id; written in this order: without an id it is free
+_WORDS = 4
+_NOTE, _ID = 2, 3
 _EPOCH = datetime(1970, 1, 1)
 
 
@@ -38,6 +38,9 @@ class Note(IntEnum):
     SUCCEEDED = 2
     FAILED = 3
     TO_RETRY = 4
+
+
+_CLAIMED = int(Note.CLAIMED)  # faster than the member of an enumeration
 
 
 class Entry(NamedTuple):
@@ -53,7 +56,6 @@ class Entry(NamedTuple):
         return cls(task_id, claims, _microseconds(started_at))
 
 
-@lru_cache(maxsize=4)  # all claims of a round have one moment
 def _microseconds(moment: Any) -> int:
     """Return a moment as it stands in the database as a number; 0 for what is none."""
     try:
@@ -70,33 +72,38 @@ class Logbook:
 
     def __init__(self, file: QueueFile | None, cells: int) -> None:
         """Start an empty logbook, over whatever is there; without a file, for nobody else. Raises OSError."""
-        size = _HEADER.size + cells * _CELL * _WORD
+        size = _HEADER.size + cells * _CELL.size
         self._map = _map(file, size) if file else mmap.mmap(-1, size)
         self._words = memoryview(self._map)[_HEADER.size :].cast("q")
         _HEADER.pack_into(self._map, 0, _MAGIC, _boot_id(), cells)
         self.free = list(range(cells))
+        self._started_at: str | None = None
+        self._moment = 0
 
     def enter(self, claim: Claim) -> int:
         """Take a free cell for a claim that has not begun, and return its number.
 
         Raises IndexError if there is none, TypeError or ValueError for numbers that do not fit into it.
         """
-        cell = self.free[-1]
-        word = cell * _CELL
-        self._words[word + 1] = claim.claims
-        self._words[word + 2] = _microseconds(claim.started_at)
-        self._words[word + 3] = Note.CLAIMED
-        self._words[word] = claim.id  # last: it makes the cell count
+        started_at, position = claim.started_at, _HEADER.size + self.free[-1] * _CELL.size
+        if started_at != self._started_at:  # all claims of a round have one
+            self._started_at, self._moment = started_at, _microseconds(started_at)
+        try:
+            _CELL.pack_into(self._map, position, claim.claims, self._moment, _CLAIMED, claim.id)
+        except struct.error as error:
+            raise ValueError(f"{claim.id!r} or {claim.claims!r} is no number of a task") from error
         return self.free.pop()
 
-    def release(self, cell: int) -> None:
-        """Empty a cell."""
-        self._words[cell * _CELL] = 0
-        self.free.append(cell)
+    def release(self, cells: Iterable[int]) -> None:
+        """Empty cells."""
+        words = self._words
+        for cell in cells:
+            words[cell * _WORDS + _ID] = 0
+            self.free.append(cell)
 
     def note(self, cell: int, note: int) -> None:
         """Note how far the claim in a cell has come."""
-        self._words[cell * _CELL + 3] = note
+        self._words[cell * _WORDS + _NOTE] = note
 
     def close(self) -> None:
         """Unmap the file; it stays where it is, for the next Foreman."""
@@ -124,9 +131,10 @@ def read(file: QueueFile) -> Mapping[Entry, Note] | None:
         with open(open_regular(file.logbook, os.O_RDONLY), "rb") as logbook:
             content = logbook.read()
         magic, boot_id, count = _HEADER.unpack_from(content)
-        words = struct.unpack_from(f"{count * _CELL}q", content, _HEADER.size)
-        cells = (words[i : i + _CELL] for i in range(0, len(words), _CELL) if words[i])
-        notes = {Entry(*entry): Note(note) for *entry, note in cells}
+        if len(content) < _HEADER.size + count * _CELL.size:
+            return None
+        cells = _CELL.iter_unpack(content[_HEADER.size : _HEADER.size + count * _CELL.size])
+        notes = {Entry(task_id, *rest): Note(note) for *rest, note, task_id in cells if task_id}
     except (OSError, struct.error, ValueError):
         return None
     is_of_this_boot = boot_id.strip(b"\0") and boot_id == _boot_id().ljust(40, b"\0")

@@ -51,7 +51,7 @@ def test_a_cell_that_was_released_says_nothing_and_starts_anew(file: QueueFile) 
     book = Logbook(file, 1)
     cell = book.enter(CLAIM)
     book.note(cell, Note.SUCCEEDED)
-    book.release(cell)
+    book.release([cell])
     assert logbook.read(file) == {}
     other = CLAIM._replace(id=2, claims=5)
     assert book.enter(other) == cell

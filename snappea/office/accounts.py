@@ -53,10 +53,11 @@ class Accounts:
 
         Raises TypeError or ValueError for numbers that do not fit into a cell; then call abandon().
         """
+        enter, in_flight, entered = self.logbook.enter, self.in_flight, self.entered
         for claim in claims:
-            cell = self.logbook.enter(claim)
-            self.in_flight[cell] = claim
-            self.entered.append((cell, claim))
+            cell = enter(claim)
+            in_flight[cell] = claim
+            entered.append((cell, claim))
             self.started += 1
             if claim.is_async:
                 self._on_loop.add(cell)
@@ -167,8 +168,9 @@ class Accounts:
         """Forget the claims whose end is committed, and return their outcomes."""
         self.is_uncertain = self._is_refused = False
         finished = [outcome for _cell, outcome in self.outcomes]
-        for cell, _ in (*self.outcomes, *self.unbegun):
+        cells = [cell for cell, _ in (*self.outcomes, *self.unbegun)]
+        for cell in cells:
             del self.in_flight[cell]
-            self.logbook.release(cell)
+        self.logbook.release(cells)
         self.outcomes, self.unbegun, self._progress = [], [], []
         return finished
