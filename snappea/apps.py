@@ -16,6 +16,9 @@ class SnappeaConfig(AppConfig):
         """Import the modules whose receivers and checks register themselves."""
         from . import checks, database, queue  # noqa: F401  (imported for what they register)
         from .conf import uses_celery
+        from .context import name_tasks_in_log
+
+        name_tasks_in_log()
 
         if uses_celery():
             _put_celery_in_charge()

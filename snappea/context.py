@@ -1,5 +1,6 @@
 """`snappea.current_task`: what a task can know of itself, and say about itself, while it runs."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -170,3 +171,26 @@ def take_progress(of: Iterable[int] | None = None) -> list[Progress]:
 def has_progress() -> bool:
     """Tell whether there is something to take."""
     return bool(_progress)
+
+
+class TaskFilter(logging.Filter):
+    """Gives each record the `task_id` and `task_name` of the task that logs it; "-" outside of tasks."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let everything pass."""
+        claim = _running.get()
+        for name, value in (("task_id", claim and claim.id), ("task_name", claim and claim.task_name)):
+            if name not in record.__dict__:
+                setattr(record, name, "-" if value is None else value)
+        return True
+
+
+_filter = TaskFilter()
+
+
+def name_tasks_in_log() -> None:
+    """Add the filter to all handlers there are, so that any formatter may say %(task_id)s."""
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    for logger in loggers:
+        for handler in getattr(logger, "handlers", ()):  # a placeholder has none
+            handler.addFilter(_filter)

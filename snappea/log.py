@@ -16,10 +16,12 @@ INTERRUPTIONS = (TaskRevoked, SoftTimeLimitExceeded)
 _last_said: dict[str, float] = {}
 
 
-def say(level: int, message: str, *args: object, logger: logging.Logger = foreman) -> None:
+def say(
+    level: int, message: str, *args: object, logger: logging.Logger = foreman, stacklevel: int = 1
+) -> None:
     """Log a line as the Foreman, whatever state the log handlers are in. Nothing they raise gets out."""
     try:
-        logger.log(level, message, *args)
+        logger.log(level, message, *args, stacklevel=stacklevel + 1)
     except INTERRUPTIONS:  # meant for the task that runs in this thread
         raise
     except BaseException:  # SystemExit, say; there is nowhere left to report it
@@ -33,8 +35,9 @@ def say_failure(
     try:
         if foreman.isEnabledFor(logging.ERROR):
             exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
-            place = foreman.name, logging.ERROR, __file__, 0
-            record = foreman.makeRecord(*place, message, args, exc_info, extra=more)
+            file, line, function, _stack = foreman.findCaller(stacklevel=2)
+            place = foreman.name, logging.ERROR, file, line
+            record = foreman.makeRecord(*place, message, args, exc_info, function, extra=more)
             record.exc_text = text  # which is of a bounded length, and was written once already
             foreman.handle(record)
     except INTERRUPTIONS:
@@ -50,7 +53,26 @@ def say_seldom(level: int, message: str, *args: object) -> None:
         del _last_said[old]
     if line not in _last_said:
         _last_said[line] = now
-        say(level, message, *args)
+        say(level, message, *args, stacklevel=2)
+
+
+def shows(level: int) -> bool:
+    """Tell whether a handler shows what the Foreman logs at a level."""
+    logger: logging.Logger | None = foreman if foreman.isEnabledFor(level) else None
+    record = foreman.makeRecord(foreman.name, level, __file__, 0, "", (), None)
+    while logger:
+        if any(_handles(handler, record) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
+def _handles(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    try:
+        is_let_through = record.levelno >= handler.level and bool(handler.filter(record))
+    except Exception:  # the project's own filter
+        return False
+    return is_let_through and not isinstance(handler, logging.NullHandler)
 
 
 def clean(text: str) -> str:

@@ -1,12 +1,17 @@
 """Log lines that can do no harm."""
 
 import logging
+import re
+import time
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from snappea import log
 from tests.playground.broken_logging import BrokenHandler
+from tests.projects import Project
 
 
 def test_a_handler_that_raises_is_borne() -> None:
@@ -45,3 +50,60 @@ def test_what_repeats_is_said_once_a_minute(
 )
 def test_control_characters_are_escaped(text: str, cleaned: str) -> None:
     assert log.clean(text) == cleaned
+
+
+def test_a_record_names_the_module_and_line_that_logged_it(caplog: pytest.LogCaptureFixture) -> None:
+    log.say(logging.ERROR, "one")
+    log.say_seldom(logging.ERROR, f"two {time.time()}")
+    log.say_failure("three", failure=None, text="")
+    assert [(record.filename, record.funcName) for record in caplog.records] == [
+        ("test_log.py", "test_a_record_names_the_module_and_line_that_logged_it")
+    ] * 3
+
+
+FORMAT = "%(levelname)s [%(task_name)s %(task_id)s] %(message)s"
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "formatters": {"plain": {"format": FORMAT}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}
+SETTINGS = """
+from pathlib import Path
+BASE_DIR = Path(__file__).parent
+SECRET_KEY = "only for tests"
+INSTALLED_APPS = ["shop", "snappea"]
+DATABASES = {"snappea": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "snappea.sqlite3"}}
+DATABASES["default"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "default.sqlite3"}
+DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
+USE_TZ = True
+"""
+TASKS = """
+import logging
+from snappea import task
+
+@task
+def speak() -> None:
+    logging.getLogger("shop").warning("within", extra={"shop": 1})
+    logging.getLogger("shop").warning("otherwise", extra={"task_id": "mine"})
+"""
+
+
+def test_runsnappea_is_never_mute(tmp_path: Path) -> None:
+    def settings(**snappea: Any) -> str:
+        return (
+            f"{SETTINGS}LOGGING = { {**LOGGING, 'loggers': {'snappea': snappea}} if snappea else LOGGING }\n"
+        )
+
+    files = {"settings.py": settings(), "shop/__init__.py": "", "shop/tasks.py": TASKS}
+    project = Project(tmp_path, files)
+    project.run("django", "migrate", "--database=snappea", "-v0")
+    project.run("django", "shell", "-c", "from shop.tasks import speak; speak.delay()")
+    output = project.run("django", "runsnappea", "--burst", "-v2")
+    assert re.search(r"INFO \[- -\] Snappea \d", output) and "DEBUG" in output, "-v sets the level"
+    assert "WARNING [shop.tasks.speak 1] within\n" in output
+    assert "WARNING [shop.tasks.speak mine] otherwise\n" in output, "what is there already stays"
+    project.write("settings.py", settings(level="WARNING"))
+    output = project.run("django", "runsnappea", "--burst", "-v2")
+    assert re.match(r"Snappea \d[^\n]* LOGGING shows no INFO of the logger snappea\.\n$", output), output
+    assert not project.run("django", "runsnappea", "--burst", "-v0")

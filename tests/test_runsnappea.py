@@ -70,6 +70,7 @@ def test_the_verbosity_is_the_level_of_the_log(
     logger = logging.getLogger("snappea")
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr("snappea.office.reports.prints_start", False)
     monkeypatch.setattr(logger, "level", logger.level)
     _log_to_stderr(verbosity)
     assert logging.getLevelName(logger.level) == level and len(logger.handlers) == 1
@@ -82,8 +83,10 @@ def test_logging_that_the_project_configured_is_left_alone(monkeypatch: pytest.M
     theirs: Any = logging.NullHandler()
     monkeypatch.setattr(logging.getLogger(), "handlers", [theirs])
     monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr("snappea.office.reports.prints_start", False)
+    monkeypatch.setattr(logger, "level", logging.ERROR)
     _log_to_stderr(1)
-    assert logger.handlers == []
+    assert logger.handlers == [] and logger.level == logging.ERROR
 
 
 # flags

@@ -1,24 +1,31 @@
 """What the Foreman says of tasks: to the log, and to the receivers of its signals."""
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable
 from logging import ERROR, INFO, WARNING
 
 from .. import __version__
 from ..crew.herald import herald
-from ..log import clean, foreman, say
+from ..log import clean, foreman, say, shows
 from ..models import Status
 from ..modules import failures
 from ..records import Expired, Outcome, Recovered
 from ..signals import task_interrupted, tell
 from ..tasks import find, is_sensitive
 
+#: Whether the first line is printed if no handler shows it.
+prints_start = False
+
 
 def report_start(name: str, workers: int, ready: int, wakeups: str, facts: str) -> None:
     """Log who is at work now, and on what. `ready`: how many tasks wait. `wakeups`: how they are noticed."""
     said = "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, %s."
-    say(INFO, said, __version__, os.getpid(), name, workers, ready, wakeups, facts)
+    facts_in_order = __version__, os.getpid(), name, workers, ready, wakeups, facts
+    say(INFO, said, *facts_in_order)
+    if prints_start and not shows(INFO):
+        print(said % facts_in_order, "LOGGING shows no INFO of the logger snappea.", file=sys.stderr)
 
 
 def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from snappea.availability import UNUSABLE, explain, trouble
 from snappea.checks import check_installation
 from snappea.conf import current, uses_celery
+from snappea.context import name_tasks_in_log
 from snappea.errors import CannotStart, ConfigurationError
 from snappea.files import IS_UNIX, NEEDS_UNIX
 from snappea.tasks import discover
@@ -20,6 +21,7 @@ from snappea.tasks import discover
 if IS_UNIX:  # elsewhere there is not what these import; handle() says so
     from snappea.crew.nursery import Nursery
     from snappea.foreman import Foreman
+    from snappea.office import reports
     from snappea.office.reload import is_rehearsal, require_no_new_failure, watch
     from snappea.office.renewal import start_anew
     from snappea.office.reports import report_failed_imports
@@ -70,6 +72,7 @@ class Command(BaseCommand):
                 raise CommandError(f"{found.msg} {found.hint}")
         _log_to_stderr(options["verbosity"])
         discover()
+        name_tasks_in_log()  # also by the handlers that a module of tasks has added
         report_failed_imports()
         flags = {"NUM_WORKERS": options["workers"], "MAX_TASKS": options["max_tasks"]}
         instead = {key: value for key, value in flags.items() if value is not None}
@@ -121,13 +124,18 @@ def _require_usable() -> None:
 
 
 def _log_to_stderr(verbosity: int) -> None:
-    """Show the log on the console, if the project's LOGGING does not send it anywhere."""
-    logger = logging.getLogger("snappea")
-    if not logging.getLogger("snappea.foreman").hasHandlers():
+    """Show the log on the console if the project's LOGGING sends it nowhere; set a level it leaves open."""
+    loggers = logging.getLogger("snappea"), logging.getLogger("snappea.foreman")
+    for logger in loggers:
+        logger.disabled = False  # as LOGGING has it by default, for all that was there before
+    is_shown = loggers[1].hasHandlers()
+    if not is_shown:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
+        loggers[0].addHandler(handler)
+    if not is_shown or all(logger.level == logging.NOTSET for logger in loggers):
+        loggers[0].setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
+    reports.prints_start = verbosity > 0
 
 
 def _start_anew(at_once: bool) -> None:
