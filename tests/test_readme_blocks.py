@@ -53,6 +53,7 @@ RUN_BY = {
     "Tests of your project": "test_user_projects",
     "Django's own tasks": "test_tasks_of_django",
     "Sentry and OpenTelemetry": "test_tracing",
+    "What a task leaves behind": "test_tasks",
     "Health and metrics": "test_health_and_metrics",
     "In production": "nobody, for there is neither systemd nor Docker; test_deploy tries the files",
     "Backup": "test_backup; test_care while much is written",
@@ -108,7 +109,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project.shell(f"django-admin startproject proj .\n{commands(install)}")
     project.append("proj/settings.py", settings)
     project.write("mail/tasks.py", tasks)
-    assert "no issues" in project.shell(commands(start))
+    assert "snappea.I001" in project.shell(commands(start)), "its database is missing until migrate has run"
+    assert "no issues" in project.shell("python manage.py check")
     return project.directory
 
 
@@ -139,8 +141,9 @@ def test_tasks(newcomer: Project) -> None:
     add, get = of("What came out")
     (retries,), (limited,), (isolated,) = map(of, ("Again: retries", "Time limits", "Processes of their own"))
     periodic, schedules = of("Again and again: periodic tasks")
+    (fresh_threads,) = of("What a task leaves behind")
     newcomer.append("mail/tasks.py", "\n".join(["", add, retries, limited, isolated, periodic]))
-    newcomer.append("proj/settings.py", schedules)
+    newcomer.append("proj/settings.py", fresh_threads + schedules)
     newcomer.write("page", "a page")
     newcomer.shell("python manage.py check")
     with foreman(newcomer) as running:
