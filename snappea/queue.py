@@ -139,7 +139,9 @@ def _refusal(error: Exception, task_name: str) -> EnqueueError:
     found, said = explain(error), str(error)
     # a connection that breaks during a commit leaves nobody knowing
     written = "Perhaps it was, all the same" if "closed the connection" in said else "Nothing was written"
-    message = f"{task_name} was not enqueued: {found.what} ({found.cure}). {written}."
+    words = said.partition("\n")[0].rstrip(".")
+    what = found.what if words in found.what else f"{found.what}: {words}"
+    message = f"{task_name} was not enqueued: {what} ({found.cure}). {written}."
     return EnqueueError(message, found.what, found.cure)
 
 
