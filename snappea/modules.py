@@ -154,7 +154,7 @@ def _locate(module: str) -> _Place | None:
         return None
     package = app.name
     bare = "" if app.module.__file__ else app.path
-    file, folders = app.module.__file__ or "", list(app.module.__path__)
+    file, folders = app.module.__file__ or "", list(getattr(app.module, "__path__", ()))
     for part in module[len(package) :].split(".")[1:]:
         package = f"{package}.{part}"
         spec = PathFinder.find_spec(package, folders) if folders else None
@@ -184,6 +184,8 @@ def undiscovered() -> Iterator[Undiscovered]:
     theirs = [app for app in apps.get_app_configs() if app.name.partition(".")[0] not in _NOT_SEARCHED]
     homes = {os.path.realpath(app.path) for app in theirs}
     for app in theirs:
+        if not hasattr(app.module, "__path__"):
+            continue  # an app that is a single module, beside others that are not its own
         for module, file, bare in _sources(app, homes - {os.path.realpath(app.path)}):
             if module in sys.modules or _is_below_failure(module):
                 continue

@@ -250,7 +250,7 @@ YIELD = """
         SELECT id FROM snappea_task
         WHERE lane = :lane AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < :priority
             AND (CAST(:served AS text) IS NULL OR queue IN (SELECT value FROM json_each(:served)))
-        ORDER BY id /*+ FOR UPDATE SKIP LOCKED */)"""
+        /*+ ORDER BY id FOR UPDATE SKIP LOCKED */)"""
 TAKEN = """
     SELECT status, count(*) FROM snappea_task
     WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 GROUP BY status"""

@@ -13,6 +13,8 @@ from snappea import database
 class Clock:
     """Stands in for `time` in `snappea.database`, where the queue's only wall clock is."""
 
+    monotonic = staticmethod(time.monotonic)
+
     @staticmethod
     def time_ns() -> int:
         """Return the time, as far off as the site's file says."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from tests.servers import NOT_TRIED, Postgres, needed, redis_server
 from tests.site import Made, PostgresSite, Site
 
 _numbers = itertools.count()
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles all of Snappea
 
 
 def pytest_unconfigure() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -49,7 +49,7 @@ class Browser:
         """Return the text of an element; none if the page has been renewed in this very moment."""
         try:
             return str(self.find(selector).text)
-        except StaleElementReferenceException:
+        except WebDriverException:
             return ""
 
     def click(self, selector: str) -> None:
@@ -58,7 +58,7 @@ class Browser:
         def is_clicked() -> bool:
             try:
                 self.find(selector).click()
-            except StaleElementReferenceException:
+            except WebDriverException:
                 return False
             return True
 

@@ -4,6 +4,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from snappea import database, lock, logbook
 from snappea.database import connect, file_of, file_system, raw
 from snappea.files import open_beside
 from tests.playground.tasks import nothing
-from tests.site import Site
+from tests.site import Site, wait_until
 
 
 def pragma(name: str) -> Any:
@@ -139,9 +140,13 @@ def test_not_every_thread_keeps_its_connection(site: Site) -> None:
         may_end.wait(60)
         connect().close()
 
+    def has_connected(count: int) -> bool:
+        return len(kept) == count
+
     threads = [threading.Thread(target=serve) for _ in range(database.RESTING + 4)]
-    for thread in threads:
+    for count, thread in enumerate(threads, 1):
         thread.start()
+        wait_until(partial(has_connected, count))  # two at once could both be the last that stays
     are_open.wait(60)
     may_end.wait(60)
     for thread in threads:

@@ -294,7 +294,7 @@ def test_the_database_goes_away(site: Site, how: str, migrated: Path) -> None:
         shutil.copy(migrated / "snappea.sqlite3", site.database)
         record.delay("into the new one".replace(" ", "-"))
     else:
-        with pytest.raises(EnqueueError, match=r"is not migrated .*migrate --database=snappea"):
+        with pytest.raises(EnqueueError, match=r"is not migrated.*migrate --database=snappea"):
             nothing.delay()
     foreman.wait_for_output("ERROR Stopping: .* was deleted or replaced")
     (site.directory / "go").touch()
@@ -317,7 +317,7 @@ def test_the_lock_file_goes_away(site: Site) -> None:
 def test_the_table_goes_away_and_comes_back(site: Site) -> None:
     foreman = site.foreman()
     call_command("migrate", "snappea", "zero", using="snappea", verbosity=0)
-    with pytest.raises(EnqueueError, match=r"is not migrated .*migrate --database=snappea"):
+    with pytest.raises(EnqueueError, match=r"is not migrated.*migrate --database=snappea"):
         nothing.delay()
     foreman.wait_for_output("The round failed: .*no such table")
     call_command("migrate", using="snappea", verbosity=0)

@@ -98,7 +98,8 @@ def rate(seen: list[tuple[float, int]]) -> float:
     if not seen:
         return 0.0
     ended, last = seen[-1]
-    began, first = next((when, count) for when, count in seen if count >= last / 10)
+    start = next(number for number, (_when, count) in enumerate(seen) if count >= last / 10)
+    began, first = seen[start - 1 if start and start == len(seen) - 1 else start]
     return (last - first) / (ended - began) if last > first else 0.0
 
 

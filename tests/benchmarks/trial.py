@@ -183,14 +183,16 @@ class Trial:
     def watch(self, is_enough: Callable[[int], bool], seconds: float) -> list[tuple[float, int]]:
         """Look every other millisecond how many tasks ran, until it is enough, or `seconds` after the first.
 
-        Returns when which number was seen.
+        Returns when which number was seen, from the last look at which it was none on.
         """
         seen: list[tuple[float, int]] = []
-        deadline = time.monotonic() + FIRST
+        now = time.monotonic()
+        deadline = now + FIRST
         while True:
-            count = os.pread(self._ran, SLOTS, 0).count(1)
+            count, looked_before = os.pread(self._ran, SLOTS, 0).count(1), now
             now = time.monotonic()
             if not seen and count:
+                seen.append((looked_before, 0))
                 deadline = now + seconds
             if count > (seen[-1][1] if seen else 0):
                 seen.append((now, count))

@@ -62,7 +62,7 @@ class RawSqlite(Snappea):
         done: list[int] = []
         while True:
             execute("BEGIN IMMEDIATE")
-            execute(statements.SUCCEED_ALL, (json.dumps(done), 1))
+            execute(statements.SUCCEED_ALL, (json.dumps(done), 1, NOW))
             rows = execute(statements.CLAIM, (NOW, False, "default", "default", BATCH)).fetchall()
             execute("COMMIT")
             for row in rows:
