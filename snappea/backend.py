@@ -21,7 +21,7 @@ from .conf import alias as database_alias
 from .conf import declared_queues, problems
 from .djangotasks.framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask, Task, task_backends
 from .errors import TaskDefinitionError, UnknownTask
-from .modules import import_module_of
+from .modules import import_module_of, wait_for_import
 from .options import MOST_NAME, Exceptions, Options, is_priority, is_queue
 from .records import Claim, Origin
 from .router import misrouted, routers_to_paste
@@ -269,6 +269,7 @@ def function_of_claim(claim: Claim, origin: Origin) -> "DjangoTask":
     from .djangotasks.results import declared, restored
 
     name = claim.task_name
+    wait_for_import(name.rpartition(".")[0])
     if declared(name) is None:
         import_module_of(name)
     backend = task_backends[origin.backend] if origin.backend in task_backends.settings else None

@@ -50,6 +50,8 @@ class Undiscovered(NamedTuple):
 
 #: The task modules that could not be imported, and why.
 failures: dict[str, Failure] = {}
+#: What is being imported at this moment because a row names it.
+_importing: list[str] = []
 
 
 # at the start
@@ -117,10 +119,22 @@ def import_module_of(name: str) -> None:
     module = name.rpartition(".")[0]
     if not _is_in_regular_package(module):
         return
+    _importing.append(module)
     try:
         import_module(module)  # waits, if another thread is importing it
     except Exception as error:
         raise UnknownTask(f"Unknown task {name!r}: importing {module} raised {error!r}.") from error
+    finally:
+        _importing.remove(module)
+
+
+def wait_for_import(module: str) -> None:
+    """Wait until a module that another thread imports because of a row is complete.
+
+    Its first tasks are known before its last line has run, and may need what is there.
+    """
+    if _importing and module in sys.modules:
+        import_module(module)
 
 
 def require_imported(name: str) -> None:

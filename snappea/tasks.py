@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from .errors import TaskDefinitionError, UnknownTask
 from .function import TaskFunction as TaskFunction
 from .models import Task as Row
-from .modules import failures, import_module_of, import_task_modules, require_imported
+from .modules import failures, import_module_of, import_task_modules, require_imported, wait_for_import
 from .options import Options, TaskOptions
 from .records import Claim
 from .signature import Signature as Signature
@@ -135,9 +135,11 @@ def load(name: str) -> TaskFunction[..., Any]:
 
     For the Foreman, and for a name that a person types on the command line. Raises UnknownTask.
     """
-    if name not in registry:
+    if (found := registry.get(name)) is None:
         import_module_of(name)
-    return resolve(name)
+        return resolve(name)
+    wait_for_import(found.function.__module__)
+    return found
 
 
 def _of_django(name: str) -> TaskFunction[..., Any] | None:

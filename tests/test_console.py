@@ -100,7 +100,7 @@ def test_list_finds_each_status(site: Site, say: Any, status: str) -> None:
     if status == "running":
         site.foreman()
         task_id = nap.delay("nap", 60).id
-        wait_until(lambda: site.ledger.count("start", "nap"))
+        wait_until(lambda: site.ledger.count("start", "nap") and site.counts() == {"running": 1})
     else:
         task_id = record.delay(2).id or 0
         Task.objects.filter(pk=task_id).update(status=status)

@@ -1,11 +1,15 @@
 """Which modules are imported: at the start, for a row, never from a page; and what the checks say."""
 
 import sqlite3
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from snappea.tasks import load, registry
+from tests import playground
 from tests.projects import Project, Running
 from tests.site import wait_until
 
@@ -193,3 +197,37 @@ def test_what_the_checks_say(project: Project) -> None:
         assert exit_code == 1 and "(snappea.E017) Cannot import shop.tasks.nonsense: Task" in said
     finally:
         (project.directory / "shop/tasks/nonsense.py").unlink()
+
+
+HALF_WAY = """
+from snappea import task
+from tests.test_modules import half_way, may_go_on
+
+@task
+def late() -> str:
+    return LATER
+
+half_way.set()
+may_go_on.wait(60)
+LATER = "complete"
+"""
+half_way, may_go_on = threading.Event(), threading.Event()
+
+
+def test_a_module_that_another_thread_imports_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its tasks are known before its last line has run."""
+    monkeypatch.setattr(playground, "__path__", [*playground.__path__, str(tmp_path)])
+    (tmp_path / "half_way.py").write_text(HALF_WAY)
+    name = "tests.playground.half_way.late"
+    other = threading.Thread(target=load, args=(name,))
+    other.start()
+    try:
+        assert half_way.wait(60)
+        threading.Timer(0.5, may_go_on.set).start()
+        assert load(name)() == "complete"
+    finally:
+        may_go_on.set()
+        other.join()
+        del registry[name], sys.modules["tests.playground.half_way"]
