@@ -232,6 +232,8 @@ def assert_said(said: Said, words: str) -> None:
         if what == "delay":
             assert how == "EnqueueError" and "Nothing was written" in text, (what, how, text)
         else:
+            if what == "check" and "isn't an available database backend" in text:
+                continue  # raised by Django's own checks of fields, from 6.1 on
             fine = ("CommandError", "SystemCheckError", 503, *(["ok"] if what == "check" else []))
             assert how in fine, (what, how, text)
         plain = text.replace("&#x27;", "'").replace("&quot;", '"').replace(r"\"", '"')
