@@ -231,8 +231,11 @@ def _our_migrations() -> frozenset[str]:
 
 def _of_tables(error: BaseException | None) -> Iterator[QueueUnavailable]:
     """Say which tables or columns are missing."""
+    was_open = connections[alias()].connection is not None
     try:
         has_tables, missing, applied = _tables(connect())
+        if not was_open:
+            connections[alias()].close()  # the file may be moved before this process uses it
     except UNUSABLE as refused:
         if error is None:
             yield explain(refused)

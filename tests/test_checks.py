@@ -290,8 +290,9 @@ def test_an_engine_that_builds_on_djangos_own(site: Site, settings: Any, message
 
 
 def test_a_queue_that_cannot_be_used(site: Site, messages: Messages) -> None:
-    assert checks.check_availability() == []
     connections["snappea"].close()
+    assert checks.check_availability() == []
+    assert connections["snappea"].connection is None, "a check leaves no file open"
     site.database.unlink()
     (found,) = checks.check_availability()
     assert found.id == "snappea.I001" and not found.is_serious(WARNING), "nothing to stop a first start for"
