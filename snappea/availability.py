@@ -8,6 +8,7 @@ import os
 import pkgutil
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,9 @@ from .router import APP_LABEL, misrouted, routers_to_paste
 
 #: What is raised where the queue cannot be used, also by wrong settings.
 UNUSABLE = (*FAULTS, ConnectionDoesNotExist, ImproperlyConfigured)
+#: How often, and after how many seconds, to look again at a file that may just be deleted.
+LOOKS = 3
+LOOK_AGAIN = 0.01
 
 
 def trouble(error: BaseException | None = None) -> QueueUnavailable | None:
@@ -123,10 +127,22 @@ def _of_file(path: str) -> Iterator[QueueUnavailable]:
         yield QueueUnavailable(f"the queue's database {path} is {kind}", cure)
     else:
         for file in (path, f"{path}-wal", f"{path}-shm"):
-            if os.path.lexists(file) and not _may(file, os.R_OK | os.W_OK):
+            if _is_refused(file):
                 yield _refused(file, "read and write", "rw")
         if not _may(directory, os.W_OK):
             yield _refused(directory, "create SQLite's -wal and -shm files in", "wx")
+
+
+def _is_refused(file: str) -> bool:
+    """Return whether a file is there and may not be written, for longer than a moment.
+
+    SQLite deletes -wal and -shm, and creates them again, whenever it likes.
+    """
+    for _ in range(LOOKS):
+        if _may(file, os.R_OK | os.W_OK) or not os.path.lexists(file):
+            return False
+        time.sleep(LOOK_AGAIN)
+    return True
 
 
 def _may(path: str, how: int) -> bool:

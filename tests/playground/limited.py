@@ -61,9 +61,11 @@ def wait_outside_python(key: str, path: str) -> None:
 def swallow(key: str, path: str) -> None:
     """Do not let itself be ended before there is a file."""
     note("start", key)
-    while not Path(path).exists():
+    is_there = False
+    while not is_there:
         try:
             time.sleep(0.005)
+            is_there = Path(path).exists()
         except SoftTimeLimitExceeded:
             note("swallowed", key)
     note("end", key)
