@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 Identity: TypeAlias = tuple[int, int]
 
 #: A directory that was changed less than so many seconds ago may change again without a new time of change.
-SETTLED = 2.0
+SETTLED = 0.1
 #: How often a rescue starts over because another process commits meanwhile.
 TRIES = 10
 #: The first byte of the database file that SQLite locks as long as it has it open in WAL mode.
