@@ -13,16 +13,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .context import current_task as current_task
     from .errors import Retry as Retry
     from .errors import SnappeaError as SnappeaError
     from .errors import SoftTimeLimitExceeded as SoftTimeLimitExceeded
     from .errors import TaskRevoked as TaskRevoked
-    from .results import AsyncResult as AsyncResult
-    from .tasks import Signature as Signature
-    from .tasks import TaskFunction as TaskFunction
-    from .tasks import shared_task as shared_task
-    from .tasks import task as task
+    from .tasks.context import current_task as current_task
+    from .tasks.registry import Signature as Signature
+    from .tasks.registry import TaskFunction as TaskFunction
+    from .tasks.registry import shared_task as shared_task
+    from .tasks.registry import task as task
+    from .tasks.results import AsyncResult as AsyncResult
 
 __version__ = "0.7.0.dev0"
 

@@ -14,9 +14,9 @@ class SnappeaConfig(AppConfig):
 
     def ready(self) -> None:
         """Import the modules whose receivers and checks register themselves."""
-        from . import checks, database, queue  # noqa: F401  (imported for what they register)
         from .conf import uses_celery
-        from .context import name_tasks_in_log
+        from .queue import database, store  # noqa: F401  (imported for what they register)
+        from .tasks.context import name_tasks_in_log
 
         name_tasks_in_log()
 
@@ -25,7 +25,7 @@ class SnappeaConfig(AppConfig):
 
 
 def _put_celery_in_charge() -> None:
-    from . import engine
+    from .tasks import engine
 
     if find_spec("celery") is None:
         engine.use(engine.MissingCelery())

@@ -19,16 +19,16 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from . import distribution, schedules
-from .availability import migrate_command, trouble
-from .callables import fault_of
 from .celery import translation
 from .conf import current, problems, uses_celery
-from .database import NETWORK_FILE_SYSTEMS, file_system
 from .errors import ConfigurationError, ExtraMissing
-from .files import FLEETING_FILE_SYSTEMS, LAYERED_FILE_SYSTEMS
-from .modules import failures, undiscovered
+from .queue.availability import migrate_command, trouble
+from .queue.database import NETWORK_FILE_SYSTEMS, file_system
+from .queue.files import FLEETING_FILE_SYSTEMS, LAYERED_FILE_SYSTEMS
 from .router import misrouted, routers_to_paste
-from .tasks import declared, discover, registry
+from .tasks.callables import fault_of
+from .tasks.discovery import failures, undiscovered
+from .tasks.registry import declared, discover, registry
 
 SQLITE = "django.db.backends.sqlite3"
 

@@ -11,9 +11,9 @@ from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from . import survey
-from .availability import UNUSABLE, explain, trouble
 from .conf import current
+from .monitoring import inspect
+from .queue.availability import UNUSABLE, explain, trouble
 
 
 @login_not_required
@@ -36,13 +36,13 @@ def health(request: HttpRequest) -> HttpResponse:
 
 
 def _findings() -> dict[str, Any]:
-    foremen = survey.foremen()
-    oldest = survey.oldest_wait(survey.queues())
+    foremen = inspect.foremen()
+    oldest = inspect.oldest_wait(inspect.queues())
     return {
         "foremen": [alive._asdict() for alive in foremen],
         "oldest": oldest,
-        "counts": survey.counts(),
-        "warnings": survey.warnings(bool(foremen), oldest),
+        "counts": inspect.counts(),
+        "warnings": inspect.warnings(bool(foremen), oldest),
     }
 
 

@@ -11,9 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from . import stats, survey
-from .availability import UNUSABLE, explain, trouble
+from . import stats
 from .health import refusal
+from .monitoring import inspect
+from .queue.availability import UNUSABLE, explain, trouble
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ENDED = ("done", "failed", "retried", "cancelled", "expired")
@@ -37,8 +38,8 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _families() -> Iterator[str]:
-    runs = survey.running(survey.in_flight())
-    foremen = survey.foremen()
+    runs = inspect.running(inspect.in_flight())
+    foremen = inspect.foremen()
     yield _family("foreman_up", "gauge", "How many Foremen run.", [({}, float(len(foremen)))])
     if foremen:
         who = [({"host": alive.host, "pid": str(alive.pid)}, alive) for alive in foremen]
@@ -50,13 +51,13 @@ def _families() -> Iterator[str]:
         yield _family("workers", "gauge", "How many tasks may run in threads.", [({}, workers)])
         stuck = sum(len(alive.stuck) for alive in foremen)
         yield _family("workers_stuck", "gauge", "How many hang beyond their limit.", [({}, stuck)])
-    counts = [({"status": status}, number) for status, number in survey.counts().items()]
+    counts = [({"status": status}, number) for status, number in inspect.counts().items()]
     yield _family("tasks", "gauge", "How many tasks are in a state.", counts)
-    yield from _of_queues(survey.queues(runs))
+    yield from _of_queues(inspect.queues(runs))
     yield from _of_tasks(stats.totals())
 
 
-def _of_queues(queues: Iterable[survey.QueueState]) -> Iterator[str]:
+def _of_queues(queues: Iterable[inspect.QueueState]) -> Iterator[str]:
     depth = [
         ({"queue": queue.name, "state": state}, float(getattr(queue, state)))
         for queue in queues

@@ -10,12 +10,12 @@ from django.utils import timezone
 from .indexes import InOrder
 from .log import clean
 from .outbox import Handover as Handover
-from .states import DELETED as DELETED
-from .states import MOVES as MOVES
-from .states import WAITING as WAITING
-from .states import Gate as Gate
-from .states import Move as Move
-from .states import Status as Status
+from .queue.states import DELETED as DELETED
+from .queue.states import MOVES as MOVES
+from .queue.states import WAITING as WAITING
+from .queue.states import Gate as Gate
+from .queue.states import Move as Move
+from .queue.states import Status as Status
 
 
 class JSONText(models.TextField):  # type: ignore[type-arg]  # not subscriptable at run time

@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def _snappea_begins_with_none() -> None:
     """Forget the calls that an earlier test left in memory."""
-    if collected := sys.modules.get("snappea.collected"):
+    if collected := sys.modules.get("snappea.tasks.memory_engine"):
         collected.clear()
 
 

@@ -14,12 +14,13 @@ from logging import WARNING
 from math import frexp
 from typing import Any, NamedTuple
 
-from . import queue, survey
-from .database import connect, later, now, raw
-from .link import FAULTS, Link
 from .log import say_seldom
 from .models import Status
-from .records import Expired, Outcome
+from .monitoring import inspect
+from .queue import store
+from .queue.connection import FAULTS, Link
+from .queue.database import connect, later, now, raw
+from .queue.records import Expired, Outcome
 
 #: At most so many old rows are deleted at a time.
 AT_ONCE = 1000
@@ -182,7 +183,7 @@ class Stats:
     def look(self, db: Link) -> None:
         """See how many are ready, if a minute is over. Not within a transaction: there may be a million."""
         if self._counters and self._backlog is None and time.monotonic() >= self._due:
-            self._backlog = queue.depth(db)
+            self._backlog = store.depth(db)
 
     def is_due(self) -> bool:
         """Tell whether there is a minute to be written."""
@@ -316,13 +317,13 @@ def snapshot() -> dict[str, Any]:
     `counts` by state, `oldest` (how long a task has waited that could run),
     `queues`, `running`, `tasks` (with what ended in the last hour) and `failures`. Times are in seconds.
     """
-    claims = survey.in_flight()
-    foremen = survey.foremen()
-    runs = survey.running(claims, [task_id for alive in foremen for task_id in alive.stuck])
+    claims = inspect.in_flight()
+    foremen = inspect.foremen()
+    runs = inspect.running(claims, [task_id for alive in foremen for task_id in alive.stuck])
     busy = Counter((run.foreman, bool(run.is_async)) for run in runs if not run.is_stuck)
-    queues = survey.queues(runs)
-    failures = survey.failures()
-    waiting, has_more = survey.waiting_names()
+    queues = inspect.queues(runs)
+    failures = inspect.failures()
+    waiting, has_more = inspect.waiting_names()
     running, failed = Counter(run.task_name for run in runs), Counter[str]()
     for group in failures:
         failed[group.task_name] += group.number
@@ -334,10 +335,10 @@ def snapshot() -> dict[str, Any]:
             for alive in foremen
         ],
         "counts": {
-            str(status): failed.total() if status == Status.FAILED else survey.count(status, claims)
+            str(status): failed.total() if status == Status.FAILED else inspect.count(status, claims)
             for status in Status
         },
-        "oldest": survey.oldest_wait(queues),
+        "oldest": inspect.oldest_wait(queues),
         "queues": [state._asdict() for state in queues],
         "running": [run._asdict() for run in runs],
         "tasks": [
@@ -351,7 +352,7 @@ def snapshot() -> dict[str, Any]:
             }
             for name in sorted({*waiting, *running, *failed, *ended})
         ],
-        "failures": [group._asdict() for group in failures[: survey.MOST_SHOWN]],
+        "failures": [group._asdict() for group in failures[: inspect.MOST_SHOWN]],
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connections
 from django.test import override_settings
 
-from snappea import engine
+from snappea.tasks import engine
 from tests.site import Process, Site
 
 PROJECT = "tests.proj"
@@ -51,8 +51,8 @@ class CelerySite(Site):
 @contextmanager
 def celery_in_charge(migrated: Path, directory: Path, url: str) -> Iterator[CelerySite]:
     """Let this process call by Celery, in a site of its own, until the block ends."""
-    from snappea import tasks
     from snappea.celery.engine import take_charge
+    from snappea.tasks import registry
     from tests.conftest import move_databases
 
     site = CelerySite(directory, url)
@@ -67,17 +67,17 @@ def celery_in_charge(migrated: Path, directory: Path, url: str) -> Iterator[Cele
     site.tasks = import_module("tests.proj.tasks")
     before = engine.enqueue, engine.enqueue_many, engine.other
     with override_settings(SNAPPEA={**site.settings, "ENGINE": "celery"}, DIR=directory):
-        ours = [made for made in vars(site.tasks).values() if isinstance(made, tasks.TaskFunction)]
+        ours = [made for made in vars(site.tasks).values() if isinstance(made, registry.TaskFunction)]
         for made in ours:
-            tasks.register(made)
+            registry.register(made)
         take_charge()
         try:
             yield site
         finally:
             engine.enqueue, engine.enqueue_many, engine.other = before
-            tasks.heralds.clear()
+            registry.heralds.clear()
             for made in ours:
                 for name in (made.name, *made.options.aliases):
-                    del tasks.registry[name]
+                    del registry.registry[name]
             site.end()
             connections.close_all()

@@ -7,11 +7,11 @@ from pathlib import Path
 from django.apps import AppConfig
 from django.conf import settings
 
-from snappea import database
+from snappea.queue import database
 
 
 class Clock:
-    """Stands in for `time` in `snappea.database`, where the queue's only wall clock is."""
+    """Stands in for `time` in `snappea.queue.database`, where the queue's only wall clock is."""
 
     monotonic = staticmethod(time.monotonic)
 

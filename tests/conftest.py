@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.db import connections
 
-from snappea import database as database_module
+from snappea.queue import database as database_module
 from tests import settings as project
 from tests.celerysite import CelerySite, celery_in_charge
 from tests.servers import NOT_TRIED, Postgres, needed, redis_server
@@ -143,7 +143,10 @@ def celery_site(
 @pytest.fixture
 def made(site: Site) -> Iterator[Made]:
     """Return a decorator that makes a task for this test only."""
-    from snappea.tasks import registry, task  # needs the apps, which are not ready when this file is read
+    from snappea.tasks.registry import (  # needs the apps, which are not ready when this file is read
+        registry,
+        task,
+    )
 
     before = set(registry)
     yield task(name="tests.made")

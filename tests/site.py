@@ -138,8 +138,8 @@ class Site:
 
     def hasty_foreman(self, **constants: float) -> Process:
         """Start a Foreman with other constants than its own, so that a test need not wait so long."""
-        code = "from snappea import foreman; from snappea.crew import guardian, threads\n"
-        code += "from snappea.office import caretaker\n"
+        code = "from snappea.foreman import loop, maintenance; from snappea.workers import threads\n"
+        code += "from snappea.workers.processes import supervisor\n"
         code += "".join(f"{name.replace('__', '.')} = {value}\n" for name, value in constants.items())
         code += "from django.core.management import call_command\ncall_command('runsnappea')\n"
         process = self.program(code)

@@ -12,14 +12,15 @@ from django.db.models import Model
 from django.test import Client
 from django.utils import timezone
 
-from snappea import console, queue
 from snappea.admin import GROUPS
-from snappea.database import as_text, connect, now, raw, transact
-from snappea.logbook import Logbook, Note
+from snappea.admin.dashboard import PAGES
+from snappea.admin.tasks import TaskAdmin
+from snappea.management import console
 from snappea.models import Dashboard, Schedule, Status, Task
-from snappea.panel.dashboard import PAGES
-from snappea.panel.task_admin import TaskAdmin
-from snappea.records import Claim
+from snappea.queue import store
+from snappea.queue.database import as_text, connect, now, raw, transact
+from snappea.queue.logbook import Logbook, Note
+from snappea.queue.records import Claim
 from tests.playground.tasks import fail, nap, record
 from tests.site import Made, Site, wait_until
 from tests.web import user
@@ -48,7 +49,7 @@ def put(status: str, **columns: Any) -> Task:
 
 def note_running(*tasks: Task) -> None:
     """Have the logbook say that tasks run, as a Foreman's would."""
-    from snappea.database import file_of
+    from snappea.queue.database import file_of
 
     file = file_of(connect())
     assert file
@@ -103,7 +104,7 @@ def test_the_index_counts_them(site: Site) -> None:
 
 def test_tasks_that_wait_for_their_turn_are_pending_as_well(site: Site) -> None:
     put("ready", lane="x", lane_limit=1, task_name="held.task")
-    queue.pause("stopped")
+    store.pause("stopped")
     put("ready", queue="stopped", task_name="stopped.task")
     text = client().get(PAGE_OF["ready"]).content.decode()
     assert "a limit is reached" in text and "its queue, which is paused" in text
@@ -116,7 +117,7 @@ def test_what_runs_is_told_by_the_table_where_no_logbook_does(site: Site) -> Non
 
 def test_a_task_that_has_moved_on_is_shown_where_it_is_now(site: Site) -> None:
     task = put("failed")
-    queue.requeue(Task.objects.all())
+    store.requeue(Task.objects.all())
     response = client().get(f"{FAILED}{task.pk}/change/")
     assert response.status_code == 302 and response["Location"] == f"{PAGE_OF['ready']}{task.pk}/change/"
 
@@ -283,7 +284,7 @@ def test_what_has_moved_on_is_reported_and_left_alone(site: Site) -> None:
 def test_decisions_race_with_the_foreman_and_nothing_breaks(site: Site, verb: str) -> None:
     """Each task is either changed, or was started: never both, never neither."""
     count, browser = 300, client()
-    tasks = queue.enqueue_many([record.call((key,), {}) for key in range(count)])
+    tasks = store.enqueue_many([record.call((key,), {}) for key in range(count)])
     status = "ready"
     if verb == "requeue":
         site.sql("UPDATE snappea_task SET status = 'scheduled', run_after = ?", now())
@@ -347,7 +348,7 @@ def test_the_matrix_of_permissions(site: Site, who: str) -> None:
         task = put("failed")
         path = address.format(page=FAILED, pk=task.pk)
         filled = {key: value.format(pk=task.pk) for key, value in data.items()}
-        before = Task.objects.order_by("pk").values_list("pk", "status"), queue.paused()
+        before = Task.objects.order_by("pk").values_list("pk", "status"), store.paused()
         seen = list(before[0])
         response = browser.post(path, filled)
         may = deletes if "delete" in verb else changes
@@ -355,7 +356,7 @@ def test_the_matrix_of_permissions(site: Site, who: str) -> None:
             assert response.status_code == 302 and "login" not in response["Location"], verb
         else:
             refused = response.status_code == 403 or "/login/" in response.get("Location", "")
-            assert refused and list(before[0].all()) == seen and queue.paused() == before[1], verb
+            assert refused and list(before[0].all()) == seen and store.paused() == before[1], verb
         Task.objects.all().delete()
     task = put("failed")
     for page in ("/admin/snappea/dashboard/", FAILED, f"{FAILED}{task.pk}/change/", PAGE_OF["ready"]):
@@ -382,7 +383,7 @@ def test_what_changes_something_is_a_post_with_a_token(site: Site, verb: str) ->
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(user("strict", is_superuser=True))
     assert strict.post(path, data).status_code == 403
-    assert Task.objects.get().status == "failed" and not queue.paused()
+    assert Task.objects.get().status == "failed" and not store.paused()
 
 
 def test_no_redirect_leads_to_where_a_header_says(site: Site) -> None:
@@ -417,7 +418,7 @@ def test_hostile_content_is_shown_as_text(site: Site) -> None:
     }
     tasks = {status: put(status, **columns) for status in Status.values}
     note_running(tasks["running"])
-    queue.pause(HOSTILE)
+    store.pause(HOSTILE)
     browser = client()
     pages = ["/admin/", "/admin/snappea/dashboard/", f"{FAILED}?exception=x"]
     for status, task in tasks.items():
@@ -550,7 +551,7 @@ def test_a_row_stays_sensitive_when_its_task_is_gone(site: Site, made: Made) -> 
 
     made_task = task_of(keep_quiet)
     made_task.delay("a secret")
-    from snappea.tasks import registry
+    from snappea.tasks.registry import registry
 
     del registry[made_task.name]
     row = Task.objects.get()

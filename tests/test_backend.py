@@ -16,12 +16,11 @@ from django.conf import settings as django_settings
 from django.http import QueryDict
 from django.utils import timezone
 
-from snappea import backend as backends
-from snappea import errors, queue
-from snappea.backend import OWN, SnappeaBackend, SnappeaTask
-from snappea.database import connect, file_of
-from snappea.djangotasks import framework
-from snappea.djangotasks.framework import (
+from snappea import errors
+from snappea.django_tasks import backend as backends
+from snappea.django_tasks import framework
+from snappea.django_tasks.backend import OWN, SnappeaBackend, SnappeaTask
+from snappea.django_tasks.framework import (
     AnyResult,
     InvalidTask,
     TaskResultDoesNotExist,
@@ -29,11 +28,13 @@ from snappea.djangotasks.framework import (
     TaskResultStatus,
     task_backends,
 )
-from snappea.logbook import Logbook, Note
 from snappea.models import Status, Task
-from snappea.options import Options
-from snappea.records import Claim
-from snappea.tasks import resolve
+from snappea.queue import store
+from snappea.queue.database import connect, file_of
+from snappea.queue.logbook import Logbook, Note
+from snappea.queue.records import Claim
+from snappea.tasks.options import Options
+from snappea.tasks.registry import resolve
 from tests.playground import djangotasks as tasks
 from tests.site import ROOT, Site, wait_until
 
@@ -95,7 +96,7 @@ def test_the_result_is_the_same_from_any_process(site: Site) -> None:
     site.foreman()
     result = ended(tasks.add.enqueue(1, 2))
     other = site.program(
-        f"from {HERE} import add, echo\nfrom snappea.djangotasks.framework import *\n"
+        f"from {HERE} import add, echo\nfrom snappea.django_tasks.framework import *\n"
         f"print(add.get_result({result.id!r}).return_value)\n"
         f"try: echo.get_result({result.id!r})\nexcept TaskResultMismatch: print('mismatch')\n"
         "try: echo.get_result('777')\nexcept TaskResultDoesNotExist: print('none')\n"
@@ -206,7 +207,7 @@ def test_priority_queue_and_time(site: Site) -> None:
     assert result.status == READY
     found = tasks.echo.get_result(result.id)
     assert found == result and found.task.run_after == due
-    queue.requeue(Task.objects.all())
+    store.requeue(Task.objects.all())
     assert tasks.echo.get_result(result.id).task.run_after == due, "as it was enqueued"
 
 
@@ -291,7 +292,7 @@ def test_a_cancelled_task_has_failed(site: Site) -> None:
     site.foreman()
     result = tasks.sleep.enqueue(60)
     wait_until(lambda: site.ledger.count("sleeps", result.id))
-    queue.terminate(Task.objects.all())
+    store.terminate(Task.objects.all())
     ended(result)
     assert (result.status, Task.objects.get().status) == (FAILED, "cancelled")
     assert result.errors[0].exception_class is errors.TaskRevoked
@@ -554,8 +555,8 @@ def test_without_the_setting_nothing_of_it_is_imported(site: Site) -> None:
 import django; from django.conf import settings
 settings.configure(INSTALLED_APPS=["snappea"], DATABASES={"default": {}, "snappea": {
     "ENGINE": "django.db.backends.sqlite3", "NAME": "x"}}); django.setup()
-import snappea.foreman, snappea.checks, sys
-print({"snappea.djangotasks.framework", "snappea.backend", "django_tasks"} & set(sys.modules))
+import snappea.foreman.loop, snappea.checks, sys
+print({"snappea.django_tasks.framework", "snappea.django_tasks.backend", "django_tasks"} & set(sys.modules))
 """
     assert run(code) == "set()\n"
 

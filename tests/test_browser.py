@@ -15,9 +15,10 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from snappea import queue, stats
-from snappea.database import connect, later, now, raw
+from snappea import stats
 from snappea.models import Task
+from snappea.queue import store
+from snappea.queue.database import connect, later, now, raw
 from tests.playground.lifecycle import loop
 from tests.playground.tasks import fail, nap, record, wait_for
 from tests.site import Site, wait_until
@@ -278,7 +279,7 @@ def test_the_page_tells_who_cannot_see_it(site: Site, browser: Browser) -> None:
 def test_what_it_looks_like(site: Site, browser: Browser) -> None:
     """Each page, light and dark and on a phone, for people to look at; and nothing wider than the window."""
     _fill()
-    queue.pause("reports")
+    store.pause("reports")
     nap.apply_async(("x", 1), queue="reports")
     site.foreman()
     nap.delay("y", 60)

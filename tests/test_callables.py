@@ -13,10 +13,10 @@ from unittest import mock
 import pytest
 from django.db import transaction
 
-from snappea.callables import plain_arity, require_finished, signature_of
 from snappea.errors import SnappeaError, TaskDefinitionError, UnfinishedResult
 from snappea.models import Task
-from snappea.tasks import registry, task
+from snappea.tasks.callables import plain_arity, require_finished, signature_of
+from snappea.tasks.registry import registry, task
 from snappea.testing import assert_enqueued, drain
 from tests.playground import tasks
 from tests.playground.tasks import nap

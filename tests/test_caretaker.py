@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from snappea.database import connect, file_of, raw
-from snappea.lock import Lock
-from snappea.office import caretaker
-from snappea.office.caretaker import Caretaker
-from snappea.wakeup import FileBell
+from snappea.foreman import maintenance
+from snappea.foreman.maintenance import Caretaker
+from snappea.queue.database import connect, file_of, raw
+from snappea.queue.lock import Lock
+from snappea.queue.wakeup import FileBell
 from tests.playground.tasks import nothing
 from tests.site import Site
 
@@ -58,7 +58,7 @@ def test_the_log_is_folded_in_at_rest(site: Site, keeper: Caretaker, monkeypatch
     nothing.delay()
     keeper.look()
     assert in_database(site) == 0, "no time of rest yet"
-    monkeypatch.setattr(caretaker, "REST", -1.0)
+    monkeypatch.setattr(maintenance, "REST", -1.0)
     keeper.look()
     assert in_database(site) == 1
     assert Path(f"{site.database}-wal").stat().st_size > 0, "commits overwrite it, which is cheaper"
@@ -73,7 +73,7 @@ def test_the_log_is_folded_in_at_rest(site: Site, keeper: Caretaker, monkeypatch
 def test_a_large_log_is_folded_in_and_cut_off(
     site: Site, keeper: Caretaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caretaker, "LARGE_WAL", 1)
+    monkeypatch.setattr(maintenance, "LARGE_WAL", 1)
     nothing.delay()
     keeper.look()
     assert in_database(site) == 1
@@ -83,7 +83,7 @@ def test_a_large_log_is_folded_in_and_cut_off(
 def test_a_reader_does_not_stop_the_caretaker(
     site: Site, keeper: Caretaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caretaker, "REST", -1.0)
+    monkeypatch.setattr(maintenance, "REST", -1.0)
     with closing(sqlite3.connect(site.database, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM snappea_task").fetchone()
@@ -92,4 +92,4 @@ def test_a_reader_does_not_stop_the_caretaker(
         assert in_database(site) == 0
     keeper.look()
     assert in_database(site) == 1
-    assert raw(connect()).execute("PRAGMA busy_timeout").fetchone() == (caretaker.BUSY_TIMEOUT,)
+    assert raw(connect()).execute("PRAGMA busy_timeout").fetchone() == (maintenance.BUSY_TIMEOUT,)

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from snappea import AsyncResult, checks, engine, survey, task, testing
+from snappea import AsyncResult, checks, task, testing
 from snappea.celery import beat
 from snappea.celery.engine import project_app
 from snappea.celery.translation import priority_of
@@ -26,7 +26,9 @@ from snappea.errors import (
     UnserializableArgument,
 )
 from snappea.models import Task
-from snappea.tasks import registry
+from snappea.monitoring import inspect
+from snappea.tasks import engine
+from snappea.tasks.registry import registry
 from snappea.testing import override_snappea
 from tests.celerysite import CelerySite
 from tests.site import DEADLINE, Process, wait_until
@@ -310,9 +312,9 @@ def test_the_examination_asks_celerys_workers(
 
 
 def test_a_warning_when_something_was_left_behind(celery_site: CelerySite) -> None:
-    assert survey.look_for_warnings() == []
+    assert inspect.look_for_warnings() == []
     left = Task.objects.create(task_name="some.task")
-    assert survey.look_for_warnings() == [survey.LEFT_BEHIND]
+    assert inspect.look_for_warnings() == [inspect.LEFT_BEHIND]
     left.delete()
 
 

@@ -17,9 +17,10 @@ from django.conf import settings as django_settings
 from django.core.checks import WARNING
 from django.db import connections, transaction
 
-from snappea import checks, database
-from snappea.database import connect
-from snappea.tasks import registry
+from snappea import checks
+from snappea.queue import database
+from snappea.queue.database import connect
+from snappea.tasks.registry import registry
 from tests.site import ROOT, Made, Site
 
 Messages = Callable[[], dict[str, str]]

@@ -12,9 +12,10 @@ import pytest
 from django.core.management import call_command, load_command_class
 from django.core.management.base import CommandError, OutputWrapper
 
-from snappea import console, queue
+from snappea.management import console
 from snappea.models import Status, Task
-from snappea.tasks import task
+from snappea.queue import store
+from snappea.tasks.registry import task
 from tests.playground.lifecycle import add, loop
 from tests.playground.tasks import fail, nap, record
 from tests.site import Made, Site, wait_until
@@ -47,7 +48,7 @@ def run(site: Site, *arguments: str, **settings: Any) -> "subprocess.CompletedPr
 
 def test_status(site: Site, say: Any) -> None:
     record.apply_async(("later",), countdown=3600)
-    queue.pause("mail")
+    store.pause("mail")
     assert "No Foreman runs. Start it: python manage.py runsnappea" in say("status")
     foreman = site.foreman(NUM_WORKERS=3)
     fail.delay("a")
@@ -241,7 +242,7 @@ def test_purge(site: Site, say: Any) -> None:
 def test_pause_and_resume(site: Site, say: Any) -> None:
     assert say("pause", "mail") == "mail is paused.\n"
     assert say("pause", "mail") == "mail was already paused.\n"
-    assert list(queue.paused()) == ["mail"]
+    assert list(store.paused()) == ["mail"]
     assert say("resume", "mail") == "mail is being served.\n"
     assert say("resume", "mail") == "mail was already being served.\n"
 
@@ -254,7 +255,7 @@ def test_check_finds_that_all_is_well(site: Site, say: Any) -> None:
     shown = say("check")
     assert [line.split()[0] for line in shown.splitlines()] == ["ok"] * 7
     assert "a task: answered 'pong'" in shown
-    queue.pause("default")
+    store.pause("default")
     assert "not tried: the queue default is paused" in say("check")
 
 

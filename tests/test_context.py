@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from snappea import current_task
-from snappea.context import has_progress
 from snappea.errors import NoCurrentTask
 from snappea.models import Task
+from snappea.tasks.context import has_progress
 from tests.playground.lifecycle import (
     fail_until,
     have_an_async_child,

@@ -14,8 +14,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from snappea import survey
 from snappea.models import Task
+from snappea.monitoring import inspect
 from tests.playground.coroutines import wait_late
 from tests.playground.ledger import note
 from tests.playground.tasks import die, die_late, fail, nap, nap_late, nothing, record, wait_for
@@ -250,7 +250,7 @@ def test_ids_start_anew_while_a_foreman_lives(site: Site) -> None:
     wait_until(lambda: site.ledger.count("end", "old"))
     record.delay("after")
     wait_until(lambda: site.counts() == {"running": 5} and site.ledger.count("end", "after"))
-    assert len(survey.running(survey.in_flight())) == 5
+    assert len(inspect.running(inspect.in_flight())) == 5
     foreman.kill()
     site.foreman()
     site.wait_until_empty()

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from snappea import task
-from snappea.crew.threads import Crew
-from snappea.database import connect, file_of
-from snappea.logbook import Logbook
-from snappea.records import Claim
-from snappea.tasks import registry
+from snappea.queue.database import connect, file_of
+from snappea.queue.logbook import Logbook
+from snappea.queue.records import Claim
+from snappea.tasks.registry import registry
+from snappea.workers.threads import Crew
 from tests.site import Site, wait_until
 
 

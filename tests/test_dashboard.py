@@ -10,12 +10,15 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snappea import console, queue, stats, survey
-from snappea.database import connect, file_of, later, now, raw
-from snappea.lock import holder
+from snappea import stats
+from snappea.admin import charts
+from snappea.admin.charts import Series
+from snappea.management import console
 from snappea.models import Task
-from snappea.panel import charts, wording
-from snappea.panel.charts import Series
+from snappea.monitoring import formatting, inspect
+from snappea.queue import store
+from snappea.queue.database import connect, file_of, later, now, raw
+from snappea.queue.lock import holder
 from snappea.stats import _INSERT
 from tests.playground import coroutines
 from tests.playground.limited import swallow
@@ -134,7 +137,7 @@ def test_what_failed_alike_is_requeued_together(site: Site, browser: Client) -> 
 
 
 def test_the_failures_are_grouped_by_an_index(site: Site) -> None:
-    plan = [row[3] for row in site.sql(f"EXPLAIN QUERY PLAN {survey._FAILURES}")]
+    plan = [row[3] for row in site.sql(f"EXPLAIN QUERY PLAN {inspect._FAILURES}")]
     assert plan[0] == "SCAN snappea_task USING INDEX snappea_failed"
 
 
@@ -155,8 +158,8 @@ def test_the_lock_tells_who_is_at_work(site: Site) -> None:
 
 def test_who_looks_at_the_lock_keeps_no_foreman_from_starting(site: Site) -> None:
     program = site.program(
-        "from snappea.database import connect, file_of\n"
-        "from snappea.lock import holder\n"
+        "from snappea.queue.database import connect, file_of\n"
+        "from snappea.queue.lock import holder\n"
         "file = file_of(connect())\n"
         "print('looking', flush=True)\n"
         "while True:\n"
@@ -188,29 +191,31 @@ def test_who_looks_at_the_lock_keeps_no_foreman_from_starting(site: Site) -> Non
     ],
 )
 def test_spans_of_time(seconds: float | None, words: str) -> None:
-    assert wording.duration(seconds) == words
+    assert formatting.duration(seconds) == words
 
 
 @given(st.floats(0, 1e12))
 def test_every_span_of_time_has_words(seconds: float) -> None:
-    assert re.fullmatch(r"[\d.,e-]+ (ms|s|min|h|d)( \d+ (s|min|h))?", wording.duration(seconds))
+    assert re.fullmatch(r"[\d.,e-]+ (ms|s|min|h|d)( \d+ (s|min|h))?", formatting.duration(seconds))
 
 
 @given(st.text())
 def test_a_plain_text_has_no_character_that_is_not_seen(text: str) -> None:
-    shown = wording.plain(text)
+    shown = formatting.plain(text)
     assert all(character in "\n\t" or character.isprintable() or character.isspace() for character in shown)
     assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b-\u200f\0\x1b]", shown)
 
 
 def test_letters_of_all_languages_stay_what_they_are() -> None:
-    assert wording.plain("Grüße, 世界 👍\n") == "Grüße, 世界 👍\n"
+    assert formatting.plain("Grüße, 世界 👍\n") == "Grüße, 世界 👍\n"
 
 
 @given(st.text())
 def test_a_traceback_is_shown_line_by_line(text: str) -> None:
-    lines = wording.traceback_lines(text)
-    assert "\n".join(line.text for line in lines) == "\n".join(wording.cut(wording.plain(text)).splitlines())
+    lines = formatting.traceback_lines(text)
+    assert "\n".join(line.text for line in lines) == "\n".join(
+        formatting.cut(formatting.plain(text)).splitlines()
+    )
 
 
 # charts
@@ -226,7 +231,7 @@ def test_nothing_of_a_chart_is_outside_of_it(drawn: list[Any]) -> None:
         charts.stacked(
             "x", "X", "", [Series("done", "done", drawn), Series("failed", "failed", drawn)], times
         ),
-        charts.lines("x", "X", "", [Series("mean", "mean", drawn)], times, wording.duration),
+        charts.lines("x", "X", "", [Series("mean", "mean", drawn)], times, formatting.duration),
         charts.lines("x", "X", "", [Series("backlog", "ready", drawn)], times, charts.number),
     ):
         for bar in chart.bars:
@@ -253,4 +258,4 @@ def test_a_gap_in_what_is_known_is_a_gap_in_the_line() -> None:
 def test_a_queue_is_paused_once(browser: Client) -> None:
     for _ in range(2):
         browser.post(f"{DASHBOARD}pause/", {"queue": "default"})
-    assert list(queue.paused()) == ["default"]
+    assert list(store.paused()) == ["default"]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
-from snappea import database, lock, logbook
-from snappea.database import connect, file_of, file_system, raw
-from snappea.files import open_beside
+from snappea.queue import database, lock, logbook
+from snappea.queue.database import connect, file_of, file_system, raw
+from snappea.queue.files import open_beside
 from tests.playground.tasks import nothing
 from tests.site import Site, wait_until
 

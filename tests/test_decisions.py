@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from snappea import decisions, queue
-from snappea.database import connect, now, raw, transact
-from snappea.link import Link
 from snappea.models import Pause, Task
-from snappea.records import Call
+from snappea.queue import operations, store
+from snappea.queue.connection import Link
+from snappea.queue.database import connect, now, raw, transact
+from snappea.queue.records import Call
 from tests.playground.lifecycle import two_at_a_time
 from tests.playground.tasks import nap, record, record_async
 from tests.site import Site, wait_until
@@ -36,7 +36,7 @@ def test_many_are_changed_in_batches_between_which_others_may_write(
 ) -> None:
     """No transaction of theirs has more rows than fit into its time."""
     status = {"cancel": "ready", "terminate": "running"}.get(verb, "failed")
-    queue.enqueue_many([CALL] * 2500)
+    store.enqueue_many([CALL] * 2500)
     site.sql("UPDATE snappea_task SET status = ?", status)
     begun: list[float] = []
 
@@ -46,16 +46,16 @@ def test_many_are_changed_in_batches_between_which_others_may_write(
             begun.append(time.monotonic())
             yield db
 
-    monkeypatch.setattr(decisions, "transact", noted)
-    monkeypatch.setattr(decisions, "BATCH", 0.001)
-    assert getattr(queue, verb)(Task.objects.all()) == 2500
+    monkeypatch.setattr(operations, "transact", noted)
+    monkeypatch.setattr(operations, "BATCH", 0.001)
+    assert getattr(store, verb)(Task.objects.all()) == 2500
     assert len(begun) > 3
     left = Task.objects.filter(is_revoked=verb == "terminate").count()
     assert left == (0 if verb in ("cancel", "delete") else 2500)
 
 
 def test_others_write_while_many_are_requeued(site: Site) -> None:
-    queue.enqueue_many([CALL] * 20_000)
+    store.enqueue_many([CALL] * 20_000)
     site.sql("UPDATE snappea_task SET status = 'failed'")
     writes, is_over = 0, threading.Event()
 
@@ -73,7 +73,7 @@ def test_others_write_while_many_are_requeued(site: Site) -> None:
     try:
         wait_until(lambda: writes)
         before = writes
-        assert queue.requeue(Task.objects.filter(status="failed")) == 20_000
+        assert store.requeue(Task.objects.filter(status="failed")) == 20_000
         assert writes > before
     finally:
         is_over.set()
@@ -83,45 +83,45 @@ def test_others_write_while_many_are_requeued(site: Site) -> None:
 def test_many_are_looked_up_in_pages_and_those_that_come_meanwhile_are_left(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decisions, "PAGE", 10)
+    monkeypatch.setattr(operations, "PAGE", 10)
     told: list[int] = []
 
     def tell(changed: int) -> None:
         told.append(changed)
-        queue.enqueue(CALL)
+        store.enqueue(CALL)
 
     for rows in (0, 9, 10, 35):
-        queue.enqueue_many([CALL] * rows)
+        store.enqueue_many([CALL] * rows)
         told.clear()
-        assert queue.cancel(Task.objects.all(), tell) == rows
+        assert store.cancel(Task.objects.all(), tell) == rows
         assert told[-1:] == ([rows] if rows else []) and told == sorted(told) and len(told) >= rows // 10
         assert Task.objects.count() == len(told)
         site.sql("UPDATE snappea_task SET status = 'failed'")
-        assert queue.requeue(Task.objects.all(), None, told.append) == queue.cancel(Task.objects.all())
+        assert store.requeue(Task.objects.all(), None, told.append) == store.cancel(Task.objects.all())
 
 
 def test_in_a_transaction_of_the_caller_all_is_one(site: Site) -> None:
-    queue.enqueue_many([CALL] * 300)
+    store.enqueue_many([CALL] * 300)
     with transaction.atomic(using="snappea"):
-        assert queue.cancel(Task.objects.all()) == 300
+        assert store.cancel(Task.objects.all()) == 300
         transaction.set_rollback(True, using="snappea")
     assert Task.objects.count() == 300
 
 
 def test_a_requeue_with_a_delay_waits_for_it(site: Site) -> None:
     Task.objects.create(task_name=record.name, args=["x"], status="failed", finished_at="2026-01-01T00:00Z")
-    assert queue.requeue(Task.objects.all(), countdown=3600) == 1
+    assert store.requeue(Task.objects.all(), countdown=3600) == 1
     task = Task.objects.get()
     assert (task.status, task.finished_at) == ("scheduled", None)
     assert task.run_after and 3500 < (task.run_after.timestamp() - time.time()) < 3700
-    assert queue.requeue(Task.objects.all()) == 1
+    assert store.requeue(Task.objects.all()) == 1
     task.refresh_from_db()
     assert task.status == "ready" and task.run_after is None
 
 
 def test_what_ran_again_in_the_meantime_is_not_requeued(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     Task.objects.create(task_name="some.task", status="failed", claims=1)
-    chosen = decisions._chosen
+    chosen = operations._chosen
 
     def slow(*args: Any) -> Any:
         found = list(chosen(*args))
@@ -130,9 +130,9 @@ def test_what_ran_again_in_the_meantime_is_not_requeued(site: Site, monkeypatch:
         )  # somebody requeued it, and it has failed again
         return found
 
-    monkeypatch.setattr(decisions, "_chosen", slow)
-    assert queue.requeue(Task.objects.all()) == 0
-    assert queue.delete(Task.objects.all()) == 0
+    monkeypatch.setattr(operations, "_chosen", slow)
+    assert store.requeue(Task.objects.all()) == 0
+    assert store.delete(Task.objects.all()) == 0
 
 
 # pauses
@@ -140,13 +140,13 @@ def test_what_ran_again_in_the_meantime_is_not_requeued(site: Site, monkeypatch:
 
 def test_nothing_is_claimed_from_a_paused_queue_until_it_is_resumed(site: Site, wakeups: str) -> None:
     site.foreman()
-    assert queue.pause("default") and not queue.pause("default")
+    assert store.pause("default") and not store.pause("default")
     record.delay("paused")
     record.apply_async(("other",), queue="other")
     wait_until(lambda: site.ledger.count("end", "other"))
     wait_until(lambda: site.counts() == {"ready": 1})
     assert started(site) == ["other"]
-    assert queue.resume("default") and not queue.resume("default")
+    assert store.resume("default") and not store.resume("default")
     wait_until(lambda: site.ledger.count("end", "paused"))
 
 
@@ -154,17 +154,17 @@ def test_a_pause_holds_for_what_is_enqueued_right_after_it(site: Site) -> None:
     """Not only from the Foreman's next look on: many times, as it is a race."""
     site.foreman()
     for turn in range(20):
-        queue.pause("default")
+        store.pause("default")
         record.delay(turn)
         record.apply_async((f"other-{turn}",), queue="other")
         wait_until(partial(site.ledger.count, "end", f"other-{turn}"))
         assert site.ledger.count("start", turn) == 0
-        queue.resume("default")
+        store.resume("default")
         wait_until(partial(site.ledger.count, "end", turn))
 
 
 def test_a_pause_survives_the_foreman(site: Site) -> None:
-    queue.pause("default")
+    store.pause("default")
     record.delay("x")
     foreman = site.foreman()
     record.apply_async(("other",), queue="other")
@@ -175,8 +175,8 @@ def test_a_pause_survives_the_foreman(site: Site) -> None:
     record.apply_async(("another",), queue="other")
     wait_until(lambda: site.ledger.count("end", "another"))
     wait_until(lambda: site.counts() == {"ready": 1})
-    assert list(queue.paused()) == ["default"]
-    queue.resume("default")
+    assert list(store.paused()) == ["default"]
+    store.resume("default")
     wait_until(lambda: site.ledger.count("end", "x"))
 
 
@@ -184,25 +184,25 @@ def test_what_runs_goes_on(site: Site) -> None:
     site.foreman()
     nap.delay("x", 0.3)
     wait_until(lambda: site.ledger.count("start", "x"))
-    queue.pause("default")
+    store.pause("default")
     wait_until(lambda: site.ledger.count("end", "x"))
 
 
 def test_the_event_loop_heeds_a_pause_as_well(site: Site) -> None:
     site.foreman()
-    queue.pause("default")
+    store.pause("default")
     record_async.delay("x")
     record.apply_async(("other",), queue="other")
     wait_until(lambda: site.ledger.count("end", "other"))
     wait_until(lambda: site.counts() == {"ready": 1})
-    queue.resume("default")
+    store.resume("default")
     wait_until(lambda: site.ledger.count("end", "x"))
 
 
 def test_a_paused_queue_costs_an_idle_foreman_nothing(site: Site) -> None:
     """It must not turn around and around for tasks that it may not claim."""
     foreman = site.foreman()
-    queue.pause("default")
+    store.pause("default")
     for key in range(50):
         record.delay(key)
     record.apply_async(("other",), queue="other")
@@ -222,26 +222,26 @@ def test_a_lane_does_not_wait_for_one_of_its_own_in_a_paused_queue(site: Site) -
     for turn in ("a", "b", "c"):
         two_at_a_time.apply_async((turn, 0), queue="paused")
     db = raw(connect())
-    queue.sort_in(db)
-    queue.admit(db, two_at_a_time.name)
+    store.sort_in(db)
+    store.admit(db, two_at_a_time.name)
     assert Task.objects.filter(gate=0).count() == 2
-    queue.pause("paused")
+    store.pause("paused")
     two_at_a_time.delay("d", 0)
     site.foreman()
     wait_until(lambda: site.ledger.count("end", "d"))
     wait_until(lambda: site.counts() == {"ready": 3})
     assert started(site) == ["d"]
-    queue.resume("paused")
+    store.resume("paused")
     site.wait_until_empty()
     assert sorted(started(site)) == ["a", "b", "c", "d"]
 
 
 def test_a_claim_itself_refuses_a_paused_queue(site: Site) -> None:
-    queue.enqueue(CALL)
+    store.enqueue(CALL)
     Pause.objects.create(queue="default", since="2026-01-01T00:00Z")
-    assert queue.claim(raw(connect()), now(), 1, {"default": 1}) == []
+    assert store.claim(raw(connect()), now(), 1, {"default": 1}) == []
 
 
 def test_the_names_of_queues_are_bound(site: Site) -> None:
     name = "'; DROP TABLE snappea_task; --\"\0"
-    assert queue.pause(name) and list(queue.paused()) == [name] and queue.resume(name)
+    assert store.pause(name) and list(store.paused()) == [name] and store.resume(name)

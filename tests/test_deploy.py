@@ -18,8 +18,8 @@ import pytest
 
 from example_project.settings import DSN_KEYS
 from snappea.conf import Settings
-from snappea.foreman import LAST_WORDS
-from snappea.office.caretaker import LOOK_EVERY
+from snappea.foreman.loop import LAST_WORDS
+from snappea.foreman.maintenance import LOOK_EVERY
 from tests.projects import Project
 from tests.site import DEADLINE, ROOT, wait_until
 from tests.test_readme_blocks import of

@@ -23,11 +23,11 @@ from example_project.tracker.envelope import MAX_BYTES
 from example_project.tracker.management.commands import demo
 from example_project.tracker.models import Event, Issue
 from example_project.tracker.tasks import digest_event, mail_about_issue
-from snappea import worker
-from snappea.database import connect, now, raw
-from snappea.limits import Desk
 from snappea.models import Task
-from snappea.queue import claim, settle
+from snappea.queue.database import connect, now, raw
+from snappea.queue.store import claim, settle
+from snappea.workers import execute
+from snappea.workers.limits import Desk
 from tests.site import DEADLINE, ROOT, Site
 
 
@@ -63,7 +63,7 @@ def work_off() -> None:
     """Run what is in the queue, in this thread, until there is nothing."""
     db = raw(connect())
     while claims := claim(db, now(connect()), 10, {"default": 10}):
-        outcomes = [worker.run(claimed, Desk()) for claimed in claims]
+        outcomes = [execute.run(claimed, Desk()) for claimed in claims]
         assert [outcome.error for outcome in outcomes] == [""] * len(outcomes)
         settle(db, now(connect()), outcomes)
 

@@ -17,9 +17,9 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from snappea import queue
 from snappea.errors import EnqueueError
 from snappea.models import Task
+from snappea.queue import store
 from tests.clock import set_clock
 from tests.playground.tasks import (
     break_connection,
@@ -188,7 +188,7 @@ def test_a_signal_is_heard_while_somebody_holds_the_write_lock(site: Site) -> No
 
 def test_what_ends_while_the_last_words_wait_for_the_write_lock_was_not_stopped(site: Site) -> None:
     site.settings["GRACEFUL_TIMEOUT"] = 0.2
-    foreman = site.hasty_foreman(foreman__LAST_WORDS=120)
+    foreman = site.hasty_foreman(loop__LAST_WORDS=120)
     wait_for.delay("x", str(site.directory / "go"))
     wait_until(lambda: site.ledger.count("start", "x"))
     locker = sqlite3.connect(site.database, isolation_level=None)
@@ -376,7 +376,7 @@ def test_no_descriptor_to_be_had(site: Site) -> None:
     assert site.counts() == {"failed": 20}
     assert "Too many open files" in Task.objects.all()[0].error
     resource.prlimit(foreman.pid, resource.RLIMIT_NOFILE, (hard, hard))
-    assert queue.requeue(Task.objects.all()) == 20
+    assert store.requeue(Task.objects.all()) == 20
     site.wait_until_empty()
     assert site.counts() == {} and len(site.ledger.keys("end")) == 21
 
@@ -489,7 +489,7 @@ def test_a_task_that_is_deployed_later_can_be_requeued(site: Site) -> None:
     assert early.stop() == 0
     site.variables["SNAPPEA_TEST_DEPLOYED"] = "yes"
     site.foreman()
-    assert queue.requeue(Task.objects.filter(status="failed")) == 1
+    assert store.requeue(Task.objects.filter(status="failed")) == 1
     wait_until(lambda: site.ledger.count("end", "x"))
 
 

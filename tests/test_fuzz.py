@@ -16,15 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from example_project.tracker.models import Event, Issue
-from snappea import checks, queue, worker
+from snappea import checks
 from snappea.conf import HOOKS, Settings, problems
-from snappea.database import connect, now, raw
 from snappea.errors import CannotStart, ConfigurationError, SnappeaError
-from snappea.foreman import Foreman
-from snappea.limits import Desk
+from snappea.foreman.loop import Foreman
 from snappea.models import Schedule, Task
+from snappea.queue import store
+from snappea.queue.database import connect, now, raw
 from snappea.schedules import listing
-from snappea.tasks import registry, task
+from snappea.tasks.registry import registry, task
+from snappea.workers import execute
+from snappea.workers.limits import Desk
 from tests.fuzzing import ANYTHING, JSON, ODD, PLAIN_TEXTS, TEXTS, as_arrived, fuzz
 from tests.playground.tasks import record
 from tests.site import Site
@@ -51,11 +53,11 @@ def take() -> Iterator[Any]:
 
 def run_next() -> Arguments:
     """Run what was enqueued, and return what it was given."""
-    claim = queue.claim_any(raw(connect()), now())
+    claim = store.claim_any(raw(connect()), now())
     assert claim
-    outcome = worker.run(claim, Desk())
+    outcome = execute.run(claim, Desk())
     assert not outcome.error, outcome.error
-    queue.settle(raw(connect()), now(), [outcome])
+    store.settle(raw(connect()), now(), [outcome])
     return _taken.pop()
 
 
@@ -362,6 +364,6 @@ def test_any_bytes_for_the_envelope_endpoint(
     stored, tasks = Event.objects.count(), Task.objects.count()
     assert stored == tasks <= (answer.status_code < 300), "an event and its task, or neither"
     if tasks:
-        claim = queue.claim_any(raw(connect()), now())
-        assert claim and not (outcome := worker.run(claim, Desk())).error, outcome.error
+        claim = store.claim_any(raw(connect()), now())
+        assert claim and not (outcome := execute.run(claim, Desk())).error, outcome.error
         assert Event.objects.get().issue

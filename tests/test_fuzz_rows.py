@@ -11,9 +11,9 @@ from django.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snappea.database import now
+from snappea.admin.dashboard import PAGES
 from snappea.models import Status, Task
-from snappea.panel.dashboard import PAGES
+from snappea.queue.database import now
 from tests.fuzzing import PLAIN_TEXTS, fuzz
 from tests.playground.coroutines import few_at_a_time
 from tests.playground.lifecycle import add, two_at_a_time

@@ -13,17 +13,17 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from snappea import queue
-from snappea.database import connect, now, raw, transact
 from snappea.errors import CannotStart, UnknownQueue
-from snappea.foreman import Foreman
-from snappea.link import Link
-from snappea.logbook import Logbook
+from snappea.foreman.admission import Gatekeeper
+from snappea.foreman.in_flight import Accounts
+from snappea.foreman.loop import Foreman
 from snappea.models import Task
-from snappea.office.accounts import Accounts
-from snappea.office.gatekeeper import Gatekeeper
-from snappea.records import Claim
-from snappea.results import AsyncResult
+from snappea.queue import store
+from snappea.queue.connection import Link
+from snappea.queue.database import connect, now, raw, transact
+from snappea.queue.logbook import Logbook
+from snappea.queue.records import Claim
+from snappea.tasks.results import AsyncResult
 from tests.playground.gated import alone, by_account, mail, paced, paced_pair, two_late
 from tests.playground.ledger import note
 from tests.playground.lifecycle import loop, two_at_a_time
@@ -65,7 +65,7 @@ def start_moments(site: Site) -> list[float]:
 
 def claim(keeper: Gatekeeper, db: Link, room: int) -> list[Claim]:
     """Claim as the Foreman does that has nothing in hand."""
-    return keeper.claim(db, now(), room, queue.glance(db), Accounts())
+    return keeper.claim(db, now(), room, store.glance(db), Accounts())
 
 
 def assert_paced(moments: list[float], before: float) -> None:
@@ -429,7 +429,7 @@ def test_what_is_requeued_goes_through_its_lane_again(site: Site) -> None:
     (site.directory / "broken").unlink()
     note("killed")  # those that failed noted no end
     before = len(site.ledger.lines())
-    assert queue.requeue(Task.objects.all()) == 5
+    assert store.requeue(Task.objects.all()) == 5
     site.wait_until_empty()
     assert site.counts() == {}
     assert peak(site.ledger.lines()[before:]) == 1 and len(site.ledger.keys("end")) == 5
@@ -518,7 +518,7 @@ def test_100_000_newcomers_are_sorted_in_with_a_bounded_effort_for_each_round(si
     for _ in range(6):
         claim(keeper, db, 1)
         held.append(Task.objects.filter(gate=2).count())
-    assert held[0] == queue.AT_ONCE - 1 and held[-1] == 5_000 - 1
+    assert held[0] == store.AT_ONCE - 1 and held[-1] == 5_000 - 1
 
 
 # rates

@@ -12,11 +12,12 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django.utils import timezone
 
-from snappea import AsyncResult, decisions, queue
+from snappea import AsyncResult
 from snappea.celery import handover
 from snappea.celery.engine import send_handed_over
 from snappea.errors import CannotStart
 from snappea.models import Handover, Task
+from snappea.queue import operations, store
 from tests.celerysite import CelerySite
 from tests.site import DEADLINE, wait_until
 
@@ -54,7 +55,7 @@ def wait(task: Any, *args: Any, **options: Any) -> Task:
     """Write a call into the table, as our own queue would have."""
     call = task.call(args, {})
     terms = call.terms._replace(**options.pop("terms", {})) if call.terms else None
-    task_id, _is_new = queue.enqueue(call._replace(**{"terms": terms, **options}))
+    task_id, _is_new = store.enqueue(call._replace(**{"terms": terms, **options}))
     return Task.objects.get(pk=task_id)
 
 
@@ -204,11 +205,11 @@ def test_what_is_not_to_go_stays_and_is_named(site: CelerySite) -> None:
     Task.objects.create(task_name=site.tasks.record.name, args=["x"], backend="default")
     for status in ("failed", "interrupted", "cancelled", "successful"):
         Task.objects.create(task_name=site.tasks.record.name, args=["kept"], status=status)
-    decisions.pause("halted")
+    operations.pause("halted")
     try:
         said = run()
     finally:
-        decisions.resume("halted")
+        operations.resume("halted")
     assert said == (
         "Handed over 0.\n"
         "Left 1 in the queue halted, which is paused.\n"

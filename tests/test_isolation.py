@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from snappea import logbook
-from snappea.crew.guardian import Guardian
-from snappea.database import connect, file_of
 from snappea.errors import TaskFailed
-from snappea.logbook import Note
 from snappea.models import Task
-from snappea.records import Claim
+from snappea.queue import logbook
+from snappea.queue.database import connect, file_of
+from snappea.queue.logbook import Note
+from snappea.queue.records import Claim
+from snappea.workers.processes.supervisor import Guardian
 from tests.playground import isolated
 from tests.playground.tasks import close_all, nap, record
 from tests.site import DEADLINE, Process, Site, wait_until
@@ -247,7 +247,7 @@ def test_revoke_ends_even_a_sleep(site: Site) -> None:
 
 
 def test_revoke_kills_what_does_not_end(site: Site) -> None:
-    site.hasty_foreman(guardian__REVOKE_GRACE=3, guardian__LOOK_EVERY=0.1)
+    site.hasty_foreman(supervisor__REVOKE_GRACE=3, supervisor__LOOK_EVERY=0.1)
     task = isolated.sleep_on.delay("x")
     noted(site, "start", "x")
     task.revoke(terminate=True)
@@ -259,7 +259,7 @@ def test_revoke_kills_what_does_not_end(site: Site) -> None:
 def test_revoked_at_any_moment(site: Site) -> None:
     """Before it was born, while it says how far it is, as it ends: cancelled, or done, and never worse."""
     site.settings["NUM_WORKERS"] = 2
-    foreman = site.hasty_foreman(guardian__REVOKE_GRACE=DEADLINE)
+    foreman = site.hasty_foreman(supervisor__REVOKE_GRACE=DEADLINE)
     for number in range(40):
         task = isolated.report_for_ever.delay("x") if number % 2 else isolated.nothing.delay()
         wait_until(partial(waits_no_more, task))
@@ -354,7 +354,7 @@ def test_without_a_fork_server_it_fails_and_says_so(site: Site) -> None:
 
 @pytest.mark.needs("strace")
 def test_where_no_process_is_to_be_had_it_waits(site: Site) -> None:
-    foreman = site.hasty_foreman(guardian__TRY_AGAIN=0.2)
+    foreman = site.hasty_foreman(supervisor__TRY_AGAIN=0.2)
     inject = ["-e", "trace=clone,clone3,fork", "-e", "inject=clone,clone3,fork:error=EAGAIN:when=1..3"]
     log = site.directory / "trace"
     with subprocess.Popen(["strace", "-o", log, *inject, "-p", str(nursery_of(foreman))]) as strace:
@@ -369,7 +369,7 @@ def test_where_no_process_is_to_be_had_it_waits(site: Site) -> None:
 
 
 def test_where_no_descriptors_are_to_be_had_it_waits(site: Site) -> None:
-    foreman = site.hasty_foreman(guardian__TRY_AGAIN=0.2)
+    foreman = site.hasty_foreman(supervisor__TRY_AGAIN=0.2)
     nursery = nursery_of(foreman)
     _soft, hard = before = resource.prlimit(nursery, resource.RLIMIT_NOFILE)
     resource.prlimit(nursery, resource.RLIMIT_NOFILE, (8, hard))

@@ -13,11 +13,12 @@ from django.utils import timezone as timezones
 from django.utils.functional import SimpleLazyObject
 from django.utils.timezone import now
 
-from snappea import calls, queue
-from snappea.database import as_text, connect, raw
+from snappea.admin.tasks import ago
 from snappea.models import Task
-from snappea.panel.task_admin import ago
-from snappea.queue import AT_ONCE, requeue
+from snappea.queue import store
+from snappea.queue.database import as_text, connect, raw
+from snappea.queue.store import AT_ONCE, requeue
+from snappea.tasks import calls
 from tests.playground.lifecycle import perishable
 from tests.playground.tasks import fail, nothing, record, wait_for
 from tests.site import Site, wait_until
@@ -232,7 +233,7 @@ def test_what_is_due_earlier_is_ready_earlier(site: Site) -> None:
     for number in (3, 1, 4, 0, 2):
         record.apply_async((number,), eta=moments[number])
     for number, moment in enumerate(moments):
-        assert queue.promote(raw(connect()), as_text(moment)) == 1
+        assert store.promote(raw(connect()), as_text(moment)) == 1
         assert Task.objects.filter(status="ready", args=f"[{number}]").exists()
 
 

@@ -17,14 +17,15 @@ from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.urls import get_urlconf, set_urlconf
 from django.utils import timezone, translation
 
-from snappea import TaskFunction, task, worker
-from snappea.crew.threads import Crew
-from snappea.database import connect, file_of
-from snappea.leftovers import TidyThreads
-from snappea.limits import Desk
-from snappea.logbook import Logbook
-from snappea.records import Claim
-from snappea.tasks import registry
+from snappea import TaskFunction, task
+from snappea.queue.database import connect, file_of
+from snappea.queue.logbook import Logbook
+from snappea.queue.records import Claim
+from snappea.tasks.registry import registry
+from snappea.workers import execute
+from snappea.workers.cleanup import TidyThreads
+from snappea.workers.limits import Desk
+from snappea.workers.threads import Crew
 from tests.site import Site, wait_until
 
 Steps = Callable[..., list[Any]]
@@ -42,11 +43,11 @@ def steps(site: Site) -> Iterator[Steps]:
 
         def work() -> None:
             for number in range(len(made)):
-                outcome = worker.run(Claim(0, number + 1, 1, f"tests.step{number}", "[]", "{}"), Desk())
+                outcome = execute.run(Claim(0, number + 1, 1, f"tests.step{number}", "[]", "{}"), Desk())
                 if outcome.error:
                     found.append(outcome.error)
-                worker.tidy_connections()
-            worker.close_connections()
+                execute.tidy_connections()
+            execute.close_connections()
 
         thread = threading.Thread(target=work)
         thread.start()

@@ -17,13 +17,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from snappea import queue
-from snappea.database import connect, raw, transact
-from snappea.logbook import Entry, Note
+from snappea.foreman.admission import Gatekeeper
+from snappea.foreman.in_flight import Accounts
 from snappea.models import Task
-from snappea.office.accounts import Accounts
-from snappea.office.gatekeeper import Gatekeeper
-from snappea.records import Call, Claim, Outcome, Terms
+from snappea.queue import store
+from snappea.queue.database import connect, raw, transact
+from snappea.queue.logbook import Entry, Note
+from snappea.queue.records import Call, Claim, Outcome, Terms
 from tests.site import Site
 
 WAITING = ("ready", "scheduled")
@@ -110,7 +110,7 @@ class Lifecycle(RuleBasedStateMachine):
             lane_limit=LIMITS.get(lane or ""),
         )
         call = Call("x", "[]", "{}", queue_name, priority, acks_late, terms=terms)
-        task_id, is_new = queue.enqueue(call, str(self.now))
+        task_id, is_new = store.enqueue(call, str(self.now))
         same = self.with_key(key, *WAITING, *(("running",) if key_while_running else ()))
         assert is_new == (not same), "an identical call is there already, or it is not"
         if not is_new:
@@ -128,7 +128,7 @@ class Lifecycle(RuleBasedStateMachine):
     def cancel(self, chosen: st.DataObject) -> None:
         task_id = self.any_row(chosen)
         is_waiting = task_id in self.rows and self.rows[task_id].status in WAITING
-        assert queue.cancel(Task.objects.filter(pk=task_id)) == is_waiting
+        assert store.cancel(Task.objects.filter(pk=task_id)) == is_waiting
         if is_waiting:
             del self.rows[task_id]
 
@@ -137,7 +137,7 @@ class Lifecycle(RuleBasedStateMachine):
         task_id = self.any_row(chosen)
         row = self.rows.get(task_id)
         can = row is not None and row.status not in ("ready", "running")
-        assert queue.requeue(Task.objects.filter(pk=task_id)) == can
+        assert store.requeue(Task.objects.filter(pk=task_id)) == can
         if can and row:
             self.wait_again(task_id, row, "ready")
             row.attempts = row.interruptions = 0
@@ -149,10 +149,10 @@ class Lifecycle(RuleBasedStateMachine):
         task_id = self.any_row(chosen)
         row = self.rows.get(task_id)
         runs = row is not None and row.status == "running"
-        assert queue.terminate(Task.objects.filter(pk=task_id)) == runs
+        assert store.terminate(Task.objects.filter(pk=task_id)) == runs
         if runs and row:
             row.revoked = True
-            assert (task_id, row.claims) in [fence[:2] for fence in queue.revoked(raw(connect()))]
+            assert (task_id, row.claims) in [fence[:2] for fence in store.revoked(raw(connect()))]
 
     def any_row(self, chosen: st.DataObject) -> int:
         return chosen.draw(st.sampled_from([*self.rows, 10**9]))
@@ -162,13 +162,13 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(room=st.integers(1, 4))
     def round(self, room: int) -> None:
         with transact(connect()) as db:
-            queue.promote(db, self.moment)
+            store.promote(db, self.moment)
             for row in self.rows.values():
                 if row.status == "scheduled" and row.due and row.due <= self.now:
                     row.status = "ready"
-            expired = queue.expire(db, self.moment)
+            expired = store.expire(db, self.moment)
             self.gatekeeper.note_left(expired)
-            claims = self.gatekeeper.claim(db, self.moment, room, queue.glance(db), Accounts())
+            claims = self.gatekeeper.claim(db, self.moment, room, store.glance(db), Accounts())
         self.gatekeeper.forget_left()
         gone = {
             number
@@ -217,14 +217,14 @@ class Lifecycle(RuleBasedStateMachine):
         if how == "late":  # of a claim that was somebody else's: the fence holds
             before = Task.objects.filter(pk=claim.id).values().get()
             late = claim._replace(claims=claim.claims - 1)
-            assert queue.settle(raw(connect()), self.moment, [Outcome(late, 0.1, "error")]) == 1
+            assert store.settle(raw(connect()), self.moment, [Outcome(late, 0.1, "error")]) == 1
             assert Task.objects.filter(pk=claim.id).values().get() == before
             return
         del self.in_flight[claim.id]
         self.gatekeeper.note_left([claim])
         with transact(connect()) as db:
             if how == "give back":
-                queue.give_back(db, [claim])
+                store.give_back(db, [claim])
                 row.attempts -= 1
                 self.wait_again(claim.id, row, "cancelled" if row.revoked else "ready")
                 return
@@ -237,7 +237,7 @@ class Lifecycle(RuleBasedStateMachine):
                 is_revoked=how == "revoke",
                 result="1" if row.keeps_result and how == "succeed" else None,
             )
-            assert queue.settle(db, self.moment, [outcome]) == 0
+            assert store.settle(db, self.moment, [outcome]) == 0
         if how == "succeed" and row.keeps_result:
             row.status, row.expires = "successful", self.now + timedelta(seconds=10)
         elif how == "succeed":
@@ -258,7 +258,7 @@ class Lifecycle(RuleBasedStateMachine):
             if number in noted
         }
         with transact(connect()) as db:
-            queue.recover(db, self.moment, book)
+            store.recover(db, self.moment, book)
         for number in sorted(self.in_flight):
             self.recovered(number, noted.get(number, Note.BEGUN))
         self.in_flight.clear()

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from snappea import worker
 from snappea.errors import TaskRevoked
-from snappea.limits import Desk
-from snappea.records import Claim, Outcome
-from snappea.tasks import TaskFunction
+from snappea.queue.records import Claim, Outcome
+from snappea.tasks.registry import TaskFunction
+from snappea.workers import execute
+from snappea.workers.limits import Desk
 from tests.site import DEADLINE, Made, Site, wait_until
 
 
@@ -74,7 +74,7 @@ def test_an_interrupt_reaches_a_loop_in_another_thread_and_only_once(site: Site,
 
     outcomes = []
     claim = claim_of(loop)
-    person = Worker(lambda desk: outcomes.append(worker.run(claim, desk)))
+    person = Worker(lambda desk: outcomes.append(execute.run(claim, desk)))
     wait_until(lambda: person.desk.interrupt(claim))
     wait_until(lambda: raised)
     assert [person.desk.interrupt(claim) for _ in range(3)] == [False] * 3
@@ -152,7 +152,7 @@ def test_it_never_hits_the_worker_itself_however_it_comes(site: Site, made: Made
     def work(desk: Desk) -> None:
         while len(outcomes) < 3000 or (len(revoked) < 50 and time.monotonic() < deadline):
             claim = current[0] = claim_of(tiny, len(outcomes))
-            outcome = worker.run(claim, desk)
+            outcome = execute.run(claim, desk)
             outcomes.append(outcome)
             if outcome.is_revoked:
                 revoked.add(claim.id)
@@ -186,7 +186,7 @@ def test_a_task_that_was_blocked_outside_python_is_reached_when_it_returns(site:
 
     outcomes = []
     claim = claim_of(read)
-    person = Worker(lambda desk: outcomes.append(worker.run(claim, desk)))
+    person = Worker(lambda desk: outcomes.append(execute.run(claim, desk)))
     wait_until(lambda: person.desk.interrupt(claim))
     time.sleep(0.05)  # for it to end, if it could
     assert not outcomes
@@ -210,7 +210,7 @@ def test_a_task_may_catch_it_and_return(site: Site, made: Made) -> None:
 
     outcomes = []
     claim = claim_of(stubborn)
-    person = Worker(lambda desk: outcomes.append(worker.run(claim, desk)))
+    person = Worker(lambda desk: outcomes.append(execute.run(claim, desk)))
     wait_until(lambda: person.desk.interrupt(claim))
     person.join()
     assert not outcomes[0].error and not outcomes[0].is_revoked
@@ -236,7 +236,7 @@ def test_a_forked_child_is_not_affected(site: Site, made: Made) -> None:
 
     outcomes = []
     claim = claim_of(fork)
-    person = Worker(lambda desk: outcomes.append(worker.run(claim, desk)))
+    person = Worker(lambda desk: outcomes.append(execute.run(claim, desk)))
     wait_until(lambda: children)
     assert person.desk.interrupt(claim)
     person.join()

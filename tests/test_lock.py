@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from snappea.database import QueueFile, connect, file_of
 from snappea.errors import CannotStart
-from snappea.lock import Lock, holder
+from snappea.queue.database import QueueFile, connect, file_of
+from snappea.queue.lock import Lock, holder
 from tests.site import Site
 
 
@@ -59,7 +59,7 @@ def test_what_a_dead_holder_left_is_waited_for(file: QueueFile) -> None:
 def test_what_a_dead_holder_left_is_not_waited_for_without_end(
     file: QueueFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snappea.lock.PATIENCE", 0.2)
+    monkeypatch.setattr("snappea.queue.lock.PATIENCE", 0.2)
     reader, writer = os.pipe()
     if (holder := os.fork()) == 0:
         Lock(file)
@@ -112,8 +112,8 @@ def test_the_lock_is_believed_where_its_pid_means_another_process(file: QueueFil
     lock.tell(workers=3)
     try:
         look = f"""
-from snappea.database import QueueFile
-from snappea.lock import holder
+from snappea.queue.files import QueueFile
+from snappea.queue.lock import holder
 found = holder(QueueFile({file.path!r}, {file.device}, {file.inode}))
 print(found.pid, found.workers, found.is_here)
 """

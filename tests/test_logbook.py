@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from snappea import logbook
-from snappea.database import QueueFile, connect, file_of
-from snappea.logbook import Entry, Logbook, Note
-from snappea.office.accounts import Accounts
-from snappea.records import Claim, Outcome
+from snappea.foreman.in_flight import Accounts
+from snappea.queue import logbook
+from snappea.queue.database import QueueFile, connect, file_of
+from snappea.queue.logbook import Entry, Logbook, Note
+from snappea.queue.records import Claim, Outcome
 from tests.site import Site
 
 CLAIM = Claim(0, 1, 1, "x", "[]", "{}", started_at="2026-01-01 12:00:00.5")

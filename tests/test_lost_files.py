@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from snappea import database
-from snappea.database import connect, file_of, leave_lost_files, raw
 from snappea.errors import EnqueueError
+from snappea.queue import database
+from snappea.queue.database import connect, file_of, leave_lost_files, raw
 from tests.playground.tasks import nothing, open_database, record, wait_for
 from tests.site import Process, Site, wait_until
 

@@ -9,9 +9,9 @@ from django.core.management import call_command
 from django.core.management.commands import migrate
 from django.db import connections, transaction
 
-from snappea.availability import trouble
 from snappea.checks import check_database
 from snappea.models import Status, Task
+from snappea.queue.availability import trouble
 from tests.playground.tasks import nothing, record
 from tests.site import Site, wait_until
 

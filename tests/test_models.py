@@ -7,8 +7,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from snappea import statements
 from snappea.models import DELETED, MOVES, Status, Task
+from snappea.queue import statements
 from tests.site import Site
 
 

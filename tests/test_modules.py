@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from snappea.tasks import load, registry
+from snappea.tasks.registry import load, registry
 from tests import playground
 from tests.projects import Project, Running
 from tests.site import wait_until
@@ -122,7 +122,7 @@ from django.contrib.auth.models import User
 from django.test import Client, override_settings
 from snappea import stats
 from snappea.models import Task
-from snappea.panel.dashboard import PAGES
+from snappea.admin.dashboard import PAGES
 user, _made = User.objects.get_or_create(username="ada", is_staff=True, is_superuser=True)
 for status in ("failed", "ready"):
     Task.objects.create(task_name="shop.services.run", status=status)

@@ -8,13 +8,13 @@ from functools import partial
 import pytest
 from django.utils import timezone
 
-from snappea import decisions, queue
-from snappea.database import connect, now, raw
 from snappea.errors import PauseUnconfirmed
+from snappea.foreman.admission import Gatekeeper
+from snappea.foreman.in_flight import Accounts
+from snappea.foreman.prefetch import STALE_AFTER, Pace
 from snappea.models import Task
-from snappea.office.accounts import Accounts
-from snappea.office.gatekeeper import Gatekeeper
-from snappea.office.pace import STALE_AFTER, Pace
+from snappea.queue import operations, store
+from snappea.queue.database import connect, now, raw
 from tests.playground import coroutines
 from tests.playground.gated import alone
 from tests.playground.isolated import who
@@ -38,7 +38,7 @@ def begun_after(site: Site, moment: float, prefix: str) -> list[str]:
 def claimed_first(*queues: str) -> str:
     """Return the name of the task that a Foreman would claim first."""
     keeper, db = Gatekeeper(queues), raw(connect())
-    (claim,) = keeper.claim(db, now(), 1, queue.glance(db), Accounts())
+    (claim,) = keeper.claim(db, now(), 1, store.glance(db), Accounts())
     return claim.args
 
 
@@ -56,7 +56,7 @@ def test_nothing_of_a_queue_begins_after_it_was_paused(site: Site, other: str) -
             if other:
                 nap.apply_async((f"b-{turn}-{number}", 0.001), queue=other)
         wait_until(partial(site.ledger.count, "start", f"a-{turn}-2"))
-        assert queue.pause("a")
+        assert store.pause("a")
         paused_at = time.monotonic()
         record.apply_async((f"other-{turn}",), queue="c", priority=50)
         wait_until(partial(site.ledger.count, "end", f"other-{turn}"))
@@ -65,7 +65,7 @@ def test_nothing_of_a_queue_begins_after_it_was_paused(site: Site, other: str) -
         )
         assert not begun_after(site, paused_at, "a")
         assert Task.objects.filter(queue="a", status="ready").count() > 0
-        queue.resume("a")
+        store.resume("a")
         site.wait_until_empty()
     assert set(site.ledger.keys("start").values()) == {1} and not site.counts()
 
@@ -75,21 +75,21 @@ def test_a_pause_holds_for_processes_and_coroutines_that_are_about_to_begin(site
     for number in range(40):
         who.apply_async((f"a-process-{number}",), queue="a")
     wait_until(lambda: site.ledger.keys("who"))
-    queue.pause("a")
+    store.pause("a")
     paused_at = time.monotonic()
     coroutines.block.delay(1.0)  # what is handed to the loop in this second has not begun
     wait_until(lambda: site.sql("SELECT 1 FROM snappea_task WHERE status = 'running' AND queue = 'default'"))
     for number in range(5):
         coroutines.wait_for.apply_async((f"b-{number}", str(site.directory)), queue="b")
     wait_until(lambda: site.sql("SELECT 1 FROM snappea_task WHERE status = 'running' AND queue = 'b'"))
-    queue.pause("b")
+    store.pause("b")
     paused_too_at = time.monotonic()
     record.delay("last")
     wait_until(lambda: site.ledger.count("end", "last"))
     wait_until(lambda: "running" not in site.counts())
     assert not begun_after(site, paused_at, "a") and not begun_after(site, paused_too_at, "b-")
-    queue.resume("a")
-    queue.resume("b")
+    store.resume("a")
+    store.resume("b")
     site.wait_until_empty()
     assert {*site.ledger.keys("start").values(), *site.ledger.keys("who").values()} == {1}
     assert site.ledger.keys("who").total() == 40
@@ -99,13 +99,13 @@ def test_a_pause_is_confirmed_though_every_worker_is_busy_and_while_the_foreman_
     foreman = site.foreman(NUM_WORKERS=1)
     wait_for.delay("busy", str(site.directory / "go"))
     wait_until(lambda: site.ledger.count("start", "busy"))
-    assert queue.pause("a")
+    assert store.pause("a")
     foreman.send(signal.SIGTERM)
     foreman.wait_for_output("Stopping")
-    assert queue.pause("b") and not queue.pause("b")
+    assert store.pause("b") and not store.pause("b")
     (site.directory / "go").touch()
     assert foreman.wait() == 0
-    assert queue.pause("c"), "and without a Foreman there is nobody to wait for"
+    assert store.pause("c"), "and without a Foreman there is nobody to wait for"
 
 
 def _is_frozen_outside_of_a_transaction(site: Site, foreman: Process) -> bool:
@@ -125,13 +125,13 @@ def _is_frozen_outside_of_a_transaction(site: Site, foreman: Process) -> bool:
 def test_a_foreman_that_does_not_answer_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     foreman = site.foreman()
     wait_until(partial(_is_frozen_outside_of_a_transaction, site, foreman))
-    monkeypatch.setattr(decisions, "CONFIRM_WITHIN", 0.2)
+    monkeypatch.setattr(operations, "CONFIRM_WITHIN", 0.2)
     with pytest.raises(PauseUnconfirmed, match="'a' is paused, but a Foreman has not confirmed it within"):
-        queue.pause("a")
-    assert list(queue.paused()) == ["a"]
+        store.pause("a")
+    assert list(store.paused()) == ["a"]
     monkeypatch.undo()
     foreman.send(signal.SIGCONT)
-    assert not queue.pause("a")
+    assert not store.pause("a")
 
 
 # priorities
@@ -157,14 +157,14 @@ def test_a_claim_takes_the_most_urgent_that_is_there_in_its_transaction(site: Si
     foreman = Gatekeeper()
     db = raw(connect())
     record.apply_async(("ordinary",), queue="a")
-    stale = queue.glance(db)
+    stale = store.glance(db)
     assert (stale.first, stale.last) == ("a", "a")
     record.apply_async(("urgent",), queue="b", priority=100)
-    claims, _expired = foreman.let_in(db, now(), 1, 0, 1, queue.glance(db), Accounts())
+    claims, _expired = foreman.let_in(db, now(), 1, 0, 1, store.glance(db), Accounts())
     assert [claim.args for claim in claims] == ['["urgent"]']
     record.apply_async(("more urgent, and due",), queue="c", priority=101 - 1, countdown=0.01)
     wait_until(lambda: Task.objects.filter(run_after__lt=timezone.now()).exists())
-    claims, _expired = foreman.let_in(db, now(), 1, 0, 1, queue.glance(db), Accounts())
+    claims, _expired = foreman.let_in(db, now(), 1, 0, 1, store.glance(db), Accounts())
     assert [claim.args for claim in claims] == ['["more urgent, and due"]']
 
 
@@ -172,10 +172,10 @@ def test_a_claim_takes_the_most_urgent_that_is_there_in_its_transaction(site: Si
 def test_within_a_limit_what_is_urgent_passes_what_was_let_in_but_not_claimed(site: Site) -> None:
     alone.apply_async(("ordinary",))
     keeper, db = Gatekeeper(), raw(connect())
-    assert keeper.claim(db, now(), 0, queue.glance(db), Accounts()) == []
+    assert keeper.claim(db, now(), 0, store.glance(db), Accounts()) == []
     assert list(Task.objects.values_list("gate", flat=True)) == [0]
     alone.apply_async(("urgent",), priority=100)
-    (claim,) = keeper.claim(db, now(), 5, queue.glance(db), Accounts())
+    (claim,) = keeper.claim(db, now(), 5, store.glance(db), Accounts())
     assert claim.args == '["urgent"]'
     assert dict(Task.objects.values_list("status", "gate")) == {"running": 0, "ready": 2}
 
@@ -214,7 +214,7 @@ def test_what_has_expired_is_not_claimed(site: Site) -> None:
     record.apply_async(("x",), expires=0.05)
     keeper, db = Gatekeeper(), raw(connect())
     expires_at = site.sql("SELECT expires_at FROM snappea_task")[0][0]
-    claims, expired = keeper.let_in(db, expires_at, 1, 0, 1, queue.glance(db), Accounts())
+    claims, expired = keeper.let_in(db, expires_at, 1, 0, 1, store.glance(db), Accounts())
     assert not claims and [task.task_name for task in expired] == [record.name] and not Task.objects.exists()
 
 
@@ -224,8 +224,8 @@ def test_what_was_cancelled_never_begins_and_what_is_terminated_ends_soon(site: 
     wait_until(lambda: site.ledger.count("start", "runs"))
     for number in range(5):
         record.delay(f"waits-{number}")
-    cancelled = queue.cancel(Task.objects.filter(status="ready"))
-    assert queue.terminate(Task.objects.filter(status="running")) == 1
+    cancelled = store.cancel(Task.objects.filter(status="ready"))
+    assert store.terminate(Task.objects.filter(status="running")) == 1
     wait_until(lambda: site.ledger.count("end", "runs"))
     site.wait_until_empty()
     assert len(begun_after(site, 0, "waits")) == 5 - cancelled and cancelled > 0

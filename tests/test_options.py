@@ -8,10 +8,11 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from snappea import foreign, signature, task
+from snappea import foreign, task
 from snappea.errors import TaskDefinitionError
-from snappea.options import Options, TaskOptions
-from snappea.tasks import TaskFunction, registry
+from snappea.tasks import signature
+from snappea.tasks.options import Options, TaskOptions
+from snappea.tasks.registry import TaskFunction, registry
 
 
 @pytest.fixture(autouse=True)

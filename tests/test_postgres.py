@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
-from snappea import decisions, queue, sharing, survey
-from snappea import statements as sql
-from snappea.database import connect, data_version, now, raw, transact
 from snappea.errors import EnqueueError
 from snappea.models import Presence, Status, Task
-from snappea.office.remote import ROBUST_PLANS
-from snappea.postgres import translated
-from snappea.records import Call, Outcome
+from snappea.monitoring import inspect
+from snappea.postgres import foremen as sharing
+from snappea.postgres.connection import translated
+from snappea.postgres.host import ROBUST_PLANS
+from snappea.queue import operations, store
+from snappea.queue import statements as sql
+from snappea.queue.database import connect, data_version, now, raw, transact
+from snappea.queue.records import Call, Outcome
 from tests.playground.gated import alone, by_account, only_one, only_waiting, paced
 from tests.playground.tasks import fail, nap, nap_late, nothing, record, record_async, wait_for
 from tests.site import DEADLINE, PostgresSite, Process, wait_until
@@ -132,11 +134,11 @@ def test_what_may_be_repeated_runs_again_on_another(site: PostgresSite) -> None:
 
 def test_one_that_stops_in_good_order_leaves_at_once(site: PostgresSite) -> None:
     one, other = foremen(site, 2)
-    assert {alive.pid for alive in survey.foremen()} == {one.pid, other.pid}
+    assert {alive.pid for alive in inspect.foremen()} == {one.pid, other.pid}
     one.stop()
-    assert {alive.pid for alive in survey.foremen()} == {other.pid}
+    assert {alive.pid for alive in inspect.foremen()} == {other.pid}
     other.kill()
-    wait_until(lambda: survey.foremen() == [])
+    wait_until(lambda: inspect.foremen() == [])
 
 
 def test_a_lane_is_one_for_all(site: PostgresSite) -> None:
@@ -231,12 +233,12 @@ def test_no_tick_comes_twice(site: PostgresSite) -> None:
 
 def test_a_pause_holds_for_all(site: PostgresSite) -> None:
     foremen(site)
-    decisions.pause("default")
+    operations.pause("default")
     for number in range(10):
         record.delay(number)
     time.sleep(0.5)  # longer than it takes them to run
     assert not site.ledger.lines()
-    decisions.resume("default")
+    operations.resume("default")
     site.wait_until_empty()
     assert site.ledger.keys("end").total() == 10
 
@@ -270,7 +272,7 @@ def test_a_broadcast_to_one_that_is_gone_is_dropped(site: PostgresSite) -> None:
     one.send(signal.SIGSTOP)
     record.broadcast("both")
     wait_until(lambda: site.ledger.count("end", "both"))
-    assert survey.counts()["ready"] == 1
+    assert inspect.counts()["ready"] == 1
     wait_until(lambda: site.counts() == {})
     assert site.ledger.count("end", "both") == 1
     other.stop()
@@ -282,16 +284,16 @@ def test_a_broadcast_that_fails_is_tried_again_there(site: PostgresSite) -> None
     sharing.be_known(raw(connect()), number)
     sharing.enqueue_for([number], CALL)
     with transact(connect()) as db:
-        assert queue.claim(db, now(), 10, {"default": 10}) == []
-        (claim,) = queue.claim_addressed(db, now(), 10)
-        queue.settle(db, now(), [Outcome(claim, 0.1, "error", "reason", retry_after=0.0)])
-        queue.promote(db, now())
-        assert queue.claim(db, now(), 10, {"default": 10}) == []
-        (claim,) = queue.claim_addressed(db, now(), 10)
-        queue.settle(db, now(), [Outcome(claim, 0.1, "error", "reason")])
-    queue.requeue(Task.objects.all())  # by a person, who wants it run at all
+        assert store.claim(db, now(), 10, {"default": 10}) == []
+        (claim,) = store.claim_addressed(db, now(), 10)
+        store.settle(db, now(), [Outcome(claim, 0.1, "error", "reason", retry_after=0.0)])
+        store.promote(db, now())
+        assert store.claim(db, now(), 10, {"default": 10}) == []
+        (claim,) = store.claim_addressed(db, now(), 10)
+        store.settle(db, now(), [Outcome(claim, 0.1, "error", "reason")])
+    store.requeue(Task.objects.all())  # by a person, who wants it run at all
     with transact(connect()) as db:
-        assert len(queue.claim(db, now(), 10, {"default": 10})) == 1
+        assert len(store.claim(db, now(), 10, {"default": 10})) == 1
 
 
 @pytest.mark.parametrize("task", [alone, only_one, paced], ids=lambda task: str(task))
@@ -373,9 +375,9 @@ def test_all_are_cut_off_for_longer_than_the_timeout(site: PostgresSite) -> None
     wait_until(lambda: site.sql(back) == [(3,)])
     (site.directory / "go").touch()
     wait_until(lambda: [one.status for one in running] == [None] * 3)
-    assert len(survey.foremen()) == 3
+    assert len(inspect.foremen()) == 3
     crew[0].kill()
-    wait_until(lambda: len(survey.foremen()) == 2 and Presence.objects.count() == 2)
+    wait_until(lambda: len(inspect.foremen()) == 2 and Presence.objects.count() == 2)
 
 
 def test_the_server_ends_the_connection(site: PostgresSite) -> None:
@@ -387,7 +389,7 @@ def test_the_server_ends_the_connection(site: PostgresSite) -> None:
     foreman.wait_for_output("Connected to .* again")
     record.delay("after")
     wait_until(lambda: site.ledger.count("end", "after"))
-    assert len(survey.foremen()) == 1
+    assert len(inspect.foremen()) == 1
 
 
 def test_stopped_while_the_server_is_away(site: PostgresSite) -> None:
@@ -481,7 +483,7 @@ def test_moments_are_as_on_sqlite(site: PostgresSite) -> None:
 
 def test_a_call_that_does_not_fit_the_table_is_refused(site: PostgresSite) -> None:
     with pytest.raises(EnqueueError, match="too long"):
-        queue.enqueue(CALL._replace(queue="q" * 101))
+        store.enqueue(CALL._replace(queue="q" * 101))
     assert nothing.delay().status == Status.READY
 
 
@@ -490,11 +492,11 @@ def test_settling_refuses_what_is_not_ones_own_any_more(site: PostgresSite) -> N
     with transact(connect()) as db:
         first, second = (sharing.register(db, 1) for _ in range(2))
         sharing.be_known(db, first)
-        (claim,) = queue.claim(db, now(), 1, {"default": 1})
+        (claim,) = store.claim(db, now(), 1, {"default": 1})
     assert Task.objects.get().foreman_id == first
     with transact(connect()) as db:
         sharing.be_known(db, second)
-        queue.give_back(db, [claim])  # as if the second one had claimed it, and could not commit
+        store.give_back(db, [claim])  # as if the second one had claimed it, and could not commit
     assert Task.objects.get().status == Status.RUNNING
     server_is_older = "SELECT clock_timestamp() - pg_postmaster_start_time() > interval '2 s'"
     wait_until(lambda: site.sql(server_is_older) == [(True,)])  # a restart counts as a sign of life
@@ -503,6 +505,6 @@ def test_settling_refuses_what_is_not_ones_own_any_more(site: PostgresSite) -> N
         found = sharing.bury(db, now(), 2)
     assert [task.status for tasks in found.values() for task in tasks] == [Status.INTERRUPTED]
     with transact(connect()) as db:
-        assert queue.settle(db, now(), [Outcome(claim, 0.1)]) == 1
+        assert store.settle(db, now(), [Outcome(claim, 0.1)]) == 1
     assert Task.objects.get().status == Status.INTERRUPTED
     assert list(Presence.objects.values_list("pk", flat=True)) == [second]

@@ -9,14 +9,14 @@ import pytest
 from django.core.management import call_command
 from django.db import OperationalError, connections, transaction
 
-from snappea import decisions, queue
-from snappea.database import connect, now, raw, transact
 from snappea.errors import EnqueueError, SnappeaError
-from snappea.link import Link
-from snappea.logbook import Entry, Note
 from snappea.models import DELETED, MOVES, Status, Task
-from snappea.records import Call, Claim, Outcome, Progress
-from snappea.statements import INSERT
+from snappea.queue import operations, store
+from snappea.queue.connection import Link
+from snappea.queue.database import connect, now, raw, transact
+from snappea.queue.logbook import Entry, Note
+from snappea.queue.records import Call, Claim, Outcome, Progress
+from snappea.queue.statements import INSERT
 from tests.playground.tasks import nothing, record
 from tests.site import Site
 
@@ -30,30 +30,30 @@ def claim_of(task_id: int, claims: int = 1) -> Claim:
 
 
 def claim(db: Link, limit: int) -> list[Claim]:
-    return queue.claim(db, MOMENT, limit, {"default": limit})
+    return store.claim(db, MOMENT, limit, {"default": limit})
 
 
 def settle(db: Link, **outcome: Any) -> int:
-    return queue.settle(db, MOMENT, [Outcome(claim_of(1), 0.1, **outcome)])
+    return store.settle(db, MOMENT, [Outcome(claim_of(1), 0.1, **outcome)])
 
 
 #: Each verb, applied to the task with id 1 and claims 1.
 VERBS: dict[str, Callable[[Link], Any]] = {
-    "promote": lambda db: queue.promote(db, MOMENT),
+    "promote": lambda db: store.promote(db, MOMENT),
     "claim": lambda db: claim(db, 10),
-    "give back": lambda db: queue.give_back(db, [claim_of(1)]),
+    "give back": lambda db: store.give_back(db, [claim_of(1)]),
     "succeed": lambda db: settle(db),
     "succeed, and keep the result": lambda db: settle(db, result="42"),
     "retry": lambda db: settle(db, error="error", reason="reason", retry_after=60.0),
     "fail": lambda db: settle(db, error="error", reason="reason"),
     "terminate": lambda db: settle(db, error="error", reason="reason", is_revoked=True),
-    "interrupt": lambda db: queue.interrupt(db, MOMENT, (1, 1, None), "why"),
-    "requeue": lambda db: queue.requeue(Task.objects.all()),
-    "requeue, in a while": lambda db: queue.requeue(Task.objects.all(), countdown=60),
-    "delete": lambda db: queue.delete(Task.objects.all()),
-    "cancel": lambda db: queue.cancel(Task.objects.all()),
-    "hand over": lambda db: decisions.hand_over([1], lambda task: ("key", "[]")),
-    "expire or purge": lambda db: queue.expire(db, MOMENT),
+    "interrupt": lambda db: store.interrupt(db, MOMENT, (1, 1, None), "why"),
+    "requeue": lambda db: store.requeue(Task.objects.all()),
+    "requeue, in a while": lambda db: store.requeue(Task.objects.all(), countdown=60),
+    "delete": lambda db: store.delete(Task.objects.all()),
+    "cancel": lambda db: store.cancel(Task.objects.all()),
+    "hand over": lambda db: operations.hand_over([1], lambda task: ("key", "[]")),
+    "expire or purge": lambda db: store.expire(db, MOMENT),
 }
 
 
@@ -95,29 +95,29 @@ def test_a_late_finish_is_refused_by_the_fence(site: Site) -> None:
     Task.objects.create(task_name="some.task", status="running", claims=2)
     db = raw(connect())
     before = Task.objects.values().get()
-    assert queue.settle(db, MOMENT, [Outcome(claim_of(1, claims=1), 0.1)]) == 1
-    assert queue.settle(db, MOMENT, [Outcome(claim_of(1, claims=1), 0.1, "error")]) == 1
-    assert queue.interrupt(db, MOMENT, (1, 1, None), "why") is None
-    queue.give_back(db, [claim_of(1, claims=1)])
+    assert store.settle(db, MOMENT, [Outcome(claim_of(1, claims=1), 0.1)]) == 1
+    assert store.settle(db, MOMENT, [Outcome(claim_of(1, claims=1), 0.1, "error")]) == 1
+    assert store.interrupt(db, MOMENT, (1, 1, None), "why") is None
+    store.give_back(db, [claim_of(1, claims=1)])
     assert Task.objects.values().get() == before
 
 
 def test_a_late_finish_does_not_touch_another_task_that_got_its_id(site: Site) -> None:
-    queue.enqueue(CALL)
+    store.enqueue(CALL)
     db = raw(connect())
-    (old,) = queue.claim(db, "2026-01-01 11:59:59.999999", 1, {"default": 1})
+    (old,) = store.claim(db, "2026-01-01 11:59:59.999999", 1, {"default": 1})
     Task.objects.all().delete()
     Task.objects.create(pk=old.id, task_name="some.task")
     (new,) = claim(db, 1)
     assert (new.id, new.claims) == (old.id, old.claims)
     before = Task.objects.values().get()
     outcomes = [Outcome(old, 0.1), Outcome(old, 0.1, "error"), Outcome(old, 0.1, result="1")]
-    assert queue.settle(db, MOMENT, [*outcomes, *[Outcome(old, 0.1)] * queue.SEVERAL]) == 3 + queue.SEVERAL
-    assert queue.interrupt(db, MOMENT, old.fence, "why") is None
-    queue.give_back(db, [old])
-    queue.note_progress(db, [Progress(1, 2, "", *old.fence)])
+    assert store.settle(db, MOMENT, [*outcomes, *[Outcome(old, 0.1)] * store.SEVERAL]) == 3 + store.SEVERAL
+    assert store.interrupt(db, MOMENT, old.fence, "why") is None
+    store.give_back(db, [old])
+    store.note_progress(db, [Progress(1, 2, "", *old.fence)])
     assert Task.objects.values().get() == before
-    assert queue.settle(db, MOMENT, [Outcome(new, 0.1)]) == 0
+    assert store.settle(db, MOMENT, [Outcome(new, 0.1)]) == 0
     assert not Task.objects.exists()
 
 
@@ -132,9 +132,9 @@ def test_claims_are_in_order_of_priority_then_of_age(site: Site) -> None:
 
 
 def test_giving_back_counts_no_attempt_but_keeps_the_claim(site: Site) -> None:
-    queue.enqueue(CALL)
+    store.enqueue(CALL)
     db = raw(connect())
-    queue.give_back(db, claim(db, 1))
+    store.give_back(db, claim(db, 1))
     row = Task.objects.get()
     assert (row.status, row.attempts, row.claims, row.started_at) == ("ready", 0, 1, None)
 
@@ -145,10 +145,10 @@ def test_interruptions(site: Site, settings: Any) -> None:
     Task.objects.create(task_name="some.task", acks_late=True)
     for expected in ("ready", "ready", "interrupted"):
         (claimed,) = claim(db, 1)
-        assert queue.interrupt(db, MOMENT, claimed.fence, "why") == expected
+        assert store.interrupt(db, MOMENT, claimed.fence, "why") == expected
     row = Task.objects.get()
     assert (row.attempts, row.claims, row.interruptions, row.error) == (3, 3, 3, "why")
-    assert queue.requeue(Task.objects.all()) == 1
+    assert store.requeue(Task.objects.all()) == 1
     row.refresh_from_db()
     assert (row.status, row.attempts, row.claims, row.interruptions) == ("ready", 0, 3, 0)
 
@@ -156,16 +156,16 @@ def test_interruptions(site: Site, settings: Any) -> None:
 def test_promotion_takes_what_is_due_and_not_too_much_at_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "AT_ONCE", 2)
+    monkeypatch.setattr(store, "AT_ONCE", 2)
     for minute in (5, 3, 1, 59):
         Task.objects.create(task_name="x", status="scheduled", run_after=f"2026-01-01T12:{minute:02}Z")
     db = raw(connect())
-    assert queue.glance(db).due == "2026-01-01 12:01:00"
-    assert queue.promote(db, "2026-01-01 12:00:59.999999") == 0
-    assert queue.promote(db, "2026-01-01 12:05:00.000001") == 2
+    assert store.glance(db).due == "2026-01-01 12:01:00"
+    assert store.promote(db, "2026-01-01 12:00:59.999999") == 0
+    assert store.promote(db, "2026-01-01 12:05:00.000001") == 2
     assert list(Task.objects.filter(status="ready").values_list("id", flat=True)) == [2, 3]
-    assert queue.promote(db, "2026-01-01 12:05:00.000001") == 1
-    assert queue.glance(db).due == "2026-01-01 12:59:00"
+    assert store.promote(db, "2026-01-01 12:05:00.000001") == 1
+    assert store.glance(db).due == "2026-01-01 12:59:00"
 
 
 @pytest.mark.on_sqlite
@@ -183,7 +183,7 @@ def test_recovery_by_the_notes(site: Site) -> None:
     for number in range(1, 9):
         columns = {"claims": 1, "attempts": 1, "started_at": f"{MOMENT}Z", "acks_late": number == 7}
         Task.objects.create(task_name="x", status="running", **columns)
-    recovered = queue.recover(raw(connect()), MOMENT, notes)
+    recovered = store.recover(raw(connect()), MOMENT, notes)
     assert Counter(task.verdict for task in recovered) == {
         "never begun": 1,
         "interrupted": 4,
@@ -206,7 +206,7 @@ def test_recovery_by_the_notes(site: Site) -> None:
 def test_recovery_without_notes_takes_everything_for_begun(site: Site) -> None:
     for acks_late in (False, True):
         Task.objects.create(task_name="x", status="running", claims=1, acks_late=acks_late)
-    recovered = queue.recover(raw(connect()), MOMENT, None)
+    recovered = store.recover(raw(connect()), MOMENT, None)
     assert [task.verdict for task in recovered] == ["interrupted", "interrupted, to run again"]
 
 
@@ -214,7 +214,7 @@ def test_recovery_without_notes_takes_everything_for_begun(site: Site) -> None:
 
 
 def test_enqueue_writes_the_row(site: Site) -> None:
-    assert queue.enqueue(CALL) == (1, True)
+    assert store.enqueue(CALL) == (1, True)
     row = Task.objects.get()
     assert (row.task_name, row.args, row.kwargs, row.status, row.attempts) == (
         "some.task",
@@ -227,10 +227,10 @@ def test_enqueue_writes_the_row(site: Site) -> None:
 
 
 def test_enqueue_many_returns_the_ids_in_order(site: Site) -> None:
-    assert queue.enqueue_many([]) == []
-    queue.enqueue(CALL)
+    assert store.enqueue_many([]) == []
+    store.enqueue(CALL)
     calls = [CALL._replace(args=f"[{number}]") for number in range(1000)]
-    ids = [task_id for task_id, _is_new in queue.enqueue_many(calls)]
+    ids = [task_id for task_id, _is_new in store.enqueue_many(calls)]
     assert [Task.objects.get(id=ids[n]).args for n in (0, 1, 999)] == ["[0]", "[1]", "[999]"]
     assert len(ids) == 1000 and Task.objects.count() == 1001
 
@@ -242,15 +242,15 @@ def test_enqueue_many_is_whole_or_not_at_all(site: Site) -> None:
         "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
     )
     with pytest.raises(Exception, match="full"):
-        queue.enqueue_many([CALL._replace(args=f"[{number}]") for number in range(10)])
+        store.enqueue_many([CALL._replace(args=f"[{number}]") for number in range(10)])
     assert Task.objects.count() == 0
     assert not raw(connect()).in_transaction
 
 
 def test_enqueue_belongs_to_the_transaction_of_the_queues_database(site: Site) -> None:
     with pytest.raises(ZeroDivisionError), transaction.atomic(using="snappea"):
-        queue.enqueue(CALL)
-        queue.enqueue_many([CALL, CALL])
+        store.enqueue(CALL)
+        store.enqueue_many([CALL, CALL])
         assert Task.objects.count() == 3
         _ = 1 / 0
     assert Task.objects.count() == 0
@@ -272,7 +272,7 @@ def test_a_refusal_says_what_to_do(site: Site) -> None:
 @pytest.mark.on_sqlite
 def test_quotes_and_the_like_are_data(site: Site) -> None:
     nasty = "'; DROP TABLE snappea_task; --\"\x00"
-    queue.enqueue(CALL._replace(task_name=nasty, queue=nasty))
+    store.enqueue(CALL._replace(task_name=nasty, queue=nasty))
     assert Task.objects.values_list("task_name", "queue").get() == (nasty, nasty)
 
 
@@ -289,8 +289,8 @@ def test_transact_rolls_back_and_joins(site: Site) -> None:
 
 def test_cancel_does_not_need_a_fast_delete(site: Site) -> None:
     """With receivers on delete, Django looks first and deletes then; nothing may be claimed in between."""
-    queue.enqueue_many([CALL] * 3)
+    store.enqueue_many([CALL] * 3)
     with connections["snappea"].execute_wrapper(lambda execute, *rest: execute(*rest)):
-        assert queue.cancel(Task.objects.all()) == 3
+        assert store.cancel(Task.objects.all()) == 3
     record.delay("x")
     assert Task.objects.count() == 1

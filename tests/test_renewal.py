@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from snappea.conf import Settings
-from snappea.office.accounts import Accounts
-from snappea.office.renewal import Renewal
+from snappea.foreman.in_flight import Accounts
+from snappea.foreman.restart import Renewal
 from tests.playground.tasks import hoard, nap, nap_late, nothing, record, record_async, wait_for
 from tests.site import Process, Site, wait_until
 
@@ -173,8 +173,8 @@ def test_a_workaholic_is_not_stopped_by_what_it_has_done(site: Site) -> None:
 
 TAKEN_BY_A_THREAD = """
 import os, signal, socket, threading, time
-from snappea.office.attention import Attention
-from snappea.office.renewal import start_anew
+from snappea.foreman.attention import Attention
+from snappea.foreman.restart import start_anew
 reader, writer = socket.socketpair()
 reader.setblocking(False)
 writer.setblocking(False)

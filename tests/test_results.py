@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from django.utils.timezone import now
 
-from snappea import AsyncResult, queue
-from snappea.crew.threads import Crew
-from snappea.database import connect, raw
+from snappea import AsyncResult
 from snappea.errors import ResultNotKept, TaskFailed
-from snappea.logbook import Entry, Note
 from snappea.models import Task
-from snappea.queue import AT_ONCE
-from snappea.records import Claim
+from snappea.queue import store
+from snappea.queue.database import connect, raw
+from snappea.queue.logbook import Entry, Note
+from snappea.queue.records import Claim
+from snappea.queue.store import AT_ONCE
+from snappea.workers.threads import Crew
 from tests.playground.lifecycle import (
     add,
     brief,
@@ -163,7 +164,7 @@ def test_what_is_gone_or_never_was(site: Site) -> None:
 def test_a_result_that_was_lost_with_the_foreman(site: Site) -> None:
     """It had returned when the Foreman died, and the result was not written yet."""
     Task.objects.create(task_name=add.name, status="running", claims=1, attempts=1, result_ttl=60)
-    queue.recover(raw(connect()), "2100-01-01 12:00:00.5", {Entry.of(1, 1, None): Note.SUCCEEDED})
+    store.recover(raw(connect()), "2100-01-01 12:00:00.5", {Entry.of(1, 1, None): Note.SUCCEEDED})
     row = Task.objects.get()
     assert row.status == "successful" and row.expires_at is not None and row.finished_at is not None
     assert abs(row.expires_at - row.finished_at - timedelta(seconds=60)) <= timedelta(seconds=1)
@@ -363,7 +364,7 @@ class _Notes:
 
 def test_what_was_claimed_but_is_given_back_is_cancelled(site: Site) -> None:
     Task.objects.create(task_name=record.name, status="running", claims=1, attempts=1, is_revoked=True)
-    queue.give_back(raw(connect()), [Claim(0, 1, 1, record.name, "[]", "{}", "default")])
+    store.give_back(raw(connect()), [Claim(0, 1, 1, record.name, "[]", "{}", "default")])
     assert Task.objects.get().status == "cancelled"
 
 
@@ -375,7 +376,7 @@ def test_a_cancelled_task_can_be_run_again(site: Site) -> None:
         wait_until(lambda: result.status == "running")
         assert result.revoke(terminate=True)
         wait_until(lambda: result.status == "cancelled")
-        assert queue.requeue(Task.objects.all()) == 1
+        assert store.requeue(Task.objects.all()) == 1
     wait_until(lambda: site.ledger.count("start", "x") == 3)
     row = result.refresh()
     assert row is not None and not row.is_revoked and row.attempts == 1

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snappea import Retry, current_task, queue
-from snappea.database import connect, raw
+from snappea import Retry, current_task
 from snappea.errors import NoCurrentTask, TaskDefinitionError
-from snappea.logbook import Entry, Note
 from snappea.models import Task
-from snappea.options import Options
+from snappea.queue import store
+from snappea.queue.database import connect, raw
+from snappea.queue.logbook import Entry, Note
+from snappea.tasks.options import Options
 from tests.playground.lifecycle import (
     as_in_taskq,
     ask_again,
@@ -248,7 +249,7 @@ def test_a_requeue_gives_all_retries_back(site: Site) -> None:
     site.foreman()
     fail_until.delay("x", 9)
     wait_until(lambda: site.counts() == {"failed": 1})
-    assert queue.requeue(Task.objects.all()) == 1
+    assert store.requeue(Task.objects.all()) == 1
     wait_until(lambda: len(starts(site)) == 6 and site.counts() == {"failed": 1})
     assert starts(site) == ["1", "2", "3"] * 2
     row = Task.objects.get()
@@ -259,7 +260,7 @@ def test_a_requeue_gives_all_retries_back(site: Site) -> None:
 def test_a_requeue_does_not_wait_for_the_time(site: Site) -> None:
     site.foreman()
     try_later.apply_async(("x", 1), countdown=3600)
-    assert queue.requeue(Task.objects.all()) == 1
+    assert store.requeue(Task.objects.all()) == 1
     wait_until(lambda: site.ledger.count("end", "x"))
 
 
@@ -291,7 +292,7 @@ def test_recovery_of_what_was_to_be_tried_again(site: Site) -> None:
     """The Foreman died after the task had raised, and before that was written."""
     for _ in range(2):
         Task.objects.create(task_name=fail_until.name, status="running", claims=1, attempts=1)
-    (first, second) = queue.recover(
+    (first, second) = store.recover(
         raw(connect()),
         "2026-01-01 12:00:00",
         {Entry.of(1, 1, None): Note.TO_RETRY, Entry.of(2, 1, None): Note.FAILED},
@@ -303,14 +304,14 @@ def test_recovery_of_what_was_to_be_tried_again(site: Site) -> None:
     assert row.run_after == datetime(2026, 1, 1, 12, tzinfo=UTC)
     assert row.error == "It raised; the Foreman died before the traceback was written."
     assert [line["error"] for line in row.attempt_errors()] == [row.error] and numbers(row) == [1]
-    assert queue.promote(raw(connect()), "2026-01-01 12:00:00") == 1
+    assert store.promote(raw(connect()), "2026-01-01 12:00:00") == 1
 
 
 def test_what_was_recovered_is_tried_again(site: Site) -> None:
     Task.objects.create(
         task_name=fail_until.name, args=["x", 2], status="running", claims=1, attempts=1, acks_late=False
     )
-    queue.recover(raw(connect()), "2026-01-01 12:00:00", {Entry.of(1, 1, None): Note.TO_RETRY})
+    store.recover(raw(connect()), "2026-01-01 12:00:00", {Entry.of(1, 1, None): Note.TO_RETRY})
     before = time.monotonic()
     site.foreman()
     wait_until(lambda: site.ledger.count("end", "x"))

@@ -58,7 +58,7 @@ def test_wrong_settings(site: Site) -> None:
 
 
 def test_a_database_on_a_network_file_system(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snappea.office.caretaker.file_system", lambda _path: "nfs4")
+    monkeypatch.setattr("snappea.foreman.maintenance.file_system", lambda _path: "nfs4")
     with pytest.raises(CommandError, match=r"is on a network file system \(nfs4\)"):
         call_command("runsnappea")
 
@@ -70,7 +70,7 @@ def test_the_verbosity_is_the_level_of_the_log(
     logger = logging.getLogger("snappea")
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr("snappea.office.reports.prints_start", False)
+    monkeypatch.setattr("snappea.foreman.reports.prints_start", False)
     monkeypatch.setattr(logger, "level", logger.level)
     _log_to_stderr(verbosity)
     assert logging.getLevelName(logger.level) == level and len(logger.handlers) == 1
@@ -83,7 +83,7 @@ def test_logging_that_the_project_configured_is_left_alone(monkeypatch: pytest.M
     theirs: Any = logging.NullHandler()
     monkeypatch.setattr(logging.getLogger(), "handlers", [theirs])
     monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr("snappea.office.reports.prints_start", False)
+    monkeypatch.setattr("snappea.foreman.reports.prints_start", False)
     monkeypatch.setattr(logger, "level", logging.ERROR)
     _log_to_stderr(1)
     assert logger.handlers == [] and logger.level == logging.ERROR

@@ -8,8 +8,8 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from snappea import schedules
-from snappea.database import connect, now
 from snappea.models import Schedule, Task
+from snappea.queue.database import connect, now
 from tests.playground.tasks import record
 from tests.site import Site
 from tests.web import user

@@ -14,13 +14,14 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 
-from snappea import queue, schedules
-from snappea.database import as_text, connect, now, raw, transact
+from snappea import schedules
 from snappea.errors import CannotStart, ConfigurationError, ExtraMissing, TaskDefinitionError, UnknownQueue
+from snappea.foreman.scheduler import Timetable
 from snappea.models import Schedule, Task
-from snappea.office.timetable import Timetable
+from snappea.queue import store
+from snappea.queue.database import as_text, connect, now, raw, transact
 from snappea.signals import task_enqueued
-from snappea.tasks import task
+from snappea.tasks.registry import task
 from tests.clock import set_clock
 from tests.playground.gated import alone
 from tests.playground.tasks import fail, nap, record
@@ -360,7 +361,7 @@ def test_the_outcome_of_one_that_failed(outcomes: Site) -> None:
 
 
 def test_the_outcome_of_one_that_was_cancelled(outcomes: Site) -> None:
-    queue.cancel(Task.objects.all())
+    store.cancel(Task.objects.all())
     assert Schedule.objects.get().outcome() == "cancelled"
 
 

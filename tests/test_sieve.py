@@ -9,11 +9,11 @@ import pytest
 from django.core.management import call_command
 from django.db import OperationalError
 
-from snappea import queue
-from snappea.database import connect, now, transact
 from snappea.models import Stat, Task
-from snappea.records import Claim, Outcome
-from snappea.sieve import Sieve, sifted
+from snappea.queue import store
+from snappea.queue.database import connect, now, transact
+from snappea.queue.quarantine import Sieve, sifted
+from snappea.queue.records import Claim, Outcome
 from snappea.stats import Stats
 from tests.playground.lifecycle import two_at_a_time
 from tests.playground.tasks import record
@@ -144,7 +144,7 @@ def test_a_schedule_is_put_right(site: Site, settings: Any, column: str, value: 
 
 
 def test_what_is_only_looked_at_is_put_right(site: Site, capsys: Any) -> None:
-    queue.pause("mail")
+    store.pause("mail")
     site.sql("UPDATE snappea_pause SET since = 'since long ago'")
     site.sql(
         "INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired, wait_sum,"

@@ -9,11 +9,13 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snappea import queue, stats, survey
-from snappea.database import connect, later, now, raw, transact
+from snappea import stats
 from snappea.models import Stat, Task
-from snappea.records import Claim, Expired, Outcome
-from snappea.statements import DEPTH
+from snappea.monitoring import inspect
+from snappea.queue import store
+from snappea.queue.database import connect, later, now, raw, transact
+from snappea.queue.records import Claim, Expired, Outcome
+from snappea.queue.statements import DEPTH
 from snappea.stats import Histogram, Stats
 from tests.playground.tasks import fail, nap, record, wait_for
 from tests.site import Site, wait_until
@@ -131,7 +133,7 @@ def test_a_failure_of_theirs_touches_no_task(
     counted.count([outcome("a"), outcome("b")], MOMENT)
     claim = Claim(0, task.pk, 1, "x", "[]", "{}")
     with transact(connect()) as db:
-        queue.settle(db, MOMENT, [Outcome(claim, 0.1)])
+        store.settle(db, MOMENT, [Outcome(claim, 0.1)])
         counted.write(db, at_once=True)
     assert not Task.objects.exists() and "statistics" in caplog.text
     assert not counted.is_due()
@@ -221,7 +223,7 @@ def test_a_snapshot_of_a_foreman_at_work(site: Site) -> None:
     wait_for.delay("x", str(go_on))
     fail.delay("y")
     Task.objects.create(task_name="later", status="scheduled", run_after=timezone.now() + timedelta(hours=1))
-    queue.pause("slow")
+    store.pause("slow")
     nap.apply_async(("z", 1), queue="slow")
     wait_until(lambda: site.counts() == {"failed": 1, "running": 1, "scheduled": 1, "ready": 1})
     wait_until(lambda: stats.snapshot()["running"])
@@ -249,16 +251,16 @@ def test_a_task_that_is_due_again_has_not_waited_since_it_was_enqueued(site: Sit
     moment = timezone.now()
     Task.objects.create(task_name="x", enqueued_at=moment - timedelta(hours=1), run_after=moment)
     Task.objects.create(task_name="x", enqueued_at=moment - timedelta(minutes=1))
-    oldest = survey.oldest_wait(survey.queues())
+    oldest = inspect.oldest_wait(inspect.queues())
     assert oldest is not None and 55 < oldest < 120
 
 
 def test_nothing_that_is_looked_at_takes_a_scan(site: Site) -> None:
     """However many rows there are: by indexes alone, or a bounded number of rows."""
     statements = {
-        name: text for name, text in vars(survey).items() if name.isupper() and isinstance(text, str)
+        name: text for name, text in vars(inspect).items() if name.isupper() and isinstance(text, str)
     }
-    statements |= {f"count {status}": text for status, text in survey._COUNT.items()}
+    statements |= {f"count {status}": text for status, text in inspect._COUNT.items()}
     statements["count ready"] = DEPTH
     looked = {"_GROUPS", "_ELDEST", "_HELD", "_NAMES", "_FAILURES", "_IN_FLIGHT"}
     assert looked <= statements.keys()

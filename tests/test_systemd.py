@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from snappea import systemd
+from snappea.foreman import systemd
 from tests.playground.tasks import nap, record, wait_for
 from tests.site import Site, wait_until
 

@@ -12,10 +12,11 @@ import pytest
 from django.core import mail
 from django.db import connections, transaction
 
-from snappea import AsyncResult, Retry, TaskFunction, collected, current_task, errors, signals, task
+from snappea import AsyncResult, Retry, TaskFunction, current_task, errors, signals, task
 from snappea.conf import collects
-from snappea.djangotasks.framework import TaskResultStatus, task_finished
+from snappea.django_tasks.framework import TaskResultStatus, task_finished
 from snappea.models import Task
+from snappea.tasks import memory_engine
 from snappea.testing import assert_enqueued, clear, drain, enqueued, override_snappea
 from tests.playground import djangotasks
 from tests.playground.tasks import echo, fail, nothing, record, record_async
@@ -269,7 +270,7 @@ def test_failures_that_are_not_raised(site: Site, calls: str, caplog: pytest.Log
 def test_an_unknown_task(site: Site, calls: str) -> None:
     stranger = record.call(("x",), {})._replace(task_name="shop.tasks.gone")
     if calls == "collect":
-        collected.add(stranger)
+        memory_engine.add(stranger)
     else:
         Task.objects.create(task_name=stranger.task_name, args=["x"])
     with pytest.raises(errors.UnknownTask, match=r"Unknown task 'shop\.tasks\.gone'"):

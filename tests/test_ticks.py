@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snappea.errors import ConfigurationError, ExtraMissing
-from snappea.ticks import Every, Trigger, interval, trigger
+from snappea.schedules.triggers import Every, Trigger, interval, trigger
 
 ZONES = [
     "UTC",

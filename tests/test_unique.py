@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from snappea import TaskFunction, queue
-from snappea.database import connect, now, raw
+from snappea import TaskFunction
 from snappea.models import Task
+from snappea.queue import store
+from snappea.queue.database import connect, now, raw
 from tests.playground.gated import (
     only_one,
     only_waiting,
@@ -174,7 +175,7 @@ def test_two_that_failed_may_both_be_tried_once_more(site: Site, unique: Unique)
         wait_until(partial(lambda expected: site.counts() == expected, failed))
     (site.directory / "broken").unlink()
     foreman.stop()
-    assert queue.requeue(Task.objects.all()) == 2
+    assert store.requeue(Task.objects.all()) == 2
     assert site.counts() == {"ready": 2}
     assert unique.delay("x", "broken").id in Task.objects.values_list("id", flat=True)
     assert site.counts() == {"ready": 2}
@@ -193,7 +194,7 @@ def test_requeue_while_an_identical_one_runs(site: Site) -> None:
     wait_until(lambda: site.counts() == {"interrupted": 1})
     only_one.delay("x", "wait")
     wait_until(lambda: site.ledger.count("start", "x") == 2)
-    assert queue.requeue(Task.objects.filter(status="interrupted")) == 1
+    assert store.requeue(Task.objects.filter(status="interrupted")) == 1
     wait_until(lambda: site.ledger.count("start", "x") == 3)
     (site.directory / "go").touch()
     site.wait_until_empty()
@@ -269,10 +270,10 @@ def test_one_that_is_stopped_while_an_identical_one_waits_runs_again(site: Site)
 def test_what_was_claimed_but_not_begun_is_given_back_beside_an_identical_one(site: Site) -> None:
     db = raw(connect())
     first = only_waiting.delay("x")
-    claims = queue.claim(db, now(), 1, {"default": 1})
+    claims = store.claim(db, now(), 1, {"default": 1})
     second = only_waiting.delay("x")
     assert second != first
-    queue.give_back(db, claims)
+    store.give_back(db, claims)
     assert site.counts() == {"ready": 2}
     assert only_waiting.delay("x") == second
     site.foreman()

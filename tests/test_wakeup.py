@@ -12,10 +12,10 @@ import inotify_simple
 import pytest
 from django.db import transaction
 
-from snappea import wakeup
-from snappea.database import QueueFile, connect, file_of
 from snappea.models import Task
-from snappea.wakeup import FileBell, ring
+from snappea.queue import wakeup
+from snappea.queue.database import QueueFile, connect, file_of
+from snappea.queue.wakeup import FileBell, ring
 from tests.playground.tasks import nothing, record
 from tests.site import DEADLINE, Site
 

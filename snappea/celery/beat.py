@@ -8,11 +8,11 @@ from typing import Any
 
 from celery.schedules import BaseSchedule, schedstate, schedule
 
-from ..database import as_datetime, now
 from ..errors import ConfigurationError
 from ..log import clean
+from ..queue.database import as_datetime, now
 from ..schedules import MISSED, Plan, plans
-from ..ticks import Every, trigger
+from ..schedules.triggers import Every, trigger
 
 logger = getLogger("snappea.celery")
 #: When to look again at what is never due any more, in seconds.

@@ -8,10 +8,8 @@ from typing import Any, cast
 from celery import _state, current_app
 from celery import exceptions as theirs
 
-from .. import collected, engine, ping, schedules
+from .. import schedules
 from ..conf import collects, current
-from ..context import current_claim
-from ..database import now
 from ..errors import (
     ConfigurationError,
     EnqueueError,
@@ -20,10 +18,14 @@ from ..errors import (
     TaskFailed,
     UnserializableArgument,
 )
-from ..function import TaskFunction
 from ..models import Status, Task
-from ..records import Call
-from ..tasks import declared, heralds, registry
+from ..monitoring import ping
+from ..queue.database import now
+from ..queue.records import Call
+from ..tasks import engine, memory_engine
+from ..tasks.context import current_claim
+from ..tasks.function import TaskFunction
+from ..tasks.registry import declared, heralds, registry
 from . import beat
 from .handover import Item, Ticket, Unreachable, forget
 from .task import SnappeaTask, arguments_of, driver_of, message_of
@@ -120,14 +122,14 @@ def complete(app: Any) -> None:
 def enqueue(call: Call, moment: str | None = None) -> tuple[Any, bool]:
     """Send a call. Raises EnqueueError if the broker refuses it."""
     if collects():
-        return collected.add(call)
+        return memory_engine.add(call)
     return _send(call, moment), True
 
 
 def enqueue_many(calls: Sequence[Call]) -> list[tuple[Any, bool]]:
     """Send many calls, one after the other: if the broker refuses one, those before it are sent."""
     if collects():
-        return [collected.add(call) for call in calls]
+        return [memory_engine.add(call) for call in calls]
     if not calls:
         return []
     with project_app().producer_or_acquire() as producer:

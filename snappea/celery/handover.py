@@ -17,16 +17,17 @@ from uuid import NAMESPACE_URL, uuid5
 from django.db import connections
 from django.db.models import QuerySet
 
-from .. import decisions, logbook, queue, survey
-from ..arguments import decode
 from ..conf import current
-from ..database import QueueFile, as_text, connect, file_of, now, raw, transact
 from ..errors import CannotStart, UnreadableArguments
-from ..link import FAULTS, Link
-from ..lock import Lock
 from ..models import WAITING, Task
-from ..records import Call, Terms
-from ..tasks import discover, find
+from ..monitoring import inspect
+from ..queue import logbook, operations, store
+from ..queue.connection import FAULTS, Link
+from ..queue.database import QueueFile, as_text, connect, file_of, now, raw, transact
+from ..queue.lock import Lock
+from ..queue.records import Call, Terms
+from ..tasks.arguments import decode
+from ..tasks.registry import discover, find
 
 #: How many rows are moved in one transaction, and how many messages are sent before that is noted.
 AT_ONCE = 100
@@ -87,7 +88,7 @@ def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], aga
     lock = _lock(file)
     try:
         with transact(connect()) as db:  # what a dead Foreman left, as the next one would settle it
-            queue.recover(db, now(), logbook.read(file))
+            store.recover(db, now(), logbook.read(file))
             db.execute(_EXPIRE, (now(),))
             if again:
                 db.execute(_AGAIN)
@@ -95,7 +96,7 @@ def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], aga
         handed = _send_all(send, identity)
         ids, left = choose(tasks)
         for start in range(0, len(ids), AT_ONCE):
-            decisions.hand_over(ids[start : start + AT_ONCE], lambda task: _packed(task, identity))
+            operations.hand_over(ids[start : start + AT_ONCE], lambda task: _packed(task, identity))
             handed += _send_all(send, identity)
         return Report(handed, left)
     finally:
@@ -103,7 +104,7 @@ def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], aga
 
 
 def _lock(file: QueueFile) -> Lock:
-    for alive in survey.foremen():
+    for alive in inspect.foremen():
         raise CannotStart(
             f"A Foreman is at work (pid {alive.pid} on {alive.host}), and would run meanwhile what is to be "
             "handed over. Stop it first."
@@ -115,7 +116,7 @@ def choose(tasks: QuerySet[Task]) -> tuple[list[int], dict[str, int]]:
     """Return which of the tasks can be handed over, the most urgent first, and why how many cannot."""
     chosen: list[int] = []
     left: dict[str, int] = {}
-    paused = decisions.paused()
+    paused = operations.paused()
     discover()
     known: dict[str, bool] = {}
     for task in tasks.filter(status__in=WAITING).order_by("-priority", "pk").iterator():

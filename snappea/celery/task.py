@@ -19,14 +19,15 @@ from celery import Task, current_task
 from celery.exceptions import Ignore, Reject, WorkerShutdown, WorkerTerminate
 from celery.exceptions import Retry as CeleryRetry
 
-from .. import context, worker
-from ..database import as_datetime, later, now
 from ..errors import SoftTimeLimitExceeded, TaskFailed, TaskRevoked
-from ..function import TaskFunction
-from ..leftovers import close_caches
 from ..log import clean
-from ..records import Call, Claim, Progress, Terms
-from ..tasks import find, resolve
+from ..queue.database import as_datetime, later, now
+from ..queue.records import Call, Claim, Progress, Terms
+from ..tasks import context
+from ..tasks.function import TaskFunction
+from ..tasks.registry import find, resolve
+from ..workers import execute
+from ..workers.cleanup import close_caches
 from . import handover
 from .handover import Ticket, Unreachable
 from .translation import DEFAULT_QUEUE, priority_of
@@ -75,7 +76,7 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
             if ticket and self.acks_late:
                 _finish(ticket)
             if not request.called_directly and not request.is_eager:
-                worker.tidy_connections()
+                execute.tidy_connections()
 
     def _run(self, task: TaskFunction[..., Any], claim: Claim) -> Any:
         context.send_progress(_say_progress)
@@ -83,7 +84,7 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
         inside = contextvars.Context()
         with _endings() as is_revoked:
             try:
-                encoded = inside.run(worker.call, task, claim, _deadline(self.request, began))
+                encoded = inside.run(execute.call, task, claim, _deadline(self.request, began))
                 return None if encoded is None else json.loads(encoded)
             except CELERYS_OWN:
                 raise
@@ -105,8 +106,8 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
         """Have the task tried again, or let it fail. Raises what tells Celery so."""
         if isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
             failure.args = (f"it took more than {_limits(self.request)[1]:g} s",)
-        outcome = worker.after_failure(claim, task, duration, failure, is_revoked)
-        cause = worker.cause_of(failure)
+        outcome = execute.after_failure(claim, task, duration, failure, is_revoked)
+        cause = execute.cause_of(failure)
         if claim.is_sensitive or not isinstance(cause, Exception):
             cause = TaskFailed(outcome.reason)
         wait = outcome.retry_after

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..conf import current
-from ..options import Options
-from ..tasks import declared
+from ..tasks.options import Options
+from ..tasks.registry import declared
 
 #: What Celery calls the queue that is meant if nothing is said is its own affair.
 DEFAULT_QUEUE = "default"

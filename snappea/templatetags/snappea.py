@@ -4,18 +4,17 @@ from typing import Any
 
 from django import template
 
-from .. import survey
-from ..availability import UNUSABLE, explain, trouble
 from ..models import Status
-from ..panel import wording
-from ..panel.rights import may
+from ..monitoring import formatting, inspect
+from ..monitoring.permissions import may
+from ..queue.availability import UNUSABLE, explain, trouble
 
 register = template.Library()
-register.filter("plain", wording.plain)
-register.filter("duration", wording.duration)
-register.filter("number", wording.number)
-register.filter("size", wording.size)
-register.filter("one_line", wording.one_line)
+register.filter("plain", formatting.plain)
+register.filter("duration", formatting.duration)
+register.filter("number", formatting.number)
+register.filter("size", formatting.size)
+register.filter("one_line", formatting.one_line)
 
 
 @register.inclusion_tag("snappea/warnings.html", takes_context=True)
@@ -26,7 +25,7 @@ def snappea_warnings(context: Any) -> dict[str, Any]:
         return {"warnings": []}
     try:
         broken = trouble()
-        return {"warnings": [str(broken)] if broken else survey.look_for_warnings()}
+        return {"warnings": [str(broken)] if broken else inspect.look_for_warnings()}
     except UNUSABLE as error:
         return {"warnings": [str(explain(error))]}
 
@@ -38,7 +37,7 @@ def snappea_counts(context: Any) -> str:
     if not apps:
         return ""
     try:
-        counts = survey.counts()
+        counts = inspect.counts()
     except UNUSABLE:
         return ""  # the warnings say so
     groups = {f"{status.label}Task": (place, counts[status]) for place, status in enumerate(Status)}

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any
 
-from snappea.backend import SnappeaBackend
-from snappea.djangotasks.framework import TaskResult, TaskResultStatus
+from snappea.django_tasks.backend import SnappeaBackend
+from snappea.django_tasks.framework import TaskResult, TaskResultStatus
 
 
 class StoredResult(TaskResult):  # type: ignore[type-arg]  # not generic at run time
@@ -22,7 +22,7 @@ class StoredResult(TaskResult):  # type: ignore[type-arg]  # not generic at run 
         return found
 
     def _set_status(self, status: TaskResultStatus) -> None:
-        from snappea.djangotasks.results import outside_of_loops
+        from snappea.django_tasks.results import outside_of_loops
         from snappea.models import Task
 
         row = Task.objects.filter(pk=self.id)
@@ -46,7 +46,7 @@ class QueueingBackend(SnappeaBackend):
 
     @property
     def results(self) -> list[StoredResult]:
-        from snappea.djangotasks.results import outside_of_loops
+        from snappea.django_tasks.results import outside_of_loops
         from snappea.models import Task
 
         ids = outside_of_loops(
@@ -67,28 +67,29 @@ class DrainingBackend(SnappeaBackend):
 
 def _run(task_id: int, queue_name: str) -> None:
     """Claim a task, run it, settle it, and have that told."""
-    from snappea import queue, worker
-    from snappea.crew.herald import Herald
-    from snappea.crew.loop import Seat, run
-    from snappea.database import connect, now, transact
-    from snappea.limits import Desk
     from snappea.models import Task
+    from snappea.queue import store
+    from snappea.queue.database import connect, now, transact
+    from snappea.workers import execute
+    from snappea.workers.dispatcher import Herald
+    from snappea.workers.event_loop import Seat, run
+    from snappea.workers.limits import Desk
 
     Task.objects.exclude(pk=task_id).delete()  # what other tests have left
     with transact(connect()) as db:
         claims = [
             claim
             for is_async in (False, True)
-            for claim in queue.claim(db, now(), 1, {queue_name: 1}, is_async=is_async)
+            for claim in store.claim(db, now(), 1, {queue_name: 1}, is_async=is_async)
         ]
     (claim,) = claims
     if claim.is_async:
         with ThreadPoolExecutor(1) as thread:
             outcome = thread.submit(lambda: asyncio.run(run(Seat(claim)))).result()
     else:
-        outcome = worker.run(claim, Desk())
+        outcome = execute.run(claim, Desk())
     with transact(connect()) as db:
-        assert queue.settle(db, now(), [outcome]) == 0
+        assert store.settle(db, now(), [outcome]) == 0
     herald = Herald()
     herald.tell_ends([outcome])
     herald.close()

@@ -12,8 +12,8 @@ from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
 from snappea import current_task
-from snappea.backend import SnappeaBackend
-from snappea.djangotasks.framework import TaskContext, TaskResultDoesNotExist, task_finished, task_started
+from snappea.django_tasks.backend import SnappeaBackend
+from snappea.django_tasks.framework import TaskContext, TaskResultDoesNotExist, task_finished, task_started
 
 from .ledger import note
 

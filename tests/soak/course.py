@@ -10,8 +10,8 @@ from pathlib import Path
 from django.core.management import call_command
 
 from snappea import schedules
-from snappea.database import MEGABYTE
-from snappea.office.caretaker import LARGE_WAL
+from snappea.foreman.maintenance import LARGE_WAL
+from snappea.queue.database import MEGABYTE
 from tests.playground.ledger import note
 from tests.site import Site, wait_until
 

@@ -41,8 +41,8 @@ def main(who: str, seed: str) -> None:
 
 def enqueue(task: Any, keys: list[str], seconds: float, wait: float | None) -> None:
     """Enqueue, in one transaction if it is more than one, and note it; or note that it was refused."""
-    from snappea.database import as_datetime, now
     from snappea.errors import EnqueueError
+    from snappea.queue.database import as_datetime, now
     from tests.playground.ledger import note
 
     here = as_datetime(now())

@@ -7,8 +7,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands.migrate import Command as MigrateCommand
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 
-from snappea.availability import forget_false_migrations, trouble
 from snappea.conf import alias
+from snappea.queue.availability import forget_false_migrations, trouble
 
 
 class Command(MigrateCommand):

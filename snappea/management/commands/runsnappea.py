@@ -10,21 +10,21 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from snappea.availability import UNUSABLE, explain, trouble
 from snappea.checks import check_installation
 from snappea.conf import current, uses_celery
-from snappea.context import name_tasks_in_log
 from snappea.errors import CannotStart, ConfigurationError
-from snappea.files import IS_UNIX, NEEDS_UNIX
-from snappea.tasks import discover
+from snappea.queue.availability import UNUSABLE, explain, trouble
+from snappea.queue.files import IS_UNIX, NEEDS_UNIX
+from snappea.tasks.context import name_tasks_in_log
+from snappea.tasks.registry import discover
 
 if IS_UNIX:  # elsewhere there is not what these import; handle() says so
-    from snappea.crew.nursery import Nursery
-    from snappea.foreman import Foreman
-    from snappea.office import reports
-    from snappea.office.reload import is_rehearsal, require_no_new_failure, watch
-    from snappea.office.renewal import start_anew
-    from snappea.office.reports import report_failed_imports
+    from snappea.foreman import reports
+    from snappea.foreman.autoreload import is_rehearsal, require_no_new_failure, watch
+    from snappea.foreman.loop import Foreman
+    from snappea.foreman.reports import report_failed_imports
+    from snappea.foreman.restart import start_anew
+    from snappea.workers.processes.fork_server import Nursery
 
 
 class Command(BaseCommand):

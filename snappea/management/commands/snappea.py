@@ -14,15 +14,18 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from snappea import console, examination, queue, schedules, stats, survey
-from snappea.availability import UNUSABLE, explain, trouble
+from snappea import schedules, stats
 from snappea.celery import handover
 from snappea.conf import current, uses_celery
 from snappea.errors import SnappeaError, TaskFailed
+from snappea.management import console
 from snappea.models import MOVES, Status, Task
-from snappea.results import AsyncResult
-from snappea.sieve import sifted
-from snappea.tasks import TaskFunction, discover, load
+from snappea.monitoring import diagnostics, inspect
+from snappea.queue import store
+from snappea.queue.availability import UNUSABLE, explain, trouble
+from snappea.queue.quarantine import sifted
+from snappea.tasks.registry import TaskFunction, discover, load
+from snappea.tasks.results import AsyncResult
 
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_525)
@@ -159,9 +162,9 @@ class Command(BaseCommand):
     def _list(self, options: dict[str, Any]) -> None:
         state = options["status"]
         if state == Status.RUNNING:
-            tasks = Task.objects.filter(status=state, pk__in=survey.ids_in_flight())
+            tasks = Task.objects.filter(status=state, pk__in=inspect.ids_in_flight())
         else:
-            tasks = Task.objects.extra(where=[survey.IN_STATE[Status(state)]])
+            tasks = Task.objects.extra(where=[inspect.IN_STATE[Status(state)]])
         found = list(_filtered(tasks, options).order_by("pk")[: options["limit"]])
         if options["json"]:
             self._say(console.as_json([console.as_data(task) for task in found]))
@@ -208,7 +211,7 @@ class Command(BaseCommand):
 
     def _check(self, options: dict[str, Any]) -> None:
         is_well = True
-        for finding in examination.examine(options["queue"], options["timeout"]):
+        for finding in diagnostics.examine(options["queue"], options["timeout"]):
             is_well = is_well and finding.is_well
             (self.stdout if finding.is_well else self.stderr).write(str(finding))
         if not is_well:
@@ -264,11 +267,11 @@ class Command(BaseCommand):
         left = tasks.filter(status__in=MOVES[verb].origins).count
         tell = console.Progress(self.stderr, done, left)
         if verb == "requeue":
-            changed = queue.requeue(tasks, options["countdown"], tell)
+            changed = store.requeue(tasks, options["countdown"], tell)
         elif verb == "cancel":
-            changed = queue.cancel(tasks, tell) + (queue.terminate(tasks) if options["terminate"] else 0)
+            changed = store.cancel(tasks, tell) + (store.terminate(tasks) if options["terminate"] else 0)
         else:
-            changed = queue.delete(tasks, tell)
+            changed = store.delete(tasks, tell)
         tell.clear()
         self._say(f"{done} {changed}.")
         return changed
@@ -286,7 +289,7 @@ class Command(BaseCommand):
 
     def _pause_or_resume(self, options: dict[str, Any]) -> None:
         name, pauses = options["queue"], options["command"] == "pause"
-        changed = queue.pause(name) if pauses else queue.resume(name)
+        changed = store.pause(name) if pauses else store.resume(name)
         self._say(f"{name} {'is' if changed else 'was already'} {'paused' if pauses else 'being served'}.")
 
 

@@ -1,1 +1,0 @@
-"""Who runs what was claimed: threads, the event loop, and processes for tasks of their own."""

@@ -1,0 +1,1 @@
+"""The Foreman: the process that claims, starts and settles tasks."""

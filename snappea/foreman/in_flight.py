@@ -1,0 +1,177 @@
+"""The claims in flight: what was claimed, what of that has ended, and what is not yet written.
+
+Everything that is counted about them is counted here: free cells, threads, the event loop, tasks started.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Iterator
+from logging import ERROR, WARNING
+
+from django.db import DataError
+
+from ..log import clean, say
+from ..queue import store
+from ..queue.connection import Link
+from ..queue.logbook import Logbook
+from ..queue.quarantine import is_of_values
+from ..queue.records import Claim, Outcome, Progress
+from ..tasks import context
+
+
+class Refused(DataError):
+    """The database refused one of the outcomes; the next try finds out which."""
+
+
+class Accounts:
+    """The claims in flight, each under the number of its logbook cell.
+
+    A claim enters before the transaction that makes it commits, so that no failure after that loses it.
+    """
+
+    #: Set before the first claim.
+    logbook: Logbook
+
+    def __init__(self) -> None:
+        self.in_flight: dict[int, Claim] = {}
+        #: How many claims were handed to the crew, or will be.
+        self.started = 0
+        #: Entered, but not yet handed to the crew.
+        self.entered: list[tuple[int, Claim]] = []
+        #: The cells of the claims that run on the event loop.
+        self._on_loop: set[int] = set()
+        #: Collected from the crew, but not yet written.
+        self.outcomes: list[tuple[int, Outcome]] = []
+        #: Not to be started: to be given back.
+        self.unbegun: list[tuple[int, Claim]] = []
+        #: A transaction failed: it may have been committed all the same.
+        self.is_uncertain = False
+        self._progress: list[Progress] = []  # not yet committed
+        self._next_progress = 0.0
+        self._is_refused = False  # one of the outcomes, by the database
+
+    def open(self, claims: Iterable[Claim]) -> None:
+        """Enter claims, in the transaction that makes them.
+
+        Raises TypeError or ValueError for numbers that do not fit into a cell; then call abandon().
+        """
+        enter, in_flight, entered = self.logbook.enter, self.in_flight, self.entered
+        for claim in claims:
+            cell = enter(claim)
+            in_flight[cell] = claim
+            entered.append((cell, claim))
+            self.started += 1
+            if claim.is_async:
+                self._on_loop.add(cell)
+
+    def take_entered(self) -> list[tuple[int, Claim]]:
+        """Return what entered since the last call, to be handed to the crew."""
+        entered, self.entered = self.entered, []
+        return entered
+
+    def abandon(self) -> None:
+        """Give back what was not handed to the crew. Its transaction may have been committed or not."""
+        self.take_back(self.take_entered())
+        self.is_uncertain = True
+
+    def take_back(self, unbegun: Collection[tuple[int, Claim]]) -> None:
+        """Have claims given back that the crew has not started."""
+        self.unbegun += unbegun
+        self.started -= len(unbegun)
+        self._on_loop.difference_update(cell for cell, _claim in unbegun)
+
+    def collect(self, outcomes: Collection[tuple[int, Outcome]]) -> None:
+        """Take the outcomes of claims that have ended."""
+        self.outcomes += outcomes
+        if self._on_loop:
+            self._on_loop.difference_update(cell for cell, _outcome in outcomes)
+
+    def count_free(self) -> int:
+        """Return how many claims can be entered. What has ended keeps its cell until that is committed."""
+        return len(self.logbook.free)
+
+    def count_in_threads(self) -> int:
+        """Return how many claims run in threads, or wait for one."""
+        return self.count_running() - len(self._on_loop)
+
+    def count_on_loop(self) -> int:
+        """Return how many claims run on the event loop."""
+        return len(self._on_loop)
+
+    def running(self) -> Iterator[Claim]:
+        """Yield the claims that have not ended."""
+        ended = {cell for cell, _ in (*self.outcomes, *self.unbegun)}
+        return (claim for cell, claim in self.in_flight.items() if cell not in ended)
+
+    def count_running(self) -> int:
+        """Return how many claims have not ended."""
+        return len(self.in_flight) - len(self.outcomes) - len(self.unbegun)
+
+    def has_unwritten(self) -> bool:
+        """Tell whether the end of a claim is not yet written."""
+        return bool(self.outcomes or self.unbegun)
+
+    def is_to_be_written(self) -> bool:
+        """Tell whether there is something that cannot wait."""
+        return bool(self.has_unwritten() or self._progress or self._is_progress_due())
+
+    def _is_progress_due(self) -> bool:
+        return context.has_progress() and time.monotonic() >= self._next_progress
+
+    def left(self) -> list[Claim]:
+        """Return the claims that have ended, or will not begin, and are not yet written."""
+        ended = [outcome.claim for _cell, outcome in self.outcomes]
+        return ended + [claim for _cell, claim in self.unbegun] if self.unbegun else ended
+
+    def write(self, db: Link, moment: str) -> None:
+        """Write what became of claims, and how far others are."""
+        if not self.is_to_be_written() and not context.has_progress():
+            return
+        if self._is_progress_due():
+            self._next_progress = time.monotonic() + context.PROGRESS_EVERY
+            self._progress += context.take_progress()
+        elif context.has_progress():  # the last words of what ends now, before it has ended
+            self._progress += context.take_progress(outcome.claim.id for _cell, outcome in self.outcomes)
+        if self._progress:
+            store.note_progress(db, self._progress)
+        lost = self._settle(db, moment)
+        if lost and not self.is_uncertain:
+            say(WARNING, "%d finished tasks had been changed by somebody else; they were left alone.", lost)
+        store.give_back(db, [claim for _cell, claim in self.unbegun])
+
+    def _settle(self, db: Link, moment: str) -> int:
+        """Settle the outcomes together; one by one, in the next transaction, if one of them is refused."""
+        if self._is_refused:
+            return sum([self._settle_one(db, moment, position) for position in range(len(self.outcomes))])
+        try:
+            return store.settle(db, moment, [outcome for _cell, outcome in self.outcomes])
+        except Exception as error:
+            if not is_of_values(error):
+                raise
+            self._is_refused = True
+            raise Refused(f"{error!r}") from error
+
+    def _settle_one(self, db: Link, moment: str, position: int) -> int:
+        """Settle an outcome, or fail it if the database refuses it as it is."""
+        cell, outcome = self.outcomes[position]
+        db.execute("SAVEPOINT snappea_outcome")
+        try:
+            lost = store.settle(db, moment, [outcome])
+        except Exception as error:
+            db.execute("ROLLBACK TO SAVEPOINT snappea_outcome")
+            outcome = outcome.refused(error)
+            lost = store.settle(db, moment, [outcome])
+            self.outcomes[position] = cell, outcome
+            say(ERROR, "Failed %s #%d: %s", clean(outcome.claim.task_name), outcome.claim.id, outcome.reason)
+        db.execute("RELEASE SAVEPOINT snappea_outcome")
+        return lost
+
+    def close(self) -> list[Outcome]:
+        """Forget the claims whose end is committed, and return their outcomes."""
+        self.is_uncertain = self._is_refused = False
+        finished = [outcome for _cell, outcome in self.outcomes]
+        cells = [cell for cell, _ in (*self.outcomes, *self.unbegun)]
+        for cell in cells:
+            del self.in_flight[cell]
+        self.logbook.release(cells)
+        self.outcomes, self.unbegun, self._progress = [], [], []
+        return finished

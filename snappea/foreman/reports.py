@@ -1,0 +1,93 @@
+"""What the Foreman says of tasks: to the log, and to the receivers of its signals."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterable
+from logging import ERROR, INFO, WARNING
+
+from .. import __version__
+from ..log import clean, foreman, say, shows
+from ..models import Status
+from ..queue.records import Expired, Outcome, Recovered
+from ..signals import task_interrupted, tell
+from ..tasks.discovery import failures
+from ..tasks.registry import find, is_sensitive
+from ..workers.dispatcher import herald
+
+#: Whether the first line is printed if no handler shows it.
+prints_start = False
+
+
+def report_start(name: str, workers: int, ready: int, wakeups: str, facts: str) -> None:
+    """Log who is at work now, and on what. `ready`: how many tasks wait. `wakeups`: how they are noticed."""
+    said = "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, %s."
+    facts_in_order = __version__, os.getpid(), name, workers, ready, wakeups, facts
+    say(INFO, said, *facts_in_order)
+    if prints_start and not shows(INFO):
+        print(said % facts_in_order, "LOGGING shows no INFO of the logger snappea.", file=sys.stderr)
+
+
+def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:
+    """Log a line for each task that ended, and have those of django.tasks told.
+
+    Not for those that failed: of them the workers have told.
+    """
+    herald.tell_ends(outcomes)
+    if not foreman.isEnabledFor(INFO):
+        outcomes = [outcome for outcome in outcomes if outcome.error]
+    for outcome in outcomes:
+        _report(outcome, with_arguments)
+
+
+def _report(outcome: Outcome, with_arguments: bool) -> None:
+    claim, duration, reason = outcome.claim, outcome.duration, outcome.reason
+    name = clean(claim.task_name)
+    if with_arguments and not is_sensitive(claim, find(claim.task_name)):
+        name = f"{name}(*{clean(claim.args)}, **{clean(claim.kwargs)})"
+    if not outcome.error:
+        say(INFO, "Finished %s #%d in %.3f s", name, claim.id, duration)
+    elif outcome.is_revoked:
+        say(WARNING, "Cancelled %s #%d after %.3f s", name, claim.id, duration)
+    elif outcome.retry_after is not None:
+        say(WARNING, "Retrying %s #%d in %.3f s: %s", name, claim.id, outcome.retry_after, reason)
+
+
+def report_expired(expired: Iterable[Expired]) -> None:
+    """Log a line for each task that was not run for its age."""
+    for task in expired:
+        if task.status != Status.SUCCESSFUL:
+            say(WARNING, "Expired %s #%d, which had waited too long", clean(task.task_name), task.id)
+
+
+def report_recovered(recovered: Collection[Recovered], whose: str = "The last Foreman") -> None:
+    """Log and tell what a dead Foreman had left, and what became of it."""
+    for verdict, count in Counter(task.verdict for task in recovered).items():
+        say(WARNING, "%s left %d running: %s.", whose, count, verdict)
+    for task in recovered:
+        if task.status:
+            report_interrupted(task.id, task.task_name, task.status)
+        elif task.verdict in ("succeeded", "failed"):
+            herald.tell_row(task.id)
+
+
+def report_interrupted(task_id: int, name: str, status: str | None) -> None:
+    """Log and tell that a task was cut off, and what its status is now."""
+    say(WARNING, "Interrupted %s #%d", clean(name), task_id)
+    if task_interrupted.receivers:
+        sender = find(name, may_import=True)
+        tell(task_interrupted, sender, id=task_id, status=status)
+    herald.tell_row(task_id)
+
+
+def report_failed_imports() -> None:
+    """Log the task modules that could not be imported, each with its traceback."""
+    for module, failure in failures.items():
+        said = "Cannot import %s: %s. Its tasks fail as unknown until it can.\n%s"
+        say(ERROR, said, module, clean(failure.reason), failure.traceback.rstrip())
+
+
+def report_stop() -> None:
+    """Log that the Foreman stops, when all is told."""
+    herald.close()
+    say(INFO, "Stopped.")

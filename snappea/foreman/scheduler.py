@@ -1,0 +1,130 @@
+"""The Foreman's timetable: enqueues what is due.
+
+A tick is enqueued and its schedule's row moved on in one transaction, so that it comes exactly once.
+"""
+
+from logging import ERROR, WARNING
+from typing import NamedTuple
+
+from ..errors import CannotStart, ConfigurationError
+from ..log import clean, say
+from ..queue import store
+from ..queue.connection import Link
+from ..queue.database import as_datetime, as_text
+from ..queue.records import Call, Terms
+from ..schedules import (
+    ALL,
+    ASTRAY,
+    MISSED,
+    NOTE_RUN,
+    Planned,
+    after,
+    aware,
+    call_of,
+    problems,
+    reason,
+    synchronise,
+)
+from ..schedules.triggers import trigger
+from ..signals import task_enqueued, tell
+from ..tasks.registry import find
+
+_DUE = f"{ALL} WHERE NOT is_paused AND is_paused = 0 AND next_run <= ? ORDER BY next_run, id"
+_MOVE_ON = """
+    UPDATE snappea_schedule SET next_run = ?
+    WHERE name = ? AND next_run = ? AND NOT is_paused AND is_paused = 0"""
+
+
+class Tick(NamedTuple):
+    """What is to be written for a schedule that is due. Without a `call` it is skipped."""
+
+    planned: Planned
+    moment: str
+    following: str | None
+    call: Call | None = None
+    problem: str = ""
+
+
+class Timetable:
+    """Enqueues what is due."""
+
+    def __init__(self) -> None:
+        self._ticks: list[Tick] = []
+        self._enqueued: list[tuple[str, int]] = []
+        self._seen = ""
+
+    def open(self, db: Link, moment: str) -> None:
+        """Make the rows say what the code declares, in a transaction.
+
+        Raises CannotStart for a schedule that makes no sense.
+        """
+        for name, problem in problems():
+            raise CannotStart(f"Schedule {name}: {problem}")
+        synchronise(db, moment)
+        self._seen = moment
+
+    def look(self, db: Link, moment: str) -> None:
+        """Plan anew if the clock was set back so far that it must have been wrong before."""
+        if as_datetime(moment) < as_datetime(self._seen) - ASTRAY:
+            say(WARNING, "The clock was set back from %s: schedules are planned anew.", self._seen)
+            synchronise(db, moment)
+        self._seen = moment
+
+    def prepare(self, db: Link, moment: str) -> None:
+        """See what is due; outside the transaction, because the user's code may be asked."""
+        self._ticks = [_tick(Planned.of(row), moment) for row in db.execute(_DUE, (moment,)).fetchall()]
+
+    def fire(self, db: Link, moment: str) -> None:
+        """Enqueue what was found due, and move on, in a transaction."""
+        self._enqueued = []
+        for tick in self._ticks:
+            plan = tick.planned.plan
+            if tick.planned not in map(
+                Planned.of, db.execute(f"{ALL} WHERE name = ?", (plan.name,)).fetchall()
+            ):
+                continue  # it was changed since
+            if not db.execute(_MOVE_ON, (tick.following, plan.name, tick.planned.next_run)).rowcount:
+                continue  # somebody else did, or paused it
+            if tick.call:
+                task_id, is_new = store.insert(db, tick.call, moment)
+                db.execute(NOTE_RUN, (tick.moment, task_id, "", plan.name))
+                if is_new:
+                    self._enqueued.append((plan.task_name, task_id))
+            elif tick.problem:
+                db.execute(NOTE_RUN, (tick.moment, None, tick.problem, plan.name))
+
+    def report(self) -> bool:
+        """Log and tell what was done, now that it is committed. Tell whether anything was due."""
+        was_due = bool(self._ticks)
+        for tick in self._ticks:
+            name = clean(tick.planned.plan.name)
+            if tick.problem:
+                say(ERROR, "Schedule %s: %s", name, tick.problem)
+            elif not tick.call:
+                say(WARNING, "Schedule %s: missed %s, and without catch_up it is skipped.", name, tick.moment)
+        for task_name, task_id in self._enqueued if task_enqueued.receivers else ():
+            tell(task_enqueued, find(task_name), id=task_id)
+        self._ticks, self._enqueued = [], []
+        return was_due
+
+
+def _tick(planned: Planned, moment: str) -> Tick:
+    """Return what is to be written for a schedule that is due: one tick, however many were missed."""
+    plan, here = planned.plan, aware(moment)
+    try:
+        ticks = trigger(plan.expression, plan.timezone)
+    except ConfigurationError as error:  # somebody changed the row by hand
+        return Tick(planned, moment, None, problem=str(error))
+    latest = ticks.latest(here, aware(planned.next_run or moment))
+    if not plan.catch_up and here - latest > MISSED:
+        return Tick(planned, as_text(latest), after(ticks, here, latest))
+    latest = ticks.counted(here, latest)
+    following = after(ticks, here, latest)
+    try:
+        call = call_of(plan)
+    except Exception as error:  # the user's code had its say
+        return Tick(
+            planned, as_text(latest), following, problem=f"not enqueued: {reason(plan.task_name, error)}"
+        )
+    terms = (call.terms or Terms())._replace(run_after=as_text(latest))
+    return Tick(planned, as_text(latest), following, call._replace(terms=terms))

@@ -1,0 +1,93 @@
+"""The departure: when and why the Foreman stops, for good or to start anew."""
+
+import time
+from logging import ERROR, INFO
+
+from ..conf import Settings
+from ..log import say
+from .attention import Attention
+from .in_flight import Accounts
+from .restart import Renewal
+from .systemd import STOPPING, notify
+
+
+class Departure:
+    """Decides by the system's signals and the renewal. `drains`: once the queue is empty."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        accounts: Accounts,
+        attention: Attention,
+        renewal: Renewal,
+        drains: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._accounts = accounts
+        self._attention = attention
+        self._renewal = renewal
+        self.drains = drains
+        self.exit_code = 0
+        #: Until when it waits for what still runs, by time.monotonic(); None: it does not stop.
+        self.stop_by: float | None = None
+        self._renews = False
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the Foreman stops: nothing more is to be claimed."""
+        return self.stop_by is not None
+
+    @property
+    def is_to_start_anew(self) -> bool:
+        """Whether the Foreman stopped, or stops, to start anew, and no signal says otherwise."""
+        return self._renews and not self._attention.signals
+
+    def is_done(self) -> bool:
+        """Tell whether there is nothing left to wait for."""
+        if self.stop_by is None:
+            return False
+        return (
+            not self._accounts.in_flight or self._attention.signals >= 2 or time.monotonic() >= self.stop_by
+        )
+
+    def begins_to_drain(self) -> bool:
+        """Heed a first signal with WORKAHOLIC: tell, once, that the queue is to be emptied first."""
+        if self.drains or not self._settings.WORKAHOLIC or self._attention.signals != 1:
+            return False
+        self.drains = True
+        self._renewal.waive()
+        return True
+
+    def heed_signals(self, is_idle: bool) -> None:
+        """Stop if a signal says so, or if the queue was to be emptied and is."""
+        signals = self._attention.signals
+        is_patient = self.drains and (self._settings.WORKAHOLIC or not signals) and signals < 2
+        if is_idle if is_patient else signals:
+            self.stop("a signal said so" if signals else "the queue is empty")
+
+    def heed_renewal(self, backlog: int) -> bool:
+        """Stop to start anew. Tell whether that was called off, or a signal says stop for good."""
+        why = "" if self._attention.signals else self._renewal.why(backlog)
+        if why and self.stop_by is None:
+            self._renews = True
+            self.stop(f"to start anew, for {why}")
+        elif self._renews and not why:
+            self._renews, self.stop_by = False, None
+            return True
+        return False
+
+    def stop(self, why: str, exit_code: int = 0) -> None:
+        """Claim no more, give back what has not begun, and wait for the rest; unless that is decided."""
+        if self.stop_by is not None:
+            return
+        self.exit_code = exit_code
+        self.stop_by = time.monotonic() + self._settings.GRACEFUL_TIMEOUT
+        if not self._renews:
+            notify(STOPPING)
+        say(
+            ERROR if exit_code else INFO,
+            "Stopping: %s. Waiting up to %g s for %d tasks; another signal ends that.",
+            why,
+            self._settings.GRACEFUL_TIMEOUT,
+            self._accounts.count_running(),
+        )

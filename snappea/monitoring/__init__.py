@@ -1,0 +1,1 @@
+"""How things stand: for the admin, the commands, and other programs."""

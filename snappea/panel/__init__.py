@@ -1,1 +1,0 @@
-"""What the admin shows, and what people may do there."""

@@ -1,0 +1,195 @@
+"""The queue where several Foremen share it, on PostgreSQL: who is there, and what holds for all of them.
+
+A Foreman renews his presence; one that has not for FOREMAN_TIMEOUT is taken for dead, and another one
+interrupts what he ran. Whatever he reports after that is refused: he no longer runs it.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Collection
+from datetime import datetime
+from typing import NamedTuple
+
+from ..conf import current
+from ..queue import lock, store
+from ..queue.connection import Link
+from ..queue.database import as_datetime, connect, file_of, now, raw, transact
+from ..queue.records import Call, Recovered
+from ..queue.wakeup import ring_on_commit
+
+#: Why nothing is run, and what to do.
+NO_FOREMAN = "no Foreman runs; start it: python manage.py runsnappea"
+
+_REGISTER = """
+    INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)
+    VALUES (?, ?, clock_timestamp(), clock_timestamp(), ?, '[]') RETURNING id"""
+_BE_KNOWN = "SELECT set_config('snappea.foreman', ?, false)"
+_RENEW = "UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ? WHERE id = ?"
+_LEAVE = "DELETE FROM snappea_presence WHERE id = ?"
+#: While the server was away nobody could show that he lives.
+_IS_SILENT = "greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?)"
+_SILENT = f"SELECT id, pid, host FROM snappea_presence WHERE {_IS_SILENT} ORDER BY id FOR UPDATE SKIP LOCKED"
+_PRESENT = f"""
+    SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT ({_IS_SILENT}) ORDER BY id"""
+
+#: Until the end of the transaction only one of them opens gates, or looks how many run of a queue.
+_HOLD_GATES = "SELECT pg_advisory_xact_lock(1936613744, 1)"
+_HOLD_SCHEDULES = "SELECT pg_advisory_xact_lock(1936613744, 2)"
+#: How many run of each queue, whoever runs them.
+_RUNNING_IN = """
+    SELECT queue, count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'running'
+    GROUP BY queue"""
+#: Of somebody who is dead.
+_RUNNING_OF = (
+    "SELECT id, claims, started_at, task_name FROM snappea_task "
+    "WHERE foreman_id = ? AND status = 'running' ORDER BY id"
+)
+_DISMISS = "DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')"
+_ADDRESS = "UPDATE snappea_task SET foreman_id = ?, gate = 3 WHERE id = ?"
+#: By the server's clock, which all of them share.
+_OPENS_IN = (
+    "SELECT extract(epoch FROM opens_at - clock_timestamp())::float FROM snappea_opening WHERE lane = ?"
+)
+_CLOSE_FOR = """
+    INSERT INTO snappea_opening (lane, opens_at) VALUES (?, clock_timestamp() + make_interval(secs => ?))
+    ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at"""
+_FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'"
+
+#: Pauses that this Foreman has not confirmed yet, and how it does; 0 is the only one on SQLite.
+_UNHEARD = """
+    SELECT queue, +since FROM snappea_pause WHERE replace(heard_by, ' ' || /*me*/ 0 || ' ', '') = heard_by"""
+_CONFIRM = (
+    "UPDATE snappea_pause SET heard_by = heard_by || ' ' || /*me*/ 0 || ' ' WHERE queue = ? AND since = ?"
+)
+
+
+class Present(NamedTuple):
+    """A Foreman at work, by his own word. `stuck`: ids of tasks, as JSON."""
+
+    id: int
+    pid: int
+    host: str
+    since: datetime
+    workers: int
+    stuck: str
+
+    def stuck_ids(self) -> list[int]:
+        """Return the ids of tasks that should have ended."""
+        ids: list[int] = json.loads(self.stuck)
+        return ids
+
+
+# presence
+
+
+def register(db: Link, workers: int) -> int:
+    """Make a Foreman known, and return the number that he goes by."""
+    foreman_id: int = db.execute(_REGISTER, (socket.gethostname()[:255], os.getpid(), workers)).fetchone()[0]
+    return foreman_id
+
+
+def be_known(db: Link, foreman_id: int) -> None:
+    """Let what is claimed on this connection be claimed for a Foreman."""
+    db.execute(_BE_KNOWN, (str(foreman_id),))
+
+
+def renew(db: Link, foreman_id: int, workers: int, stuck: str) -> bool:
+    """Show that a Foreman lives. Tell whether he was not yet taken for dead."""
+    return db.execute(_RENEW, (workers, stuck, foreman_id)).rowcount == 1
+
+
+def leave(db: Link, foreman_id: int) -> None:
+    """Let a Foreman be gone who runs nothing any more."""
+    db.execute(_DISMISS, (foreman_id,))
+    db.execute(_LEAVE, (foreman_id,))
+
+
+def present() -> list[Present]:
+    """Return the Foremen who have shown that they live within FOREMAN_TIMEOUT."""
+    rows = raw(connect()).execute(_PRESENT, (current().FOREMAN_TIMEOUT,)).fetchall()
+    return [Present._make((*row[:3], as_datetime(row[3]), *row[4:])) for row in rows]
+
+
+def bury(db: Link, moment: str, timeout: float) -> dict[str, list[Recovered]]:
+    """Interrupt what was run by those who have been silent for so many seconds, and forget them.
+
+    In a transaction. Returns what became of the tasks of each.
+    """
+    found = {}
+    for foreman_id, pid, host in db.execute(_SILENT, (timeout,)).fetchall():
+        left = []
+        for *fence, name in db.execute(_RUNNING_OF, (foreman_id,)).fetchall():
+            status = store.interrupt(db, moment, tuple(fence), "Its Foreman died or was cut off.")
+            left.append(Recovered(fence[0], name, f"now {status}", status))
+        leave(db, foreman_id)
+        store.stir_all(db)
+        found[f"Foreman {pid} on {host}"] = left
+    return found
+
+
+# what holds for all
+
+
+def hold_gates(db: Link) -> None:
+    """Be the only one who opens gates or counts what runs of a queue, until the transaction ends."""
+    db.execute(_HOLD_GATES)
+
+
+def hold_schedules(db: Link) -> None:
+    """Be the only one who makes the schedules what the code declares, until the transaction ends."""
+    db.execute(_HOLD_SCHEDULES)
+
+
+def running_in(db: Link) -> dict[str, int]:
+    """Return how many tasks of each queue run, whoever runs them."""
+    return dict(db.execute(_RUNNING_IN).fetchall())
+
+
+def opens_in(db: Link, lane: str) -> float:
+    """Return in how many seconds the next of a lane with a rate may start; 0 or less: now."""
+    found = db.execute(_OPENS_IN, (lane,)).fetchone()
+    return float(found[0]) if found else 0.0
+
+
+def close_for(db: Link, lane: str, seconds: float) -> None:
+    """Let nothing of a lane start for so many seconds."""
+    db.execute(_CLOSE_FOR, (lane, seconds))
+
+
+def unheard_pauses(db: Link) -> list[tuple[str, str]]:
+    """Return the queue and the time of each pause that this Foreman has not confirmed."""
+    return db.execute(_UNHEARD).fetchall()
+
+
+def confirm_pause(db: Link, name: str, since: str) -> None:
+    """Confirm a pause: this Foreman begins nothing of that queue any more."""
+    db.execute(_CONFIRM, (name, since))
+
+
+def forget_openings(db: Link) -> None:
+    """Delete what was said of lanes long ago."""
+    db.execute(_FORGET_OPENINGS)
+
+
+def is_shared() -> bool:
+    """Tell whether there may be several Foremen."""
+    return connect().vendor == "postgresql"
+
+
+def is_attended() -> bool:
+    """Tell whether a Foreman is at work on the queue."""
+    if is_shared():
+        return bool(present())
+    file = file_of(connect())
+    return file is None or lock.holder(file) is not None
+
+
+def enqueue_for(foremen: Collection[int], call: Call) -> list[int]:
+    """Write a task for each of these Foremen, which no other will run, and return their ids."""
+    connection = connect()
+    with transact(connection) as db:
+        ids = [store.insert(db, call, now(connection))[0] for _ in foremen]
+        db.executemany(_ADDRESS, list(zip(foremen, ids, strict=True)))
+    ring_on_commit(connection)
+    return ids

@@ -1,0 +1,308 @@
+"""Whether this process can use the queue; if not, why, and what to do about it.
+
+Commands, pages, checks and `delay()` all ask here, so that the same fault reads the same everywhere.
+"""
+
+import functools
+import os
+import pkgutil
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import get_commands
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.models.signals import post_migrate
+from django.dispatch import receiver
+from django.utils.connection import ConnectionDoesNotExist
+
+from .. import migrations
+from ..conf import alias, problems, uses_celery
+from ..errors import QueueUnavailable
+from ..router import APP_LABEL, misrouted, routers_to_paste
+from .connection import FAULTS
+from .database import connect
+from .files import writers
+
+#: What is raised where the queue cannot be used, also by wrong settings.
+UNUSABLE = (*FAULTS, ConnectionDoesNotExist, ImproperlyConfigured)
+#: How often, and after how many seconds, to look again at a file that may just be deleted.
+LOOKS = 3
+LOOK_AGAIN = 0.01
+
+
+def trouble(error: BaseException | None = None) -> QueueUnavailable | None:
+    """Return what keeps this process from using the queue, with the cure; None if nothing is found.
+
+    Only looks: nothing is created, not even a missing database. `error`: what the database raised.
+    """
+    return next(_troubles(error), None)
+
+
+def explain(error: BaseException) -> QueueUnavailable:
+    """Return why the queue cannot be used, given what was raised when something tried."""
+    said = str(error).partition("\n")[0].rstrip(".")
+    other = QueueUnavailable(f"the queue's database {_name()} refuses: {said}", f"look at {_setting()}")
+    return trouble(error) or other
+
+
+def migrate_command() -> str:
+    """Return the command that creates the queue's tables, or brings them up to date."""
+    return f"python manage.py migrate --database={alias()}"
+
+
+def _troubles(error: BaseException | None) -> Iterator[QueueUnavailable]:
+    for message, hint in problems(getattr(settings, "SNAPPEA", {})):
+        yield QueueUnavailable(message.rstrip("."), hint.rstrip("."))
+        return
+    if alias() not in connections:
+        example = '{"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "snappea.sqlite3"}'
+        yield QueueUnavailable(
+            f"there is no database {alias()!r} in DATABASES for the queue",
+            f'add to the settings: DATABASES["{alias()}"] = {example}',
+        )
+        return
+    try:
+        vendor = connections[alias()].vendor
+    except ImproperlyConfigured as refused:
+        said = str(refused).partition("\n")[0].rstrip(".")
+        yield QueueUnavailable(
+            f"the engine of the queue's database cannot be loaded: {said}", f"look at {_setting()}"
+        )
+        return
+    if vendor not in ("sqlite", "postgresql"):
+        yield QueueUnavailable(f"the queue's database is {vendor}", "use SQLite or PostgreSQL")
+    if path := _path():
+        yield from _of_file(path)
+    said_already = list(_of_error(error)) if error else []
+    yield from said_already
+    if not said_already:
+        yield from _of_tables(error)
+    if wrong := misrouted():
+        yield QueueUnavailable(wrong, f"put Snappea's router first in the settings: {routers_to_paste()}")
+
+
+def _name() -> str:
+    try:
+        return _path() or str(connections[alias()].settings_dict["NAME"])
+    except (ConnectionDoesNotExist, ImproperlyConfigured):
+        return repr(alias())
+
+
+def _setting() -> str:
+    return f'DATABASES["{alias()}"]'
+
+
+def _path() -> str:
+    """Return the path of the queue's database file; "" if it has none."""
+    connection = connections[alias()]
+    name = str(connection.settings_dict["NAME"] or "")
+    is_file = connection.vendor == "sqlite" and name and not name.startswith((":memory:", "file:"))
+    return os.path.abspath(name) if is_file else ""
+
+
+# files
+
+
+def _of_file(path: str) -> Iterator[QueueUnavailable]:
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        yield _no_directory(directory)
+    elif not _may(directory, os.X_OK):
+        yield _refused(directory, "look into", "x")
+    elif not os.path.lexists(path):
+        if not _may(directory, os.W_OK):
+            yield _refused(directory, f"create {os.path.basename(path)} in", "wx")
+        yield QueueUnavailable(f"the queue's database {path} does not exist", f"run: {migrate_command()}")
+    elif os.path.exists(path) and not os.path.isfile(path):
+        kind = "a directory" if os.path.isdir(path) else "not a regular file"
+        example = os.path.join(path if os.path.isdir(path) else directory, "snappea.sqlite3")
+        cure = f'name a file in {_setting()}["NAME"], such as {example}'
+        yield QueueUnavailable(f"the queue's database {path} is {kind}", cure)
+    else:
+        for file in (path, f"{path}-wal", f"{path}-shm"):
+            if _is_refused(file):
+                yield _refused(file, "read and write", "rw")
+        if not _may(directory, os.W_OK):
+            yield _refused(directory, "create SQLite's -wal and -shm files in", "wx")
+
+
+def _is_refused(file: str) -> bool:
+    """Return whether a file is there and may not be written, for longer than a moment.
+
+    SQLite deletes -wal and -shm, and creates them again, whenever it likes.
+    """
+    for _ in range(LOOKS):
+        if _may(file, os.R_OK | os.W_OK) or not os.path.lexists(file):
+            return False
+        time.sleep(LOOK_AGAIN)
+    return True
+
+
+def _may(path: str, how: int) -> bool:
+    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _no_directory(directory: str) -> QueueUnavailable:
+    """Return why there is no such directory: it is missing, is none, or cannot be looked into."""
+    above = directory
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not _may(above, os.X_OK) and os.path.isdir(above):
+        return _refused(above, "look into", "x")
+    if not os.path.isdir(above):
+        what = f"{above}, in which the queue's database is to lie, is not a directory"
+        return QueueUnavailable(what, f'change {_setting()}["NAME"]')
+    what = f"the directory {directory} of the queue's database does not exist"
+    user = _user(os.geteuid())
+    return QueueUnavailable(what, f"mount it, or create it as user {user}: mkdir -p {directory}")
+
+
+def _refused(path: str, act: str, needed: str) -> QueueUnavailable:
+    """Return that this process may not do something with a file, whose it is, and how to change that."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return QueueUnavailable(f"{path} cannot be reached: {error.strerror}", "look at its directory")
+    user, owner, mode = _user(os.geteuid()), _user(found.st_uid), stat.S_IMODE(found.st_mode)
+    whose = f"which belongs to {owner}:{_group(found.st_gid)} with mode {mode:04o}"
+    what = f"user {user} may not {act} {path}, {whose}"
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        what = f"user {user} may not {act} {path}, {whose}: it lies on a read-only file system"
+        return QueueUnavailable(what, f'mount it writable, or change {_setting()}["NAME"]')
+    wanted = sum({"r": 4, "w": 2, "x": 1}[letter] for letter in needed) << 6
+    if os.geteuid() != found.st_uid and os.geteuid() != 0:
+        return QueueUnavailable(what, f"run this as user {owner}, or run: chown {user} {path}")
+    if mode & wanted != wanted:
+        return QueueUnavailable(what, f"run: chmod u+{needed} {path}")
+    return QueueUnavailable(
+        what, "look at its attributes (lsattr), its access control list, SELinux, AppArmor"
+    )
+
+
+def _user(number: int) -> str:
+    from pwd import getpwuid  # there is none on Windows
+
+    try:
+        return getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _group(number: int) -> str:
+    from grp import getgrgid
+
+    try:
+        return getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+# what the database says
+
+
+def _of_error(error: BaseException) -> Iterator[QueueUnavailable]:
+    """Explain by the words of the database what its files do not explain."""
+    said, name = str(error).partition("\n")[0].rstrip("."), f"the queue's database {_name()}"
+    is_sqlite = connections[alias()].vendor == "sqlite"
+    if "is locked" in said:
+        pids = ", ".join(map(str, writers(_path())))
+        holder = f"process {pids}" if pids else "another process"
+        yield QueueUnavailable(f"{name}: database is locked by {holder}", "end its transaction, or try again")
+    elif "deleted or replaced" in said:
+        yield QueueUnavailable(said, "restart this process")
+    elif "not a database" in said:
+        cure = f"move it away, or change {_setting()}, and run: {migrate_command()}"
+        yield QueueUnavailable(f"{name} is not a SQLite database", cure)
+    elif "malformed" in said:
+        yield QueueUnavailable(
+            f"{name} is damaged: {said}", f"restore a backup, or run: sqlite3 {_name()} .recover"
+        )
+    elif is_sqlite and "full" in said:
+        yield QueueUnavailable(f"{name}: {said}", "make room on the disk; try again")
+    elif is_sqlite and "readonly" in said:
+        cure = "let this process write the file and its directory"
+        yield QueueUnavailable(f"{name}: {said}", cure)
+    elif "disk I/O error" in said or "unable to open" in said:
+        yield QueueUnavailable(
+            f"{name}: {said}", "look at the disk, at its free space, and at who may write there"
+        )
+    elif not is_sqlite and "connection" in said:
+        yield QueueUnavailable(f"{name}: {said}", f"look at {_setting()}, and whether the server runs")
+
+
+# tables
+
+
+@functools.cache
+def _our_migrations() -> frozenset[str]:
+    return frozenset(module.name for module in pkgutil.iter_modules(migrations.__path__))
+
+
+def _of_tables(error: BaseException | None) -> Iterator[QueueUnavailable]:
+    """Say which tables or columns are missing."""
+    was_open = connections[alias()].connection is not None
+    try:
+        has_tables, missing, applied = _tables(connect())
+        if not was_open:
+            connections[alias()].close()  # the file may be moved before this process uses it
+    except UNUSABLE as refused:
+        if error is None:
+            yield explain(refused)
+        return
+    name, run = f"the queue's database {_name()}", f"run: {migrate_command()}"
+    if not has_tables and applied:
+        if get_commands()["migrate"] != APP_LABEL:  # ours forgets those records by itself
+            run = f"run: python manage.py migrate {APP_LABEL} zero --fake --database={alias()}, then {run}"
+        what = f"{name} has none of Snappea's tables, though its migrations are recorded as applied"
+        yield QueueUnavailable(what, run)
+    elif not has_tables:
+        yield QueueUnavailable(f"{name} is not migrated", run)
+    elif unapplied := _our_migrations() - applied:
+        what = f"{name} is of an older version, without the migration {min(unapplied)}"
+        yield QueueUnavailable(what, run)
+    elif missing:
+        cure = "restore a backup"
+        if _path() and alias() != DEFAULT_DB_ALIAS:
+            cure += f", or move the file away and {run}"
+        yield QueueUnavailable(f"{name} is damaged, it has no table {min(missing)}", cure)
+
+
+def _tables(connection: Any) -> tuple[bool, set[str], set[str]]:
+    """Return whether a database has tables of ours, which it lacks, and which migrations it has recorded."""
+    with connection.cursor() as cursor:
+        tables = set(connection.introspection.table_names(cursor))
+    ours = {model._meta.db_table for model in apps.get_app_config(APP_LABEL).get_models()}
+    recorder = MigrationRecorder(connection)
+    applied: set[str] = set()
+    if recorder.Migration._meta.db_table in tables:
+        applied = set(recorder.migration_qs.filter(app=APP_LABEL).values_list("name", flat=True))
+    return bool(ours & tables), ours - tables, applied
+
+
+def forget_false_migrations(connection: Any) -> bool:
+    """Forget that our migrations were applied to a database where they created nothing.
+
+    Django records them as applied also where a router keeps our tables out. Tells whether there were any.
+    """
+    has_tables, _missing, applied = _tables(connection)
+    if has_tables:
+        return False
+    for name in applied:
+        MigrationRecorder(connection).record_unapplied(APP_LABEL, name)
+    return bool(applied)
+
+
+@receiver(post_migrate)
+def tell_after_migrate(*, sender: Any, using: str, verbosity: int, **kwargs: Any) -> None:
+    """Say what is left to do after `migrate` of another database, which lists our migrations as well."""
+    is_ours = sender.name == APP_LABEL and "plan" in kwargs and using != alias()
+    if is_ours and verbosity and not uses_celery() and (found := trouble()):
+        output = kwargs.get("stdout") or sys.stdout
+        output.write(f"Snappea's tables are not in this database. {found}\n")

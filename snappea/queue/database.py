@@ -1,0 +1,378 @@
+"""What we set on the connections to the queue's database, and the file behind them.
+
+The user writes ENGINE and NAME; what he sets himself in OPTIONS wins.
+"""
+
+import logging
+import os
+import re
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, tzinfo
+from functools import lru_cache
+from typing import Any
+from weakref import WeakSet
+
+from django.core.signals import request_started
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.models.signals import post_migrate
+from django.dispatch import receiver
+from django.utils import timezone
+
+from ..conf import alias, current, tests_run
+from .connection import Link
+from .files import IS_UNIX, at_fork, close_to_others, give_to_owner_of_directory, identity_of, rescue
+from .files import NETWORK_FILE_SYSTEMS as NETWORK_FILE_SYSTEMS
+from .files import QueueFile as QueueFile
+from .files import file_system as file_system
+from .files import open_beside as open_beside
+
+MEGABYTE = 1024 * 1024
+#: Of a new database, in bytes: rows are short, and each commit writes whole pages.
+PAGE_SIZE = 1024
+PRAGMAS = {
+    "page_size": PAGE_SIZE,
+    "journal_mode": "WAL",
+    "journal_size_limit": 4 * MEGABYTE,
+}
+#: From what size on a process that enqueues folds the write-ahead log in, in bytes, by `synchronous`; the
+#: Foreman does so before, if there is one. Where commits wait for the disk the file must not grow: to make it
+#: longer costs them twice as much as to write over it.
+FOLD_FROM = {"FULL": 4 * MEGABYTE, "NORMAL": 64 * MEGABYTE}
+
+
+#: How many connections of a process stay open between requests, if NUM_WORKERS is not more.
+RESTING = 16
+#: How often, and how many times, a process looks whether the Foreman has moved the database, in seconds.
+LEAVE_EVERY = 0.05
+LEAVE_TRIES = 100
+
+logger = logging.getLogger("snappea.database")
+
+
+class FilesLost(OperationalError):
+    """The files that this process has open were deleted or replaced, and it could not leave them."""
+
+
+class _Thread(threading.local):
+    connection: BaseDatabaseWrapper | None = None  # asking Django for it costs a tenth of an enqueue
+
+
+_thread = _Thread()
+_live: WeakSet[BaseDatabaseWrapper] = WeakSet()
+_kept_across_fork: list[object] = []
+
+
+@receiver(connection_created)
+def prepare(*, connection: Any, **kwargs: Any) -> None:
+    """Make a new connection to the queue's database what the queue needs."""
+    if connection.alias != alias():
+        return
+    connection.snappea_file = None
+    if connection.vendor == "sqlite":
+        try:
+            _prepare_sqlite(connection)
+        except BaseException:
+            connection.close()  # or it would be taken for ready the next time
+            raise
+    elif connection.vendor == "postgresql":
+        from ..postgres.connection import PostgresLink  # needs psycopg
+
+        connection.snappea_link = PostgresLink(connection)
+    _live.add(connection)
+
+
+def _prepare_sqlite(connection: Any) -> None:
+    is_own = connection.alias != DEFAULT_DB_ALIAS
+    path = _path(connection.connection)
+    if is_own and path:
+        close_to_others(path)
+    give_to_owner_of_directory(connection.connection, path)
+    if connection.transaction_mode is None and is_own:
+        # a deferred transaction that turns into a writer fails at once with BUSY_SNAPSHOT
+        connection.transaction_mode = "IMMEDIATE"
+    chosen = connection.settings_dict["OPTIONS"].get("init_command", "")
+    theirs = {name.lower() for name in re.findall(r"pragma\s+(\w+)", chosen, re.IGNORECASE)}
+    synchronous = current().SYNCHRONOUS
+    by_setting = {"wal_autocheckpoint": FOLD_FROM[synchronous] // PAGE_SIZE, "synchronous": synchronous}
+    for pragma, value in (PRAGMAS | by_setting).items():
+        if pragma not in theirs:
+            connection.connection.execute(f"PRAGMA {pragma} = {value}")
+    if is_own and sum(other.connection is not None for other in list(_live)) < _most_resting():
+        connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
+    connection.snappea_file = _identify(connection.connection)
+    connection.snappea_link = connection.connection
+
+
+def _most_resting() -> int:
+    """Return how many connections of this process stay open between requests; others close as Django's do.
+
+    Greenlets and the threads of ASGI servers end with their request, and would leave theirs open.
+    """
+    return max(RESTING, current().NUM_WORKERS)
+
+
+@receiver(post_migrate)
+def fold_after_migrate(*, using: str, **kwargs: Any) -> None:
+    """Write the tables into the file itself: Django copies that alone for tests that run in parallel."""
+    connection: Any = connections[using]
+    if using == alias() and connection.vendor == "sqlite" and not connection.in_atomic_block:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def _path(raw: sqlite3.Connection) -> str:
+    path: str = raw.execute("PRAGMA database_list").fetchone()[2]
+    return path
+
+
+def _identify(raw: sqlite3.Connection) -> QueueFile | None:
+    path = _path(raw)
+    if not path:
+        return None  # in memory: there is nobody to wake
+    raw.execute("PRAGMA schema_version").fetchone()  # opens -wal and -shm
+    found = os.stat(path)
+    return QueueFile(path, found.st_dev, found.st_ino, identity_of(f"{path}-wal"), identity_of(f"{path}-shm"))
+
+
+def connect() -> BaseDatabaseWrapper:
+    """Return Django's connection to the queue's database, open on the file that is there now.
+
+    Raises what Django raises if the database cannot be opened.
+    """
+    connection = _thread.connection
+    if connection is None or connection.alias != current().DATABASE:
+        connection = _thread.connection = connections[current().DATABASE]
+        if connection.connection is not None and not hasattr(connection, "snappea_link"):
+            prepare(connection=connection)  # it has become the queue's since it was opened
+    if connection.connection is not None and not connection.in_atomic_block:
+        file = file_of(connection)
+        if file is not None and file.is_gone():
+            _leave(connection, file)  # no Foreman would ever run what is written there
+    if connection.connection is None:
+        connection.ensure_connection()
+    elif "django.test.utils" in sys.modules and tests_run():
+        connection.cursor().close()  # refused in a test that may not use this database, as for any query
+    return connection
+
+
+@receiver(request_started)
+def leave_lost_files(**kwargs: Any) -> None:
+    """Close this thread's connection if its files were deleted or replaced: also one that only reads."""
+    if is_left_behind():
+        connect()
+
+
+def is_left_behind(error: BaseException | None = None) -> bool:
+    """Tell whether this thread's connection has files open that were deleted or replaced.
+
+    Not inside atomic(), and not if that was the `error`: connect() has tried to leave them.
+    """
+    connection = _thread.connection
+    if connection is None or connection.connection is None or connection.in_atomic_block:
+        return False
+    file = file_of(connection)
+    return file is not None and not isinstance(error, FilesLost) and file.is_gone()
+
+
+def _leave(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
+    """Close a connection whose files were deleted or replaced; save first what only it can still read.
+
+    A Foreman does that itself, within a second. Raises FilesLost if it does not.
+    """
+    path = file.lost()
+    logger.warning("%s was deleted or replaced while this process had it open.", path)
+    if path != file.path and connection.alias != DEFAULT_DB_ALIAS and IS_UNIX:
+        try:
+            _save(connection, file)
+        except (OSError, sqlite3.Error) as error:
+            raise FilesLost(f"{path} was deleted or replaced, and cannot be made again: {error}") from error
+    connection.close()
+    if any(_has_open(other, file) for other in list(_live)):
+        raise FilesLost(
+            f"{path} was deleted or replaced, and another thread of this process still has the old one open. "
+            "If this goes on, restart the process"
+        )
+
+
+def _save(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
+    import fcntl
+
+    descriptor = open_beside(file, file.lock)
+    try:
+        for _ in range(LEAVE_TRIES):
+            if file.is_replaced():
+                return  # it has been done
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                rescue(connection.connection, file)
+                return
+            time.sleep(LEAVE_EVERY)
+        raise TimeoutError("the Foreman, which should do it, does not answer")
+    finally:
+        os.close(descriptor)
+
+
+def _has_open(other: BaseDatabaseWrapper, file: QueueFile) -> bool:
+    """Tell whether a connection keeps a deleted -shm in use, which all connections of a process share."""
+    if other.connection is None or file.is_replaced() or file.shm == identity_of(f"{file.path}-shm"):
+        return False
+    theirs = file_of(other)
+    return theirs is not None and (theirs.inode, theirs.shm) == (file.inode, file.shm)
+
+
+def forget(connection: BaseDatabaseWrapper) -> None:
+    """Let connect() ask Django for the connection of this thread again."""
+    if _thread.connection is connection:
+        _thread.connection = None
+
+
+def file_of(connection: BaseDatabaseWrapper) -> QueueFile | None:
+    """Return the file behind a connection to the queue's database; None if it is in memory."""
+    file: QueueFile | None = getattr(connection, "snappea_file", None)
+    return file
+
+
+def raw(connection: BaseDatabaseWrapper) -> Link:
+    """Return what runs statements beneath Django's connection: on SQLite the sqlite3 connection itself."""
+    link: Link = connection.snappea_link  # type: ignore[attr-defined]  # prepare() put it there
+    return link
+
+
+def data_version(connection: BaseDatabaseWrapper) -> int | None:
+    """Return a number that changes when another connection commits; None where there is none."""
+    if connection.vendor != "sqlite":
+        return None
+    version: int = raw(connection).execute("PRAGMA data_version").fetchone()[0]
+    return version
+
+
+@contextmanager
+def transact(connection: BaseDatabaseWrapper) -> Iterator[Link]:
+    """Run a block in one write transaction, or as part of the `atomic()` that is open.
+
+    Yields what runs its statements. Raises link.FAULTS as they come, after a rollback; one of them if what
+    was written would go to a file that no other process reads.
+    """
+    below = raw(connection)
+    if connection.in_atomic_block:
+        yield below
+        return
+    below.execute("BEGIN IMMEDIATE")
+    file = file_of(connection)
+    try:
+        yield below
+        if file is not None and file.is_gone():
+            raise sqlite3.OperationalError(f"{file.lost()} was deleted or replaced")
+        below.execute("COMMIT")
+    except BaseException:
+        if below.in_transaction:
+            below.execute("ROLLBACK")
+        raise
+
+
+def now(connection: BaseDatabaseWrapper | None = None) -> str:
+    """Return the time as Django writes it into the queue's database. The queue's only wall clock."""
+    zone = (connection or connections[current().DATABASE]).timezone
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_second_as_text(seconds, zone)}.{microseconds:06}"
+
+
+def steady_clock() -> float:
+    """Return seconds that go on even where a test has frozen or moved `time.monotonic()`: for waits."""
+    if not hasattr(time, "clock_gettime"):
+        return time.monotonic()
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+@lru_cache(maxsize=2)  # one is enough, mostly: to write a second anew each time costs three times as much
+def _second_as_text(seconds: int, zone: tzinfo | None) -> str:
+    return str(datetime.fromtimestamp(seconds, zone).replace(tzinfo=None))
+
+
+def as_text(moment: datetime) -> str:
+    """Return a time as Django writes it into the queue's database.
+
+    One that UTC cannot count to is the first or last that it can. Raises ValueError if it is naive though
+    USE_TZ is on.
+    """
+    zone = connections[current().DATABASE].timezone
+    if moment.tzinfo is not None:
+        try:
+            moment = moment.astimezone(zone).replace(tzinfo=None)
+        except OverflowError:
+            moment = datetime.max if moment.year > 5000 else datetime.min
+    elif zone is not None:
+        raise ValueError(
+            f"{moment!r} is naive, and could be any hour: pass an aware datetime, as from "
+            "django.utils.timezone.now()"
+        )
+    return str(moment)
+
+
+def as_datetime(text: str) -> datetime:
+    """Return the time that stands in the queue's database."""
+    return datetime.fromisoformat(text).replace(tzinfo=connections[current().DATABASE].timezone)
+
+
+def as_local(moment: datetime) -> datetime:
+    """Return a time in the current time zone, to be shown; as it is if that zone cannot count to it."""
+    if not timezone.is_aware(moment):
+        return moment
+    try:
+        return timezone.localtime(moment)
+    except OverflowError:
+        return moment
+
+
+def seconds_until(moment: str) -> float:
+    """Return how many seconds it is until a time; negative if it has passed."""
+    return (datetime.fromisoformat(moment) - datetime.fromisoformat(now())).total_seconds()
+
+
+def later(moment: str, seconds: float) -> str:
+    """Return the time so many seconds after another one; no later or earlier than Python can count."""
+    try:
+        return str(datetime.fromisoformat(moment) + timedelta(seconds=seconds))
+    except OverflowError:
+        return str(datetime.max if seconds > 0 else datetime.min)
+
+
+def seconds_of(span: float | timedelta, name: str, more: str = " or a timedelta") -> float:
+    """Return a span of time in seconds. `name`: what to call it in errors; `more`: what else it may be.
+
+    Raises TypeError for what is no span of time, ValueError for NaN.
+    """
+    if isinstance(span, timedelta):
+        return span.total_seconds()
+    if isinstance(span, bool) or not issubclass(
+        type(span), (int, float)
+    ):  # a lazy object lies to isinstance()
+        raise TypeError(f"{name}={span!r} must be a number of seconds{more}.")
+    if span != span:
+        raise ValueError(f"{name}={span!r} must be a number of seconds{more}: NaN is none.")
+    return span
+
+
+def _hold_connections() -> None:
+    # SQLite's locks are not inherited and its index is shared memory: a child must neither use
+    # a connection of its parent nor close one, not even by forgetting it
+    _kept_across_fork.extend(wrapper.connection for wrapper in list(_live))
+
+
+def _abandon_connections() -> None:
+    for wrapper in list(_live):
+        wrapper.connection = None
+
+
+at_fork(
+    before=_hold_connections,
+    after_in_parent=_kept_across_fork.clear,
+    after_in_child=_abandon_connections,
+)

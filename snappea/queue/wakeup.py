@@ -1,0 +1,244 @@
+"""The wakeup: ring() touches a file, the Bell waits for that.
+
+A wakeup is a hint that there may be something to do. The table is the truth: a lost wakeup
+delays a task by a second at most.
+"""
+
+import errno
+import logging
+import math
+import os
+import select
+import socket
+import struct
+from typing import Any
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..conf import current
+from ..log import say
+from .connection import FAULTS
+from .database import QueueFile, file_of, raw
+from .files import IS_UNIX, open_beside
+
+logger = logging.getLogger("snappea.wakeup")
+_said: set[str] = set()
+#: An event as the kernel writes it; one of a watched file has no name after it.
+_EVENT = struct.Struct("iIII")
+
+
+def ring(file: QueueFile | None) -> None:
+    """Wake the Foreman of a queue, if there is one. Never raises: the table is the truth."""
+    if file is None:
+        return
+    if not IS_UNIX:
+        return  # there is no Foreman
+    try:
+        os.utime(file.wakeup, follow_symlinks=False)
+    except FileNotFoundError:
+        pass  # no Foreman yet, or it is just putting the file back; it looks at the table then
+    except OSError as error:
+        _say_once(f"Cannot touch {file.wakeup} ({error}); the Foreman looks once a second anyway.")
+
+
+def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
+    """Ring once what was written by this connection is committed."""
+    file = file_of(connection)
+    if file is None and connection.vendor == "postgresql":
+        _notify(connection)
+    elif connection.in_atomic_block:
+        transaction.on_commit(lambda: ring(file), using=connection.alias)
+    else:
+        ring(file)
+
+
+def _notify(connection: BaseDatabaseWrapper) -> None:
+    """Have the server ring: now, or when the transaction that is open is committed.
+
+    Not within the INSERT: those who notify commit one after the other, and each would wait for the disk.
+    """
+    try:
+        raw(connection).execute("NOTIFY snappea")
+    except FAULTS as error:
+        if connection.in_atomic_block:
+            raise
+        _say_once(f"Cannot notify ({error}); the Foremen look every few seconds anyway.")
+
+
+def _say_once(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        say(logging.WARNING, message, logger=logger)
+
+
+class Bell:
+    """Waits for a ring, or for a nudge from a thread or a signal handler."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        #: For signal.set_wakeup_fd().
+        self.wakeup_fd = self._writer.fileno()
+        #: Where what was written there is read.
+        self.reader_fd = self._reader.fileno()
+        self._nudges = select.poll()
+        self._nudges.register(self._reader, select.POLLIN)
+        self._all = select.poll()
+        self._all.register(self._reader, select.POLLIN)
+
+    @property
+    def patience(self) -> float:
+        """How long to wait before a look at the table, in seconds."""
+        raise NotImplementedError
+
+    @property
+    def kind(self) -> str:
+        """How it waits, in one word."""
+        raise NotImplementedError
+
+    def nudge(self) -> None:
+        """End the current or the next wait(). For threads; safe at any time."""
+        try:
+            self._writer.send(b"\0")
+        except (BlockingIOError, OSError):
+            pass  # full: it will wake up anyway. Closed: nobody waits any more
+
+    def wait(self, timeout: float, for_rings: bool = True) -> bool:
+        """Sleep until a ring, a nudge, or `timeout` seconds have passed. Tell whether it rang.
+
+        Without `for_rings` rings are left for the next wait.
+        """
+        ready = (self._all if for_rings else self._nudges).poll(math.ceil(max(timeout, 0) * 1000))
+        rang = False
+        for descriptor, _events in ready:
+            if descriptor == self._reader.fileno():
+                self._drain()
+            else:
+                rang = self._hear()
+        return rang
+
+    def _hear(self) -> bool:
+        """Read what woke it, and tell whether that was a ring."""
+        raise NotImplementedError
+
+    def _drain(self) -> None:
+        try:
+            while len(self._reader.recv(4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Give back all descriptors."""
+        self._reader.close()
+        self._writer.close()
+
+
+class FileBell(Bell):
+    """Rings when the wakeup file is touched: by inotify where that is to be had, otherwise by looking."""
+
+    def __init__(self, file: QueueFile) -> None:
+        super().__init__()
+        self._file = file
+        self._inotify: Any = _inotify() if current().USE_INOTIFY else None
+        if self._inotify:
+            self._all.register(self._inotify, select.POLLIN)
+        self._watched: tuple[int, int] | None = None
+        self._touched = 0
+        self.install()
+
+    @property
+    def patience(self) -> float:
+        """How long to wait before a look at the table, in seconds."""
+        return 1.0 if self._is_watching() else current().POLL_INTERVAL
+
+    @property
+    def kind(self) -> str:
+        """How it waits, in one word."""
+        return "inotify" if self._is_watching() else "polling"
+
+    def _is_watching(self) -> bool:
+        return bool(self._inotify and self._watched)
+
+    def wait(self, timeout: float, for_rings: bool = True) -> bool:
+        """Sleep until a ring, a nudge, or `timeout` seconds have passed. Tell whether it rang."""
+        rang = super().wait(timeout, for_rings)
+        if for_rings and not rang and not self._is_watching():
+            rang = self._was_touched()
+        return rang
+
+    def _hear(self) -> bool:
+        # not by the library's read(), which asks twice more whether there is something
+        for _watch, mask, _cookie, _length in _EVENT.iter_unpack(os.read(self._inotify.fileno(), 4096)):
+            if mask & self._gone:
+                self._watched = None
+        if self._watched is None:
+            self.install()
+        return True
+
+    def _was_touched(self) -> bool:
+        try:
+            touched = os.stat(self._file.wakeup).st_mtime_ns
+        except OSError:
+            return False
+        rang, self._touched = touched != self._touched, touched
+        return rang
+
+    def install(self) -> None:
+        """Put the wakeup file (back) in its place and watch it, if the one there is not ours."""
+        try:
+            found = os.lstat(self._file.wakeup)
+            if self._watched == (found.st_dev, found.st_ino):
+                return
+        except OSError:
+            pass
+        self._watched = None
+        try:
+            descriptor = open_beside(self._file, self._file.wakeup)
+            created = os.fstat(descriptor)
+            os.close(descriptor)
+            if self._inotify:
+                self._watch()
+            self._watched = (created.st_dev, created.st_ino)
+        except OSError as error:
+            _say_once(f"No wakeups by {self._file.wakeup} ({error}); looking at the table instead.")
+
+    def _watch(self) -> None:
+        from inotify_simple import flags
+
+        gone = flags.DELETE_SELF | flags.MOVE_SELF
+        self._gone = int(gone | flags.IGNORED)  # an int: the enum's operators are slow
+        try:
+            self._inotify.add_watch(self._file.wakeup, flags.ATTRIB | gone | flags.DONT_FOLLOW)
+        except OSError as error:
+            raise OSError(_reason(error)) from error
+
+    def close(self) -> None:
+        """Give back all descriptors."""
+        super().close()
+        if self._inotify:
+            self._inotify.close()
+
+
+def _inotify() -> Any:
+    """Return an INotify object, or None (and say why, once) where it is not to be had."""
+    try:
+        from inotify_simple import INotify
+
+        return INotify(nonblocking=True)
+    except (ImportError, OSError, AttributeError) as error:
+        _say_once(f"No inotify here ({_reason(error)}); polling instead.")
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error of inotify says, and which limit to raise if it is one of the system's."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOSPC:
+        return f"{error}: all watches of this user are taken; raise fs.inotify.max_user_watches by sysctl"
+    if number == errno.EMFILE:
+        limit = "raise fs.inotify.max_user_instances by sysctl, or ulimit -n"
+        return f"{error}: all instances of this user, or all descriptors of this process, are taken; {limit}"
+    return str(error)

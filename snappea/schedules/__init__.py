@@ -1,0 +1,249 @@
+"""Periodic tasks: what the code declares, the rows that say what is next, and what people decide of them."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from logging import INFO, WARNING
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import transaction
+
+from ..conf import current
+from ..errors import ConfigurationError, UnknownQueue, UnknownTask
+from ..log import clean, say
+from ..models import Schedule
+from ..queue.connection import Link
+from ..queue.database import as_datetime, as_text, connect, now, raw, transact
+from ..queue.records import Call
+from ..queue.wakeup import ring_on_commit
+from ..sync_only import refuse_event_loop
+from ..tasks.arguments import encode
+from ..tasks.calls import require_queue
+from ..tasks.registry import declared, discover, find, resolve
+from ..tasks.results import AsyncResult
+from .triggers import Trigger, interval, trigger
+
+#: A clock that is set back further was wrong before: what is next is planned anew.
+ASTRAY = timedelta(days=1)
+#: A tick that is later than this was missed: without `catch_up` it is skipped.
+MISSED = timedelta(seconds=60)
+
+_COLUMNS = "name, task_name, expression, timezone, args, kwargs, queue, catch_up"
+#: All that a row plans.
+ALL = f"SELECT {_COLUMNS}, +next_run, +last_run FROM snappea_schedule"
+#: What was enqueued last.
+NOTE_RUN = "UPDATE snappea_schedule SET last_run = ?, last_task_id = ?, last_outcome = ? WHERE name = ?"
+_WRITE = f"""
+    INSERT INTO snappea_schedule ({_COLUMNS}, next_run, last_outcome, is_paused)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)
+    ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, expression = excluded.expression,
+        timezone = excluded.timezone, args = excluded.args, kwargs = excluded.kwargs,
+        queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run"""
+_REMOVE = "DELETE FROM snappea_schedule WHERE name = ?"
+_PAUSE = "UPDATE snappea_schedule SET is_paused = 1 WHERE name = ?"
+_RESUME = "UPDATE snappea_schedule SET is_paused = 0, next_run = ? WHERE name = ?"
+
+
+class Plan(NamedTuple):
+    """A schedule as the code declares it: the columns of its row."""
+
+    name: str
+    task_name: str
+    expression: str
+    timezone: str
+    args: str = "[]"
+    kwargs: str = "{}"
+    queue: str | None = None
+    catch_up: bool = True
+
+    def ticks(self) -> tuple[str, str]:
+        """Return what says when it is due."""
+        return self.expression, self.timezone
+
+
+class Planned(NamedTuple):
+    """A schedule's row; its times as they stand there."""
+
+    plan: Plan
+    next_run: str | None
+    last_run: str | None
+
+    @classmethod
+    def of(cls, row: tuple[Any, ...]) -> "Planned":
+        """Return what ALL found."""
+        return cls(Plan(*row[:-2])._replace(catch_up=bool(row[-3])), *row[-2:])
+
+
+# what the code declares
+
+
+def plans() -> Iterator[Plan]:
+    """Yield the schedules that the imported tasks and SNAPPEA["SCHEDULES"] declare."""
+    for task in declared():
+        name, options = task.name, task.options
+        if options.cron or options.every:
+            expression = options.cron or interval(options.every or 0)
+            zone = options.timezone or settings.TIME_ZONE
+            yield Plan(name, name, expression, zone, catch_up=options.catch_up)
+    for entry in current().SCHEDULES:
+        yield Plan(
+            name=entry.get("name", entry["task"]),
+            task_name=entry["task"],
+            expression=entry["cron"] if "cron" in entry else interval(entry["every"]),
+            timezone=entry.get("timezone", settings.TIME_ZONE),
+            args=encode(tuple(entry.get("args", ())), entry["task"]),
+            kwargs=encode(dict(entry.get("kwargs", {})), entry["task"]),
+            queue=entry.get("queue"),
+            catch_up=entry.get("catch_up", True),
+        )
+
+
+def problems() -> list[tuple[str, Exception]]:
+    """Return what is wrong with the schedules, as pairs of a schedule's name and an error."""
+    found: list[tuple[str, Exception]] = []
+    seen: set[str] = set()
+    try:
+        for plan in plans():
+            if plan.name in seen:
+                message = f'There are two schedules {plan.name!r}: give each a "name" of its own.'
+                found.append((plan.name, ConfigurationError(message)))
+            seen.add(plan.name)
+            found += [(plan.name, problem) for problem in _problems_of(plan)]
+    except TypeError as error:  # arguments that are not JSON
+        found.append(("SCHEDULES", error))
+    return found
+
+
+def _problems_of(plan: Plan) -> Iterator[Exception]:
+    try:
+        trigger(plan.expression, plan.timezone)
+    except ConfigurationError as error:
+        yield error
+    try:  # without call_of(), which asks the hooks: they may need a request, or a Foreman
+        task = resolve(plan.task_name)
+        task.require_fit(tuple(json.loads(plan.args)), json.loads(plan.kwargs))
+        require_queue(plan.queue or task.options.queue, plan.task_name)
+    except (UnknownTask, UnknownQueue, TypeError) as error:
+        yield error
+
+
+def call_of(plan: Plan) -> Call:
+    """Return the call that a schedule makes. Raises UnknownTask, or as `delay()` does."""
+    return resolve(plan.task_name).call(tuple(json.loads(plan.args)), json.loads(plan.kwargs), plan.queue)
+
+
+def reason(task_name: str, error: Exception) -> str:
+    """Return why a schedule could not enqueue its task; only the type if the task is sensitive."""
+    task = find(task_name)
+    is_hidden = task is not None and task.options.sensitive
+    return f"{type(error).__name__} (not shown: the task is sensitive)" if is_hidden else repr(error)
+
+
+def synchronise(db: Link, moment: str) -> None:
+    """Make the rows say what the code declares. In a transaction.
+
+    Raises ConfigurationError for an expression that makes no sense.
+    """
+    rows = _rows(db)
+    for plan in plans():
+        planned = rows.pop(plan.name, None)
+        following = _next_run(plan, planned, moment)
+        if planned is None or (plan, following) != planned[:2]:
+            db.execute(_WRITE, (*plan, following, False))
+            say(INFO, "Schedule %s (%s): next at %s.", clean(plan.name), plan.expression, following)
+    for name in rows:
+        db.execute(_REMOVE, (name,))
+        say(WARNING, "Schedule %s is no longer in the code, and was removed.", clean(name))
+
+
+def after(ticks: Trigger, moment: datetime, last: datetime | None) -> str | None:
+    """Return the first tick after a moment, as it stands in the database."""
+    tick = ticks.after(moment, last)
+    while tick and as_text(tick) <= as_text(moment):  # without USE_TZ an hour comes twice in autumn
+        tick = ticks.after(tick, tick)
+    return as_text(tick) if tick else None
+
+
+def aware(moment: str) -> datetime:
+    """Return a time that stands in the database."""
+    return as_datetime(moment).astimezone(UTC)
+
+
+def _next_run(plan: Plan, planned: Planned | None, moment: str) -> str | None:
+    """Return the tick that is to come next: the one that the row names, unless there is a better one."""
+    here, ticks = aware(moment), trigger(plan.expression, plan.timezone)
+    next_run, last_run = (planned.next_run, planned.last_run) if planned else (None, None)
+    if last_run and aware(last_run) > here + ASTRAY:
+        last_run = None  # the clock was wrong then
+    is_new = planned is None or planned.plan.ticks() != plan.ticks()
+    if next_run is None or is_new:
+        return after(ticks, here, aware(last_run) if last_run else None)
+    return next_run if last_run else min(next_run, after(ticks, here, None) or next_run)
+
+
+# what people decide
+
+
+def pause(name: str) -> bool:
+    """Enqueue no more ticks of a schedule. Tell whether there is one of that name."""
+    refuse_event_loop("schedules")
+    return bool(raw(connect()).execute(_PAUSE, (name,)).rowcount)
+
+
+def resume(name: str) -> bool:
+    """Go on with the next tick from now; what fell into the pause is not caught up with."""
+    refuse_event_loop("schedules")
+    db = connect()
+    with transact(db) as below:
+        rows = below.execute(f"{ALL} WHERE name = ?", (name,)).fetchall()
+        for planned in map(Planned.of, rows):
+            moment = now(db)
+            is_missed = planned.next_run is None or planned.next_run <= moment
+            kept = planned._replace(next_run=None) if is_missed else planned
+            following = _next_run(planned.plan, kept, moment)
+            below.execute(_RESUME, (following, name))
+    ring_on_commit(db)
+    return bool(rows)
+
+
+def fire(name: str) -> AsyncResult:
+    """Enqueue what a schedule enqueues, now, and leave its ticks as they are.
+
+    Raises LookupError if there is no such schedule, and as `delay()` does.
+    """
+    refuse_event_loop("schedules")
+    discover()  # in a web process, which may have no other use for the task
+    db = connect()
+    with transaction.atomic(using=db.alias):
+        rows = raw(db).execute(f"{ALL} WHERE name = ?", (name,)).fetchall()
+        if not rows:
+            raise LookupError(f"There is no schedule {name!r}.")
+        plan = Planned.of(rows[0]).plan
+        arguments = json.loads(plan.args), json.loads(plan.kwargs)
+        result = resolve(plan.task_name).apply_async(*arguments, queue=plan.queue)
+        row = result.id if isinstance(result.id, int) else None  # Celery's are text
+        raw(db).execute(NOTE_RUN, (now(db), row, "", name))
+    return result
+
+
+def listing(count: int = 3) -> list[tuple[Plan, Schedule | None, list[datetime]]]:
+    """Return what the code declares, the row of each if there is one, and its next `count` ticks."""
+    db = connect()
+    moment, rows, known = now(db), _rows(raw(db)), {row.name: row for row in Schedule.objects.all()}
+    return [
+        (plan, known.get(plan.name), list(islice(_runs(plan, rows.get(plan.name), moment), count)))
+        for plan in plans()
+    ]
+
+
+def _runs(plan: Plan, planned: Planned | None, moment: str) -> Iterator[datetime]:
+    following, ticks = _next_run(plan, planned, moment), trigger(plan.expression, plan.timezone)
+    while following:
+        yield (run := aware(following))
+        following = after(ticks, run, run)
+
+
+def _rows(db: Link) -> dict[str, Planned]:
+    return {planned.plan.name: planned for planned in map(Planned.of, db.execute(ALL).fetchall())}

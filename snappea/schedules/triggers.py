@@ -1,0 +1,143 @@
+"""When something periodic is due: cron expressions, by cronsim, and steady intervals.
+
+An expression is five or six fields of cron, or "every 600 s".
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from ..conf import is_interval
+from ..errors import ConfigurationError, ExtraMissing
+
+FIELDS = ("second", "minute", "hour", "day-of-month", "month", "day-of-week")
+_EVERY = "every "
+#: A run of `every` that is later than this moves those that follow.
+LATE = timedelta(seconds=1)
+
+
+class Trigger(Protocol):
+    """Tells the ticks of an expression. All times are aware."""
+
+    def after(self, moment: datetime, last: datetime | None = None) -> datetime | None:
+        """Return the first tick after a moment, None if there never is one. `last`: the tick before."""
+
+    def latest(self, moment: datetime, first: datetime) -> datetime:
+        """Return the last tick that is not after a moment. `first`: one that is not either."""
+
+    def counted(self, moment: datetime, latest: datetime) -> datetime:
+        """Return the tick that a run at a moment counts as. `latest`: the last one by then."""
+
+
+class Cron:
+    """A cron expression in a time zone, with the rules of Debian's cron where the clock is changed.
+
+    A job with a fixed hour runs once on each day: at the first of two such times, and where there is none
+    as soon as the clock goes on. One with a `*` for the hour or the minute goes on through both.
+    """
+
+    def __init__(self, expression: str, zone: ZoneInfo) -> None:
+        """Raises ExtraMissing without cronsim, and ConfigurationError for what makes no sense."""
+        try:
+            from cronsim import CronSim, CronSimError
+        except ImportError:
+            raise ExtraMissing(f"cron={expression!r} needs cronsim", "cron") from None
+        self._make = CronSim
+        self._expression = expression
+        self._zone = zone
+        try:
+            is_ever = self.after(datetime.now(UTC))
+        except CronSimError as error:
+            raise ConfigurationError(f"cron={expression!r}: {_fault(expression, str(error))}.") from None
+        if is_ever is None:
+            raise ConfigurationError(f"cron={expression!r}: there is no such day in 50 years.")
+
+    def after(self, moment: datetime, last: datetime | None = None) -> datetime | None:
+        """Return the first tick after a moment, None if there is none in 50 years."""
+        ticks: Iterable[datetime] = self._make(self._expression, moment.astimezone(self._zone))
+        # in the second of two equal hours cronsim begins with the first
+        return next((tick for tick in map(_utc, ticks) if tick > moment), None)
+
+    def latest(self, moment: datetime, first: datetime) -> datetime:
+        """Return the last tick that is not after a moment, or `first`."""
+        end = (moment + timedelta(seconds=1)).replace(microsecond=0).astimezone(self._zone)
+        ticks: Iterable[datetime] = self._make(self._expression, end, reverse=True)
+        return max(first, next((tick for tick in map(_utc, ticks) if tick <= moment), first))
+
+    def counted(self, moment: datetime, latest: datetime) -> datetime:
+        """Return the last tick: the times of day stay what they are, however late a run is."""
+        return latest
+
+
+class Every:
+    """So many seconds after the last tick."""
+
+    def __init__(self, seconds: float) -> None:
+        self.interval = timedelta(seconds=seconds)
+
+    def after(self, moment: datetime, last: datetime | None = None) -> datetime | None:
+        """Return the first tick after a moment, counted from the last tick, or from the moment itself."""
+        if last is None or last > moment:
+            return moment + self.interval
+        return self.latest(moment, last) + self.interval
+
+    def latest(self, moment: datetime, first: datetime) -> datetime:
+        """Return the last tick that is not after a moment."""
+        return first + (moment - first) // self.interval * self.interval
+
+    def counted(self, moment: datetime, latest: datetime) -> datetime:
+        """Return the last tick, or the moment itself if it is late: the next comes an interval later."""
+        return moment if moment - latest > LATE else latest
+
+
+def trigger(expression: str, zone: str) -> Trigger:
+    """Return what tells the ticks of an expression. `zone`: the name of a time zone, for cron.
+
+    Raises ConfigurationError, which says what is wrong; ExtraMissing without cronsim.
+    """
+    if expression.startswith(_EVERY):
+        return Every(_seconds(expression))
+    try:
+        found = ZoneInfo(zone)
+    except (OSError, ValueError, LookupError):  # no such zone, a path, a directory
+        raise ConfigurationError(f"timezone={zone!r}: there is no such time zone.") from None
+    return Cron(expression, found)
+
+
+def interval(seconds: float | timedelta) -> str:
+    """Return the expression of a steady interval.
+
+    >>> interval(timedelta(minutes=10))
+    'every 600 s'
+    """
+    number = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
+    return f"{_EVERY}{int(number) if number.is_integer() else number} s"
+
+
+def _seconds(expression: str) -> float:
+    try:
+        seconds = float(expression.removeprefix(_EVERY).removesuffix(" s"))
+    except ValueError:
+        seconds = 0.0
+    if not is_interval(seconds):
+        raise ConfigurationError(f"{expression!r} is no interval; it is written as in 'every 600 s'.")
+    return seconds
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+def _fault(expression: str, error: str) -> str:
+    """Say which field is wrong, and what stands there."""
+    fields = expression.split()
+    if len(fields) not in (5, 6):
+        return (
+            f"it needs five fields ({', '.join(FIELDS[1:])}), or six with seconds first; it has {len(fields)}"
+        )
+    names = FIELDS[-len(fields) :]
+    named = error.removeprefix("Bad ")
+    if named not in names:
+        return error
+    return f"the {named} {fields[names.index(named)]!r} is wrong"

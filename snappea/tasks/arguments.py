@@ -1,0 +1,249 @@
+"""A call's arguments as strict JSON: what is accepted arrives, and arrives equal.
+
+But for tuples, named ones too, which arrive as lists.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from json.encoder import encode_basestring
+from typing import Any, NoReturn
+
+from django.utils.datastructures import MultiValueDict
+from django.utils.functional import Promise
+
+from ..conf import current, json_default
+from ..errors import ResultTooLarge, UnreadableArguments, UnserializableArgument, UnserializableResult
+
+MAX_DEPTH = 100
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_decoder = json.JSONDecoder()
+#: How most arguments are written, several times as fast as by the encoder.
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    int: int.__repr__,
+    str: encode_basestring,
+    bool: {False: "false", True: "true"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
+}
+_SCALARS = frozenset((*_WRITERS, float))
+_EXACT = _SCALARS | {dict, list, tuple}
+#: What the encoder writes of a subclass of these.
+_WRITTEN: dict[type, Callable[[Any], object]] = {
+    dict: lambda value: dict(value.items()) if dict.__len__(value) else {},
+    list: lambda value: list.__getitem__(value, slice(None)),
+    tuple: lambda value: tuple.__getitem__(value, slice(None)),
+    str: lambda value: str.__str__(value),
+    float: lambda value: float.__add__(value, 0.0),
+    int: lambda value: int.__add__(value, 0),
+}
+
+
+def encode(arguments: tuple[Any, ...] | dict[str, Any], name: str) -> str:
+    """Encode positional or keyword arguments as strict JSON. Raises UnserializableArgument."""
+    try:
+        encoded = _encode_plain(arguments)
+        if encoded is None:
+            if not _is_exact(arguments):
+                _check(arguments, name)
+            encoded = _encode(arguments)
+        if not encoded.isascii():
+            encoded.encode()
+    except (TypeError, ValueError):  # a UnicodeEncodeError is a ValueError
+        _check(arguments, name)
+        raise
+    return encoded
+
+
+def _encode_plain(arguments: tuple[Any, ...] | dict[str, Any]) -> str | None:
+    """Encode a tuple of what has a writer; return None for everything else."""
+    if not isinstance(arguments, tuple):
+        return None
+    try:
+        return f"[{','.join([_WRITERS[type(value)](value) for value in arguments])}]"
+    except KeyError:
+        return None
+
+
+def _is_exact(value: Any, depth: int = 0) -> bool:
+    """Tell whether a value consists of JSON's own types alone, so that only the encoder has to check it."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is dict:
+        if any(type(key) is not str for key in value):
+            return False
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return False
+    depth += 1
+    return depth <= MAX_DEPTH and all(type(item) in _SCALARS or _is_exact(item, depth) for item in value)
+
+
+def _check(value: Any, name: str, where: str = "", depth: int = 0) -> None:
+    """Find what is not strict JSON, or would arrive changed, and say what and where.
+
+    Goes by the type itself: `isinstance()` believes a lazy object or a mock that claims another class.
+    Raises UnserializableArgument.
+    """
+    kind = type(value)
+    fault: tuple[str, str] | None = None
+    if depth > MAX_DEPTH:
+        fault = f"nested more than {MAX_DEPTH} deep", "store it, and pass the primary key"
+    elif issubclass(kind, dict):
+        if fault := _loss(value):
+            _refuse(name, where, *fault)
+        for key, item in value.items():
+            if not issubclass(type(key), str):
+                what = f"a dict with the key {key!r} of type {type(key).__name__}"
+                _refuse(name, where, what, "make its keys strings")
+            _check(key, name, f"{where}[{key!r}]", depth + 1)
+            _check(item, name, f"{where}[{key!r}]", depth + 1)
+    elif issubclass(kind, (list, tuple)):
+        if fault := _loss(value):
+            _refuse(name, where, *fault)
+        for index, item in enumerate(value):
+            _check(item, name, f"{where}[{index}]", depth + 1)
+    else:
+        fault = _fault(value, kind) or _loss(value)
+    if fault:
+        _refuse(name, where, *fault)
+
+
+def _fault(value: Any, kind: type) -> tuple[str, str] | None:
+    """Return what is wrong with a value that is no container, and the cure; None if nothing is."""
+    if issubclass(kind, str):
+        broken = not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+        return ("a string with a lone surrogate", "decode it properly") if broken else None
+    if issubclass(kind, float):
+        return (
+            None if math.isfinite(value) else (repr(value), "JSON has no such number; pass None or a string")
+        )
+    if issubclass(kind, int):
+        # what Python refuses to write in decimal (sys.set_int_max_str_digits) it would not read either
+        return None if value.bit_length() < 14_000 else ("an integer of thousands of digits", "pass hex(...)")
+    if value is None:
+        return None
+    return (
+        ("a lazy string", "pass str(...)")
+        if issubclass(kind, Promise)
+        else (f"a {kind.__name__}", _cure(value))
+    )
+
+
+def _loss(value: Any) -> tuple[str, str] | None:
+    """Return what the JSON of a subclass would lose, and the cure; None if it arrives equal."""
+    kind = type(value)
+    if kind in _EXACT:
+        return None
+    if issubclass(kind, MultiValueDict):  # one that is empty arrives equal, but the next one would not
+        cure = "pass .dict() for the last value of each key, or dict(....lists()) for all of them"
+        return f"a {kind.__name__} with several values for each key", cure
+    base, written = next((base, how) for base, how in _WRITTEN.items() if issubclass(kind, base))
+    try:
+        if value == written(value):
+            return None
+    except Exception:  # an __eq__ or items() that raises
+        pass
+    return f"a {kind.__name__} that differs from its plain {base.__name__}", f"pass a plain {base.__name__}"
+
+
+def _cure(value: Any) -> str:
+    kind = type(value)
+    try:
+        if (claimed := value.__class__) is not kind:  # a lazy object, or a mock with a spec
+            plain = claimed.__name__ if claimed in _EXACT else "plain value"
+            return "pass the primary key" if hasattr(value, "pk") else f"pass the {plain} that it stands for"
+        if hasattr(value, "pk"):
+            return "pass the primary key, and fetch the object in the task"
+    except Exception:  # it is evaluated, and fails
+        return "pass the value that it stands for"
+    if hasattr(value, "isoformat"):
+        return "pass .isoformat(), and parse it in the task"
+    if issubclass(kind, (bytes, bytearray)):
+        return "decode it, or store it and pass the primary key"
+    if issubclass(kind, (set, frozenset)):
+        return "pass sorted(...)"
+    if issubclass(kind, Mapping):
+        return "pass dict(...)"
+    if issubclass(kind, Iterable) and not hasattr(kind, "assert_called"):  # which a mock has
+        return "pass list(...)"
+    return "pass str(...), or a primary key"
+
+
+def _refuse(name: str, where: str, what: str, cure: str) -> NoReturn:
+    place = where if len(where) <= 100 else f"{where[:100]}..."
+    raise UnserializableArgument(f"{name}(): argument{place} is {what}, which is not JSON: {cure}.")
+
+
+def require_whole(value: Any, name: str) -> None:
+    """Raise UnserializableArgument for the data of a form, of which django.tasks keeps the last values."""
+    if isinstance(value, MultiValueDict):
+        _refuse(name, "", *(_loss(value) or ()))
+    if isinstance(value, (dict, list, tuple)) and not _is_exact(value):
+        for item in value.values() if isinstance(value, dict) else value:
+            require_whole(item, name)
+
+
+def simplified(value: Any) -> Any:
+    """Return a value as JSON_ENCODER makes JSON of it; what that cannot do is left to `encode()`."""
+    default = json_default()
+    return value if default is None else _simplified(value, default)
+
+
+def _simplified(value: Any, default: Callable[[Any], Any], depth: int = 0) -> Any:
+    kind = type(value)
+    if value is None or issubclass(kind, (str, int, float)) or depth > MAX_DEPTH:
+        return value
+    if issubclass(kind, (dict, list, tuple)):
+        if _loss(value):
+            return value
+        if issubclass(kind, dict):
+            return {key: _simplified(item, default, depth + 1) for key, item in value.items()}
+        items = [_simplified(item, default, depth + 1) for item in value]
+        return tuple(items) if issubclass(kind, tuple) else items
+    try:
+        return _simplified(default(value), default, depth + 1)
+    except (TypeError, ValueError):  # it is refused, with its place
+        return value
+
+
+def encode_result(result: Any, name: str) -> str:
+    """Encode what a task returned. Raises UnserializableResult or ResultTooLarge."""
+    limit = current().MAX_RESULT_BYTES
+    try:
+        if isinstance(result, str) and len(result) > limit:
+            _refuse_result(name, f"more than {limit}", limit)  # without a copy of it
+        encoded = encode((simplified(result),), name)[1:-1]
+        if len(encoded) * 4 > limit and (size := len(encoded.encode())) > limit:
+            _refuse_result(name, str(size), limit)
+        return encoded
+    except TypeError as error:
+        message = str(error).replace("argument[0]", "its result", 1)
+        raise UnserializableResult(f"{message} Or drop result_ttl, if nobody asks for it.") from None
+
+
+def _refuse_result(name: str, size: str, limit: int) -> NoReturn:
+    raise ResultTooLarge(
+        f"{name}(): its result takes {size} bytes as JSON, and MAX_RESULT_BYTES is {limit}. Store it, and "
+        "return the primary key."
+    )
+
+
+def _decode(text: str) -> Any:
+    try:
+        value, end = _decoder.raw_decode(text)  # what decode() comes to, in a third of its time
+    except ValueError:  # perhaps there is only white space before it
+        end = -1
+    return value if end == len(text) else _decoder.decode(text)
+
+
+def decode(args: str, kwargs: str) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments that a row carries. Raises UnreadableArguments."""
+    try:
+        positional = _decode(args) if args != "[]" else []
+        named = _decode(kwargs) if kwargs != "{}" else {}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UnreadableArguments(f"The arguments are not JSON: {error}.") from error
+    if not isinstance(positional, list) or not isinstance(named, dict):
+        raise UnreadableArguments("The arguments must be a JSON list (args) and a JSON object (kwargs).")
+    return positional, named

@@ -1,0 +1,196 @@
+"""`snappea.current_task`: what a task can know of itself, and say about itself, while it runs."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..errors import NoCurrentTask, Retry
+from ..queue.database import as_datetime, later, now
+from ..queue.records import Claim, Progress
+
+_running: ContextVar[Claim | None] = ContextVar("snappea_current_task", default=None)
+_deadline: ContextVar[float] = ContextVar("snappea_deadline", default=math.inf)
+#: How often progress is written, in seconds.
+PROGRESS_EVERY = 1.0
+#: The most that is kept of a note, in characters.
+MAX_NOTE = 1000
+#: What tasks said of their progress since it was last written, by row; the last word counts.
+_progress: dict[int, Progress] = {}
+
+
+class CurrentTask:
+    """The task that runs here; false where none does. Everything else raises NoCurrentTask there.
+
+    >>> from snappea import current_task
+    >>> current_task.progress(3, 10, note="resizing")
+    >>> raise current_task.retry(countdown=60)
+    """
+
+    def __bool__(self) -> bool:
+        return _running.get() is not None
+
+    @property
+    def id(self) -> int:
+        """The primary key of its row; 0 where it runs without one (TASK_ALWAYS_EAGER)."""
+        return _claim().id
+
+    @property
+    def name(self) -> str:
+        """The name of the task."""
+        return _claim().task_name
+
+    @property
+    def attempt(self) -> int:
+        """How often it was started by now: 1 the first time."""
+        return _claim().attempts
+
+    @property
+    def queue(self) -> str:
+        """The queue it waited in."""
+        return _claim().queue
+
+    @property
+    def enqueued_at(self) -> datetime:
+        """When it was enqueued."""
+        return as_datetime(_claim().enqueued_at)
+
+    @property
+    def parent_id(self) -> int | None:
+        """The primary key of the task that enqueued it."""
+        return _claim().parent_id
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When it must have ended, by its time limits; None: it may take as long as it wants."""
+        _claim()
+        seconds = _deadline.get() - time.monotonic()
+        return None if seconds == math.inf else as_datetime(later(now(), seconds))
+
+    def retry(
+        self,
+        exc: BaseException | None = None,
+        countdown: float | timedelta | None = None,
+        eta: datetime | None = None,
+        max_retries: int | None = None,
+    ) -> Retry:
+        """Raise a Retry, with which the task is tried again; see `snappea.errors.Retry`."""
+        _claim()
+        raise Retry(exc=exc, countdown=countdown, eta=eta, max_retries=max_retries)
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Say how far it is: `done` of `total`. Call it as often as you like; it is written once a second.
+
+        `note` may be a lazy translation; of a long one the first 1,000 characters are kept. Raises TypeError
+        or ValueError for what is no finite number.
+        """
+        claim = _claim()
+        said = checked_progress(done, total, note, claim)
+        if claim.id:
+            _send(said)
+
+
+current_task = CurrentTask()
+
+
+def checked_progress(done: Any, total: Any, note: object, claim: Claim) -> Progress:
+    """Return what a task says of its progress as the database takes it. Raises TypeError or ValueError."""
+    total = None if total is None else _number("total", total)
+    return Progress(_number("done", done), total, _text(note), *claim.fence)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, (str, bytes, bytearray)) or not hasattr(value, "__float__"):
+        raise TypeError(f"progress(): {name} must be a number, not {type(value).__name__}.")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"progress(): {name} must be a finite number of at most 300 digits.")
+    return number
+
+
+def _text(note: object) -> str:
+    if isinstance(note, (bytes, bytearray)):
+        raise TypeError("progress(): note must be a string, not bytes: decode it.")
+    text = f"{note}"[:MAX_NOTE]
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _claim() -> Claim:
+    claim = _running.get()
+    if claim is None:
+        raise NoCurrentTask("current_task is only there while a task runs; here none does.")
+    return claim
+
+
+def current_claim() -> Claim | None:
+    """Return the claim of the task that runs here, None where none does."""
+    return _running.get()
+
+
+def parent_id() -> int | None:
+    """Return the row of the task that runs here, None where none does."""
+    claim = _running.get()
+    return claim.id or None if claim else None
+
+
+def begin(claim: Claim, deadline: float = math.inf) -> None:
+    """Make a claim the current task for the rest of this contextvars.Context.
+
+    `deadline`: when it must have ended, by time.monotonic().
+    """
+    _running.set(claim)
+    _deadline.set(deadline)
+
+
+def note(progress: Progress) -> None:
+    """Keep what was said for the Foreman to take."""
+    _progress[progress.id] = progress
+
+
+_send: Callable[[Progress], None] = note
+
+
+def send_progress(send: Callable[[Progress], None]) -> None:
+    """From now on call `send` with what is said: where the Foreman is another process."""
+    global _send
+    _send = send
+
+
+def take_progress(of: Iterable[int] | None = None) -> list[Progress]:
+    """Return what was said since the last call, by these rows or by all. For the Foreman."""
+    rows = list(_progress) if of is None else of
+    return [taken for row in rows if (taken := _progress.pop(row, None))]
+
+
+def has_progress() -> bool:
+    """Tell whether there is something to take."""
+    return bool(_progress)
+
+
+class TaskFilter(logging.Filter):
+    """Gives each record the `task_id` and `task_name` of the task that logs it; "-" outside of tasks."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let everything pass."""
+        claim = _running.get()
+        for name, value in (("task_id", claim and claim.id), ("task_name", claim and claim.task_name)):
+            if name not in record.__dict__:
+                setattr(record, name, "-" if value is None else value)
+        return True
+
+
+_filter = TaskFilter()
+
+
+def name_tasks_in_log() -> None:
+    """Add the filter to all handlers there are, so that any formatter may say %(task_id)s."""
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    for logger in loggers:
+        for handler in getattr(logger, "handlers", ()):  # a placeholder has none
+            handler.addFilter(_filter)

@@ -1,0 +1,378 @@
+"""TaskFunction: what @task makes of a function, something that can be called later.
+
+A call is bound to the function's signature and encoded as strict JSON before anything is
+written, so that what was accepted arrives, and arrives equal (but tuples arrive as lists).
+"""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import copy_context
+from datetime import datetime, timedelta
+from types import MethodType, NoneType
+from typing import Any, Generic, Never, NoReturn, ParamSpec, TypeVar, overload
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, transaction
+
+from ..conf import collects, current, hook, shown, soft_time_limit_of
+from ..errors import Retry
+from ..postgres import foremen
+from ..queue.database import as_text, now, seconds_until
+from ..queue.records import Call, Claim, Terms
+from ..signals import task_enqueued, task_failed, task_retried, task_started, task_succeeded, tell
+from ..sync_only import refuse_event_loop, running_loop
+from . import context, engine
+from .arguments import encode, simplified
+from .callables import FINISHED, plain_arity, require_finished, signature_of
+from .calls import (
+    checked_tuple,
+    moment_of,
+    require_queue,
+    require_small,
+    unique_key,
+    warn_of_open_transaction,
+    with_options,
+)
+from .options import Options, is_priority
+from .results import AsyncResult
+from .signature import Signature, require_known
+
+P = ParamSpec("P")
+R = TypeVar("R")
+MOST_BYTES = 4  # of a character in UTF-8
+MAX_LANE = 600  # characters
+NO_TERMS = Terms()
+
+
+class TaskFunction(Generic[P, R]):
+    """A function that can also be called later: what @task makes.
+
+    Calling it runs it here and now, as if it were undecorated.
+    """
+
+    __name__: str
+    __qualname__: str
+
+    def __init__(self, function: Callable[P, R], options: Options) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.options = options
+        self.name = options.name
+        #: What a call has to fit.
+        self.signature = signature_of(function)
+        self._arity = plain_arity(self.signature)
+        self._inside = inspect.signature(function)  # of what decorators wrap
+        self._takes_using = "using" in {**self.signature.parameters, **self._inside.parameters}
+        #: Whether it is an `async def` function.
+        self.is_coroutine = iscoroutinefunction(function)
+        #: Whether it runs on the event loop, not in a thread.
+        self.is_async = self.is_coroutine and not options.is_isolated
+        #: Whether it runs in a process of its own.
+        self.is_isolated = options.is_isolated
+        # no booleans: those SQLite's module looks at twice, as if they could be anything
+        self._flags = int(options.acks_late), int(self.is_async)
+        special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
+        self._is_plain = special == (None,) * 4 and not options.unique and not options.sensitive
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+    def __reduce__(self) -> str:
+        """Pickle it as the function would be: by its name in its module."""
+        return self.__qualname__
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now."""
+        return self.function(*args, **kwargs)
+
+    def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
+        """Enqueue a call with these arguments; it is committed when this returns.
+
+        Raises TypeError if the arguments do not fit the function or are not strict JSON,
+        ArgumentsTooLarge, UnknownQueue or EnqueueError; in each case nothing was written.
+        """
+        return self._enqueue(self.call(args, kwargs))
+
+    async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
+        """Do as `delay()`, from asynchronous code."""
+        return await sync_to_async(functools.partial(self.delay, *args, **kwargs))()
+
+    def delay_many(self, calls: Iterable[tuple[Any, ...]]) -> list[AsyncResult]:
+        """Enqueue one call for each tuple of positional arguments, all in one transaction.
+
+        >>> send_mail.delay_many((user.pk,) for user in users)
+
+        Raises as `delay()` does, and then enqueued none of them.
+        """
+        if running_loop() is not None:
+            refuse_event_loop(self.__name__, self.name)
+        encoded = [self.call(checked_tuple(args, self.name), {}) for args in calls]
+        if current().TASK_ALWAYS_EAGER:
+            return [self._run_eagerly(call) for call in encoded]
+        if settings.DEBUG:
+            warn_of_open_transaction()
+        written = engine.enqueue_many(encoded)
+        for task_id, is_new in written if task_enqueued.receivers else ():
+            if is_new:
+                tell(task_enqueued, self, id=task_id)
+        return [AsyncResult(task_id) for task_id, _is_new in written]
+
+    def broadcast(self, /, *args: P.args, **kwargs: P.kwargs) -> list[AsyncResult]:
+        """Enqueue a call for each Foreman at work, which runs it once, and no other does.
+
+        For what each of these processes has for itself, such as a cache in memory. On SQLite there is one
+        Foreman, and this is `delay()`. Returns a result for each; none if no Foreman is at work. Raises as
+        `delay()` does, TypeError if the task has limits that would keep it from running everywhere, and
+        NotImplementedError with Celery as the engine.
+        """
+        refuse_event_loop(self.__name__, self.name)
+        options = self.options
+        if options.unique or options.max_concurrency is not None or options.interval is not None:
+            raise TypeError(
+                f"{self.name} cannot be broadcast: it has unique, max_concurrency or rate_limit, and would "
+                "not run on every Foreman."
+            )
+        if engine.other is not None:
+            raise NotImplementedError(f"{self.name}.broadcast(): Celery has no equivalent.")
+        if collects() or current().TASK_ALWAYS_EAGER or not foremen.is_shared():
+            return [self.delay(*args, **kwargs)]
+        call = self.call(args, kwargs)
+        ids = foremen.enqueue_for([who.id for who in foremen.present()], call)
+        for task_id in ids if task_enqueued.receivers else ():
+            tell(task_enqueued, self, id=task_id)
+        return list(map(AsyncResult, ids))
+
+    @overload
+    def delay_on_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> None: ...
+    @overload
+    def delay_on_commit(self, /, *args: Any, using: str, **kwargs: Any) -> None: ...
+    def delay_on_commit(self, /, *args: Any, **kwargs: Any) -> None:
+        """Enqueue a call once the surrounding transaction commits; at once if there is none.
+
+        `using` is the alias of the database whose transaction is meant, "default" if not given
+        (and it is the task's own argument if the task has one of that name). After a rollback
+        nothing is enqueued. Raises as `delay()` does; the arguments are checked at once.
+        """
+        using = DEFAULT_DB_ALIAS if self._takes_using else kwargs.pop("using", DEFAULT_DB_ALIAS)
+        if self.delay != MethodType(_DELAY, self):  # a test has put a mock in its place
+            transaction.on_commit(functools.partial(self.delay, *args, **kwargs), using=using)
+            return
+        if running_loop() is not None:
+            refuse_event_loop(self.__name__, self.name)
+        call = self.call(args, kwargs)
+        transaction.on_commit(lambda: self._enqueue(call, is_committed=True), using=using)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        countdown: float | timedelta | None = None,
+        eta: datetime | None = None,
+        expires: float | timedelta | datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        result_ttl: float | None = None,
+        ignore_result: bool | None = None,
+        add_to_parent: bool | None = None,
+        **unknown: Never,
+    ) -> AsyncResult:
+        """Enqueue a call with these arguments, and with what is to be different from its options.
+
+        `countdown` (seconds) or `eta` (an aware datetime): not before then. `expires`: not after so
+        many seconds from now, or after then. `result_ttl`: how long its result is kept, in seconds.
+        `ignore_result` and `add_to_parent` are Celery's, and mean nothing here. Raises as `delay()` does,
+        and ValueError for a time that makes no sense.
+
+        >>> send_mail.apply_async((42,), countdown=60, priority=10)
+        """
+        require_known(unknown, self.name)
+        if not isinstance(args, (tuple, list, NoneType)):
+            raise TypeError(f"{self.name}: args={args!r} must be a tuple or a list.")
+        if not isinstance(kwargs, (Mapping, NoneType)):
+            raise TypeError(f"{self.name}: kwargs={kwargs!r} must be a dict.")
+        call = self.call(tuple(args or ()), dict(kwargs or {}), queue)
+        if priority is not None and not is_priority(priority):
+            raise ValueError(f"{self.name}: priority={shown(priority)} must be from -100 to 100.")
+        try:
+            terms = with_options(call.terms, countdown, eta, expires, result_ttl)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self.name}: {error}") from None
+        call = call._replace(terms=terms, priority=call.priority if priority is None else priority)
+        return self._enqueue(call)
+
+    def s(self, /, *args: Any, **kwargs: Any) -> "Signature":
+        """Return a call that can be passed around and enqueued later, as in Celery."""
+        return Signature(self, args, kwargs)
+
+    def retry(self, /, *args: Any, **kwargs: Any) -> NoReturn:
+        """Have the task that runs here tried again: `current_task.retry(...)`."""
+        raise context.current_task.retry(*args, **kwargs)
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
+        """Check the arguments against the signature and encode them. Raises as `delay()` does.
+
+        `queue`: instead of the task's own.
+        """
+        if kwargs or self._arity is None or len(args) not in self._arity:
+            self.require_fit(args, kwargs)
+        return self.encoded(args, kwargs, queue)
+
+    def require_fit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise TypeError if the arguments do not fit the function."""
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
+
+    def spelling(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.Signature:
+        """Return the signature by which calls that spell the same arguments differently are compared.
+
+        That of the function inside of decorators, which has the names, if the arguments fit it.
+        """
+        try:
+            self._inside.bind(*args, **kwargs)
+            return self._inside
+        except TypeError:
+            return self.signature
+
+    def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
+        """Do as `call()`, but for the signature."""
+        options, configured = self.options, current()
+        if configured.JSON_ENCODER is not None:
+            args, kwargs = simplified(args), simplified(kwargs)
+        encoded = encode(args, self.name)
+        added = hook("HOOK_ADD_TASK_KWARGS")
+        stored = {**kwargs, **added()} if added else kwargs
+        named = encode(stored, self.name) if stored else "{}"
+        limit = configured.MAX_ARGUMENT_BYTES
+        if (len(encoded) + len(named)) * MOST_BYTES > limit:
+            require_small(self.name, len(encoded.encode()) + len(named.encode()), limit)
+        if queue is not None or configured.QUEUES is not None:
+            require_queue(options.queue if queue is None else queue, self.name)
+        parent = context.parent_id()
+        terms = None if self._is_plain and parent is None else self._terms(args, kwargs, parent)
+        return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, terms)
+
+    def _terms(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: int | None) -> Terms:
+        """Return what the options say beside, for one call."""
+        options = self.options
+        lane = None
+        if options.max_concurrency is not None or options.interval is not None:
+            lane = self.name
+            if options.concurrency_key is not None:
+                lane = f"{lane}:{options.concurrency_key(*args, **kwargs)}"[:MAX_LANE]
+        return Terms(
+            expires_at=None if options.expires is None else moment_of(options.expires),
+            result_ttl=options.result_ttl,
+            parent_id=parent,
+            unique_key=unique_key(self.name, self.spelling(args, kwargs), args, kwargs)
+            if options.unique
+            else None,
+            unique_running=options.unique == "running",
+            lane=lane,
+            lane_limit=options.max_concurrency,
+            lane_interval=options.interval,
+            is_sensitive=options.sensitive,
+        )
+
+    def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
+        if running_loop() is not None:
+            refuse_event_loop(self.__name__, self.name)
+        if current().TASK_ALWAYS_EAGER:
+            return self._run_eagerly(call)
+        if settings.DEBUG and not is_committed:
+            warn_of_open_transaction()
+        task_id, is_new = engine.enqueue(call)
+        if is_new and task_enqueued.receivers:
+            tell(task_enqueued, self, id=task_id)
+        return AsyncResult(task_id)
+
+    def _run_eagerly(self, call: Call) -> AsyncResult:
+        tell(task_enqueued, self, id=0)
+        return AsyncResult(None, self.run_now(call))
+
+    def run_now(self, call: Call) -> Any:
+        """Run a call here and now, as a worker would, and return its result. Raises what it raises."""
+        # what a worker would get, so that a test sees what the JSON makes of the arguments
+        claim = Claim(0, 0, 0, call.task_name, call.args, call.kwargs, call.queue, enqueued_at=now())
+        return copy_context().run(self._run_as, claim)
+
+    def _run_as(self, claim: Claim) -> Any:
+        context.begin(claim)
+        tell(task_started, self, id=claim.id, attempt=claim.attempts)
+        try:
+            result = self.run(json.loads(claim.args), json.loads(claim.kwargs))
+        except BaseException as failure:
+            retry_after = self.retry_after(failure, 0)
+            cause = failure.exc if isinstance(failure, Retry) and failure.exc else failure
+            if retry_after is None:
+                tell(task_failed, self, id=claim.id, exception=cause)
+            else:
+                tell(task_retried, self, id=claim.id, exception=cause, delay=retry_after)
+            raise
+        tell(task_succeeded, self, id=claim.id, result=result)
+        return result
+
+    def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        """Run the function to its end, in an event loop if it is asynchronous.
+
+        Raises UnfinishedResult if it returns work that nothing would do.
+        """
+        if enter := hook("HOOK_RUN_TASK_CONTEXT"):
+            with enter(kwargs):
+                return self._run(args, kwargs)
+        return self._run(args, kwargs)
+
+    def _run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        function: Any = self.function
+        if self.is_coroutine:
+            result = async_to_sync(functools.partial(function, *args, **kwargs))()
+        else:
+            result = function(*args, **kwargs)
+        if type(result) not in FINISHED:
+            require_finished(result, self.name)
+        return result
+
+    async def run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        """Run the asynchronous function to its end, in the event loop that runs here."""
+        if enter := hook("HOOK_RUN_TASK_CONTEXT"):
+            with enter(kwargs):
+                return await self._run_on_loop(args, kwargs)
+        return await self._run_on_loop(args, kwargs)
+
+    async def _run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        function: Any = self.function
+        result = await function(*args, **kwargs)
+        if type(result) not in FINISHED:
+            require_finished(result, self.name)
+        return result
+
+    def soft_time_limit(self, queue: str) -> float | None:
+        """Return after how many seconds it is to be interrupted, if it comes from this queue."""
+        limit = self.options.soft_time_limit
+        return soft_time_limit_of(queue) if limit is None else limit
+
+    def retry_after(self, failure: BaseException, retries: int) -> float | None:
+        """Return in how many seconds to try again, None if it has failed. `retries`: so far."""
+        options = self.options
+        limit, wait = options.max_retries, None
+        if isinstance(failure, Retry):
+            limit = limit if failure.max_retries is None else failure.max_retries
+            wait = failure.countdown
+            if failure.eta is not None:
+                wait = max(0.0, seconds_until(as_text(failure.eta)))
+        elif not isinstance(failure, options.autoretry_for) or isinstance(
+            failure, options.dont_autoretry_for
+        ):
+            return None
+        if limit is not None and retries >= limit:
+            return None
+        return options.retry_delay(retries) if wait is None else wait
+
+
+#: What `delay` is where no test has put a mock in its place.
+_DELAY = TaskFunction.delay

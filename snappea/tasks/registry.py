@@ -1,0 +1,189 @@
+"""@task, and the registry of what it made: the only place where a name leads to code."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
+
+from ..errors import TaskDefinitionError, UnknownTask
+from ..models import Task as Row
+from ..queue.records import Claim
+from .discovery import failures, import_module_of, import_task_modules, require_imported, wait_for_import
+from .function import TaskFunction as TaskFunction
+from .options import Options, TaskOptions
+from .signature import Signature as Signature
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+registry: dict[str, TaskFunction[..., Any]] = {}
+#: Called with each task that is made from now on.
+heralds: list[Callable[[TaskFunction[..., Any]], object]] = []
+
+
+@overload
+def task(function: Callable[P, R], /) -> TaskFunction[P, R]: ...
+@overload
+def task(
+    *, retry_kwargs: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
+) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    retry_kwargs: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """Make a function of a module a task. The options are those of `snappea.options.Options`.
+
+    `retry_kwargs`: django-taskq's way to write `max_retries` and, as `countdown`, `default_retry_delay`.
+
+    Raises TaskDefinitionError, at import, if the name is taken, the function cannot be found by name,
+    or an option makes no sense.
+
+    >>> @task
+    ... def send_mail(user_id: int) -> None: ...
+    >>> @task(acks_late=True, autoretry_for=(OSError,), retry_backoff=True)
+    ... async def refresh(url: str) -> None: ...
+    """
+    if not isinstance(retry_kwargs, (Mapping, NoneType)):
+        raise TaskDefinitionError(f"retry_kwargs={retry_kwargs!r} must be a dict.")
+    theirs = {"max_retries": "max_retries", "countdown": "default_retry_delay"}
+    options |= {theirs.get(key, f"retry_kwargs: {key}"): value for key, value in (retry_kwargs or {}).items()}
+
+    def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
+        if not inspect.isfunction(function):
+            raise TaskDefinitionError(
+                f"@task is for functions; {function!r} is none. Write a function that calls it."
+            )
+        name = options.get("name") or _name_of(function)
+        made = TaskFunction(function, Options.of(name, options))
+        register(made)
+        return made
+
+    return decorate if function is None else decorate(function)
+
+
+#: Celery's name for it.
+shared_task = task
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    if "." in function.__qualname__:
+        raise TaskDefinitionError(
+            f"{function.__module__}.{function.__qualname__} is not at the top level of its module, where "
+            "the Foreman could find it. Move it there, or give it a name of its own: @task(name=...)."
+        )
+    if function.__module__ == "__main__":
+        raise TaskDefinitionError(
+            f"{function.__qualname__}() is defined in a script, where the Foreman cannot find it. "
+            "Move it to tasks.py of an installed app."
+        )
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def register(made: TaskFunction[..., Any]) -> None:
+    """Enter a task under its names. Raises TaskDefinitionError if one of them is another's."""
+    names = (made.name, *made.options.aliases)
+    for name in names:
+        other = registry.get(name)
+        if other is not None and _place(other) != _place(made):  # the same place: the module was reloaded
+            raise TaskDefinitionError(
+                f"Two tasks are named {name!r}: at {_place(other)} and at {_place(made)}. "
+                "Rename one, or give it a name of its own: @task(name=...)."
+            )
+    for name in names:
+        registry[name] = made
+    for tell in heralds:
+        tell(made)
+
+
+def _place(made: TaskFunction[..., Any]) -> str:
+    code = inspect.unwrap(made.function).__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def discover() -> None:
+    """Import the task modules of all installed apps; those that raise are in `modules.failures`."""
+    import_task_modules()
+    if not failures:
+        return
+    for name, made in list(registry.items()):
+        if made.function.__module__ in failures and made.function.__module__ not in sys.modules:
+            del registry[name]  # what it declared before it raised is only half of a module
+
+
+def resolve(name: str) -> TaskFunction[..., Any]:
+    """Return the task of a name: what @task made, or a django.tasks Task of our backend, and nothing else.
+
+    Imports nothing. Raises UnknownTask.
+    """
+    found = registry.get(name) or _of_django(name)
+    if found is None:
+        require_imported(name)
+        raise UnknownTask(
+            f"Unknown task {name!r}: no @task of that name in an installed app. If it was renamed, give it "
+            "the old name as well (aliases); if it is not deployed yet, requeue this task once it is."
+            + (f" These modules could not be imported: {', '.join(failures)}." if failures else "")
+        )
+    return found
+
+
+def load(name: str) -> TaskFunction[..., Any]:
+    """Do as resolve(), and import the module of the task if the name asks for it and may do so.
+
+    For the Foreman, and for a name that a person types on the command line. Raises UnknownTask.
+    """
+    if (found := registry.get(name)) is None:
+        import_module_of(name)
+        return resolve(name)
+    wait_for_import(found.function.__module__)
+    return found
+
+
+def _of_django(name: str) -> TaskFunction[..., Any] | None:
+    """Return the django.tasks Task of a name, if it is one of a backend of ours."""
+    if "snappea.backend" not in sys.modules:
+        return None  # no Task could be one of its
+    from ..django_tasks.backend import function_of
+
+    return function_of(name)
+
+
+def task_of(claim: Claim) -> TaskFunction[..., Any]:
+    """Return the task that a claim is of, for what runs it. Raises UnknownTask."""
+    if claim.terms is None or (origin := claim.origin) is None:
+        return load(claim.task_name)
+    from ..django_tasks.backend import function_of_claim
+
+    return function_of_claim(claim, origin)
+
+
+def find_task_of(claim: Claim) -> TaskFunction[..., Any] | None:
+    """Return the task that a claim is of; None if there is none, or its module raised, whatever it raised."""
+    try:
+        return task_of(claim)
+    except BaseException:
+        return None
+
+
+def declared() -> list[TaskFunction[..., Any]]:
+    """Return all tasks, each once: an alias is none of its own."""
+    return [task for name, task in registry.items() if name == task.name]
+
+
+def is_sensitive(call: Claim | Row, task: TaskFunction[..., Any] | None) -> bool:
+    """Tell whether what a call was given is to be hidden: its row says so, or by now its task does."""
+    return call.is_sensitive or (task is not None and task.options.sensitive)
+
+
+def find(name: str, may_import: bool = False) -> TaskFunction[..., Any] | None:
+    """Return the task of a name; None if it is not known here, or its module raised, whatever it raised.
+
+    `may_import`: import its module, as load() does; for the Foreman.
+    """
+    try:
+        return registry.get(name) or (load if may_import else resolve)(name)
+    except BaseException:
+        return None

@@ -1,0 +1,192 @@
+"""For the tests of those who use Snappea: what was enqueued, and to run it.
+
+While tests run, `delay()` keeps its calls in memory (`SNAPPEA["IN_TESTS"]`). Each test begins with none.
+
+>>> class SignUp(TestCase):
+...     def test_welcome(self):
+...         with self.captureOnCommitCallbacks(execute=True):
+...             self.client.post("/sign-up/", {"email": "a@example.com"})
+...         assert_enqueued(send_welcome, "a@example.com")
+...         drain()
+...         self.assertEqual(len(mail.outbox), 1)
+"""
+
+import contextvars
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NamedTuple, ParamSpec
+
+from django.conf import settings
+from django.test.utils import override_settings
+
+from ..conf import collects, hook
+from ..models import WAITING, Task
+from ..queue import store
+from ..queue.database import connect, now, transact
+from ..queue.files import IS_UNIX, NEEDS_UNIX
+from ..queue.records import Claim, Outcome
+from ..tasks import context, memory_engine
+from ..tasks.registry import TaskFunction, task_of
+from ..workers import dispatcher, execute
+from .live import LiveForeman, run_foreman
+
+P = ParamSpec("P")
+#: From how many tasks on drain() takes it that there is no end to them.
+AT_MOST = 10_000
+
+
+class Enqueued(NamedTuple):
+    """A call that waits."""
+
+    id: int
+    task_name: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    queue: str
+    priority: int
+    #: Not before then; None: at once.
+    run_after: datetime | None
+
+
+def enqueued(task: TaskFunction[..., Any] | None = None) -> list[Enqueued]:
+    """Return the calls that wait, in the order in which they were enqueued: of one task, or all."""
+    rows = memory_engine.waiting() if collects() else Task.objects.filter(status__in=WAITING).order_by("pk")
+    return [
+        Enqueued(
+            *(row.pk, row.task_name, json.loads(row.args), json.loads(row.kwargs)),
+            *(row.queue, row.priority, row.run_after),
+        )
+        for row in rows
+        if task is None or row.task_name == task.name
+    ]
+
+
+def assert_enqueued(task: TaskFunction[P, Any], *args: P.args, **kwargs: P.kwargs) -> Enqueued:
+    """Assert that a call with these arguments waits, however they were spelled; return the latest such.
+
+    Raises AssertionError, with what waits instead.
+    """
+    expected = task.call(args, kwargs)
+    wanted = _bound(task, json.loads(expected.args), json.loads(expected.kwargs))
+    found = [call for call in enqueued(task) if _bound(task, call.args, call.kwargs) == wanted]
+    if found:
+        return found[-1]
+    waiting = [f"    {call.task_name}{_shown(call.args, call.kwargs)}" for call in enqueued()]
+    raise AssertionError(
+        f"{task.name}{_shown(args, kwargs)} was not enqueued; "
+        + ("\n".join(["what was:", *waiting]) if waiting else "nothing was.")
+    )
+
+
+def _bound(task: TaskFunction[..., Any], args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments by their names, without what HOOK_ADD_TASK_KWARGS has added."""
+    if added := hook("HOOK_ADD_TASK_KWARGS"):
+        parameters, additions = task.signature.parameters, added()
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        own = {name for name in kwargs if name in parameters or (takes_any and name not in additions)}
+        kwargs = {name: kwargs[name] for name in own}
+    bound = task.spelling(tuple(args), kwargs).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def _shown(args: Any, kwargs: dict[str, Any]) -> str:
+    words = [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+    return f"({', '.join(words)})"
+
+
+def clear() -> None:
+    """Forget the calls that are kept in memory. Every test begins with none."""
+    memory_engine.clear()
+
+
+def drain(including_scheduled: bool = False, raise_failures: bool = True, at_most: int = AT_MOST) -> int:
+    """Run what is ready, and what that enqueues, here and now; return how often a task was run.
+
+    In the order in which the Foreman would, one after the other and with its semantics; but limits (of time,
+    memory, rate, concurrency) do not hold, and no task has a process of its own. `including_scheduled`: all
+    that waits for its time as well, retries too, in the order of those times; the clock is left alone.
+
+    Raises what the first task that fails raises (one that is tried again has not failed), unless
+    `raise_failures` is False; RuntimeError if there is no end after `at_most` tasks.
+    """
+    for count in range(at_most):
+        claim = _claim(including_scheduled)
+        if claim is None:
+            return count
+        failure = _run(claim)
+        if isinstance(failure, KeyboardInterrupt) or (failure and raise_failures):
+            raise failure
+    raise RuntimeError(f"drain() has run {at_most} tasks, and saw no end: do they enqueue themselves?")
+
+
+def _claim(ahead: bool) -> Claim | None:
+    """Take what is next. `ahead`: if nothing is due, what will be due next."""
+    if collects():
+        return memory_engine.claim(ahead)
+    connection = connect()
+    with transact(connection) as db:
+        store.expire(db, now(connection))
+        store.promote(db, now(connection))
+        claim = store.claim_any(db, now(connection))
+        if claim is None and ahead and (due := store.glance(db).due):
+            store.promote(db, due)
+            claim = store.claim_any(db, now(connection))
+    return claim
+
+
+def _run(claim: Claim) -> BaseException | None:
+    """Run a claim and settle it. Return with what it failed, None if it succeeded or is tried again."""
+    task: TaskFunction[..., Any] | None = None
+    began = time.monotonic()
+    failure: BaseException | None = None
+    try:
+        task = task_of(claim)
+        result = contextvars.Context().run(execute.call, task, claim, math.inf)
+        outcome = Outcome(claim, time.monotonic() - began, result=result)
+    except BaseException as raised:
+        outcome = execute.after_failure(claim, task, time.monotonic() - began, raised)
+        failure = None if outcome.retry_after is not None else execute.cause_of(raised)
+    _settle(outcome)
+    if claim.origin:
+        dispatcher.tell_end(outcome)
+    return failure
+
+
+def _settle(outcome: Outcome) -> None:
+    progress = context.take_progress([outcome.claim.id])
+    if collects():
+        memory_engine.settle(outcome)
+        return
+    connection = connect()
+    with transact(connection) as db:
+        store.note_progress(db, progress)
+        store.settle(db, now(connection), [outcome])
+
+
+def override_snappea(**keys: Any) -> override_settings:
+    """Return a context manager and decorator that changes keys of the setting SNAPPEA, and no others.
+
+    >>> @override_snappea(TASK_ALWAYS_EAGER=True)
+    ... class SignUp(TestCase): ...
+    """
+    return override_settings(SNAPPEA={**getattr(settings, "SNAPPEA", {}), **keys})
+
+
+@contextmanager
+def foreman(timeout: float = 30.0) -> Iterator[LiveForeman]:
+    """Run a real Foreman, in a process of its own, on the databases of this test; calls are rows meanwhile.
+
+    For a TransactionTestCase or LiveServerTestCase with `databases = {"default", "snappea"}`, whose test
+    databases are files. Settings that the test has changed hold there too, if JSON can carry them; no mail
+    is sent, and mail.outbox stays empty. `timeout`: for its start and for its stop, in seconds. Raises
+    RuntimeError if it cannot work here, or does not start.
+    """
+    if not IS_UNIX:
+        raise RuntimeError(NEEDS_UNIX)
+    with override_snappea(IN_TESTS="write"), run_foreman(timeout) as started:
+        yield started
