@@ -18,7 +18,7 @@ from .log import say_seldom
 from .models import Status
 from .monitoring import inspect
 from .queue import store
-from .queue.connection import FAULTS, Link
+from .queue.connection import FAULTS, RawConnection
 from .queue.database import connect, later, now, raw
 from .queue.records import Expired, Outcome
 
@@ -154,7 +154,7 @@ class Stats:
         for outcome in outcomes[::step]:
             claim = outcome.claim
             try:
-                due = datetime.fromisoformat(claim.due if claim.terms else claim.enqueued_at)
+                due = datetime.fromisoformat(claim.due if claim.extras else claim.enqueued_at)
                 wait = max(0.0, (here - due).total_seconds() - outcome.duration)
             except (ValueError, TypeError):  # somebody wrote the row by hand
                 continue
@@ -180,7 +180,7 @@ class Stats:
             name = name if is_name and len(self._counters) < MOST_NAMES else OTHERS
         return self._counters.setdefault(name, _Counter())
 
-    def look(self, db: Link) -> None:
+    def look(self, db: RawConnection) -> None:
         """See how many are ready, if a minute is over. Not within a transaction: there may be a million."""
         if self._counters and self._backlog is None and time.monotonic() >= self._due:
             self._backlog = store.depth(db)
@@ -189,7 +189,7 @@ class Stats:
         """Tell whether there is a minute to be written."""
         return self._backlog is not None
 
-    def write(self, db: Link, at_once: bool = False) -> None:
+    def write(self, db: RawConnection, at_once: bool = False) -> None:
         """Write the minute that is over, or what there is of it `at_once`; otherwise do nothing.
 
         Whether that succeeds or not, the numbers are let go. Raises one of FAULTS only if the database gave

@@ -75,7 +75,7 @@ def celery_in_charge(migrated: Path, directory: Path, url: str) -> Iterator[Cele
             yield site
         finally:
             engine.enqueue, engine.enqueue_many, engine.other = before
-            registry.heralds.clear()
+            registry.observers.clear()
             for made in ours:
                 for name in (made.name, *made.options.aliases):
                     del registry.registry[name]

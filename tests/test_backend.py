@@ -489,7 +489,7 @@ def test_a_row_made_by_hand_runs(site: Site) -> None:
 
 def test_a_schedule_may_name_a_task(site: Site) -> None:
     call = resolve(f"{HERE}.echo").call((1,), {})
-    assert (call.queue, call.priority, call.terms and call.terms.backend) == ("mail", 7, "default")
+    assert (call.queue, call.priority, call.extras and call.extras.backend) == ("mail", 7, "default")
     with pytest.raises(TypeError):
         resolve(f"{HERE}.tell_context").call((), {"context": 1, "unknown": 2})
 

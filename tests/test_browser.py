@@ -184,7 +184,7 @@ def test_a_running_task_is_terminated(site: Site, browser: Browser) -> None:
     assert site.counts() == {"cancelled": 1}
 
 
-def test_the_renewal_leaves_alone_what_has_not_changed(site: Site, browser: Browser) -> None:
+def test_the_restart_leaves_alone_what_has_not_changed(site: Site, browser: Browser) -> None:
     """No flicker, and the focus stays where it is, even while rows come and go before it."""
     go_on = site.directory / "go on"
     site.foreman()

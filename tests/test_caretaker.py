@@ -1,4 +1,4 @@
-"""What the Caretaker does about the queue's files."""
+"""What the Maintenance does about the queue's files."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from snappea.foreman import maintenance
-from snappea.foreman.maintenance import Caretaker
+from snappea.foreman.maintenance import Maintenance
 from snappea.queue.database import connect, file_of, raw
 from snappea.queue.lock import Lock
 from snappea.queue.wakeup import FileBell
@@ -17,17 +17,17 @@ from tests.site import Site
 
 
 @pytest.fixture
-def keeper(site: Site) -> Iterator[Caretaker]:
+def keeper(site: Site) -> Iterator[Maintenance]:
     file = file_of(connect())
     assert file
     raw(connect()).execute("PRAGMA wal_checkpoint(TRUNCATE)")
     lock, bell = Lock(file), FileBell(file)
-    yield Caretaker(connect(), file, lock, bell)
+    yield Maintenance(connect(), file, lock, bell)
     bell.close()
     lock.close()
 
 
-def test_all_is_well(keeper: Caretaker) -> None:
+def test_all_is_well(keeper: Maintenance) -> None:
     assert keeper.look() == ""
 
 
@@ -35,13 +35,13 @@ def test_all_is_well(keeper: Caretaker) -> None:
     ("suffix", "words"), [("", "was deleted or replaced"), ("-lock", "another Foreman may")]
 )
 def test_what_cannot_be_mended_is_a_reason_to_stop(
-    site: Site, keeper: Caretaker, suffix: str, words: str
+    site: Site, keeper: Maintenance, suffix: str, words: str
 ) -> None:
     Path(f"{site.database}{suffix}").unlink()
     assert words in keeper.look()
 
 
-def test_the_wakeup_file_is_put_back(site: Site, keeper: Caretaker) -> None:
+def test_the_wakeup_file_is_put_back(site: Site, keeper: Maintenance) -> None:
     Path(f"{site.database}-wakeup").unlink()
     assert keeper.look() == ""
     assert Path(f"{site.database}-wakeup").exists()
@@ -54,7 +54,9 @@ def in_database(site: Site) -> int:
         return count
 
 
-def test_the_log_is_folded_in_at_rest(site: Site, keeper: Caretaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_checkpointed_at_rest(
+    site: Site, keeper: Maintenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nothing.delay()
     keeper.look()
     assert in_database(site) == 0, "no time of rest yet"
@@ -70,8 +72,8 @@ def test_the_log_is_folded_in_at_rest(site: Site, keeper: Caretaker, monkeypatch
     assert in_database(site) == 2
 
 
-def test_a_large_log_is_folded_in_and_cut_off(
-    site: Site, keeper: Caretaker, monkeypatch: pytest.MonkeyPatch
+def test_a_large_log_is_checkpointed_and_cut_off(
+    site: Site, keeper: Maintenance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maintenance, "LARGE_WAL", 1)
     nothing.delay()
@@ -80,8 +82,8 @@ def test_a_large_log_is_folded_in_and_cut_off(
     assert Path(f"{site.database}-wal").stat().st_size == 0
 
 
-def test_a_reader_does_not_stop_the_caretaker(
-    site: Site, keeper: Caretaker, monkeypatch: pytest.MonkeyPatch
+def test_a_reader_does_not_stop_maintenance(
+    site: Site, keeper: Maintenance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maintenance, "REST", -1.0)
     with closing(sqlite3.connect(site.database, isolation_level=None)) as reader:

@@ -270,7 +270,7 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def test_ticks_are_those_of_our_own_timetable(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ticks_are_those_of_our_own_scheduler(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     moment = "2026-03-01 12:00:30"
     monkeypatch.setattr(beat, "now", lambda: moment)
     hourly = beat.Ticks("0 * * * *", "UTC")

@@ -10,7 +10,7 @@ from snappea.queue.database import connect, file_of
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
 from snappea.tasks.registry import registry
-from snappea.workers.threads import Crew
+from snappea.workers.threads import WorkerPool
 from tests.site import Site, wait_until
 
 
@@ -59,14 +59,14 @@ def claims(logbook: Logbook, numbers: range) -> list[tuple[int, Claim]]:
 
 
 def test_no_more_at_once_than_its_size(gate: Gate, logbook: Logbook) -> None:
-    crew = Crew(3, logbook, lambda: None)
-    crew.hand_over(claims(logbook, range(10)))
+    pool = WorkerPool(3, logbook, lambda: None)
+    pool.hand_over(claims(logbook, range(10)))
     wait_until(lambda: gate.running == 3)
-    assert crew.backlog() == 7
+    assert pool.backlog() == 7
     gate.open.set()
     wait_until(lambda: gate.running == 0 and len(gate.order) == 10)
-    wait_until(lambda: len(crew._parked) == 3)
-    outcomes = crew.collect()
+    wait_until(lambda: len(pool._parked) == 3)
+    outcomes = pool.collect()
     assert len(outcomes) == 10
     assert gate.peak == 3 and gate.order == sorted(gate.order)
     assert all(outcome.error == "" for _cell, outcome in outcomes)
@@ -74,64 +74,64 @@ def test_no_more_at_once_than_its_size(gate: Gate, logbook: Logbook) -> None:
 
 def test_no_more_threads_than_tasks(gate: Gate, logbook: Logbook) -> None:
     before = threading.active_count()
-    crew = Crew(50, logbook, lambda: None)
-    crew.hand_over(claims(logbook, range(2)))
+    pool = WorkerPool(50, logbook, lambda: None)
+    pool.hand_over(claims(logbook, range(2)))
     wait_until(lambda: gate.running == 2)
     assert threading.active_count() == before + 2
     gate.open.set()
-    wait_until(lambda: len(crew._parked) == 2)
-    crew.hand_over(claims(logbook, range(2, 4)))
+    wait_until(lambda: len(pool._parked) == 2)
+    pool.hand_over(claims(logbook, range(2, 4)))
     wait_until(lambda: len(gate.order) == 4)
     assert threading.active_count() == before + 2, "those that are parked are woken"
 
 
 def test_what_has_not_begun_can_be_taken_back(gate: Gate, logbook: Logbook) -> None:
-    crew = Crew(1, logbook, lambda: None)
-    crew.hand_over(claims(logbook, range(5)))
+    pool = WorkerPool(1, logbook, lambda: None)
+    pool.hand_over(claims(logbook, range(5)))
     wait_until(lambda: gate.running == 1)
-    assert [claim.id for _cell, claim in crew.take_back()] == [1, 2, 3, 4]
+    assert [claim.id for _cell, claim in pool.take_back()] == [1, 2, 3, 4]
     gate.open.set()
-    wait_until(crew.has_outcomes)
+    wait_until(pool.has_outcomes)
     assert gate.order == [0]
 
 
 def test_the_foreman_is_woken_only_if_it_sleeps_and_is_needed(gate: Gate, logbook: Logbook) -> None:
     woken: list[int] = []
-    crew = Crew(1, logbook, lambda: woken.append(1))
+    pool = WorkerPool(1, logbook, lambda: woken.append(1))
     gate.open.set()
-    crew.hand_over(claims(logbook, range(1)))
-    wait_until(lambda: crew._parked)
-    assert not woken and crew.needs_foreman()
-    crew.collect()
-    assert not crew.needs_foreman(), "nothing to settle: it may sleep"
-    crew.foreman_sleeps = True
-    crew.hand_over(claims(logbook, range(1, 2)))
+    pool.hand_over(claims(logbook, range(1)))
+    wait_until(lambda: pool._parked)
+    assert not woken and pool.needs_foreman()
+    pool.collect()
+    assert not pool.needs_foreman(), "nothing to settle: it may sleep"
+    pool.foreman_sleeps = True
+    pool.hand_over(claims(logbook, range(1, 2)))
     wait_until(lambda: woken == [1])
-    assert not crew.foreman_sleeps
+    assert not pool.foreman_sleeps
 
 
 def test_an_idle_worker_wakes_the_foreman_though_others_have_work(gate: Gate, logbook: Logbook) -> None:
     """Outcomes wait, one worker is idle, the other is busy: the Foreman has something to claim for."""
-    crew = Crew(2, logbook, lambda: None)
-    crew.low_water = 0
-    crew.hand_over(claims(logbook, range(2)))
+    pool = WorkerPool(2, logbook, lambda: None)
+    pool.low_water = 0
+    pool.hand_over(claims(logbook, range(2)))
     wait_until(lambda: gate.running == 2)
     gate.open.set()
-    wait_until(lambda: len(crew._parked) == 2)
-    crew._backlog.extend(claims(logbook, range(2, 3)))
-    assert crew.needs_foreman()
-    crew.take_back()
+    wait_until(lambda: len(pool._parked) == 2)
+    pool._backlog.extend(claims(logbook, range(2, 3)))
+    assert pool.needs_foreman()
+    pool.take_back()
 
 
 def test_where_no_thread_can_be_had(gate: Gate, logbook: Logbook, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    crew = Crew(3, logbook, lambda: None)
+    pool = WorkerPool(3, logbook, lambda: None)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="can't start new thread"):
-            crew.hand_over(claims(logbook, range(2)))
-    assert len(crew.take_back()) == 2
-    crew.hand_over(claims(logbook, range(2, 4)))
+            pool.hand_over(claims(logbook, range(2)))
+    assert len(pool.take_back()) == 2
+    pool.hand_over(claims(logbook, range(2, 4)))
     wait_until(lambda: gate.running == 2)

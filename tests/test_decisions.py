@@ -13,7 +13,7 @@ from django.db import transaction
 
 from snappea.models import Pause, Task
 from snappea.queue import operations, store
-from snappea.queue.connection import Link
+from snappea.queue.connection import RawConnection
 from snappea.queue.database import connect, now, raw, transact
 from snappea.queue.records import Call
 from tests.playground.lifecycle import two_at_a_time
@@ -41,7 +41,7 @@ def test_many_are_changed_in_batches_between_which_others_may_write(
     begun: list[float] = []
 
     @contextmanager
-    def noted(connection: Any) -> Iterator[Link]:
+    def noted(connection: Any) -> Iterator[RawConnection]:
         with transact(connection) as db:
             begun.append(time.monotonic())
             yield db

@@ -27,7 +27,7 @@ from snappea.models import Task
 from snappea.queue.database import connect, now, raw
 from snappea.queue.store import claim, settle
 from snappea.workers import execute
-from snappea.workers.limits import Desk
+from snappea.workers.limits import TaskHandle
 from tests.site import DEADLINE, ROOT, Site
 
 
@@ -63,7 +63,7 @@ def work_off() -> None:
     """Run what is in the queue, in this thread, until there is nothing."""
     db = raw(connect())
     while claims := claim(db, now(connect()), 10, {"default": 10}):
-        outcomes = [execute.run(claimed, Desk()) for claimed in claims]
+        outcomes = [execute.run(claimed, TaskHandle()) for claimed in claims]
         assert [outcome.error for outcome in outcomes] == [""] * len(outcomes)
         settle(db, now(connect()), outcomes)
 

@@ -26,7 +26,7 @@ from snappea.queue.database import connect, now, raw
 from snappea.schedules import listing
 from snappea.tasks.registry import registry, task
 from snappea.workers import execute
-from snappea.workers.limits import Desk
+from snappea.workers.limits import TaskHandle
 from tests.fuzzing import ANYTHING, JSON, ODD, PLAIN_TEXTS, TEXTS, as_arrived, fuzz
 from tests.playground.tasks import record
 from tests.site import Site
@@ -55,7 +55,7 @@ def run_next() -> Arguments:
     """Run what was enqueued, and return what it was given."""
     claim = store.claim_any(raw(connect()), now())
     assert claim
-    outcome = execute.run(claim, Desk())
+    outcome = execute.run(claim, TaskHandle())
     assert not outcome.error, outcome.error
     store.settle(raw(connect()), now(), [outcome])
     return _taken.pop()
@@ -365,5 +365,5 @@ def test_any_bytes_for_the_envelope_endpoint(
     assert stored == tasks <= (answer.status_code < 300), "an event and its task, or neither"
     if tasks:
         claim = store.claim_any(raw(connect()), now())
-        assert claim and not (outcome := execute.run(claim, Desk())).error, outcome.error
+        assert claim and not (outcome := execute.run(claim, TaskHandle())).error, outcome.error
         assert Event.objects.get().issue

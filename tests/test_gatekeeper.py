@@ -14,12 +14,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from snappea.errors import CannotStart, UnknownQueue
-from snappea.foreman.admission import Gatekeeper
-from snappea.foreman.in_flight import Accounts
+from snappea.foreman.admission import Admission
+from snappea.foreman.in_flight import InFlight
 from snappea.foreman.loop import Foreman
 from snappea.models import Task
 from snappea.queue import store
-from snappea.queue.connection import Link
+from snappea.queue.connection import RawConnection
 from snappea.queue.database import connect, now, raw, transact
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
@@ -63,9 +63,9 @@ def start_moments(site: Site) -> list[float]:
     return sorted(moment for key in set(started(site)) for moment in site.ledger.moments("start", key))
 
 
-def claim(keeper: Gatekeeper, db: Link, room: int) -> list[Claim]:
+def claim(keeper: Admission, db: RawConnection, room: int) -> list[Claim]:
     """Claim as the Foreman does that has nothing in hand."""
-    return keeper.claim(db, now(), room, store.glance(db), Accounts())
+    return keeper.claim(db, now(), room, store.peek(db), InFlight())
 
 
 def assert_paced(moments: list[float], before: float) -> None:
@@ -185,9 +185,9 @@ def test_serving_a_queue_that_is_not_declared_is_refused(site: Site) -> None:
 
 def test_default_may_be_served_though_it_is_not_declared(site: Site, settings: Any) -> None:
     settings.SNAPPEA = site.settings | {"QUEUES": MAIL_OF_TWO}
-    Gatekeeper(["default", "mail"])
+    Admission(["default", "mail"])
     with pytest.raises(CannotStart):
-        Gatekeeper(["defualt"])
+        Admission(["defualt"])
 
 
 def test_no_more_of_a_queue_at_once_than_its_limit_and_the_others_fill_the_rest(site: Site) -> None:
@@ -347,12 +347,12 @@ def test_when_one_is_revoked_that_was_claimed_but_not_begun_the_next_is_let_in(s
     """It is cancelled as it is given back, and no worker ever tells of its end."""
     first, second = alone.delay("first"), alone.delay("second")
     foreman = Foreman()
-    db, keeper, accounts = raw(foreman.connection), foreman.gatekeeper, foreman.accounts
-    accounts.logbook = Logbook(foreman.workshop.file, 10)
-    accounts.open(claim(keeper, db, 10))
-    ((cell, claimed),) = accounts.take_entered()
+    db, keeper, in_flight = raw(foreman.connection), foreman.admission, foreman.in_flight
+    in_flight.logbook = Logbook(foreman.host.file, 10)
+    in_flight.open(claim(keeper, db, 10))
+    ((cell, claimed),) = in_flight.take_entered()
     assert claimed.id == first.id and first.revoke(terminate=True)
-    accounts.take_back([(cell, claimed)])
+    in_flight.take_back([(cell, claimed)])
     foreman._write(db, now())
     assert first.status == "cancelled"
     assert [each.id for each in claim(keeper, db, 10)] == [second.id]
@@ -485,7 +485,7 @@ def steps_of_a_claim(room: int = 10) -> int:
         nonlocal steps
         steps += 1
 
-    keeper = Gatekeeper()
+    keeper = Admission()
     with transact(connect()) as db:
         claim(keeper, db, 0)  # whatever there is to sort in
     for number in range(room):
@@ -512,8 +512,8 @@ def test_a_claim_costs_no_more_for_100_000_that_may_not_run(site: Site, gate: in
 
 def test_100_000_newcomers_are_sorted_in_with_a_bounded_effort_for_each_round(site: Site) -> None:
     insert_waiting(site, 5_000, gate=1)
-    db: Link = raw(connect())
-    keeper = Gatekeeper()
+    db: RawConnection = raw(connect())
+    keeper = Admission()
     held = []
     for _ in range(6):
         claim(keeper, db, 1)

@@ -54,8 +54,8 @@ def site(celery_site: CelerySite) -> Iterator[CelerySite]:
 def wait(task: Any, *args: Any, **options: Any) -> Task:
     """Write a call into the table, as our own queue would have."""
     call = task.call(args, {})
-    terms = call.terms._replace(**options.pop("terms", {})) if call.terms else None
-    task_id, _is_new = store.enqueue(call._replace(**{"terms": terms, **options}))
+    extras = call.extras._replace(**options.pop("terms", {})) if call.extras else None
+    task_id, _is_new = store.enqueue(call._replace(**{"terms": extras, **options}))
     return Task.objects.get(pk=task_id)
 
 

@@ -17,7 +17,7 @@ from snappea.queue import logbook
 from snappea.queue.database import connect, file_of
 from snappea.queue.logbook import Note
 from snappea.queue.records import Claim
-from snappea.workers.processes.supervisor import Guardian
+from snappea.workers.processes.supervisor import Supervisor
 from tests.playground import isolated
 from tests.playground.tasks import close_all, nap, record
 from tests.site import DEADLINE, Process, Site, wait_until
@@ -43,12 +43,12 @@ def name_of(pid: int) -> str:
         return ""
 
 
-def nursery_of(foreman: Process) -> int:
+def fork_server_of(foreman: Process) -> int:
     """Return the pid of the fork server, which takes a moment to name itself."""
-    (nursery,) = wait_until(
+    (fork_server,) = wait_until(
         lambda: [child for child in children_of(foreman.pid) if name_of(child) == "snappea-nursery"]
     )
-    return int(nursery)
+    return int(fork_server)
 
 
 def noted(site: Site, *words: object) -> list[str]:
@@ -80,7 +80,7 @@ def test_it_has_a_process_of_its_own_and_knows_what_it_would_know_in_a_thread(si
     known = task.get(timeout=DEADLINE)
     assert (known["first"], known["id"], known["attempt"]) == (7, task.id, 1)
     _pid, parent = noted(site, "who", "from-7")
-    assert int(parent) == nursery_of(foreman) and known["pid"] != foreman.pid
+    assert int(parent) == fork_server_of(foreman) and known["pid"] != foreman.pid
     assert isolated.know_async.delay(0.01).get(timeout=DEADLINE) not in (foreman.pid, int(parent))
     text = "ü\n\0" * 100_000
     assert isolated.echo.delay(text).get(timeout=DEADLINE) == text
@@ -276,7 +276,7 @@ def test_a_stop_waits_for_it_although_all_get_the_signal(site: Site) -> None:
     foreman = site.foreman()
     isolated.stay.delay("x", str(site.directory / "gate"))
     child = int(noted(site, "start", "x")[0])
-    for pid in (child, nursery_of(foreman), foreman.pid):
+    for pid in (child, fork_server_of(foreman), foreman.pid):
         os.kill(pid, signal.SIGTERM)
     foreman.wait_for_output("Stopping")
     (site.directory / "gate").touch()
@@ -289,7 +289,7 @@ def test_no_child_survives_a_stop(site: Site) -> None:
     once = isolated.stay.delay("once", "/nowhere")
     late = isolated.stay_late.delay("late", "/nowhere")
     pids = [int(noted(site, "start", "once")[0]), *map(int, noted(site, "pids", "late"))]
-    pids.append(nursery_of(foreman))
+    pids.append(fork_server_of(foreman))
     assert foreman.stop() == 0
     assert not any(map(is_alive, pids))
     assert (once.status, late.status) == ("interrupted", "ready")
@@ -302,15 +302,15 @@ def test_children_die_with_the_foreman_before_their_task_may_run_again(site: Sit
     foreman = site.foreman()
     isolated.stay_late.delay("x", str(site.directory / "gate"))
     pids = [int(pid) for pid in noted(site, "pids", "x")]
-    nursery = nursery_of(foreman)
-    os.kill(nursery, signal.SIGSTOP)  # so that it takes its time
+    fork_server = fork_server_of(foreman)
+    os.kill(fork_server, signal.SIGSTOP)  # so that it takes its time
     foreman.kill()
     again = site.manage("runsnappea")
     time.sleep(1)
     assert again.popen.poll() is None and again.output() == "" and is_alive(pids[0])
-    os.kill(nursery, signal.SIGCONT)
+    os.kill(fork_server, signal.SIGCONT)
     again.wait_for_output("left 1 running: interrupted, to run again")
-    assert not any(map(is_alive, [*pids, nursery]))
+    assert not any(map(is_alive, [*pids, fork_server]))
     wait_until(lambda: site.ledger.keys("start")["x"] == 2)
     (site.directory / "gate").touch()
     site.wait_until_empty()
@@ -322,7 +322,7 @@ def test_children_die_with_the_foreman_and_the_fork_server_at_once(site: Site) -
     foreman = site.foreman()
     isolated.stay.delay("x", "/nowhere")
     child = int(noted(site, "start", "x")[0])
-    for pid in (nursery_of(foreman), foreman.pid):
+    for pid in (fork_server_of(foreman), foreman.pid):
         os.kill(pid, signal.SIGKILL)
     foreman.wait()
     site.foreman()
@@ -336,7 +336,7 @@ def test_without_its_fork_server_the_foreman_stops_to_be_started_anew(site: Site
     task = isolated.stay.delay("x", "/nowhere")
     child = int(noted(site, "start", "x")[0])
     noted(site, "start", "thread")
-    os.kill(nursery_of(foreman), signal.SIGKILL)
+    os.kill(fork_server_of(foreman), signal.SIGKILL)
     waiting = isolated.who.delay("waiting")
     assert foreman.wait() == 1
     assert "ERROR Stopping: the fork server has ended" in foreman.output()
@@ -348,7 +348,7 @@ def test_without_its_fork_server_the_foreman_stops_to_be_started_anew(site: Site
 
 
 def test_without_a_fork_server_it_fails_and_says_so(site: Site) -> None:
-    outcome = Guardian(Claim(0, 1, 1, isolated.who.name, "[1]", "{}"), isolated.who, None, print).run()
+    outcome = Supervisor(Claim(0, 1, 1, isolated.who.name, "[1]", "{}"), isolated.who, None, print).run()
     assert "a process of its own is to be had from `manage.py runsnappea` only" in outcome.reason
 
 
@@ -357,9 +357,9 @@ def test_where_no_process_is_to_be_had_it_waits(site: Site) -> None:
     foreman = site.hasty_foreman(supervisor__TRY_AGAIN=0.2)
     inject = ["-e", "trace=clone,clone3,fork", "-e", "inject=clone,clone3,fork:error=EAGAIN:when=1..3"]
     log = site.directory / "trace"
-    with subprocess.Popen(["strace", "-o", log, *inject, "-p", str(nursery_of(foreman))]) as strace:
+    with subprocess.Popen(["strace", "-o", log, *inject, "-p", str(fork_server_of(foreman))]) as strace:
         tracer = f"TracerPid:\t{strace.pid}\n"
-        wait_until(lambda: tracer in Path(f"/proc/{nursery_of(foreman)}/status").read_text())
+        wait_until(lambda: tracer in Path(f"/proc/{fork_server_of(foreman)}/status").read_text())
         isolated.who.delay("x")
         noted(site, "who", "x")
         strace.terminate()
@@ -370,14 +370,14 @@ def test_where_no_process_is_to_be_had_it_waits(site: Site) -> None:
 
 def test_where_no_descriptors_are_to_be_had_it_waits(site: Site) -> None:
     foreman = site.hasty_foreman(supervisor__TRY_AGAIN=0.2)
-    nursery = nursery_of(foreman)
-    _soft, hard = before = resource.prlimit(nursery, resource.RLIMIT_NOFILE)
-    resource.prlimit(nursery, resource.RLIMIT_NOFILE, (8, hard))
+    fork_server = fork_server_of(foreman)
+    _soft, hard = before = resource.prlimit(fork_server, resource.RLIMIT_NOFILE)
+    resource.prlimit(fork_server, resource.RLIMIT_NOFILE, (8, hard))
     isolated.who.delay("x")
     foreman.wait_for_output(
         "no process to be had for it: the fork server has ended, or has no descriptors left"
     )
-    resource.prlimit(nursery, resource.RLIMIT_NOFILE, before)
+    resource.prlimit(fork_server, resource.RLIMIT_NOFILE, before)
     noted(site, "who", "x")
 
 
@@ -448,7 +448,7 @@ def test_what_it_forks_holds_nothing_of_ours(site: Site) -> None:
 
 def test_hundreds_leave_nothing_behind(site: Site) -> None:
     foreman = site.foreman("-v0", NUM_WORKERS=4)
-    nursery = nursery_of(foreman)
+    fork_server = fork_server_of(foreman)
 
     def load(rounds: int) -> None:
         for number in range(rounds):
@@ -461,10 +461,10 @@ def test_hundreds_leave_nothing_behind(site: Site) -> None:
         site.wait_until_empty()
 
     def holdings() -> tuple[int, ...]:
-        pids = (foreman.pid, nursery)
+        pids = (foreman.pid, fork_server)
         descriptors = [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids]
         threads = [len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in pids]
-        return (*descriptors, *threads, len(children_of(foreman.pid)), len(children_of(nursery)))
+        return (*descriptors, *threads, len(children_of(foreman.pid)), len(children_of(fork_server)))
 
     load(2)
     before = holdings()

@@ -21,7 +21,7 @@ ORDER = """
     monitoring.inspect stats
     workers.dispatcher workers.event_loop workers.processes.child workers.processes.fork_server
     workers.processes.supervisor workers.threads
-    foreman.in_flight foreman.scheduler foreman.prefetch foreman.admission foreman.attention
+    foreman.in_flight foreman.scheduler foreman.prefetch foreman.admission foreman.process_signals
     foreman.maintenance foreman.reports foreman.restart foreman.autoreload foreman.shutdown foreman.host
     postgres.host foreman.loop
     monitoring.ping celery.handover celery.translation celery.beat celery.task celery.engine

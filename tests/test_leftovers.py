@@ -24,8 +24,8 @@ from snappea.queue.records import Claim
 from snappea.tasks.registry import registry
 from snappea.workers import execute
 from snappea.workers.cleanup import TidyThreads
-from snappea.workers.limits import Desk
-from snappea.workers.threads import Crew
+from snappea.workers.limits import TaskHandle
+from snappea.workers.threads import WorkerPool
 from tests.site import Site, wait_until
 
 Steps = Callable[..., list[Any]]
@@ -43,7 +43,9 @@ def steps(site: Site) -> Iterator[Steps]:
 
         def work() -> None:
             for number in range(len(made)):
-                outcome = execute.run(Claim(0, number + 1, 1, f"tests.step{number}", "[]", "{}"), Desk())
+                outcome = execute.run(
+                    Claim(0, number + 1, 1, f"tests.step{number}", "[]", "{}"), TaskHandle()
+                )
                 if outcome.error:
                     found.append(outcome.error)
                 execute.tidy_connections()
@@ -219,13 +221,13 @@ def test_a_thread_for_each_task(site: Site) -> None:
     file = file_of(connect())
     assert file
     logbook = Logbook(file, 1000)
-    crew = Crew(2, logbook, lambda: None, tasks_per_thread=1)
+    pool = WorkerPool(2, logbook, lambda: None, tasks_per_thread=1)
     try:
         for start in (0, 20):
             numbers = range(start, start + 20)
             claims = [Claim(0, number + 1, 1, "tests.local", f"[{number}]", "{}") for number in numbers]
-            crew.hand_over([(logbook.enter(claim), claim) for claim in claims])
-            wait_until(lambda: not crew.backlog() and len(crew._parked) == len(crew._desks))
+            pool.hand_over([(logbook.enter(claim), claim) for claim in claims])
+            wait_until(lambda: not pool.backlog() and len(pool._parked) == len(pool._handles))
         assert seen == [None] * 40
         threads = {thread for thread, _connection in opened}
         assert len(threads) == 40
@@ -246,10 +248,10 @@ def test_a_thread_for_a_few_tasks(site: Site) -> None:
     file = file_of(connect())
     assert file
     logbook = Logbook(file, 1000)
-    crew = Crew(1, logbook, lambda: None, tasks_per_thread=3)
+    pool = WorkerPool(1, logbook, lambda: None, tasks_per_thread=3)
     try:
         claims = [Claim(0, number, 1, "tests.local", "[]", "{}") for number in range(1, 8)]
-        crew.hand_over([(logbook.enter(claim), claim) for claim in claims])
+        pool.hand_over([(logbook.enter(claim), claim) for claim in claims])
         wait_until(lambda: len(threads) == 7)
         assert [threads.count(thread) for thread in dict.fromkeys(threads)] == [3, 3, 1]
     finally:

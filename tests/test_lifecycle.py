@@ -17,13 +17,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from snappea.foreman.admission import Gatekeeper
-from snappea.foreman.in_flight import Accounts
+from snappea.foreman.admission import Admission
+from snappea.foreman.in_flight import InFlight
 from snappea.models import Task
 from snappea.queue import store
 from snappea.queue.database import connect, raw, transact
 from snappea.queue.logbook import Entry, Note
-from snappea.queue.records import Call, Claim, Outcome, Terms
+from snappea.queue.records import Call, Claim, Extras, Outcome
 from tests.site import Site
 
 WAITING = ("ready", "scheduled")
@@ -59,7 +59,7 @@ class Lifecycle(RuleBasedStateMachine):
         raw(connect()).execute("DELETE FROM snappea_task")
         self.rows: dict[int, Row] = {}
         self.in_flight: dict[int, Claim] = {}
-        self.gatekeeper = Gatekeeper()
+        self.admission = Admission()
         self.now = START
 
     @property
@@ -100,7 +100,7 @@ class Lifecycle(RuleBasedStateMachine):
         due = None if wait is None else self.now + timedelta(seconds=wait)
         expires = None if expiry is None else self.now + timedelta(seconds=expiry)
         key = key and f"{key}{key_while_running}"
-        terms = Terms(
+        extras = Extras(
             run_after=None if due is None else str(due),
             expires_at=None if expires is None else str(expires),
             result_ttl=10 if keeps_result else None,
@@ -109,7 +109,7 @@ class Lifecycle(RuleBasedStateMachine):
             lane=lane,
             lane_limit=LIMITS.get(lane or ""),
         )
-        call = Call("x", "[]", "{}", queue_name, priority, acks_late, terms=terms)
+        call = Call("x", "[]", "{}", queue_name, priority, acks_late, extras=extras)
         task_id, is_new = store.enqueue(call, str(self.now))
         same = self.with_key(key, *WAITING, *(("running",) if key_while_running else ()))
         assert is_new == (not same), "an identical call is there already, or it is not"
@@ -167,9 +167,9 @@ class Lifecycle(RuleBasedStateMachine):
                 if row.status == "scheduled" and row.due and row.due <= self.now:
                     row.status = "ready"
             expired = store.expire(db, self.moment)
-            self.gatekeeper.note_left(expired)
-            claims = self.gatekeeper.claim(db, self.moment, room, store.glance(db), Accounts())
-        self.gatekeeper.forget_left()
+            self.admission.note_left(expired)
+            claims = self.admission.claim(db, self.moment, room, store.peek(db), InFlight())
+        self.admission.forget_left()
         gone = {
             number
             for number, row in self.rows.items()
@@ -221,7 +221,7 @@ class Lifecycle(RuleBasedStateMachine):
             assert Task.objects.filter(pk=claim.id).values().get() == before
             return
         del self.in_flight[claim.id]
-        self.gatekeeper.note_left([claim])
+        self.admission.note_left([claim])
         with transact(connect()) as db:
             if how == "give back":
                 store.give_back(db, [claim])
@@ -262,7 +262,7 @@ class Lifecycle(RuleBasedStateMachine):
         for number in sorted(self.in_flight):
             self.recovered(number, noted.get(number, Note.BEGUN))
         self.in_flight.clear()
-        self.gatekeeper = Gatekeeper()
+        self.admission = Admission()
 
     def recovered(self, number: int, note: Note) -> None:
         row = self.rows[number]

@@ -1,4 +1,4 @@
-"""The Desk: TaskRevoked is raised in the task that is meant, once, and nowhere else."""
+"""The TaskHandle: TaskRevoked is raised in the task that is meant, once, and nowhere else."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from snappea.errors import TaskRevoked
 from snappea.queue.records import Claim, Outcome
 from snappea.tasks.registry import TaskFunction
 from snappea.workers import execute
-from snappea.workers.limits import Desk
+from snappea.workers.limits import TaskHandle
 from tests.site import DEADLINE, Made, Site, wait_until
 
 
@@ -34,19 +34,19 @@ def claim_of(made: "TaskFunction[..., Any]", number: int = 1) -> Claim:
 class Worker:
     """A thread that does something at a desk of its own, as a worker of the crew does."""
 
-    def __init__(self, work: Callable[[Desk], None]) -> None:
+    def __init__(self, work: Callable[[TaskHandle], None]) -> None:
         self.failures: list[BaseException] = []
         self._work = work
-        self._has_desk = threading.Event()
+        self._has_handle = threading.Event()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
-        assert self._has_desk.wait(60)
+        assert self._has_handle.wait(60)
 
     def _run(self) -> None:
-        self.desk = Desk()
-        self._has_desk.set()
+        self.handle = TaskHandle()
+        self._has_handle.set()
         try:
-            self._work(self.desk)
+            self._work(self.handle)
         except BaseException as failure:
             self.failures.append(failure)
 
@@ -74,10 +74,10 @@ def test_an_interrupt_reaches_a_loop_in_another_thread_and_only_once(site: Site,
 
     outcomes = []
     claim = claim_of(loop)
-    person = Worker(lambda desk: outcomes.append(execute.run(claim, desk)))
-    wait_until(lambda: person.desk.interrupt(claim))
+    person = Worker(lambda handle: outcomes.append(execute.run(claim, handle)))
+    wait_until(lambda: person.handle.interrupt(claim))
     wait_until(lambda: raised)
-    assert [person.desk.interrupt(claim) for _ in range(3)] == [False] * 3
+    assert [person.handle.interrupt(claim) for _ in range(3)] == [False] * 3
     goes_on.set()
     person.join()
     assert len(raised) == 1
@@ -86,36 +86,36 @@ def test_an_interrupt_reaches_a_loop_in_another_thread_and_only_once(site: Site,
 
 
 def test_what_is_not_in_hand_cannot_be_interrupted() -> None:
-    desk = Desk()
+    handle = TaskHandle()
     first, second = object(), object()
-    assert not desk.interrupt(first)
-    desk.take(first)
-    assert not desk.interrupt(second)
-    assert not desk.put_down()
-    assert not desk.interrupt(first)
+    assert not handle.interrupt(first)
+    handle.take(first)
+    assert not handle.interrupt(second)
+    assert not handle.put_down()
+    assert not handle.interrupt(first)
 
 
 def test_an_equal_claim_is_not_the_same(made: Made) -> None:
     """A claim of another Foreman's round may be equal, but it is not in hand."""
-    desk = Desk()
+    handle = TaskHandle()
     taken = Claim(0, 1, 1, "some.task", "[]", "{}")
-    desk.take(taken)
-    assert not desk.interrupt(Claim(*taken))
-    assert not desk.put_down()
+    handle.take(taken)
+    assert not handle.interrupt(Claim(*taken))
+    assert not handle.put_down()
 
 
 def test_it_is_taken_back_if_it_has_not_been_raised() -> None:
     """Interrupted in the very moment in which it is put down: not a trace of it afterwards."""
     hits: list[bool] = []
 
-    def interrupt(desk: Desk, claim: object) -> None:
-        hits.append(desk.interrupt(claim))
+    def interrupt(handle: TaskHandle, claim: object) -> None:
+        hits.append(handle.interrupt(claim))
 
-    def work(desk: Desk) -> None:
+    def work(handle: TaskHandle) -> None:
         for number in range(500):
             claim = object()
-            desk.take(claim)
-            other = threading.Thread(target=interrupt, args=(desk, claim))
+            handle.take(claim)
+            other = threading.Thread(target=interrupt, args=(handle, claim))
             try:
                 other.start()
                 for _ in range(number % 50):
@@ -123,9 +123,9 @@ def test_it_is_taken_back_if_it_has_not_been_raised() -> None:
             except TaskRevoked:
                 pass
             try:
-                desk.put_down()
+                handle.put_down()
             except TaskRevoked:
-                desk.put_down()
+                handle.put_down()
             other.join()
 
     person = Worker(work)
@@ -149,10 +149,10 @@ def test_it_never_hits_the_worker_itself_however_it_comes(site: Site, made: Made
         for _ in range(50):
             pass
 
-    def work(desk: Desk) -> None:
+    def work(handle: TaskHandle) -> None:
         while len(outcomes) < 3000 or (len(revoked) < 50 and time.monotonic() < deadline):
             claim = current[0] = claim_of(tiny, len(outcomes))
-            outcome = execute.run(claim, desk)
+            outcome = execute.run(claim, handle)
             outcomes.append(outcome)
             if outcome.is_revoked:
                 revoked.add(claim.id)
@@ -164,7 +164,7 @@ def test_it_never_hits_the_worker_itself_however_it_comes(site: Site, made: Made
         claim = current[0]
         for _ in range(dice.randrange(300)):
             pass
-        if claim and person.desk.interrupt(claim):
+        if claim and person.handle.interrupt(claim):
             hits.add(claim.id)
     person.join()
     assert revoked <= hits and 50 <= len(revoked) < len(outcomes)
@@ -186,8 +186,8 @@ def test_a_task_that_was_blocked_outside_python_is_reached_when_it_returns(site:
 
     outcomes = []
     claim = claim_of(read)
-    person = Worker(lambda desk: outcomes.append(execute.run(claim, desk)))
-    wait_until(lambda: person.desk.interrupt(claim))
+    person = Worker(lambda handle: outcomes.append(execute.run(claim, handle)))
+    wait_until(lambda: person.handle.interrupt(claim))
     time.sleep(0.05)  # for it to end, if it could
     assert not outcomes
     os.write(writer, b"x")
@@ -210,8 +210,8 @@ def test_a_task_may_catch_it_and_return(site: Site, made: Made) -> None:
 
     outcomes = []
     claim = claim_of(stubborn)
-    person = Worker(lambda desk: outcomes.append(execute.run(claim, desk)))
-    wait_until(lambda: person.desk.interrupt(claim))
+    person = Worker(lambda handle: outcomes.append(execute.run(claim, handle)))
+    wait_until(lambda: person.handle.interrupt(claim))
     person.join()
     assert not outcomes[0].error and not outcomes[0].is_revoked
 
@@ -236,9 +236,9 @@ def test_a_forked_child_is_not_affected(site: Site, made: Made) -> None:
 
     outcomes = []
     claim = claim_of(fork)
-    person = Worker(lambda desk: outcomes.append(execute.run(claim, desk)))
+    person = Worker(lambda handle: outcomes.append(execute.run(claim, handle)))
     wait_until(lambda: children)
-    assert person.desk.interrupt(claim)
+    assert person.handle.interrupt(claim)
     person.join()
     os.write(writer, b"x")
     _pid, status = os.waitpid(children[0], 0)

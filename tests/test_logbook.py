@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from snappea.foreman.in_flight import Accounts
+from snappea.foreman.in_flight import InFlight
 from snappea.queue import logbook
 from snappea.queue.database import QueueFile, connect, file_of
 from snappea.queue.logbook import Entry, Logbook, Note
@@ -102,56 +102,56 @@ def test_where_the_system_does_not_tell_its_boot_no_logbook_is_believed(
 
 
 @pytest.fixture
-def accounts(site: Site) -> Accounts:
-    accounts = Accounts()
-    accounts.logbook = Logbook(None, 4)
-    return accounts
+def in_flight(site: Site) -> InFlight:
+    in_flight = InFlight()
+    in_flight.logbook = Logbook(None, 4)
+    return in_flight
 
 
-def all_cells(accounts: Accounts) -> list[int]:
-    return sorted([*accounts.logbook.free, *accounts.in_flight])
+def all_cells(in_flight: InFlight) -> list[int]:
+    return sorted([*in_flight.logbook.free, *in_flight.claims])
 
 
-def test_no_cell_is_lost_to_a_number_that_does_not_fit(accounts: Accounts) -> None:
-    accounts.open([CLAIM])
-    ((kept, _),) = accounts.take_entered()
+def test_no_cell_is_lost_to_a_number_that_does_not_fit(in_flight: InFlight) -> None:
+    in_flight.open([CLAIM])
+    ((kept, _),) = in_flight.take_entered()
     for wrong in (2**63, "many", None):
         with pytest.raises((TypeError, ValueError)):
-            accounts.open([CLAIM, CLAIM._replace(claims=wrong)])  # type: ignore[arg-type]
-        accounts.abandon()
-        assert all_cells(accounts) == [0, 1, 2, 3]
-        accounts.close()
-        assert list(accounts.in_flight) == [kept] and len(accounts.logbook.free) == 3
+            in_flight.open([CLAIM, CLAIM._replace(claims=wrong)])  # type: ignore[arg-type]
+        in_flight.abandon()
+        assert all_cells(in_flight) == [0, 1, 2, 3]
+        in_flight.close()
+        assert list(in_flight.claims) == [kept] and len(in_flight.logbook.free) == 3
 
 
-def test_claims_are_counted_by_where_they_run(accounts: Accounts) -> None:
+def test_claims_are_counted_by_where_they_run(in_flight: InFlight) -> None:
     def counts() -> tuple[int, ...]:
-        free, threads, loop = accounts.count_free(), accounts.count_in_threads(), accounts.count_on_loop()
-        return free, threads, loop, accounts.started
+        free, threads, loop = in_flight.count_free(), in_flight.count_in_threads(), in_flight.count_on_loop()
+        return free, threads, loop, in_flight.started
 
     on_loop = CLAIM._replace(is_async=True)
-    accounts.open([CLAIM, on_loop, on_loop])
+    in_flight.open([CLAIM, on_loop, on_loop])
     assert counts() == (1, 1, 2, 3)
-    first, second, third = accounts.take_entered()
-    accounts.collect([(second[0], Outcome(on_loop, 0.1))])
+    first, second, third = in_flight.take_entered()
+    in_flight.collect([(second[0], Outcome(on_loop, 0.1))])
     assert counts() == (1, 1, 1, 3), "what has ended keeps its cell until that is committed"
-    accounts.take_back([first, third])
+    in_flight.take_back([first, third])
     assert counts() == (1, 0, 0, 1)
-    assert [outcome.claim for outcome in accounts.close()] == [on_loop]
+    assert [outcome.claim for outcome in in_flight.close()] == [on_loop]
     assert counts() == (4, 0, 0, 1)
 
 
-def test_what_was_not_handed_over_is_given_back(accounts: Accounts) -> None:
-    accounts.open([CLAIM, CLAIM])
-    accounts.abandon()
-    assert accounts.left() == [CLAIM, CLAIM] and accounts.started == 0
-    accounts.close()
-    assert accounts.count_free() == 4 and not accounts.in_flight and not accounts.entered
+def test_what_was_not_handed_over_is_given_back(in_flight: InFlight) -> None:
+    in_flight.open([CLAIM, CLAIM])
+    in_flight.abandon()
+    assert in_flight.left() == [CLAIM, CLAIM] and in_flight.started == 0
+    in_flight.close()
+    assert in_flight.count_free() == 4 and not in_flight.claims and not in_flight.entered
 
 
-def test_more_claims_than_cells_lose_nothing(accounts: Accounts) -> None:
+def test_more_claims_than_cells_lose_nothing(in_flight: InFlight) -> None:
     with pytest.raises(IndexError):
-        accounts.open([CLAIM] * 5)
-    accounts.abandon()
-    accounts.close()
-    assert accounts.count_free() == 4
+        in_flight.open([CLAIM] * 5)
+    in_flight.abandon()
+    in_flight.close()
+    assert in_flight.count_free() == 4

@@ -9,9 +9,9 @@ import pytest
 from django.utils import timezone
 
 from snappea.errors import PauseUnconfirmed
-from snappea.foreman.admission import Gatekeeper
-from snappea.foreman.in_flight import Accounts
-from snappea.foreman.prefetch import STALE_AFTER, Pace
+from snappea.foreman.admission import Admission
+from snappea.foreman.in_flight import InFlight
+from snappea.foreman.prefetch import STALE_AFTER, Prefetch
 from snappea.models import Task
 from snappea.queue import operations, store
 from snappea.queue.database import connect, now, raw
@@ -37,8 +37,8 @@ def begun_after(site: Site, moment: float, prefix: str) -> list[str]:
 
 def claimed_first(*queues: str) -> str:
     """Return the name of the task that a Foreman would claim first."""
-    keeper, db = Gatekeeper(queues), raw(connect())
-    (claim,) = keeper.claim(db, now(), 1, store.glance(db), Accounts())
+    keeper, db = Admission(queues), raw(connect())
+    (claim,) = keeper.claim(db, now(), 1, store.peek(db), InFlight())
     return claim.args
 
 
@@ -154,28 +154,28 @@ def test_what_is_urgent_is_claimed_first_whatever_queue_it_is_in(site: Site) -> 
 
 @pytest.mark.on_both
 def test_a_claim_takes_the_most_urgent_that_is_there_in_its_transaction(site: Site) -> None:
-    foreman = Gatekeeper()
+    foreman = Admission()
     db = raw(connect())
     record.apply_async(("ordinary",), queue="a")
-    stale = store.glance(db)
+    stale = store.peek(db)
     assert (stale.first, stale.last) == ("a", "a")
     record.apply_async(("urgent",), queue="b", priority=100)
-    claims, _expired = foreman.let_in(db, now(), 1, 0, 1, store.glance(db), Accounts())
+    claims, _expired = foreman.admit_and_claim(db, now(), 1, 0, 1, store.peek(db), InFlight())
     assert [claim.args for claim in claims] == ['["urgent"]']
     record.apply_async(("more urgent, and due",), queue="c", priority=101 - 1, countdown=0.01)
     wait_until(lambda: Task.objects.filter(run_after__lt=timezone.now()).exists())
-    claims, _expired = foreman.let_in(db, now(), 1, 0, 1, store.glance(db), Accounts())
+    claims, _expired = foreman.admit_and_claim(db, now(), 1, 0, 1, store.peek(db), InFlight())
     assert [claim.args for claim in claims] == ['["more urgent, and due"]']
 
 
 @pytest.mark.on_both
 def test_within_a_limit_what_is_urgent_passes_what_was_let_in_but_not_claimed(site: Site) -> None:
     alone.apply_async(("ordinary",))
-    keeper, db = Gatekeeper(), raw(connect())
-    assert keeper.claim(db, now(), 0, store.glance(db), Accounts()) == []
+    keeper, db = Admission(), raw(connect())
+    assert keeper.claim(db, now(), 0, store.peek(db), InFlight()) == []
     assert list(Task.objects.values_list("gate", flat=True)) == [0]
     alone.apply_async(("urgent",), priority=100)
-    (claim,) = keeper.claim(db, now(), 5, store.glance(db), Accounts())
+    (claim,) = keeper.claim(db, now(), 5, store.peek(db), InFlight())
     assert claim.args == '["urgent"]'
     assert dict(Task.objects.values_list("status", "gate")) == {"running": 0, "ready": 2}
 
@@ -194,16 +194,16 @@ def test_what_is_claimed_ahead_waits_for_its_worker_but_for_a_moment(site: Site)
 
 
 def test_a_claim_that_waits_too_long_is_stale_although_others_begin() -> None:
-    pace = Pace()
-    assert not pace.is_stale(handed=10, waiting=10)
-    wait_until(lambda: pace.is_stale(handed=10, waiting=1))
-    assert not pace.is_stale(handed=10, waiting=0)
-    assert not pace.is_stale(handed=20, waiting=10)
+    prefetch = Prefetch()
+    assert not prefetch.is_stale(handed=10, waiting=10)
+    wait_until(lambda: prefetch.is_stale(handed=10, waiting=1))
+    assert not prefetch.is_stale(handed=10, waiting=0)
+    assert not prefetch.is_stale(handed=20, waiting=10)
     end = time.monotonic() + 3 * STALE_AFTER
     handed = 20
     while time.monotonic() < end:  # nothing waits for long
         handed += 5
-        assert not pace.is_stale(handed, waiting=5) or time.monotonic() > end
+        assert not prefetch.is_stale(handed, waiting=5) or time.monotonic() > end
         time.sleep(STALE_AFTER / 10)
 
 
@@ -212,9 +212,9 @@ def test_a_claim_that_waits_too_long_is_stale_although_others_begin() -> None:
 
 def test_what_has_expired_is_not_claimed(site: Site) -> None:
     record.apply_async(("x",), expires=0.05)
-    keeper, db = Gatekeeper(), raw(connect())
+    keeper, db = Admission(), raw(connect())
     expires_at = site.sql("SELECT expires_at FROM snappea_task")[0][0]
-    claims, expired = keeper.let_in(db, expires_at, 1, 0, 1, store.glance(db), Accounts())
+    claims, expired = keeper.admit_and_claim(db, expires_at, 1, 0, 1, store.peek(db), InFlight())
     assert not claims and [task.task_name for task in expired] == [record.name] and not Task.objects.exists()
 
 

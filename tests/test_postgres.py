@@ -74,19 +74,19 @@ def test_killed_again_and_again(site: PostgresSite) -> None:
     kills = 6
     chance = random.Random(kills)
     writers = [site.program(ENQUEUE_FOR_EVER, name) for name in ("a", "b")]
-    crew = foremen(site)
+    pool = foremen(site)
     for kill in range(kills):
         wait_for_more(site, 20)
         time.sleep(chance.random() / 10)
-        victim = crew.pop(chance.randrange(len(crew)))
+        victim = pool.pop(chance.randrange(len(pool)))
         victim.send(signal.SIGKILL if kill % 3 else signal.SIGTERM)
         victim.wait()
-        crew += foremen(site, 1)
+        pool += foremen(site, 1)
     for writer in writers:
         writer.kill()
     site.wait_until_empty()
-    wait_until(lambda: Presence.objects.count() == len(crew), "the killed ones to be taken for dead")
-    assert [foreman.stop() for foreman in crew] == [0, 0, 0]
+    wait_until(lambda: Presence.objects.count() == len(pool), "the killed ones to be taken for dead")
+    assert [foreman.stop() for foreman in pool] == [0, 0, 0]
     accepted, started, ended = (site.ledger.keys(word) for word in ("ack", "start", "end"))
     rows = rows_by_key(site)
     assert {status for _name, status in rows.values()} <= {"failed", "interrupted"}
@@ -177,12 +177,12 @@ def test_a_lane_goes_on_when_the_one_that_had_it_is_dead(site: PostgresSite) -> 
 
 
 def test_a_rate_is_one_for_all(site: PostgresSite) -> None:
-    crew = foremen(site)
+    pool = foremen(site)
     before = time.monotonic()
     for number in range(30):
         paced.delay(f"{number}")
     wait_until(lambda: site.ledger.keys("start").total() > 10)
-    crew[0].kill()  # whoever had the next one in mind, which may be interrupted before it began
+    pool[0].kill()  # whoever had the next one in mind, which may be interrupted before it began
     site.wait_until_empty()
     starts = sorted(float(line.split()[0]) for line in site.ledger.text().splitlines() if " start " in line)
     assert 28 <= len(starts) <= 30
@@ -245,23 +245,23 @@ def test_a_pause_holds_for_all(site: PostgresSite) -> None:
 
 def test_work_is_shared(site: PostgresSite) -> None:
     site.settings["NUM_WORKERS"] = 2
-    crew = foremen(site)
+    pool = foremen(site)
     for number in range(60):
         nap.delay(number, 0.02)
     site.wait_until_empty()
     assert sorted(site.ledger.keys("start").values()) == [1] * 60
-    assert all("Finished" in foreman.output() for foreman in crew)
+    assert all("Finished" in foreman.output() for foreman in pool)
 
 
 # broadcast
 
 
 def test_a_broadcast_runs_once_on_each(site: PostgresSite) -> None:
-    crew = foremen(site)
+    pool = foremen(site)
     results = record.broadcast("all") + record_async.broadcast("async")
     assert len(results) == 6 and {result.status for result in results} <= {"ready", "running", None}
     wait_until(lambda: site.ledger.count("end", "all") == 3 == site.ledger.count("end", "async"))
-    for foreman in crew:
+    for foreman in pool:
         foreman.wait_for_output(r"Finished tests.playground.tasks.record #")
         assert foreman.output().count("Finished tests.playground.tasks.record #") == 1
     site.wait_until_empty()
@@ -360,7 +360,7 @@ def test_the_server_is_away_for_a_while(site: PostgresSite) -> None:
 
 def test_all_are_cut_off_for_longer_than_the_timeout(site: PostgresSite) -> None:
     """Who comes back first does not take the others for dead."""
-    crew = [site.foreman(NUM_WORKERS=1) for _ in range(3)]
+    pool = [site.foreman(NUM_WORKERS=1) for _ in range(3)]
     running = [wait_for.delay(f"{number}", str(site.directory / "go")) for number in range(3)]
     wait_until(lambda: site.ledger.keys("start").total() == 3)
     site.server.stop()
@@ -369,14 +369,14 @@ def test_all_are_cut_off_for_longer_than_the_timeout(site: PostgresSite) -> None
         time.sleep(5)  # FOREMAN_TIMEOUT is 4 s
     finally:
         site.server.start()
-    for foreman in crew:
+    for foreman in pool:
         foreman.wait_for_output("Connected to .* again")
     back = "SELECT count(*) FROM snappea_presence WHERE seen_at > pg_postmaster_start_time()"
     wait_until(lambda: site.sql(back) == [(3,)])
     (site.directory / "go").touch()
     wait_until(lambda: [one.status for one in running] == [None] * 3)
     assert len(inspect.foremen()) == 3
-    crew[0].kill()
+    pool[0].kill()
     wait_until(lambda: len(inspect.foremen()) == 2 and Presence.objects.count() == 2)
 
 
@@ -502,7 +502,7 @@ def test_settling_refuses_what_is_not_ones_own_any_more(site: PostgresSite) -> N
     wait_until(lambda: site.sql(server_is_older) == [(True,)])  # a restart counts as a sign of life
     with transact(connect()) as db:
         db.execute("UPDATE snappea_presence SET seen_at = seen_at - interval '1 hour' WHERE id = ?", (first,))
-        found = sharing.bury(db, now(), 2)
+        found = sharing.reap(db, now(), 2)
     assert [task.status for tasks in found.values() for task in tasks] == [Status.INTERRUPTED]
     with transact(connect()) as db:
         assert store.settle(db, now(), [Outcome(claim, 0.1)]) == 1

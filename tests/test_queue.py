@@ -12,7 +12,7 @@ from django.db import OperationalError, connections, transaction
 from snappea.errors import EnqueueError, SnappeaError
 from snappea.models import DELETED, MOVES, Status, Task
 from snappea.queue import operations, store
-from snappea.queue.connection import Link
+from snappea.queue.connection import RawConnection
 from snappea.queue.database import connect, now, raw, transact
 from snappea.queue.logbook import Entry, Note
 from snappea.queue.records import Call, Claim, Outcome, Progress
@@ -29,16 +29,16 @@ def claim_of(task_id: int, claims: int = 1) -> Claim:
     return Claim(0, task_id, claims, "some.task", "[]", "{}")
 
 
-def claim(db: Link, limit: int) -> list[Claim]:
+def claim(db: RawConnection, limit: int) -> list[Claim]:
     return store.claim(db, MOMENT, limit, {"default": limit})
 
 
-def settle(db: Link, **outcome: Any) -> int:
+def settle(db: RawConnection, **outcome: Any) -> int:
     return store.settle(db, MOMENT, [Outcome(claim_of(1), 0.1, **outcome)])
 
 
 #: Each verb, applied to the task with id 1 and claims 1.
-VERBS: dict[str, Callable[[Link], Any]] = {
+VERBS: dict[str, Callable[[RawConnection], Any]] = {
     "promote": lambda db: store.promote(db, MOMENT),
     "claim": lambda db: claim(db, 10),
     "give back": lambda db: store.give_back(db, [claim_of(1)]),
@@ -160,12 +160,12 @@ def test_promotion_takes_what_is_due_and_not_too_much_at_once(
     for minute in (5, 3, 1, 59):
         Task.objects.create(task_name="x", status="scheduled", run_after=f"2026-01-01T12:{minute:02}Z")
     db = raw(connect())
-    assert store.glance(db).due == "2026-01-01 12:01:00"
+    assert store.peek(db).due == "2026-01-01 12:01:00"
     assert store.promote(db, "2026-01-01 12:00:59.999999") == 0
     assert store.promote(db, "2026-01-01 12:05:00.000001") == 2
     assert list(Task.objects.filter(status="ready").values_list("id", flat=True)) == [2, 3]
     assert store.promote(db, "2026-01-01 12:05:00.000001") == 1
-    assert store.glance(db).due == "2026-01-01 12:59:00"
+    assert store.peek(db).due == "2026-01-01 12:59:00"
 
 
 @pytest.mark.on_sqlite

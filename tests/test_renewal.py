@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from snappea.conf import Settings
-from snappea.foreman.in_flight import Accounts
-from snappea.foreman.restart import Renewal
+from snappea.foreman.in_flight import InFlight
+from snappea.foreman.restart import Restart
 from tests.playground.tasks import hoard, nap, nap_late, nothing, record, record_async, wait_for
 from tests.site import Process, Site, wait_until
 
@@ -106,14 +106,14 @@ def test_a_limit_that_a_fresh_foreman_exceeds_is_disregarded(site: Site) -> None
 
 
 def test_the_memory_is_not_looked_at_before_the_first_task() -> None:
-    accounts = Accounts()
-    renewal = Renewal(Settings(MAX_MEMORY="100%"), accounts)
-    renewal._limit = 1
-    renewal.look()
-    assert renewal.why(0) == ""
-    accounts.started = 1
-    renewal.look()
-    assert "MB of memory" in renewal.why(0)
+    in_flight = InFlight()
+    restart = Restart(Settings(MAX_MEMORY="100%"), in_flight)
+    restart._limit = 1
+    restart.look()
+    assert restart.why(0) == ""
+    in_flight.started = 1
+    restart.look()
+    assert "MB of memory" in restart.why(0)
 
 
 # signals

@@ -17,7 +17,7 @@ from snappea.queue.database import connect, raw
 from snappea.queue.logbook import Entry, Note
 from snappea.queue.records import Claim
 from snappea.queue.store import AT_ONCE
-from snappea.workers.threads import Crew
+from snappea.workers.threads import WorkerPool
 from tests.playground.lifecycle import (
     add,
     brief,
@@ -339,20 +339,20 @@ def test_what_is_revoked_while_the_foreman_is_away_does_not_run_again(site: Site
 def test_what_was_claimed_but_not_begun_is_ended_as_well(site: Site) -> None:
     """It waits for a worker: it was claimed ahead."""
     wakings: list[int] = []
-    crew = Crew(1, _Notes(), lambda: wakings.append(1))  # type: ignore[arg-type]
+    pool = WorkerPool(1, _Notes(), lambda: wakings.append(1))  # type: ignore[arg-type]
     go = site.directory / "go"
     claims = [
         Claim(0, number, 1, wait_for.name, json.dumps([number, str(go)]), "{}", "default")
         for number in (1, 2)
     ]
-    crew.hand_over(list(enumerate(claims)))
+    pool.hand_over(list(enumerate(claims)))
     wait_until(lambda: site.ledger.count("start", 1))
-    crew.revoke(1, claims[1])
-    ((cell, outcome),) = crew.collect()
+    pool.revoke(1, claims[1])
+    ((cell, outcome),) = pool.collect()
     assert (cell, outcome.claim.id, outcome.is_revoked) == (1, 2, True)
     go.touch()
-    wait_until(crew.has_outcomes)
-    ((cell, outcome),) = crew.collect()
+    wait_until(pool.has_outcomes)
+    ((cell, outcome),) = pool.collect()
     assert (cell, outcome.error) == (0, "") and site.ledger.count("start", 2) == 0
 
 

@@ -16,7 +16,7 @@ from django.db import connections
 
 from snappea import schedules
 from snappea.errors import CannotStart, ConfigurationError, ExtraMissing, TaskDefinitionError, UnknownQueue
-from snappea.foreman.scheduler import Timetable
+from snappea.foreman.scheduler import Scheduler
 from snappea.models import Schedule, Task
 from snappea.queue import store
 from snappea.queue.database import as_text, connect, now, raw, transact
@@ -38,20 +38,20 @@ def declare(site: Site, settings: Any, *entries: dict[str, Any]) -> None:
     settings.SNAPPEA = dict(site.settings)
 
 
-def start(timetable: Timetable | None = None) -> Timetable:
+def start(scheduler: Scheduler | None = None) -> Scheduler:
     """Do what a Foreman does with its timetable when it starts."""
-    timetable = timetable or Timetable()
+    scheduler = scheduler or Scheduler()
     with transact(connect()) as db:
-        timetable.open(db, now())
-    return timetable
+        scheduler.open(db, now())
+    return scheduler
 
 
-def round_of(timetable: Timetable) -> bool:
+def round_of(scheduler: Scheduler) -> bool:
     """Do what a Foreman does with it in a round."""
-    timetable.prepare(raw(connect()), now())
+    scheduler.prepare(raw(connect()), now())
     with transact(connect()) as db:
-        timetable.fire(db, now())
-    return timetable.report()
+        scheduler.fire(db, now())
+    return scheduler.report()
 
 
 def make_due(seconds_ago: float = 0, **columns: Any) -> None:
@@ -122,11 +122,11 @@ def test_two_foremen_race_for_a_tick(site: Site, settings: Any) -> None:
         barrier = threading.Barrier(2)
 
         def race(barrier: threading.Barrier = barrier) -> None:
-            timetable = Timetable()
-            timetable.prepare(raw(connect()), now())
+            scheduler = Scheduler()
+            scheduler.prepare(raw(connect()), now())
             barrier.wait()
             with transact(connect()) as db:
-                timetable.fire(db, now())
+                scheduler.fire(db, now())
             connections.close_all()
 
         racers = [threading.Thread(target=race) for _ in range(2)]
@@ -145,15 +145,15 @@ def test_two_foremen_that_start_at_once_write_one_row(site: Site, settings: Any)
 
 def test_a_round_that_is_rolled_back_enqueues_nothing(site: Site, settings: Any) -> None:
     declare(site, settings, EVERY)
-    timetable = start()
+    scheduler = start()
     make_due()
-    timetable.prepare(raw(connect()), now())
+    scheduler.prepare(raw(connect()), now())
     with pytest.raises(ZeroDivisionError), transact(connect()) as db:
-        timetable.fire(db, now())
+        scheduler.fire(db, now())
         raise ZeroDivisionError
     assert Task.objects.count() == 0
-    assert round_of(timetable) and Task.objects.count() == 1
-    assert not round_of(timetable) and Task.objects.count() == 1
+    assert round_of(scheduler) and Task.objects.count() == 1
+    assert not round_of(scheduler) and Task.objects.count() == 1
 
 
 def test_the_clock_is_set_back_and_forth(site: Site, settings: Any) -> None:
@@ -172,7 +172,7 @@ def test_the_clock_is_set_back_and_forth(site: Site, settings: Any) -> None:
 
 def test_a_clock_that_was_days_ahead_does_not_silence_a_schedule(site: Site, settings: Any) -> None:
     declare(site, settings, EVERY)
-    timetable = start()
+    scheduler = start()
     ahead = datetime.now(UTC) + timedelta(days=3000)
     Schedule.objects.update(next_run=ahead + timedelta(hours=1), last_run=ahead)
     start()
@@ -180,8 +180,8 @@ def test_a_clock_that_was_days_ahead_does_not_silence_a_schedule(site: Site, set
     assert following and following < datetime.now(UTC) + timedelta(hours=1, seconds=1)
     # and so while it runs
     Schedule.objects.update(next_run=ahead + timedelta(hours=1), last_run=ahead)
-    timetable.look(raw(connect()), as_text(ahead))
-    timetable.look(raw(connect()), now())
+    scheduler.look(raw(connect()), as_text(ahead))
+    scheduler.look(raw(connect()), now())
     following = Schedule.objects.get().next_run
     assert following and following < datetime.now(UTC) + timedelta(hours=1, seconds=1)
 
@@ -193,8 +193,8 @@ def test_what_was_missed_is_caught_up_with_once(site: Site, settings: Any) -> No
     declare(site, settings, {**EVERY, "every": 60})
     start()
     make_due(seconds_ago=1000)
-    timetable = start()
-    assert round_of(timetable) and not round_of(timetable)
+    scheduler = start()
+    assert round_of(scheduler) and not round_of(scheduler)
     assert len(ticks()) == 1
     schedule = Schedule.objects.get()
     assert schedule.last_run == ticks()[0] and schedule.next_run
@@ -215,9 +215,9 @@ def test_without_catch_up_it_is_skipped(site: Site, settings: Any, caplog: Any) 
 def test_without_catch_up_one_that_is_hardly_late_is_not_missed(site: Site, settings: Any) -> None:
     """A new start of the Foreman takes a moment, too."""
     declare(site, settings, {**EVERY, "catch_up": False})
-    timetable = start()
+    scheduler = start()
     make_due(seconds_ago=20)
-    assert round_of(timetable) and len(ticks()) == 1
+    assert round_of(scheduler) and len(ticks()) == 1
 
 
 def test_a_foreman_that_was_down_catches_up(site: Site, settings: Any) -> None:
@@ -297,11 +297,11 @@ def test_options_hold_for_what_a_tick_enqueues(site: Site, settings: Any, made: 
     @task(name="tests.made.limited", every=1, unique=True, max_concurrency=1, priority=7, expires=60)
     def limited() -> None: ...
 
-    timetable = start()
+    scheduler = start()
     make_due()
-    round_of(timetable)
+    round_of(scheduler)
     make_due()
-    round_of(timetable)
+    round_of(scheduler)
     row = Task.objects.get()
     assert (row.priority, row.lane, row.lane_limit) == (7, "tests.made.limited", 1)
     assert row.expires_at and row.unique_key
@@ -325,9 +325,9 @@ def test_the_signal_is_sent_once_it_is_committed(site: Site, settings: Any) -> N
 
     task_enqueued.connect(receiver)
     try:
-        timetable = start()
+        scheduler = start()
         make_due()
-        round_of(timetable)
+        round_of(scheduler)
     finally:
         task_enqueued.disconnect(receiver)
     assert told == [(record, "ready")]
@@ -344,9 +344,9 @@ def outcomes(site: Site, settings: Any) -> Iterator[Site]:
     yield site
 
 
-def _due(timetable: Timetable) -> Timetable:
+def _due(scheduler: Scheduler) -> Scheduler:
     make_due()
-    return timetable
+    return scheduler
 
 
 def test_the_outcome_of_one_that_succeeded(outcomes: Site) -> None:
@@ -390,13 +390,13 @@ def test_an_interval_lies_between_a_late_run_and_the_next(
 ) -> None:
     """However long the Foreman was away, and although it starts anew and is deployed in between."""
     declare(site, settings, {**EVERY, "every": 20})
-    timetable = start()
+    scheduler = start()
     moment = datetime.now(UTC)
     due = moment - timedelta(seconds=late)
     Schedule.objects.update(next_run=due, last_run=due - timedelta(seconds=20))
-    timetable.prepare(raw(connect()), as_text(moment))
+    scheduler.prepare(raw(connect()), as_text(moment))
     with transact(connect()) as db:
-        timetable.fire(db, as_text(moment))
+        scheduler.fire(db, as_text(moment))
     declare(site, settings, {**EVERY, "every": 20, "args": ["other"]})
     start()
     (tick,) = ticks()
@@ -444,14 +444,14 @@ def test_what_was_changed_between_the_look_and_the_round_is_not_enqueued_as_it_w
     site: Site, settings: Any
 ) -> None:
     declare(site, settings, EVERY)
-    timetable = start()
+    scheduler = start()
     make_due()
-    timetable.prepare(raw(connect()), now())
+    scheduler.prepare(raw(connect()), now())
     Schedule.objects.update(args='["changed"]')
     with transact(connect()) as db:
-        timetable.fire(db, now())
+        scheduler.fire(db, now())
     assert not ticks()
-    round_of(timetable)
+    round_of(scheduler)
     assert Task.objects.get().args == '["changed"]'
 
 
@@ -460,14 +460,14 @@ def test_what_was_changed_between_the_look_and_the_round_is_not_enqueued_as_it_w
 
 def test_pause_and_resume(site: Site, settings: Any) -> None:
     declare(site, settings, EVERY)
-    timetable = start()
+    scheduler = start()
     assert schedules.pause(record.name)
     make_due(seconds_ago=5000)
-    assert not round_of(timetable) and not ticks()
+    assert not round_of(scheduler) and not ticks()
     start()
     assert Schedule.objects.get().is_paused, "which survives a restart"
     assert schedules.resume(record.name)
-    assert not round_of(timetable) and not ticks(), "what fell into the pause is not caught up with"
+    assert not round_of(scheduler) and not ticks(), "what fell into the pause is not caught up with"
     following = Schedule.objects.get().next_run
     assert following and following > datetime.now(UTC)
     assert not schedules.pause("no such") and not schedules.resume("no such")
@@ -475,12 +475,12 @@ def test_pause_and_resume(site: Site, settings: Any) -> None:
 
 def test_one_that_is_paused_between_the_look_and_the_round(site: Site, settings: Any) -> None:
     declare(site, settings, EVERY)
-    timetable = start()
+    scheduler = start()
     make_due()
-    timetable.prepare(raw(connect()), now())
+    scheduler.prepare(raw(connect()), now())
     schedules.pause(record.name)
     with transact(connect()) as db:
-        timetable.fire(db, now())
+        scheduler.fire(db, now())
     assert not ticks()
 
 
@@ -554,7 +554,7 @@ def test_problems(site: Site, settings: Any, entry: Any, kind: Any, words: str) 
     found = schedules.problems()
     assert len(found) == 1 and isinstance(found[0][1], kind) and words in str(found[0][1])
     with pytest.raises(CannotStart), transact(connect()) as db:
-        Timetable().open(db, now())
+        Scheduler().open(db, now())
 
 
 def test_hooks_are_not_asked_before_there_is_a_call(site: Site, settings: Any) -> None:
@@ -562,9 +562,9 @@ def test_hooks_are_not_asked_before_there_is_a_call(site: Site, settings: Any) -
     declare(site, settings, EVERY)
     settings.SNAPPEA = {**settings.SNAPPEA, "HOOK_ADD_TASK_KWARGS": lambda: 1 / 0}
     assert schedules.problems() == []
-    timetable = start()
+    scheduler = start()
     make_due()
-    round_of(timetable)
+    round_of(scheduler)
     assert "not enqueued: ZeroDivisionError" in Schedule.objects.get().outcome()
 
 

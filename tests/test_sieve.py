@@ -12,7 +12,7 @@ from django.db import OperationalError
 from snappea.models import Stat, Task
 from snappea.queue import store
 from snappea.queue.database import connect, now, transact
-from snappea.queue.quarantine import Sieve, sifted
+from snappea.queue.quarantine import Quarantine, quarantined
 from snappea.queue.records import Claim, Outcome
 from snappea.stats import Stats
 from tests.playground.lifecycle import two_at_a_time
@@ -82,9 +82,9 @@ def test_what_may_be_there_is_left_alone(site: Site) -> None:
     site.sql("UPDATE snappea_task SET run_after = strftime('%Y-%m-%d %H:%M:%f') WHERE id = 2")
     site.sql("UPDATE snappea_task SET status = 'unheard of' WHERE id = 3")
     before = site.sql("SELECT * FROM snappea_task")
-    sieve = Sieve()
-    sieve.note(ValueError())
-    assert not sieve.sift(connect())
+    quarantine = Quarantine()
+    quarantine.note(ValueError())
+    assert not quarantine.inspect_rows(connect())
     assert site.sql("SELECT * FROM snappea_task") == before
 
 
@@ -94,29 +94,29 @@ def test_only_what_a_row_may_be_to_blame_for_has_the_rows_looked_at(site: Site) 
     busy = sqlite3.OperationalError("database is locked")
     busy.sqlite_errorcode = 5
     for error in (OSError(), RuntimeError(), busy, KeyboardInterrupt()):  # type: ignore[assignment]
-        sieve = Sieve()
-        sieve.note(error)
-        assert not sieve.sift(connect())
+        quarantine = Quarantine()
+        quarantine.note(error)
+        assert not quarantine.inspect_rows(connect())
     wrapped = OperationalError("Could not decode to UTF-8 column")
     wrapped.__cause__ = sqlite3.OperationalError("Could not decode to UTF-8 column")
-    sieve.note(wrapped)
-    assert sieve.sift(connect()) and not sieve.sift(connect())
+    quarantine.note(wrapped)
+    assert quarantine.inspect_rows(connect()) and not quarantine.inspect_rows(connect())
 
 
 def test_a_kept_row_stays_what_it_is_and_can_be_read(site: Site) -> None:
     number = poison(site, "started_at", "2026-13-45 99:99:99", "interrupted")
-    row = sifted(lambda: Task.objects.get(pk=number))
+    row = quarantined(lambda: Task.objects.get(pk=number))
     assert (row.status, row.started_at) == ("interrupted", None)
     assert "started_at is '2026-13-45 99:99:99'" in row.error
     with pytest.raises(ValueError, match="of its own"):
-        sifted(lambda: int("of its own"))
+        quarantined(lambda: int("of its own"))
 
 
 def test_arguments_are_neither_lost_nor_made_up(site: Site) -> None:
     """Nor told, for they may be sensitive."""
     number = poison(site, "args", b'["\xff"]')
     site.sql("UPDATE snappea_task SET args = CAST(args AS TEXT) WHERE id = ?", number)
-    row = sifted(lambda: Task.objects.get(pk=number))
+    row = quarantined(lambda: Task.objects.get(pk=number))
     assert row.args == '["\\xff"]' and "xff" in row.error
     site.foreman()
     Task.objects.filter(pk=number).update(status="ready")

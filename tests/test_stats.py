@@ -25,7 +25,7 @@ MOMENT = "2026-01-01 12:00:30.500000"
 
 def outcome(name: str = "a.task", duration: float = 0.5, waited: float = 2.0, **rest: Any) -> Outcome:
     enqueued_at = later(MOMENT, -waited - duration)
-    claim = Claim(0, 1, 1, name, "[]", "{}", enqueued_at=enqueued_at, terms=rest.pop("terms", None))
+    claim = Claim(0, 1, 1, name, "[]", "{}", enqueued_at=enqueued_at, extras=rest.pop("terms", None))
     return Outcome(claim, duration, **rest)
 
 
@@ -57,8 +57,8 @@ def test_what_ended_is_counted_by_task(site: Site) -> None:
 
 def test_a_task_waits_from_when_it_is_due(site: Site) -> None:
     counted = Stats(60)
-    terms = f'[null, null, null, 0, null, null, "{later(MOMENT, -3.0)}", 0]'
-    counted.count([outcome(waited=3600, duration=1.0, terms=terms)], MOMENT)
+    extras = f'[null, null, null, 0, null, null, "{later(MOMENT, -3.0)}", 0]'
+    counted.count([outcome(waited=3600, duration=1.0, extras=extras)], MOMENT)
     assert written(counted)[0]["wait_sum"] == pytest.approx(2.0)
 
 

@@ -13,7 +13,7 @@ from django.utils.cache import add_never_cache_headers
 from ..errors import QueueUnavailable
 from ..monitoring.permissions import may
 from ..queue.availability import UNUSABLE, explain, trouble
-from ..queue.quarantine import sifted
+from ..queue.quarantine import quarantined
 
 
 def readable(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -22,7 +22,7 @@ def readable(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     @wraps(view)
     def look(model_admin: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         shown = partial(view, model_admin, request, *args, **kwargs)
-        return sifted(shown) if request.method == "GET" else shown()
+        return quarantined(shown) if request.method == "GET" else shown()
 
     return look
 

@@ -25,7 +25,7 @@ from ..queue.records import Call
 from ..tasks import engine, memory_engine
 from ..tasks.context import current_claim
 from ..tasks.function import TaskFunction
-from ..tasks.registry import declared, heralds, registry
+from ..tasks.registry import declared, observers, registry
 from . import beat
 from .handover import Item, Ticket, Unreachable, forget
 from .task import SnappeaTask, arguments_of, driver_of, message_of
@@ -61,7 +61,7 @@ def take_charge() -> None:
     """Let Celery take the calls from now on, and know all tasks."""
     for task in declared():
         declare(task)
-    heralds.append(declare)
+    observers.append(declare)
     _state.connect_on_app_finalize(complete)
     for app in list(_state._get_active_apps()):
         if app.finalized:
@@ -137,14 +137,14 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[Any, bool]]:
 
 
 def _send(call: Call, moment: str | None = None, producer: Any = None) -> CallId:
-    terms = call.terms
-    if terms and terms.backend is not None:
+    extras = call.extras
+    if extras and extras.backend is not None:
         raise ConfigurationError(
             f"{call.task_name} is a task of django.tasks, which Celery does not run: give TASKS another "
             'backend, or drop SNAPPEA["ENGINE"].'
         )
     sent = CallId(_publish(call, moment or now(), producer=producer).id)
-    sent.keeps = terms is not None and terms.result_ttl is not None
+    sent.keeps = extras is not None and extras.result_ttl is not None
     return sent
 
 

@@ -22,10 +22,10 @@ from ..errors import CannotStart, UnreadableArguments
 from ..models import WAITING, Task
 from ..monitoring import inspect
 from ..queue import logbook, operations, store
-from ..queue.connection import FAULTS, Link
+from ..queue.connection import FAULTS, RawConnection
 from ..queue.database import QueueFile, as_text, connect, file_of, now, raw, transact
 from ..queue.lock import Lock
-from ..queue.records import Call, Terms
+from ..queue.records import Call, Extras
 from ..tasks.arguments import decode
 from ..tasks.registry import discover, find
 
@@ -155,14 +155,14 @@ def outstanding() -> int:
 def _packed(task: Task, identity: int) -> tuple[str, str]:
     """Return Celery's id of a task, and all that is sent of it."""
     enqueued_at = as_text(task.enqueued_at)
-    terms = Terms(
+    extras = Extras(
         run_after=as_text(task.run_after) if task.run_after and task.status == "scheduled" else None,
         expires_at=as_text(task.expires_at) if task.expires_at else None,
         result_ttl=task.result_ttl,
         parent_id=task.parent_id,
         is_sensitive=task.is_sensitive,
     )
-    how = task.queue, task.priority, task.acks_late, task.is_async, terms
+    how = task.queue, task.priority, task.acks_late, task.is_async, extras
     call = Call(task.task_name, task.args, task.kwargs, *how)
     retries = max(0, task.attempts - task.interruptions)
     key = str(uuid5(NAMESPACE_URL, f"snappea:{identity}:{task.pk}:{enqueued_at}"))
@@ -170,8 +170,8 @@ def _packed(task: Task, identity: int) -> tuple[str, str]:
 
 
 def _unpacked(text: str) -> Item:
-    (*columns, terms), enqueued_at, retries = json.loads(text)
-    return Item(Call(*columns)._replace(terms=Terms(*terms)), enqueued_at, retries)
+    (*columns, extras), enqueued_at, retries = json.loads(text)
+    return Item(Call(*columns)._replace(extras=Extras(*extras)), enqueued_at, retries)
 
 
 def _send_all(send: Callable[[Item, Ticket], object], identity: int) -> int:
@@ -240,7 +240,7 @@ def _reaching() -> Iterator[None]:
         raise Unreachable(str(error)) from error
 
 
-def _reach(ticket: Ticket) -> Link:
+def _reach(ticket: Ticket) -> RawConnection:
     """Return the connection to the database in which a call was handed over. Raises Unreachable."""
     path = _path()
     if path and not os.path.exists(path):  # to connect would make a new one

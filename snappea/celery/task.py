@@ -22,7 +22,7 @@ from celery.exceptions import Retry as CeleryRetry
 from ..errors import SoftTimeLimitExceeded, TaskFailed, TaskRevoked
 from ..log import clean
 from ..queue.database import as_datetime, later, now
-from ..queue.records import Call, Claim, Progress, Terms
+from ..queue.records import Call, Claim, Extras, Progress
 from ..tasks import context
 from ..tasks.function import TaskFunction
 from ..tasks.registry import find, resolve
@@ -157,22 +157,22 @@ def arguments_of(call: Call) -> tuple[list[Any], dict[str, Any]]:
 
 def message_of(call: Call, enqueued_at: str, driver: str, ticket: Ticket | None = None) -> dict[str, Any]:
     """Return the options with which Celery sends a call. `driver`: of the broker, as in "redis"."""
-    terms, task = call.terms or Terms(), find(call.task_name)
-    told: dict[str, Any] = {"enqueued_at": enqueued_at, "result_ttl": terms.result_ttl}
-    told |= {"parent_id": terms.parent_id, "expires_at": terms.expires_at}
+    extras, task = call.extras or Extras(), find(call.task_name)
+    told: dict[str, Any] = {"enqueued_at": enqueued_at, "result_ttl": extras.result_ttl}
+    told |= {"parent_id": extras.parent_id, "expires_at": extras.expires_at}
     if ticket:
         told["ticket"] = list(ticket)
     options: dict[str, Any] = {
         "headers": {HEADER: told},
         "priority": priority_of(call.priority, driver),
-        "ignore_result": terms.result_ttl is None,
+        "ignore_result": extras.result_ttl is None,
     }
     if call.queue != DEFAULT_QUEUE:
         options["queue"] = call.queue
-    if terms.run_after:
-        options["eta"] = as_datetime(terms.run_after).astimezone(UTC)
-    if terms.expires_at:
-        options["expires"] = as_datetime(terms.expires_at).astimezone(UTC)
+    if extras.run_after:
+        options["eta"] = as_datetime(extras.run_after).astimezone(UTC)
+    if extras.expires_at:
+        options["expires"] = as_datetime(extras.expires_at).astimezone(UTC)
     if task:
         options["soft_time_limit"] = task.soft_time_limit(call.queue)
     return options
@@ -210,7 +210,7 @@ def _claim_of(celerys: SnappeaTask, told: Mapping[str, Any], args: Any, kwargs: 
         queue,
         request.retries + 1,
         told.get("enqueued_at") or now(),
-        terms=json.dumps(more),
+        extras=json.dumps(more),
     )
 
 

@@ -79,12 +79,12 @@ class DjangoTask(TaskFunction[..., Any]):
         return self._enqueued_by_alias(call, task)
 
     def _enqueued_by_alias(self, call: Call, task: AnyTask) -> Call:
-        terms = call.terms or NO_TERMS
+        extras = call.extras or NO_TERMS
         return call._replace(
             priority=int(task.priority),
-            terms=terms._replace(
+            extras=extras._replace(
                 run_after=None if task.run_after is None else as_text(task.run_after),
-                result_ttl=terms.result_ttl or 0,  # a row that goes at once is there to be heard of
+                result_ttl=extras.result_ttl or 0,  # a row that goes at once is there to be heard of
                 backend=self.alias,
                 overrides=overrides_of(task, declared(self.name)),
             ),

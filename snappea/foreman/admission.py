@@ -1,4 +1,4 @@
-"""The Gatekeeper: which of the waiting tasks may be claimed now.
+"""The Admission: which of the waiting tasks may be claimed now.
 
 Not those of a queue that is paused, is not served or has as many running as it may; not those of a lane
 that has, or that started one a moment ago.
@@ -13,13 +13,13 @@ from ..conf import current, declared_queues
 from ..errors import CannotStart
 from ..postgres import foremen
 from ..queue import store
-from ..queue.connection import Link
-from ..queue.records import Claim, Expired, Glance
-from ..workers.threads import Crew
-from .in_flight import Accounts
+from ..queue.connection import RawConnection
+from ..queue.records import Claim, Expired, Peek
+from ..workers.threads import WorkerPool
+from .in_flight import InFlight
 
 
-class Gatekeeper:
+class Admission:
     """Claims what may run. `queues`: the only ones to serve; `strict`: each before the next.
 
     `is_shared`: other Foremen claim as well, and limits hold for all together.
@@ -56,93 +56,97 @@ class Gatekeeper:
         """What was claimed is committed: what had been left is taken again."""
         self._left.clear()
 
-    def heed_pauses(self, db: Link, glance: Glance, crew: Crew, accounts: Accounts) -> Glance:
+    def heed_pauses(self, db: RawConnection, peek: Peek, pool: WorkerPool, in_flight: InFlight) -> Peek:
         """Give back what has not begun of a queue that was just paused, and confirm that to `pause()`.
 
         Returns a glance at what there is to do after that.
         """
-        if not glance.has_unheard:
-            return glance
+        if not peek.has_unheard:
+            return peek
         for name, since in foremen.unheard_pauses(db):
-            unbegun = crew.take_back(name)
-            accounts.take_back(unbegun)
+            unbegun = pool.take_back(name)
+            in_flight.take_back(unbegun)
             store.give_back(db, [claim for _cell, claim in unbegun])
             self.note_left(claim for _cell, claim in unbegun)
-            if not crew.is_starting(name):
+            if not pool.is_starting(name):
                 foremen.confirm_pause(db, name, since)
-        return store.glance(db)
+        return store.peek(db)
 
-    def let_in(
+    def admit_and_claim(
         self,
-        db: Link,
+        db: RawConnection,
         moment: str,
         room: int,
         loop_room: int,
         most: int,
-        glance: Glance,
-        accounts: Accounts,
+        peek: Peek,
+        in_flight: InFlight,
     ) -> tuple[list[Claim], list[Expired]]:
         """Claim for so many threads and so many seats on the event loop; delete what it is too late for.
 
-        `most`: how many may be claimed in all. `glance`: of the same transaction.
+        `most`: how many may be claimed in all. `peek`: of the same transaction.
         """
         expired: list[Expired] = []
-        is_due = glance.due is not None and glance.due <= moment
+        is_due = peek.due is not None and peek.due <= moment
         if is_due:
             store.promote(db, moment)
-        if glance.expiry is not None and glance.expiry <= moment:
+        if peek.expiry is not None and peek.expiry <= moment:
             expired = store.expire(db, moment)
             self.note_left(expired)
         if is_due or expired:
-            glance = store.glance(db)
-        addressed = store.claim_addressed(db, moment, room) if glance.has_addressed else []
-        claims = addressed + self.claim(db, moment, room - len(addressed), glance, accounts)
+            peek = store.peek(db)
+        addressed = store.claim_addressed(db, moment, room) if peek.has_addressed else []
+        claims = addressed + self.claim(db, moment, room - len(addressed), peek, in_flight)
         loop_room = min(loop_room, most - len(claims))
         if loop_room > 0:  # those for the loop come last
-            if glance.has_addressed:
+            if peek.has_addressed:
                 addressed = store.claim_addressed(db, moment, loop_room, is_async=True)
                 claims, loop_room = claims + addressed, loop_room - len(addressed)
-            claims += self.claim_for_loop(db, moment, loop_room, chain(accounts.running(), claims))
-        late = [claim for claim in claims if claim.terms and (claim.expires_at or "never") <= moment]
+            claims += self.claim_for_loop(db, moment, loop_room, chain(in_flight.running(), claims))
+        late = [claim for claim in claims if claim.extras and (claim.expires_at or "never") <= moment]
         if late:
             expired += store.expire_claimed(db, late)
             claims = [claim for claim in claims if claim not in late]
         return claims, expired
 
-    def claim(self, db: Link, moment: str, room: int, glance: Glance, accounts: Accounts) -> list[Claim]:
+    def claim(
+        self, db: RawConnection, moment: str, room: int, peek: Peek, in_flight: InFlight
+    ) -> list[Claim]:
         """Claim for up to `room` workers, beside what is running.
 
-        `glance`: of the same transaction, so that nothing more urgent is passed over.
+        `peek`: of the same transaction, so that nothing more urgent is passed over.
         """
-        self._paused = set(store.paused(db)) if glance.has_pauses else set()
-        if self._is_shared and (glance.has_newcomers or self._left or self._openings or self._limits):
+        self._paused = set(store.paused(db)) if peek.has_pauses else set()
+        if self._is_shared and (peek.has_newcomers or self._left or self._openings or self._limits):
             foremen.hold_gates(db)
-        newcomers = store.sort_in(db) if glance.has_newcomers else []
+        newcomers = store.sort_in(db) if peek.has_newcomers else []
         self._has_more = len(newcomers) == store.AT_ONCE
         if newcomers or self._left or self._openings:
             self._open_gates(db, set(newcomers))
-        elif glance.first == glance.last and not (self._served or self._limits or self._paused):
-            only = {} if glance.first is None else {glance.first: room}
+        elif peek.first == peek.last and not (self._served or self._limits or self._paused):
+            only = {} if peek.first is None else {peek.first: room}
             return self._note(db, store.claim(db, moment, room, only))
-        shares = self._shares(db, store.waiting_queues(db), room, accounts.running())
+        shares = self._shares(db, store.waiting_queues(db), room, in_flight.running())
         return self._note(db, store.claim(db, moment, room, shares, self._is_strict) if shares else [])
 
-    def claim_for_loop(self, db: Link, moment: str, room: int, running: Iterable[Claim]) -> list[Claim]:
+    def claim_for_loop(
+        self, db: RawConnection, moment: str, room: int, running: Iterable[Claim]
+    ) -> list[Claim]:
         """Claim up to `room` asynchronous tasks beside what is running; after claim() has sorted in."""
         shares = self._shares(db, store.waiting_queues(db, is_async=True), room, running)
         if not shares:
             return []
         return self._note(db, store.claim(db, moment, room, shares, self._is_strict, is_async=True))
 
-    def _note(self, db: Link, claims: list[Claim]) -> list[Claim]:
+    def _note(self, db: RawConnection, claims: list[Claim]) -> list[Claim]:
         for claim in claims:
-            if claim.terms and claim.lane and claim.lane_interval:
+            if claim.extras and claim.lane and claim.lane_interval:
                 self._openings[claim.lane] = time.monotonic() + claim.lane_interval
                 if self._is_shared:
                     foremen.close_for(db, claim.lane, claim.lane_interval)
         return claims
 
-    def _open_gates(self, db: Link, newcomers: set[str]) -> None:
+    def _open_gates(self, db: RawConnection, newcomers: set[str]) -> None:
         here = time.monotonic()
         self._left |= {lane for lane, opening in self._openings.items() if opening <= here}
         for lane in self._left | newcomers:
@@ -153,7 +157,9 @@ class Gatekeeper:
                 else:
                     store.admit(db, lane, self._served)
 
-    def _shares(self, db: Link, waiting: list[str], room: int, running: Iterable[Claim]) -> dict[str, int]:
+    def _shares(
+        self, db: RawConnection, waiting: list[str], room: int, running: Iterable[Claim]
+    ) -> dict[str, int]:
         """Return how many may be claimed from which queue, in the order of the queues."""
         if self._served:
             waiting = [name for name in self._served if name in waiting]

@@ -13,7 +13,7 @@ from django.utils.autoreload import autoreload_started, file_changed, get_reload
 from ..errors import CannotStart
 from ..log import say
 from ..tasks.discovery import failures
-from .restart import HOME, Renewal, command_line
+from .restart import HOME, Restart, command_line
 
 #: How long a rehearsal may take, in seconds.
 PATIENCE = 60.0
@@ -36,19 +36,19 @@ def require_no_new_failure() -> None:
                 raise CannotStart(f"Cannot import {module}.\n{failure.traceback}")
 
 
-def watch(renewal: Renewal) -> None:
+def watch(restart: Restart) -> None:
     """Watch the code in a thread, for as long as the process lives.
 
     A change is first rehearsed: another process starts the same command line, up to where it would
     begin to work. If that fails, the Foreman goes on with the code that it has.
     """
-    watcher = _Watcher(renewal)
+    watcher = _Watcher(restart)
     threading.Thread(target=watcher.run, name="snappea-reload", daemon=True).start()
 
 
 class _Watcher:
-    def __init__(self, renewal: Renewal) -> None:
-        self._renewal = renewal
+    def __init__(self, restart: Restart) -> None:
+        self._restart = restart
         self._rehearsed_at = 0.0
         self._reloader = get_reloader()
         vars(self._reloader)["notify_file_changed"] = self._notice  # its own ends the process
@@ -68,7 +68,7 @@ class _Watcher:
             return  # a template, for instance, is just read anew
         self._rehearsed_at = time.time()
         if complaint := _rehearse():
-            self._renewal.call_for("")
+            self._restart.call_for("")
             self._watch_what_failed(complaint)
             say(
                 ERROR,
@@ -77,7 +77,7 @@ class _Watcher:
                 complaint,
             )
         else:
-            self._renewal.call_for(f"{path} changed")
+            self._restart.call_for(f"{path} changed")
 
     def _was_rehearsed(self, path: Path) -> bool:
         """Tell whether a change that is only noticed now was there at the last rehearsal already."""

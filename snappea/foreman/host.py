@@ -8,15 +8,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import Settings
 from ..queue import logbook, store
-from ..queue.connection import Link
+from ..queue.connection import RawConnection
 from ..queue.database import QueueFile, data_version
 from ..queue.lock import Lock
 from ..queue.logbook import Logbook
 from ..queue.records import Recovered
 from ..queue.wakeup import Bell, FileBell
-from ..workers.processes.fork_server import Nursery
+from ..workers.processes.fork_server import ForkServer
 from ..workers.threads import most_at_once
-from .maintenance import Caretaker, local_file
+from .maintenance import Maintenance, local_file
 from .prefetch import MOST_AHEAD
 
 
@@ -33,7 +33,7 @@ class Care(Protocol):
         """Return why the Foreman must stop, or "" if it need not. Raises one of FAULTS."""
 
 
-class Workshop:
+class SqliteHost:
     """The files beside a SQLite database. What needs to be known of it is asked here, and of nobody else."""
 
     #: Whether others may be at work on the same queue.
@@ -43,13 +43,15 @@ class Workshop:
     file: QueueFile
     bell: Bell
     logbook: Logbook
-    caretaker: Care
+    maintenance: Care
 
-    def __init__(self, connection: BaseDatabaseWrapper, settings: Settings, nursery: Nursery | None) -> None:
+    def __init__(
+        self, connection: BaseDatabaseWrapper, settings: Settings, fork_server: ForkServer | None
+    ) -> None:
         """Raises CannotStart if no Foreman could work with the database."""
         self.connection = connection
         self.settings = settings
-        self.nursery = nursery
+        self.fork_server = fork_server
         self._seen: int | None = -1
         self._find()
 
@@ -61,10 +63,10 @@ class Workshop:
     def enter(self) -> None:
         """Be the only one, from now on. Raises CannotStart if another one is at work."""
         self.lock = Lock(self.file)
-        if self.nursery:
-            self.nursery.keep(self.lock.descriptor)
+        if self.fork_server:
+            self.fork_server.keep(self.lock.descriptor)
 
-    def recover(self, db: Link, moment: str) -> list[Recovered]:
+    def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
         """Settle what a dead Foreman left, in a transaction."""
         return store.recover(db, moment, logbook.read(self.file))
 
@@ -72,7 +74,7 @@ class Workshop:
         """Get ready to work. Raises OSError."""
         self.bell = FileBell(self.file)
         self.logbook = Logbook(self.file, self._cells())
-        self.caretaker = Caretaker(self.connection, self.file, self.lock, self.bell, self.nursery)
+        self.maintenance = Maintenance(self.connection, self.file, self.lock, self.bell, self.fork_server)
 
     def _cells(self) -> int:
         """Return how many cells are needed: what ended keeps its own while its successors are claimed."""

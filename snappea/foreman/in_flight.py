@@ -11,7 +11,7 @@ from django.db import DataError
 
 from ..log import clean, say
 from ..queue import store
-from ..queue.connection import Link
+from ..queue.connection import RawConnection
 from ..queue.logbook import Logbook
 from ..queue.quarantine import is_of_values
 from ..queue.records import Claim, Outcome, Progress
@@ -22,7 +22,7 @@ class Refused(DataError):
     """The database refused one of the outcomes; the next try finds out which."""
 
 
-class Accounts:
+class InFlight:
     """The claims in flight, each under the number of its logbook cell.
 
     A claim enters before the transaction that makes it commits, so that no failure after that loses it.
@@ -32,7 +32,7 @@ class Accounts:
     logbook: Logbook
 
     def __init__(self) -> None:
-        self.in_flight: dict[int, Claim] = {}
+        self.claims: dict[int, Claim] = {}
         #: How many claims were handed to the crew, or will be.
         self.started = 0
         #: Entered, but not yet handed to the crew.
@@ -54,10 +54,10 @@ class Accounts:
 
         Raises TypeError or ValueError for numbers that do not fit into a cell; then call abandon().
         """
-        enter, in_flight, entered = self.logbook.enter, self.in_flight, self.entered
+        enter, held, entered = self.logbook.enter, self.claims, self.entered
         for claim in claims:
             cell = enter(claim)
-            in_flight[cell] = claim
+            held[cell] = claim
             entered.append((cell, claim))
             self.started += 1
             if claim.is_async:
@@ -100,11 +100,11 @@ class Accounts:
     def running(self) -> Iterator[Claim]:
         """Yield the claims that have not ended."""
         ended = {cell for cell, _ in (*self.outcomes, *self.unbegun)}
-        return (claim for cell, claim in self.in_flight.items() if cell not in ended)
+        return (claim for cell, claim in self.claims.items() if cell not in ended)
 
     def count_running(self) -> int:
         """Return how many claims have not ended."""
-        return len(self.in_flight) - len(self.outcomes) - len(self.unbegun)
+        return len(self.claims) - len(self.outcomes) - len(self.unbegun)
 
     def has_unwritten(self) -> bool:
         """Tell whether the end of a claim is not yet written."""
@@ -122,7 +122,7 @@ class Accounts:
         ended = [outcome.claim for _cell, outcome in self.outcomes]
         return ended + [claim for _cell, claim in self.unbegun] if self.unbegun else ended
 
-    def write(self, db: Link, moment: str) -> None:
+    def write(self, db: RawConnection, moment: str) -> None:
         """Write what became of claims, and how far others are."""
         if not self.is_to_be_written() and not context.has_progress():
             return
@@ -138,7 +138,7 @@ class Accounts:
             say(WARNING, "%d finished tasks had been changed by somebody else; they were left alone.", lost)
         store.give_back(db, [claim for _cell, claim in self.unbegun])
 
-    def _settle(self, db: Link, moment: str) -> int:
+    def _settle(self, db: RawConnection, moment: str) -> int:
         """Settle the outcomes together; one by one, in the next transaction, if one of them is refused."""
         if self._is_refused:
             return sum([self._settle_one(db, moment, position) for position in range(len(self.outcomes))])
@@ -150,7 +150,7 @@ class Accounts:
             self._is_refused = True
             raise Refused(f"{error!r}") from error
 
-    def _settle_one(self, db: Link, moment: str, position: int) -> int:
+    def _settle_one(self, db: RawConnection, moment: str, position: int) -> int:
         """Settle an outcome, or fail it if the database refuses it as it is."""
         cell, outcome = self.outcomes[position]
         db.execute("SAVEPOINT snappea_outcome")
@@ -171,7 +171,7 @@ class Accounts:
         finished = [outcome for _cell, outcome in self.outcomes]
         cells = [cell for cell, _ in (*self.outcomes, *self.unbegun)]
         for cell in cells:
-            del self.in_flight[cell]
+            del self.claims[cell]
         self.logbook.release(cells)
         self.outcomes, self.unbegun, self._progress = [], [], []
         return finished

@@ -1,4 +1,4 @@
-"""The Caretaker: looks after the queue's files while the Foreman works."""
+"""The Maintenance: looks after the queue's files while the Foreman works."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ from ..queue.database import (
 from ..queue.files import lockers, rescue
 from ..queue.lock import Lock
 from ..queue.wakeup import FileBell
-from ..workers.processes.fork_server import Nursery
+from ..workers.processes.fork_server import ForkServer
 from .systemd import Supervisor
 
 #: How long the Foreman waits for somebody else's write lock before it looks up, in milliseconds:
@@ -60,7 +60,7 @@ def local_file(connection: BaseDatabaseWrapper) -> QueueFile:
     return file
 
 
-class Caretaker:
+class Maintenance:
     """Puts the wakeup file back, keeps the write-ahead log small, notices what cannot be mended.
 
     And tells systemd, by looking, that the Foreman is at work.
@@ -72,12 +72,12 @@ class Caretaker:
         file: QueueFile,
         lock: Lock,
         bell: FileBell,
-        nursery: Nursery | None = None,
+        fork_server: ForkServer | None = None,
     ) -> None:
         self._connection = connection
         self._lock = lock
         self._bell = bell
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._supervisor = Supervisor()
         self._held_since = 0.0
         self._tries = 0
@@ -95,7 +95,7 @@ class Caretaker:
     def note_work(self) -> None:
         """Take notice of a round: this is no time of rest."""
         self._last_work = time.monotonic()
-        self._is_folded = False
+        self._is_checkpointed = False
 
     def look(self) -> str:
         """Look at the files, and return why the Foreman must stop, or "" if it need not.
@@ -110,12 +110,12 @@ class Caretaker:
             self._move(path)
         if self._lock.is_lost():
             return f"{self._file.lock} was removed, and another Foreman may have started"
-        if self._nursery and self._nursery.is_gone():
+        if self._fork_server and self._fork_server.is_gone():
             return "the fork server has ended, and a process with threads cannot make another"
         self._bell.install()
         if self._file.wal_size() > LARGE_WAL:
             self._fold("TRUNCATE")
-        elif not self._is_folded and time.monotonic() - self._last_work > REST:
+        elif not self._is_checkpointed and time.monotonic() - self._last_work > REST:
             self._fold("PASSIVE")
         return ""
 
@@ -152,8 +152,8 @@ class Caretaker:
         """
         self._db.execute("PRAGMA busy_timeout = 20")  # writers wait for as long as this waits for readers
         try:
-            is_busy, logged, folded = self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-            self._is_folded = logged == folded
+            is_busy, logged, checkpointed = self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            self._is_checkpointed = logged == checkpointed
         finally:
             self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
         if mode == "TRUNCATE":

@@ -12,7 +12,7 @@ MOST_AHEAD = 1000
 STALE_AFTER = 0.1
 
 
-class Pace:
+class Prefetch:
     """Learns from each round; `ahead` is how many tasks to claim beside those that can be run at once."""
 
     def __init__(self, most: int = MOST_AHEAD) -> None:

@@ -13,7 +13,7 @@ from ..queue.records import Expired, Outcome, Recovered
 from ..signals import task_interrupted, tell
 from ..tasks.discovery import failures
 from ..tasks.registry import find, is_sensitive
-from ..workers.dispatcher import herald
+from ..workers.dispatcher import dispatcher
 
 #: Whether the first line is printed if no handler shows it.
 prints_start = False
@@ -33,7 +33,7 @@ def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:
 
     Not for those that failed: of them the workers have told.
     """
-    herald.tell_ends(outcomes)
+    dispatcher.tell_ends(outcomes)
     if not foreman.isEnabledFor(INFO):
         outcomes = [outcome for outcome in outcomes if outcome.error]
     for outcome in outcomes:
@@ -68,7 +68,7 @@ def report_recovered(recovered: Collection[Recovered], whose: str = "The last Fo
         if task.status:
             report_interrupted(task.id, task.task_name, task.status)
         elif task.verdict in ("succeeded", "failed"):
-            herald.tell_row(task.id)
+            dispatcher.tell_row(task.id)
 
 
 def report_interrupted(task_id: int, name: str, status: str | None) -> None:
@@ -77,7 +77,7 @@ def report_interrupted(task_id: int, name: str, status: str | None) -> None:
     if task_interrupted.receivers:
         sender = find(name, may_import=True)
         tell(task_interrupted, sender, id=task_id, status=status)
-    herald.tell_row(task_id)
+    dispatcher.tell_row(task_id)
 
 
 def report_failed_imports() -> None:
@@ -89,5 +89,5 @@ def report_failed_imports() -> None:
 
 def report_stop() -> None:
     """Log that the Foreman stops, when all is told."""
-    herald.close()
+    dispatcher.close()
     say(INFO, "Stopped.")

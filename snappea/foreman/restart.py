@@ -14,7 +14,7 @@ from ..log import say
 from ..memory import limit_in_bytes, resident
 from ..queue.database import MEGABYTE
 from ..workers.execute import close_connections
-from .in_flight import Accounts
+from .in_flight import InFlight
 
 #: How long what the process still has to do at its end may take, in seconds.
 FAREWELL = 5.0
@@ -31,12 +31,12 @@ def _here() -> str:
 HOME = _here()
 
 
-class Renewal:
+class Restart:
     """Tells whether a Foreman is to start anew, and why."""
 
-    def __init__(self, settings: Settings, accounts: Accounts) -> None:
+    def __init__(self, settings: Settings, in_flight: InFlight) -> None:
         """Log a warning if a fresh Foreman already has more memory than MAX_MEMORY."""
-        self._accounts = accounts
+        self._in_flight = in_flight
         self._most = settings.MAX_TASKS or sys.maxsize
         #: Wakes the Foreman; may be set, and is called by other threads.
         self.nudge: Callable[[], None] = lambda: None
@@ -54,15 +54,15 @@ class Renewal:
     @property
     def allowance(self) -> int:
         """How many more tasks may be started before."""
-        return self._most - self._accounts.started
+        return self._most - self._in_flight.started
 
     def room(self) -> int:
         """Return how many tasks may be claimed in all, threads and event loop together."""
-        return min(self._accounts.count_free(), self.allowance)
+        return min(self._in_flight.count_free(), self.allowance)
 
     def look(self) -> None:
         """Look at the memory; not before the first task: a new start would bring nothing."""
-        if self._limit and self._accounts.started and not self._due and (has := resident()) > self._limit:
+        if self._limit and self._in_flight.started and not self._due and (has := resident()) > self._limit:
             self._due = f"it has {has // MEGABYTE} MB of memory (MAX_MEMORY: {self._limit // MEGABYTE} MB)"
 
     def why(self, backlog: int) -> str:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from ..errors import CannotStart, ConfigurationError
 from ..log import clean, say
 from ..queue import store
-from ..queue.connection import Link
+from ..queue.connection import RawConnection
 from ..queue.database import as_datetime, as_text
-from ..queue.records import Call, Terms
+from ..queue.records import Call, Extras
 from ..schedules import (
     ALL,
     ASTRAY,
@@ -45,7 +45,7 @@ class Tick(NamedTuple):
     problem: str = ""
 
 
-class Timetable:
+class Scheduler:
     """Enqueues what is due."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Timetable:
         self._enqueued: list[tuple[str, int]] = []
         self._seen = ""
 
-    def open(self, db: Link, moment: str) -> None:
+    def open(self, db: RawConnection, moment: str) -> None:
         """Make the rows say what the code declares, in a transaction.
 
         Raises CannotStart for a schedule that makes no sense.
@@ -63,18 +63,18 @@ class Timetable:
         synchronise(db, moment)
         self._seen = moment
 
-    def look(self, db: Link, moment: str) -> None:
+    def look(self, db: RawConnection, moment: str) -> None:
         """Plan anew if the clock was set back so far that it must have been wrong before."""
         if as_datetime(moment) < as_datetime(self._seen) - ASTRAY:
             say(WARNING, "The clock was set back from %s: schedules are planned anew.", self._seen)
             synchronise(db, moment)
         self._seen = moment
 
-    def prepare(self, db: Link, moment: str) -> None:
+    def prepare(self, db: RawConnection, moment: str) -> None:
         """See what is due; outside the transaction, because the user's code may be asked."""
         self._ticks = [_tick(Planned.of(row), moment) for row in db.execute(_DUE, (moment,)).fetchall()]
 
-    def fire(self, db: Link, moment: str) -> None:
+    def fire(self, db: RawConnection, moment: str) -> None:
         """Enqueue what was found due, and move on, in a transaction."""
         self._enqueued = []
         for tick in self._ticks:
@@ -126,5 +126,5 @@ def _tick(planned: Planned, moment: str) -> Tick:
         return Tick(
             planned, as_text(latest), following, problem=f"not enqueued: {reason(plan.task_name, error)}"
         )
-    terms = (call.terms or Terms())._replace(run_after=as_text(latest))
-    return Tick(planned, as_text(latest), following, call._replace(terms=terms))
+    extras = (call.extras or Extras())._replace(run_after=as_text(latest))
+    return Tick(planned, as_text(latest), following, call._replace(extras=extras))

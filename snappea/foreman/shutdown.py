@@ -5,27 +5,27 @@ from logging import ERROR, INFO
 
 from ..conf import Settings
 from ..log import say
-from .attention import Attention
-from .in_flight import Accounts
-from .restart import Renewal
+from .in_flight import InFlight
+from .process_signals import ProcessSignals
+from .restart import Restart
 from .systemd import STOPPING, notify
 
 
-class Departure:
+class Shutdown:
     """Decides by the system's signals and the renewal. `drains`: once the queue is empty."""
 
     def __init__(
         self,
         settings: Settings,
-        accounts: Accounts,
-        attention: Attention,
-        renewal: Renewal,
+        in_flight: InFlight,
+        process_signals: ProcessSignals,
+        restart: Restart,
         drains: bool = False,
     ) -> None:
         self._settings = settings
-        self._accounts = accounts
-        self._attention = attention
-        self._renewal = renewal
+        self._in_flight = in_flight
+        self._process_signals = process_signals
+        self._restart = restart
         self.drains = drains
         self.exit_code = 0
         #: Until when it waits for what still runs, by time.monotonic(); None: it does not stop.
@@ -40,34 +40,36 @@ class Departure:
     @property
     def is_to_start_anew(self) -> bool:
         """Whether the Foreman stopped, or stops, to start anew, and no signal says otherwise."""
-        return self._renews and not self._attention.signals
+        return self._renews and not self._process_signals.signals
 
     def is_done(self) -> bool:
         """Tell whether there is nothing left to wait for."""
         if self.stop_by is None:
             return False
         return (
-            not self._accounts.in_flight or self._attention.signals >= 2 or time.monotonic() >= self.stop_by
+            not self._in_flight.claims
+            or self._process_signals.signals >= 2
+            or time.monotonic() >= self.stop_by
         )
 
     def begins_to_drain(self) -> bool:
         """Heed a first signal with WORKAHOLIC: tell, once, that the queue is to be emptied first."""
-        if self.drains or not self._settings.WORKAHOLIC or self._attention.signals != 1:
+        if self.drains or not self._settings.WORKAHOLIC or self._process_signals.signals != 1:
             return False
         self.drains = True
-        self._renewal.waive()
+        self._restart.waive()
         return True
 
     def heed_signals(self, is_idle: bool) -> None:
         """Stop if a signal says so, or if the queue was to be emptied and is."""
-        signals = self._attention.signals
+        signals = self._process_signals.signals
         is_patient = self.drains and (self._settings.WORKAHOLIC or not signals) and signals < 2
         if is_idle if is_patient else signals:
             self.stop("a signal said so" if signals else "the queue is empty")
 
-    def heed_renewal(self, backlog: int) -> bool:
+    def heed_restart(self, backlog: int) -> bool:
         """Stop to start anew. Tell whether that was called off, or a signal says stop for good."""
-        why = "" if self._attention.signals else self._renewal.why(backlog)
+        why = "" if self._process_signals.signals else self._restart.why(backlog)
         if why and self.stop_by is None:
             self._renews = True
             self.stop(f"to start anew, for {why}")
@@ -89,5 +91,5 @@ class Departure:
             "Stopping: %s. Waiting up to %g s for %d tasks; another signal ends that.",
             why,
             self._settings.GRACEFUL_TIMEOUT,
-            self._accounts.count_running(),
+            self._in_flight.count_running(),
         )

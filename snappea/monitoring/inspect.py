@@ -15,7 +15,7 @@ from ..memory import resident
 from ..models import Status
 from ..postgres import foremen as sharing
 from ..queue import lock, logbook, store
-from ..queue.connection import Link
+from ..queue.connection import RawConnection
 from ..queue.database import connect, file_of, now, raw
 from ..queue.logbook import Entry, Note
 from ..queue.operations import paused
@@ -132,7 +132,7 @@ class Alive(NamedTuple):
     number: int | None = None
 
 
-def _db() -> Link:
+def _db() -> RawConnection:
     return raw(connect())
 
 

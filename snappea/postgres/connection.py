@@ -89,7 +89,7 @@ class _Rows(psycopg.Cursor[Any]):
         return found[0] if found else None
 
 
-class PostgresLink:
+class PostgresConnection:
     """Runs the queue's statements on Django's connection. Raises Django's errors."""
 
     def __init__(self, wrapper: BaseDatabaseWrapper) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..conf import current
 from ..queue import lock, store
-from ..queue.connection import Link
+from ..queue.connection import RawConnection
 from ..queue.database import as_datetime, connect, file_of, now, raw, transact
 from ..queue.records import Call, Recovered
 from ..queue.wakeup import ring_on_commit
@@ -83,23 +83,23 @@ class Present(NamedTuple):
 # presence
 
 
-def register(db: Link, workers: int) -> int:
+def register(db: RawConnection, workers: int) -> int:
     """Make a Foreman known, and return the number that he goes by."""
     foreman_id: int = db.execute(_REGISTER, (socket.gethostname()[:255], os.getpid(), workers)).fetchone()[0]
     return foreman_id
 
 
-def be_known(db: Link, foreman_id: int) -> None:
+def be_known(db: RawConnection, foreman_id: int) -> None:
     """Let what is claimed on this connection be claimed for a Foreman."""
     db.execute(_BE_KNOWN, (str(foreman_id),))
 
 
-def renew(db: Link, foreman_id: int, workers: int, stuck: str) -> bool:
+def renew(db: RawConnection, foreman_id: int, workers: int, stuck: str) -> bool:
     """Show that a Foreman lives. Tell whether he was not yet taken for dead."""
     return db.execute(_RENEW, (workers, stuck, foreman_id)).rowcount == 1
 
 
-def leave(db: Link, foreman_id: int) -> None:
+def leave(db: RawConnection, foreman_id: int) -> None:
     """Let a Foreman be gone who runs nothing any more."""
     db.execute(_DISMISS, (foreman_id,))
     db.execute(_LEAVE, (foreman_id,))
@@ -111,7 +111,7 @@ def present() -> list[Present]:
     return [Present._make((*row[:3], as_datetime(row[3]), *row[4:])) for row in rows]
 
 
-def bury(db: Link, moment: str, timeout: float) -> dict[str, list[Recovered]]:
+def reap(db: RawConnection, moment: str, timeout: float) -> dict[str, list[Recovered]]:
     """Interrupt what was run by those who have been silent for so many seconds, and forget them.
 
     In a transaction. Returns what became of the tasks of each.
@@ -131,43 +131,43 @@ def bury(db: Link, moment: str, timeout: float) -> dict[str, list[Recovered]]:
 # what holds for all
 
 
-def hold_gates(db: Link) -> None:
+def hold_gates(db: RawConnection) -> None:
     """Be the only one who opens gates or counts what runs of a queue, until the transaction ends."""
     db.execute(_HOLD_GATES)
 
 
-def hold_schedules(db: Link) -> None:
+def hold_schedules(db: RawConnection) -> None:
     """Be the only one who makes the schedules what the code declares, until the transaction ends."""
     db.execute(_HOLD_SCHEDULES)
 
 
-def running_in(db: Link) -> dict[str, int]:
+def running_in(db: RawConnection) -> dict[str, int]:
     """Return how many tasks of each queue run, whoever runs them."""
     return dict(db.execute(_RUNNING_IN).fetchall())
 
 
-def opens_in(db: Link, lane: str) -> float:
+def opens_in(db: RawConnection, lane: str) -> float:
     """Return in how many seconds the next of a lane with a rate may start; 0 or less: now."""
     found = db.execute(_OPENS_IN, (lane,)).fetchone()
     return float(found[0]) if found else 0.0
 
 
-def close_for(db: Link, lane: str, seconds: float) -> None:
+def close_for(db: RawConnection, lane: str, seconds: float) -> None:
     """Let nothing of a lane start for so many seconds."""
     db.execute(_CLOSE_FOR, (lane, seconds))
 
 
-def unheard_pauses(db: Link) -> list[tuple[str, str]]:
+def unheard_pauses(db: RawConnection) -> list[tuple[str, str]]:
     """Return the queue and the time of each pause that this Foreman has not confirmed."""
     return db.execute(_UNHEARD).fetchall()
 
 
-def confirm_pause(db: Link, name: str, since: str) -> None:
+def confirm_pause(db: RawConnection, name: str, since: str) -> None:
     """Confirm a pause: this Foreman begins nothing of that queue any more."""
     db.execute(_CONFIRM, (name, since))
 
 
-def forget_openings(db: Link) -> None:
+def forget_openings(db: RawConnection) -> None:
     """Delete what was said of lanes long ago."""
     db.execute(_FORGET_OPENINGS)
 

@@ -10,19 +10,19 @@ from logging import ERROR, INFO
 import psycopg
 
 from ..errors import CannotStart
-from ..foreman.host import Workshop
+from ..foreman.host import SqliteHost
 from ..foreman.maintenance import LOOK_EVERY
 from ..foreman.reports import report_recovered
 from ..foreman.systemd import Supervisor
 from ..log import say
-from ..queue.connection import Link
+from ..queue.connection import RawConnection
 from ..queue.database import now, raw, transact
 from ..queue.lock import require_same
 from ..queue.logbook import Logbook
 from ..queue.records import Recovered
 from ..queue.wakeup import Bell
 from . import foremen
-from .connection import PostgresLink
+from .connection import PostgresConnection
 
 #: How often to look although nobody rang, in seconds.
 POLL_EVERY = 2.0
@@ -44,11 +44,11 @@ class ListenBell(Bell):
 
     def __init__(self) -> None:
         super().__init__()
-        self._link: PostgresLink | None = None
+        self._link: PostgresConnection | None = None
         self._socket = -1
         self._rang = False
 
-    def listen(self, link: PostgresLink) -> None:
+    def listen(self, link: PostgresConnection) -> None:
         """Listen on a new connection."""
         if self._socket >= 0:
             self._all.unregister(self._socket)
@@ -83,11 +83,11 @@ class ListenBell(Bell):
         return self._rang
 
 
-class _Caretaker:
+class _Maintenance:
     """Keeps a Foreman's presence alive, and buries those who have none any more."""
 
-    def __init__(self, workshop: "RemoteWorkshop") -> None:
-        self._workshop = workshop
+    def __init__(self, host: "PostgresHost") -> None:
+        self._host = host
         self._supervisor = Supervisor()
         self.next_look = self._next_beat = 0.0
 
@@ -99,16 +99,16 @@ class _Caretaker:
         here = time.monotonic()
         self.next_look = here + LOOK_EVERY
         self._supervisor.reassure()
-        nursery = self._workshop.nursery
-        if nursery and nursery.is_gone():
+        fork_server = self._host.fork_server
+        if fork_server and fork_server.is_gone():
             return "the fork server has ended, and a process with threads cannot make another"
         if here >= self._next_beat:
-            self._workshop.show_life()
-            self._next_beat = here + self._workshop.settings.FOREMAN_TIMEOUT / BEATS
+            self._host.show_life()
+            self._next_beat = here + self._host.settings.FOREMAN_TIMEOUT / BEATS
         return ""
 
 
-class RemoteWorkshop(Workshop):
+class PostgresHost(SqliteHost):
     """A connection to PostgreSQL, and a presence there."""
 
     is_shared = True
@@ -116,7 +116,7 @@ class RemoteWorkshop(Workshop):
 
     def _find(self) -> None:
         link = raw(self.connection)
-        if not isinstance(link, PostgresLink):
+        if not isinstance(link, PostgresConnection):
             raise CannotStart(f"No Foreman can work with a database of {self.connection.vendor}.")
         info = link.connection.info
         self.name = f"{info.dbname} on {info.host or 'this machine'}"
@@ -125,9 +125,9 @@ class RemoteWorkshop(Workshop):
         self._buries_from = 0.0  # by time.monotonic()
 
     @property
-    def _link(self) -> PostgresLink:
+    def _link(self) -> PostgresConnection:
         link = raw(self.connection)
-        assert isinstance(link, PostgresLink)
+        assert isinstance(link, PostgresConnection)
         return link
 
     def enter(self) -> None:
@@ -142,11 +142,11 @@ class RemoteWorkshop(Workshop):
         self._link.execute(ROBUST_PLANS)
         foremen.be_known(self._link, self.foreman_id)
 
-    def recover(self, db: Link, moment: str) -> list[Recovered]:
+    def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
         """Settle what dead Foremen left, in a transaction, in which schedules may be written as well."""
         foremen.hold_schedules(db)
         foremen.forget_openings(db)
-        found = foremen.bury(db, moment, self.settings.FOREMAN_TIMEOUT)
+        found = foremen.reap(db, moment, self.settings.FOREMAN_TIMEOUT)
         return [task for tasks in found.values() for task in tasks]
 
     def equip(self) -> None:
@@ -155,7 +155,7 @@ class RemoteWorkshop(Workshop):
         bell.listen(self._link)
         self.bell = bell
         self.logbook = Logbook(None, self._cells())
-        self.caretaker = _Caretaker(self)
+        self.maintenance = _Maintenance(self)
 
     def facts(self) -> str:
         """Return what is worth knowing of the database, in words."""
@@ -196,7 +196,7 @@ class RemoteWorkshop(Workshop):
         if time.monotonic() < self._buries_from:
             return
         with transact(self.connection) as db:
-            found = foremen.bury(db, now(self.connection), self.settings.FOREMAN_TIMEOUT)
+            found = foremen.reap(db, now(self.connection), self.settings.FOREMAN_TIMEOUT)
         for whose, tasks in found.items():
             report_recovered(tasks, whose)
         if found:

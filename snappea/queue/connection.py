@@ -28,7 +28,7 @@ class Rows(Protocol):
         """Return all rows."""
 
 
-class Link(Protocol):
+class RawConnection(Protocol):
     """Runs statements as they stand in `statements.py`, outside a transaction if none was begun."""
 
     @property

@@ -26,7 +26,7 @@ from django.dispatch import receiver
 from django.utils import timezone
 
 from ..conf import alias, current, tests_run
-from .connection import Link
+from .connection import RawConnection
 from .files import IS_UNIX, at_fork, close_to_others, give_to_owner_of_directory, identity_of, rescue
 from .files import NETWORK_FILE_SYSTEMS as NETWORK_FILE_SYSTEMS
 from .files import QueueFile as QueueFile
@@ -82,9 +82,9 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
             connection.close()  # or it would be taken for ready the next time
             raise
     elif connection.vendor == "postgresql":
-        from ..postgres.connection import PostgresLink  # needs psycopg
+        from ..postgres.connection import PostgresConnection  # needs psycopg
 
-        connection.snappea_link = PostgresLink(connection)
+        connection.snappea_link = PostgresConnection(connection)
     _live.add(connection)
 
 
@@ -239,9 +239,9 @@ def file_of(connection: BaseDatabaseWrapper) -> QueueFile | None:
     return file
 
 
-def raw(connection: BaseDatabaseWrapper) -> Link:
+def raw(connection: BaseDatabaseWrapper) -> RawConnection:
     """Return what runs statements beneath Django's connection: on SQLite the sqlite3 connection itself."""
-    link: Link = connection.snappea_link  # type: ignore[attr-defined]  # prepare() put it there
+    link: RawConnection = connection.snappea_link  # type: ignore[attr-defined]  # prepare() put it there
     return link
 
 
@@ -254,7 +254,7 @@ def data_version(connection: BaseDatabaseWrapper) -> int | None:
 
 
 @contextmanager
-def transact(connection: BaseDatabaseWrapper) -> Iterator[Link]:
+def transact(connection: BaseDatabaseWrapper) -> Iterator[RawConnection]:
     """Run a block in one write transaction, or as part of the `atomic()` that is open.
 
     Yields what runs its statements. Raises link.FAULTS as they come, after a rollback; one of them if what

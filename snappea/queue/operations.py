@@ -16,7 +16,7 @@ from ..errors import PauseUnconfirmed
 from ..models import MOVES, Schedule, Task
 from ..sync_only import refuse_event_loop
 from . import statements as sql
-from .connection import Link
+from .connection import RawConnection
 from .database import as_text, connect, file_of, later, now, raw, seconds_of, transact
 from .lock import holder
 from .wakeup import ring_on_commit
@@ -151,7 +151,7 @@ def resume(queue: str) -> bool:
     return was_paused
 
 
-def paused(db: Link | None = None) -> dict[str, str]:
+def paused(db: RawConnection | None = None) -> dict[str, str]:
     """Return the queues that are paused, and since when, as it stands in the database."""
     return dict((db or raw(connect())).execute(sql.PAUSED).fetchall())
 

@@ -1,4 +1,4 @@
-"""The Sieve: sets aside the rows that somebody wrote by hand so that nobody can work with them.
+"""The Quarantine: sets aside the rows that somebody wrote by hand so that nobody can work with them.
 
 SQLite takes anything into any column. To look at each row before it is claimed or shown would cost all of
 them; so they are looked at when something has failed in a way in which no disk fails.
@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..log import clean, say
 from ..models import Pause, Schedule, Stat, Task, Total
 from . import store
-from .connection import Link
+from .connection import RawConnection
 from .database import connect, now, transact
 from .records import Unusable
 
@@ -49,7 +49,7 @@ def is_of_values(error: BaseException) -> bool:
     return isinstance(error, _OF_VALUES)
 
 
-class Sieve:
+class Quarantine:
     """Remembers whether something failed because of a row."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Sieve:
         """Take notice of why something failed."""
         self._is_needed = is_of_values(error)
 
-    def sift(self, connection: BaseDatabaseWrapper) -> bool:
+    def inspect_rows(self, connection: BaseDatabaseWrapper) -> bool:
         """Set aside the rows that nobody can work with, if one may be to blame; tell whether any was.
 
         Those that wait or run fail; those that are kept stay what they are. Raises sqlite3.Error.
@@ -83,14 +83,14 @@ class Sieve:
         return any(found.values())
 
 
-def sifted(look: Callable[[], T]) -> T:
+def quarantined(look: Callable[[], T]) -> T:
     """Return what it returns; if it fails because of a row that nobody can read, once that is set aside."""
     try:
         return look()
     except Exception as error:
-        sieve = Sieve()
-        sieve.note(error)
-        if not sieve.sift(connect()):
+        quarantine = Quarantine()
+        quarantine.note(error)
+        if not quarantine.inspect_rows(connect()):
             raise
         return look()
 
@@ -126,7 +126,7 @@ def _instead(field: "_Field", value: Any, moment: str) -> Any:
     return None if field.null else field.get_default()
 
 
-def _put_right(db: Link, model: type[models.Model], row: Unusable) -> None:
+def _put_right(db: RawConnection, model: type[models.Model], row: Unusable) -> None:
     columns = ", ".join(f"{column} = ?" for column in row.instead)
     db.execute(
         f"UPDATE {model._meta.db_table} SET {columns} WHERE rowid = ?", (*row.instead.values(), row.id)

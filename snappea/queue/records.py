@@ -17,7 +17,7 @@ MAX_REFUSAL = 500
 _PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
 
-class Terms(NamedTuple):
+class Extras(NamedTuple):
     """What a call may have beside: the columns that most calls leave alone."""
 
     run_after: str | None = None
@@ -45,7 +45,7 @@ class Call(NamedTuple):
     #: 0 or 1, as is `is_async`.
     acks_late: int
     is_async: int = 0
-    terms: Terms | None = None
+    extras: Extras | None = None
 
 
 class Origin(NamedTuple):
@@ -78,7 +78,7 @@ class Claim(NamedTuple):
     #: When it was claimed, as it stands on the row: ids may come again, moments do not.
     started_at: str | None = None
     #: What few tasks have: see the properties.
-    terms: str | None = None
+    extras: str | None = None
 
     @property
     def fence(self) -> "Fence":
@@ -128,12 +128,12 @@ class Claim(NamedTuple):
     @property
     def origin(self) -> Origin | None:
         """What it was enqueued by, if that is a backend of django.tasks."""
-        if self.terms is None or self.terms.endswith("null]"):
+        if self.extras is None or self.extras.endswith("null]"):
             return None
         return Origin(*cast(list[Any], self._term(8)))
 
     def _term(self, position: int) -> object:
-        return _parsed(self.terms)[position] if self.terms else None
+        return _parsed(self.extras)[position] if self.extras else None
 
 
 #: Of the terms of a claim.
@@ -144,14 +144,14 @@ _KINDS: tuple[tuple[type, ...], ...] = (
 
 
 @functools.lru_cache(maxsize=1000)  # for each claim they are asked ten times
-def _parsed(terms: str) -> list[Any]:
+def _parsed(extras: str) -> list[Any]:
     """Return terms as they are read first when their task is claimed. Raises ValueError for what is no term.
 
     Later would be too late: what became of the task could not be written.
     """
-    found: list[Any] = json.loads(terms)
+    found: list[Any] = json.loads(extras)
     if not all(isinstance(term, kinds) for term, kinds in zip(found, _KINDS, strict=False)):
-        raise ValueError(f"{terms} are no terms of a task")
+        raise ValueError(f"{extras} are no terms of a task")
     return found
 
 
@@ -238,7 +238,7 @@ class Unusable(NamedTuple):
     why: str
 
 
-class Glance(NamedTuple):
+class Peek(NamedTuple):
     """What there is to do; `first` and `last`: of the queues with something to claim for a thread."""
 
     due: str | None

@@ -19,7 +19,7 @@ from ..models import Gate, Status, Task
 from ..tasks import memory_engine
 from . import statements as sql
 from .availability import UNUSABLE, explain
-from .connection import Link
+from .connection import RawConnection
 from .database import connect, is_left_behind, later, now, raw, transact
 from .logbook import Entry, Note
 from .operations import cancel as cancel
@@ -33,12 +33,12 @@ from .records import (
     Call,
     Claim,
     Expired,
+    Extras,
     Fence,
-    Glance,
     Outcome,
+    Peek,
     Progress,
     Recovered,
-    Terms,
     Unusable,
     error_line,
 )
@@ -69,10 +69,10 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
     try:
         connection = connect()
         with connection.wrap_database_errors:
-            if call.terms is None:
+            if call.extras is None:
                 written = raw(connection).execute(sql.INSERT, (*call[:-1], now(connection)))
                 task_id, is_new = written.lastrowid, True
-            elif call.terms.unique_key is None:  # one statement: no transaction
+            elif call.extras.unique_key is None:  # one statement: no transaction
                 task_id, is_new = insert(raw(connection), call, moment or now(connection))
             else:
                 with transact(connection) as db:
@@ -96,7 +96,7 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
         connection = connect()
         with connection.wrap_database_errors, transact(connection) as db:
             moment = now(connection)
-            if any(call.terms for call in calls):
+            if any(call.extras for call in calls):
                 written = [insert(db, call, moment) for call in calls]
             else:
                 written = [(task_id, True) for task_id in _insert_plain(db, calls, moment)]
@@ -108,7 +108,7 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
     return written
 
 
-def _insert_plain(db: Link, calls: Sequence[Call], moment: str) -> Iterable[int]:
+def _insert_plain(db: RawConnection, calls: Sequence[Call], moment: str) -> Iterable[int]:
     if isinstance(db, sqlite3.Connection):
         db.executemany(sql.INSERT, ((*call[:-1], moment) for call in calls))
         # ids grow by one within a write transaction: nobody else writes
@@ -119,16 +119,16 @@ def _insert_plain(db: Link, calls: Sequence[Call], moment: str) -> Iterable[int]
     return sorted(task_id for (task_id,) in rows)
 
 
-def insert(db: Link, call: Call, moment: str) -> tuple[int, bool]:
+def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
     """Do as `enqueue()` in a transaction of the caller's, who also wakes the Foreman."""
-    terms = call.terms or Terms()
-    status = SCHEDULED if (terms.run_after or "") > moment else READY
-    gate = OPEN if terms.lane is None else NEW
+    extras = call.extras or Extras()
+    status = SCHEDULED if (extras.run_after or "") > moment else READY
+    gate = OPEN if extras.lane is None else NEW
     for _ in range(TRIES):
-        written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *terms))
+        written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *extras))
         if written.rowcount:
             return written.lastrowid, True
-        if found := db.execute(sql.IDENTICAL, {"key": terms.unique_key}).fetchone():
+        if found := db.execute(sql.IDENTICAL, {"key": extras.unique_key}).fetchone():
             return found[0], False
     raise EnqueueError(
         f"{call.task_name} was not enqueued: an identical call is in the way, but cannot be seen."
@@ -162,12 +162,12 @@ def _ring_for_row(*, using: str, **kwargs: Any) -> None:
 # the Foreman's round
 
 
-def promote(db: Link, moment: str) -> int:
+def promote(db: RawConnection, moment: str) -> int:
     """Make scheduled tasks that are due ready, and return how many; a round takes only so many."""
     return db.execute(sql.PROMOTE, (moment, AT_ONCE)).rowcount
 
 
-def expire(db: Link, moment: str) -> list[Expired]:
+def expire(db: RawConnection, moment: str) -> list[Expired]:
     """Delete waiting tasks that are not worth running any more, and results that were kept long enough."""
     expired = list(map(Expired._make, db.execute(sql.EXPIRE, (moment, AT_ONCE)).fetchall()))
     db.executemany(
@@ -176,7 +176,7 @@ def expire(db: Link, moment: str) -> list[Expired]:
     return expired
 
 
-def expire_claimed(db: Link, claims: Iterable[Claim]) -> list[Expired]:
+def expire_claimed(db: RawConnection, claims: Iterable[Claim]) -> list[Expired]:
     """Delete tasks that were claimed just now, and had expired by then."""
     expired = []
     for claim in claims:
@@ -186,18 +186,18 @@ def expire_claimed(db: Link, claims: Iterable[Claim]) -> list[Expired]:
     return expired
 
 
-def glance(db: Link) -> Glance:
+def peek(db: RawConnection) -> Peek:
     """Tell what there is to do."""
-    return Glance._make(db.execute(sql.GLANCE).fetchone())
+    return Peek._make(db.execute(sql.GLANCE).fetchone())
 
 
-def waiting_queues(db: Link, is_async: bool = False) -> list[str]:
+def waiting_queues(db: RawConnection, is_async: bool = False) -> list[str]:
     """Return the queues in which tasks wait that may be claimed: for a thread, or for the event loop."""
     return [name for (name,) in db.execute(sql.QUEUES, {"is_async": is_async}).fetchall()]
 
 
 def claim(
-    db: Link,
+    db: RawConnection,
     moment: str,
     limit: int,
     shares: Mapping[str, int],
@@ -222,7 +222,7 @@ def claim(
     return sorted(map(Claim._make, db.execute(sql.CLAIM_THESE, (moment, json.dumps(ids))).fetchall()))
 
 
-def claim_any(db: Link, moment: str) -> Claim | None:
+def claim_any(db: RawConnection, moment: str) -> Claim | None:
     """Claim the first of all ready tasks, of whatever queue, kind and lane: for tests."""
     ready = Task.objects.filter(status=Status.READY).order_by("-priority", "pk")
     ids = list(ready.values_list("pk", flat=True)[:1])
@@ -230,7 +230,7 @@ def claim_any(db: Link, moment: str) -> Claim | None:
     return Claim._make(found) if found else None
 
 
-def give_back(db: Link, claims: Iterable[Claim]) -> None:
+def give_back(db: RawConnection, claims: Iterable[Claim]) -> None:
     """Make tasks that were claimed but not begun ready again; no attempt is counted.
 
     A claim that was never committed is left alone.
@@ -238,7 +238,7 @@ def give_back(db: Link, claims: Iterable[Claim]) -> None:
     db.executemany(sql.GIVE_BACK, [claim.fence for claim in claims])
 
 
-def settle(db: Link, moment: str, outcomes: Sequence[Outcome]) -> int:
+def settle(db: RawConnection, moment: str, outcomes: Sequence[Outcome]) -> int:
     """Write what became of the claims. Return how many were no longer the Foreman's to settle."""
     done: dict[tuple[int, str | None], list[int]] = {}
     rest = []
@@ -255,7 +255,7 @@ def settle(db: Link, moment: str, outcomes: Sequence[Outcome]) -> int:
     return len(outcomes) - settled
 
 
-def _succeed(db: Link, ids: list[int], claims: int, started_at: str | None) -> int:
+def _succeed(db: RawConnection, ids: list[int], claims: int, started_at: str | None) -> int:
     if len(ids) < SEVERAL:
         return db.executemany(sql.SUCCEED, [(task_id, claims, started_at) for task_id in ids]).rowcount
     return db.execute(sql.SUCCEED_ALL, (json.dumps(ids), claims, started_at)).rowcount
@@ -275,17 +275,17 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     return sql.FAIL, (moment, *outcome.cause(), error, line)
 
 
-def note_progress(db: Link, notes: Iterable[Progress]) -> None:
+def note_progress(db: RawConnection, notes: Iterable[Progress]) -> None:
     """Write how far tasks are."""
     db.executemany(sql.PROGRESS, notes)
 
 
-def revoked(db: Link) -> list[Fence]:
+def revoked(db: RawConnection) -> list[Fence]:
     """Return the fences of the running tasks that are to be ended."""
     return db.execute(sql.REVOKED).fetchall()
 
 
-def claim_addressed(db: Link, moment: str, limit: int, is_async: bool = False) -> list[Claim]:
+def claim_addressed(db: RawConnection, moment: str, limit: int, is_async: bool = False) -> list[Claim]:
     """Claim up to `limit` ready tasks that are for this Foreman only."""
     return sorted(map(Claim._make, db.execute(sql.CLAIM_ADDRESSED, (moment, is_async, limit)).fetchall()))
 
@@ -294,17 +294,17 @@ def claim_addressed(db: Link, moment: str, limit: int, is_async: bool = False) -
 # those cost the others nothing
 
 
-def sort_in(db: Link) -> list[str]:
+def sort_in(db: RawConnection) -> list[str]:
     """Put newcomers behind the gates of their lanes, not too many at once, and return the lane of each."""
     return [lane for (lane,) in db.execute(sql.NEWCOMERS, (AT_ONCE,)).fetchall()]
 
 
-def stir_all(db: Link) -> None:
+def stir_all(db: RawConnection) -> None:
     """Have all lanes looked at again."""
     db.execute(sql.STIR_ALL)
 
 
-def admit(db: Link, lane: str, queues: Sequence[str] = ()) -> None:
+def admit(db: RawConnection, lane: str, queues: Sequence[str] = ()) -> None:
     """Open the gate for as many of a lane as its limit allows; for one at a time, if it has a rate.
 
     Only for those in the given queues, if there are any.
@@ -328,7 +328,7 @@ def admit(db: Link, lane: str, queues: Sequence[str] = ()) -> None:
 # the end of a Foreman
 
 
-def interrupt(db: Link, moment: str, fence: Fence, why: str) -> str | None:
+def interrupt(db: RawConnection, moment: str, fence: Fence, why: str) -> str | None:
     """Settle a task that was cut off: ready again if it may be repeated, otherwise kept.
 
     Returns its new status, None if it was not running under that claim.
@@ -339,7 +339,7 @@ def interrupt(db: Link, moment: str, fence: Fence, why: str) -> str | None:
     return found[0][0] if found else None
 
 
-def recover(db: Link, moment: str, notes: Mapping[Entry, Note] | None) -> list[Recovered]:
+def recover(db: RawConnection, moment: str, notes: Mapping[Entry, Note] | None) -> list[Recovered]:
     """Settle what a dead Foreman left running, by the notes in its logbook.
 
     A claim is noted before it is committed: a task without a note of its own may have begun.
@@ -352,7 +352,7 @@ def recover(db: Link, moment: str, notes: Mapping[Entry, Note] | None) -> list[R
     return recovered
 
 
-def _recover(db: Link, moment: str, fence: Fence, note: Note) -> tuple[str, str | None]:
+def _recover(db: RawConnection, moment: str, fence: Fence, note: Note) -> tuple[str, str | None]:
     """Settle one of them. Return what became of it, and its status if it was interrupted."""
     lost = "the Foreman died before the {} was written."
     if note is Note.CLAIMED:
@@ -375,7 +375,7 @@ def _recover(db: Link, moment: str, fence: Fence, note: Note) -> tuple[str, str 
     return ("interrupted, to run again" if status == Status.READY else "interrupted"), status
 
 
-def set_aside(db: Link, moment: str, row: Unusable) -> None:
+def set_aside(db: RawConnection, moment: str, row: Unusable) -> None:
     """Settle a row that nobody can work with."""
     ours = ("status", "finished_at", "exception", "place", "error")
     instead = {column: value for column, value in row.instead.items() if column not in ours}
@@ -383,7 +383,7 @@ def set_aside(db: Link, moment: str, row: Unusable) -> None:
     db.execute(sql.SET_ASIDE.format(columns=columns), (*instead.values(), moment, row.why, row.id))
 
 
-def depth(db: Link) -> int:
+def depth(db: RawConnection) -> int:
     """Return how many tasks are ready."""
     count: int = db.execute(sql.DEPTH).fetchone()[0]
     return count

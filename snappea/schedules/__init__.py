@@ -14,7 +14,7 @@ from ..conf import current
 from ..errors import ConfigurationError, UnknownQueue, UnknownTask
 from ..log import clean, say
 from ..models import Schedule
-from ..queue.connection import Link
+from ..queue.connection import RawConnection
 from ..queue.database import as_datetime, as_text, connect, now, raw, transact
 from ..queue.records import Call
 from ..queue.wakeup import ring_on_commit
@@ -141,7 +141,7 @@ def reason(task_name: str, error: Exception) -> str:
     return f"{type(error).__name__} (not shown: the task is sensitive)" if is_hidden else repr(error)
 
 
-def synchronise(db: Link, moment: str) -> None:
+def synchronise(db: RawConnection, moment: str) -> None:
     """Make the rows say what the code declares. In a transaction.
 
     Raises ConfigurationError for an expression that makes no sense.
@@ -245,5 +245,5 @@ def _runs(plan: Plan, planned: Planned | None, moment: str) -> Iterator[datetime
         following = after(ticks, run, run)
 
 
-def _rows(db: Link) -> dict[str, Planned]:
+def _rows(db: RawConnection) -> dict[str, Planned]:
     return {planned.plan.name: planned for planned in map(Planned.of, db.execute(ALL).fetchall())}

@@ -12,7 +12,7 @@ from django.db import connections
 from ..conf import current, declared_queues
 from ..errors import ArgumentsTooLarge, UnknownQueue
 from ..queue.database import as_text, later, now, seconds_of
-from ..queue.records import Terms
+from ..queue.records import Extras
 from ..sync_only import caller
 from .options import MOST, is_queue, is_seconds
 
@@ -92,12 +92,12 @@ def run_after(countdown: float | timedelta | None, eta: datetime | None) -> str 
 
 
 def with_options(
-    terms: Terms | None,
+    extras: Extras | None,
     countdown: float | timedelta | None,
     eta: datetime | None,
     expires: float | timedelta | datetime | None,
     result_ttl: float | None,
-) -> Terms | None:
+) -> Extras | None:
     """Return the terms of a call with the options of apply_async(). Raises TypeError or ValueError."""
     changes: dict[str, Any] = {}
     if due := run_after(countdown, eta):
@@ -109,7 +109,7 @@ def with_options(
             kind = ValueError if isinstance(result_ttl, (int, float)) else TypeError
             raise kind(f"result_ttl={result_ttl!r} must be a number of seconds, from 0 to {MOST:,.0f}")
         changes["result_ttl"] = result_ttl
-    return (terms or Terms())._replace(**changes) if changes else terms
+    return (extras or Extras())._replace(**changes) if changes else extras
 
 
 def warn_of_open_transaction() -> None:

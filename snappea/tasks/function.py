@@ -21,7 +21,7 @@ from ..conf import collects, current, hook, shown, soft_time_limit_of
 from ..errors import Retry
 from ..postgres import foremen
 from ..queue.database import as_text, now, seconds_until
-from ..queue.records import Call, Claim, Terms
+from ..queue.records import Call, Claim, Extras
 from ..signals import task_enqueued, task_failed, task_retried, task_started, task_succeeded, tell
 from ..sync_only import refuse_event_loop, running_loop
 from . import context, engine
@@ -44,7 +44,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 MOST_BYTES = 4  # of a character in UTF-8
 MAX_LANE = 600  # characters
-NO_TERMS = Terms()
+NO_TERMS = Extras()
 
 
 class TaskFunction(Generic[P, R]):
@@ -198,10 +198,10 @@ class TaskFunction(Generic[P, R]):
         if priority is not None and not is_priority(priority):
             raise ValueError(f"{self.name}: priority={shown(priority)} must be from -100 to 100.")
         try:
-            terms = with_options(call.terms, countdown, eta, expires, result_ttl)
+            extras = with_options(call.extras, countdown, eta, expires, result_ttl)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.name}: {error}") from None
-        call = call._replace(terms=terms, priority=call.priority if priority is None else priority)
+        call = call._replace(extras=extras, priority=call.priority if priority is None else priority)
         return self._enqueue(call)
 
     def s(self, /, *args: Any, **kwargs: Any) -> "Signature":
@@ -254,10 +254,10 @@ class TaskFunction(Generic[P, R]):
         if queue is not None or configured.QUEUES is not None:
             require_queue(options.queue if queue is None else queue, self.name)
         parent = context.parent_id()
-        terms = None if self._is_plain and parent is None else self._terms(args, kwargs, parent)
-        return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, terms)
+        extras = None if self._is_plain and parent is None else self._extras(args, kwargs, parent)
+        return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, extras)
 
-    def _terms(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: int | None) -> Terms:
+    def _extras(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: int | None) -> Extras:
         """Return what the options say beside, for one call."""
         options = self.options
         lane = None
@@ -265,7 +265,7 @@ class TaskFunction(Generic[P, R]):
             lane = self.name
             if options.concurrency_key is not None:
                 lane = f"{lane}:{options.concurrency_key(*args, **kwargs)}"[:MAX_LANE]
-        return Terms(
+        return Extras(
             expires_at=None if options.expires is None else moment_of(options.expires),
             result_ttl=options.result_ttl,
             parent_id=parent,

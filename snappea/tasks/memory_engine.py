@@ -13,9 +13,9 @@ from typing import Any
 
 from ..models import WAITING, Status, Task
 from ..queue.database import as_datetime, later, now
-from ..queue.records import Call, Claim, Origin, Outcome, Terms
+from ..queue.records import Call, Claim, Extras, Origin, Outcome
 
-_NO_TERMS = Terms()
+_NO_TERMS = Extras()
 _lock = threading.RLock()  # a live server's threads enqueue as well
 _ids = count(1)
 _entries: "dict[int, Entry]" = {}
@@ -37,13 +37,13 @@ class Entry:
     result: str | None = None
 
     @property
-    def terms(self) -> Terms:
+    def extras(self) -> Extras:
         """What it has beside."""
-        return self.call.terms or _NO_TERMS
+        return self.call.extras or _NO_TERMS
 
     def as_task(self) -> Task:
         """Return the row that it would be; it is not in any database."""
-        columns: dict[str, Any] = self.call._asdict() | self.terms._asdict() | dataclasses.asdict(self)
+        columns: dict[str, Any] = self.call._asdict() | self.extras._asdict() | dataclasses.asdict(self)
         for name in ("enqueued_at", "run_after", "expires_at", "finished_at"):
             columns[name] = columns[name] and as_datetime(columns[name])
         names = {field.name for field in Task._meta.fields}
@@ -51,9 +51,9 @@ class Entry:
 
     def as_claim(self) -> Claim:
         """Return what a worker would get."""
-        call, terms = self.call, self.terms
-        more = terms.result_ttl, terms.lane, terms.lane_interval, 0, terms.parent_id, terms.expires_at
-        origin = Origin(terms.backend, terms.overrides, now(), None, "") if terms.backend else None
+        call, extras = self.call, self.extras
+        more = extras.result_ttl, extras.lane, extras.lane_interval, 0, extras.parent_id, extras.expires_at
+        origin = Origin(extras.backend, extras.overrides, now(), None, "") if extras.backend else None
         return Claim(
             -call.priority,
             self.id,
@@ -66,28 +66,28 @@ class Entry:
             self.enqueued_at,
             bool(call.is_async),
             now(),
-            json.dumps([*more, self.run_after, terms.is_sensitive, origin]),
+            json.dumps([*more, self.run_after, extras.is_sensitive, origin]),
         )
 
 
 def add(call: Call) -> tuple[int, bool]:
     """Keep a call. Return its id, and whether it is new: False for a unique one that was kept before."""
-    moment, terms = now(), call.terms or _NO_TERMS
+    moment, extras = now(), call.extras or _NO_TERMS
     with _lock:
         _let_each_test_begin_with_none()
-        if terms.unique_key and (same := _identical(terms.unique_key)):
+        if extras.unique_key and (same := _identical(extras.unique_key)):
             return same.id, False
-        is_later = terms.run_after is not None and terms.run_after > moment
+        is_later = extras.run_after is not None and extras.run_after > moment
         status = Status.SCHEDULED if is_later else Status.READY
-        entry = Entry(next(_ids), call, moment, status.value, terms.run_after)
+        entry = Entry(next(_ids), call, moment, status.value, extras.run_after)
         _entries[entry.id] = entry
     return entry.id, True
 
 
 def _identical(key: str) -> Entry | None:
     for entry in _entries.values():
-        if entry.terms.unique_key == key:
-            is_alone = entry.terms.unique_running and entry.status == Status.RUNNING
+        if entry.extras.unique_key == key:
+            is_alone = entry.extras.unique_running and entry.status == Status.RUNNING
             if is_alone or entry.status in WAITING:
                 return entry
     return None
@@ -121,7 +121,7 @@ def claim(ahead: bool) -> Claim | None:
     moment = now()
     with _lock:
         for entry in list(_entries.values()):
-            if entry.status in WAITING and (entry.terms.expires_at or "never") <= moment:
+            if entry.status in WAITING and (entry.extras.expires_at or "never") <= moment:
                 del _entries[entry.id]
         chosen = _due(moment) or (_due(_next_due()) if ahead else [])
         if not chosen:

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 registry: dict[str, TaskFunction[..., Any]] = {}
 #: Called with each task that is made from now on.
-heralds: list[Callable[[TaskFunction[..., Any]], object]] = []
+observers: list[Callable[[TaskFunction[..., Any]], object]] = []
 
 
 @overload
@@ -95,7 +95,7 @@ def register(made: TaskFunction[..., Any]) -> None:
             )
     for name in names:
         registry[name] = made
-    for tell in heralds:
+    for tell in observers:
         tell(made)
 
 
@@ -153,7 +153,7 @@ def _of_django(name: str) -> TaskFunction[..., Any] | None:
 
 def task_of(claim: Claim) -> TaskFunction[..., Any]:
     """Return the task that a claim is of, for what runs it. Raises UnknownTask."""
-    if claim.terms is None or (origin := claim.origin) is None:
+    if claim.extras is None or (origin := claim.origin) is None:
         return load(claim.task_name)
     from ..django_tasks.backend import function_of_claim
 

@@ -133,7 +133,7 @@ def _claim(ahead: bool) -> Claim | None:
         store.expire(db, now(connection))
         store.promote(db, now(connection))
         claim = store.claim_any(db, now(connection))
-        if claim is None and ahead and (due := store.glance(db).due):
+        if claim is None and ahead and (due := store.peek(db).due):
             store.promote(db, due)
             claim = store.claim_any(db, now(connection))
     return claim

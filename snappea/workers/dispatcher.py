@@ -25,7 +25,7 @@ PATIENCE = 5.0
 ENDED = (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED, Status.SUCCESSFUL)
 
 
-class Herald:
+class SignalDispatcher:
     """Does one thing after the other in a thread, which is made for the first."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Herald:
     def tell_ends(self, outcomes: Iterable[Outcome]) -> None:
         """Tell which claims of django.tasks backends have ended. To be called when that is committed."""
         for outcome in outcomes:
-            if outcome.claim.terms and outcome.claim.origin:
+            if outcome.claim.extras and outcome.claim.origin:
                 self._send(partial(tell_end, outcome))
 
     def tell_row(self, task_id: int) -> None:
@@ -108,4 +108,4 @@ def _tell(sender: "type[BaseTaskBackend]", result: "AnyResult", failure: BaseExc
         task_finished.send_robust(sender=sender, task_result=result)
 
 
-herald = Herald()
+dispatcher = SignalDispatcher()

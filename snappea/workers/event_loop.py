@@ -41,7 +41,7 @@ class _TakenBack(BaseException):
     """A claim does not begin after all."""
 
 
-class Seat:
+class Slot:
     """Where a coroutine runs, and by which exception it was told to end.
 
     `may_begin`: called when its task is about to begin; tells whether it still may.
@@ -98,7 +98,7 @@ class Loop:
         self._report = report
         self._run_elsewhere = run_elsewhere
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._seats: dict[int, Seat] = {}
+        self._slots: dict[int, Slot] = {}
         #: Handed over, and neither begun nor taken back; by id and claims, as a cell can be used again.
         self._waiting: dict[tuple[int, int], tuple[int, Claim]] = {}
         self._asked_at = 0.0  # when the loop was asked whether it is there, if it has not answered
@@ -142,7 +142,7 @@ class Loop:
     def _at_work(self) -> str:
         assert self._loop
         now_at_work = asyncio.current_task(self._loop)
-        claims = (seat.claim for seat in list(self._seats.values()) if seat.task is now_at_work)
+        claims = (slot.claim for slot in list(self._slots.values()) if slot.task is now_at_work)
         return next((f"{clean(claim.task_name)} #{claim.id}" for claim in claims), repr(now_at_work))
 
     def _start(self) -> asyncio.AbstractEventLoop:
@@ -160,8 +160,8 @@ class Loop:
     def _begin(self, claims: list[tuple[int, Claim]]) -> None:
         for cell, claim in claims:
             try:
-                seat = self._seats[cell] = Seat(claim, partial(self._begins, cell, claim))
-                seat.supervisor = asyncio.ensure_future(self._run(cell, seat))
+                slot = self._slots[cell] = Slot(claim, partial(self._begins, cell, claim))
+                slot.supervisor = asyncio.ensure_future(self._run(cell, slot))
             except BaseException as failure:  # no memory left: the other claims must not be lost with it
                 if self._withdraw(claim):
                     self._end(cell, execute.after_failure(claim, None, 0.0, failure))
@@ -170,9 +170,9 @@ class Loop:
         self._asked_at = 0.0
 
     def _revoke(self, claim: Claim) -> None:
-        for seat in self._seats.values():
-            if seat.claim is claim:
-                seat.end(TaskRevoked)
+        for slot in self._slots.values():
+            if slot.claim is claim:
+                slot.end(TaskRevoked)
 
     def _withdraw(self, claim: Claim) -> bool:
         """Tell, once, that a claim no longer waits here; False if it was taken back or has begun."""
@@ -185,33 +185,33 @@ class Loop:
         self._logbook.note(cell, Note.BEGUN)
         return True
 
-    async def _run(self, cell: int, seat: Seat) -> None:
+    async def _run(self, cell: int, slot: Slot) -> None:
         try:
-            outcome = await self._outcome_of(seat)
+            outcome = await self._outcome_of(slot)
         except _TakenBack:
-            if self._seats.get(cell) is seat:
-                del self._seats[cell]
+            if self._slots.get(cell) is slot:
+                del self._slots[cell]
             return
         except BaseException as failure:  # of ours: no thread to be had, say
-            outcome = execute.after_failure(seat.claim, None, 0.0, failure)
+            outcome = execute.after_failure(slot.claim, None, 0.0, failure)
         self._end(cell, outcome)
 
-    async def _outcome_of(self, seat: Seat) -> Outcome:
+    async def _outcome_of(self, slot: Slot) -> Outcome:
         """Run a claim and return what became of it. Raises _TakenBack if it was before it began."""
-        task = find_task_of(seat.claim)
+        task = find_task_of(slot.claim)
         if task is None or task.is_async:
-            outcome = await run(seat)
-        elif seat.begin():
-            outcome = await asyncio.to_thread(self._run_elsewhere, seat.claim)
+            outcome = await run(slot)
+        elif slot.begin():
+            outcome = await asyncio.to_thread(self._run_elsewhere, slot.claim)
         else:
             raise _TakenBack
-        if not seat.has_begun and not self._withdraw(seat.claim):
+        if not slot.has_begun and not self._withdraw(slot.claim):
             raise _TakenBack  # just before it failed, being unknown or revoked
         return outcome
 
     def _end(self, cell: int, outcome: Outcome) -> None:
         self._logbook.note(cell, execute.note_of(outcome))
-        self._seats.pop(cell, None)
+        self._slots.pop(cell, None)
         self._report(cell, outcome)
 
 
@@ -235,24 +235,24 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **how: Any) -> "
     return made
 
 
-def run_alone(seat: Seat, number: int, deadline: float) -> Outcome:
+def run_alone(slot: Slot, number: int, deadline: float) -> Outcome:
     """Do as run() on a loop of its own, in the main thread, where a signal of this number revokes it."""
 
     async def main() -> Outcome:
         loop = asyncio.get_running_loop()
         loop.set_task_factory(_make_task)
-        loop.add_signal_handler(number, seat.end, TaskRevoked)
-        return await run(seat, deadline)
+        loop.add_signal_handler(number, slot.end, TaskRevoked)
+        return await run(slot, deadline)
 
     return asyncio.run(main())
 
 
-async def run(seat: Seat, deadline: float = math.inf) -> Outcome:
+async def run(slot: Slot, deadline: float = math.inf) -> Outcome:
     """Run a claimed task on this loop and return what became of it, whatever that is.
 
     `deadline`: when it is killed, by time.monotonic().
     """
-    claim = seat.claim
+    claim = slot.claim
     execute.say_start(claim)
     task: TaskFunction[..., Any] | None = None
     limit: float | None = None
@@ -261,7 +261,7 @@ async def run(seat: Seat, deadline: float = math.inf) -> Outcome:
     try:
         task = task_of(claim)
         limit = task.soft_time_limit(claim.queue)
-        result, failure = await _run_apart(task, seat, limit, deadline)
+        result, failure = await _run_apart(task, slot, limit, deadline)
     except BaseException as raised:
         failure = raised
     if isinstance(failure, _TakenBack):
@@ -269,12 +269,12 @@ async def run(seat: Seat, deadline: float = math.inf) -> Outcome:
     duration = time.monotonic() - began
     if failure is None:
         return Outcome(claim, duration, result=result)
-    is_revoked = seat.ending is TaskRevoked
+    is_revoked = slot.ending is TaskRevoked
     return execute.outcome_of_failure(claim, task, duration, failure, is_revoked, limit)
 
 
 async def _run_apart(
-    task: TaskFunction[..., Any], seat: Seat, limit: float | None, deadline: float
+    task: TaskFunction[..., Any], slot: Slot, limit: float | None, deadline: float
 ) -> tuple[str | None, BaseException | None]:
     """Run it in an asyncio.Task and a context of its own; return its result or its failure."""
     loop = asyncio.get_running_loop()
@@ -284,19 +284,19 @@ async def _run_apart(
     context.run(SyncToAsync.thread_sensitive_context.set, threads)
     if limit is not None:
         deadline = min(deadline, time.monotonic() + limit)
-    driven = seat.task = loop.create_task(_drive(task, seat, deadline, offspring), context=context)
-    if seat.pending:  # revoked before it began
+    driven = slot.task = loop.create_task(_drive(task, slot, deadline, offspring), context=context)
+    if slot.pending:  # revoked before it began
         driven.cancel()
-    alarm = loop.call_later(limit, seat.end, SoftTimeLimitExceeded) if limit is not None else None
+    alarm = loop.call_later(limit, slot.end, SoftTimeLimitExceeded) if limit is not None else None
     try:
         return await driven
     except asyncio.CancelledError:  # before its first step
-        return None, seat.ending() if seat.ending else asyncio.CancelledError()
+        return None, slot.ending() if slot.ending else asyncio.CancelledError()
     finally:
         if alarm:
             alarm.cancel()
         if offspring:
-            await _end_offspring(seat.claim, offspring)
+            await _end_offspring(slot.claim, offspring)
         close_caches(context)
         if executor := SyncToAsync.context_to_thread_executor.pop(threads, None):
             executor.submit(execute.close_connections)
@@ -312,17 +312,17 @@ async def _end_offspring(claim: Claim, offspring: "set[asyncio.Task[Any]]") -> N
 
 
 async def _drive(
-    task: TaskFunction[..., Any], seat: Seat, deadline: float, offspring: "set[asyncio.Task[Any]]"
+    task: TaskFunction[..., Any], slot: Slot, deadline: float, offspring: "set[asyncio.Task[Any]]"
 ) -> tuple[str | None, BaseException | None]:
     _offspring.set(offspring)
     try:
-        return await _interruptible(_call(task, seat, deadline), seat), None
+        return await _interruptible(_call(task, slot, deadline), slot), None
     except BaseException as failure:
         return None, failure  # not raised: asyncio would end the loop for a SystemExit
 
 
 @types.coroutine
-def _interruptible(coroutine: Coroutine[Any, Any, Any], seat: Seat) -> Generator[Any, Any, Any]:
+def _interruptible(coroutine: Coroutine[Any, Any, Any], slot: Slot) -> Generator[Any, Any, Any]:
     """Run a coroutine to its end. What it was told to end by arrives in it as itself."""
     error: BaseException | None = None
     got: Any = None
@@ -335,14 +335,14 @@ def _interruptible(coroutine: Coroutine[Any, Any, Any], seat: Seat) -> Generator
         try:
             got = yield waits_for
         except BaseException as raised:
-            error = seat.arriving(raised)
+            error = slot.arriving(raised)
 
 
-async def _call(task: TaskFunction[..., Any], seat: Seat, deadline: float) -> str | None:
+async def _call(task: TaskFunction[..., Any], slot: Slot, deadline: float) -> str | None:
     """Call the function, and return its result as JSON if that is to be kept."""
-    if not seat.begin():
+    if not slot.begin():
         raise _TakenBack
-    claim = seat.claim
+    claim = slot.claim
     args, kwargs = decode(claim.args, claim.kwargs)
     begin(claim, deadline)
     tell(task_started, task, id=claim.id, attempt=claim.attempts)

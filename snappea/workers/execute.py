@@ -20,7 +20,7 @@ from ..tasks.registry import TaskFunction, is_sensitive, task_of
 from .cleanup import close_caches
 from .cleanup import close_connections as close_connections
 from .cleanup import tidy_connections as tidy_connections
-from .limits import Desk
+from .limits import TaskHandle
 
 #: The most that is kept of an error, in characters.
 MAX_ERROR = 20_000
@@ -40,7 +40,7 @@ def _count_fork() -> None:
 at_fork(after_in_child=_count_fork)
 
 
-def run(claim: Claim, desk: Desk) -> Outcome:
+def run(claim: Claim, handle: TaskHandle) -> Outcome:
     """Run a claimed task in this thread and return what became of it, whatever that is."""
     say_start(claim)
     forks = _forks
@@ -52,10 +52,10 @@ def run(claim: Claim, desk: Desk) -> Outcome:
     inside = contextvars.Context()
     began = time.monotonic()
     try:
-        desk.take(claim)
+        handle.take(claim)
         task = task_of(claim)
         limit = task.soft_time_limit(claim.queue)
-        deadline = desk.deadline if limit is None else desk.limit(limit)
+        deadline = handle.deadline if limit is None else handle.limit(limit)
         result = inside.run(call, task, claim, deadline)
     except BaseException as raised:
         failure = raised
@@ -63,11 +63,11 @@ def run(claim: Claim, desk: Desk) -> Outcome:
         try:
             if forks != _forks:
                 os._exit(1 if failure else 0)  # the task forked, and this is the child: it has no claim
-            ending = desk.put_down()
+            ending = handle.put_down()
         except INTERRUPTIONS:  # it came a moment too late; and so may one more
-            ending = desk.put_down()
+            ending = handle.put_down()
     except INTERRUPTIONS:
-        ending = desk.put_down()
+        ending = handle.put_down()
     duration = time.monotonic() - began
     close_caches(inside)
     if failure is None:
@@ -143,7 +143,7 @@ def call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | N
     if task_started.receivers:
         tell(task_started, task, id=claim.id, attempt=claim.attempts)
     result = task.run(args, kwargs)
-    encoded = result_to_keep(claim, result) if claim.terms else None
+    encoded = result_to_keep(claim, result) if claim.extras else None
     if task_succeeded.receivers:
         tell(task_succeeded, task, id=claim.id, result=result)
     return encoded

@@ -13,7 +13,7 @@ _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 Ending = type[TaskRevoked] | type[SoftTimeLimitExceeded]
 
 
-class Desk:
+class TaskHandle:
     """Where a worker thread has a task in hand; made in that thread.
 
     Python can raise an exception in another thread, at its next step. The lock sees to it that this

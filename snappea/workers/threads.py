@@ -20,9 +20,9 @@ from ..queue.records import Claim, Outcome
 from ..tasks.registry import TaskFunction, find_task_of
 from . import execute
 from .event_loop import Loop
-from .limits import Desk
-from .processes.fork_server import Nursery
-from .processes.supervisor import Guardian
+from .limits import TaskHandle
+from .processes.fork_server import ForkServer
+from .processes.supervisor import Supervisor
 
 T = TypeVar("T")
 
@@ -35,11 +35,11 @@ IDLE_AFTER = 10.0
 AGED_AFTER = 1.0
 
 
-class Crew:
+class WorkerPool:
     """Up to `size` threads that run claims. All methods but the workers' own are the Foreman's to call.
 
     `wake_foreman` is called by a worker when `foreman_sleeps` is set and no more than
-    `low_water` claims are left in the backlog. `nursery`: where isolated tasks get their processes from.
+    `low_water` claims are left in the backlog. `fork_server`: where isolated tasks get their processes from.
     `tasks_per_thread`: after so many tasks a new thread replaces a worker's thread; None: never.
     """
 
@@ -48,7 +48,7 @@ class Crew:
         size: int,
         logbook: Logbook,
         wake_foreman: Callable[[], None],
-        nursery: Nursery | None = None,
+        fork_server: ForkServer | None = None,
         tasks_per_thread: int | None = None,
     ) -> None:
         self.size = size
@@ -60,18 +60,18 @@ class Crew:
         self.foreman_sleeps = False
         self._logbook = logbook
         self._wake_foreman = wake_foreman
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._tasks_per_thread = tasks_per_thread or math.inf
         #: One for each thread that may exist: at most `size` tasks run at once.
         self._slots = threading.BoundedSemaphore(size)
         self._has_hired = False
         #: For what needs no thread.
-        self.loop = Loop(logbook, self._report, lambda claim: self._outcome_of(claim, Desk()))
+        self.loop = Loop(logbook, self._report, lambda claim: self._outcome_of(claim, TaskHandle()))
         self._backlog: deque[tuple[int, Claim]] = deque()
         self._outcomes: deque[tuple[int, Outcome]] = deque()
         self._parked: list[threading.Lock] = []
-        self._desks: list[Desk] = []
-        self._stuck: list[Desk] = []
+        self._handles: list[TaskHandle] = []
+        self._stuck: list[TaskHandle] = []
         self._is_watched = False  # some task has a deadline, or was told to end
 
     def hand_over(self, claims: list[tuple[int, Claim]]) -> None:
@@ -108,7 +108,7 @@ class Crew:
             self._slots.release()
             if not self._has_hired:
                 raise
-            say_seldom(WARNING, "No more than %d worker threads: %s", len(self._desks), error)
+            say_seldom(WARNING, "No more than %d worker threads: %s", len(self._handles), error)
             return False
         self._has_hired = True
         return True
@@ -123,14 +123,14 @@ class Crew:
 
     def stuck_ids(self) -> list[int]:
         """Return the ids of the tasks that they are stuck with."""
-        claims = [desk.task for desk in list(self._stuck)]
+        claims = [handle.task for handle in list(self._stuck)]
         return [claim.id for claim in claims if isinstance(claim, Claim)]
 
     def next_deadline(self) -> float:
         """Return when enforce_limits() is to be called again, by time.monotonic()."""
         if not self._is_watched:
             return math.inf
-        deadlines = (min(desk.deadline, desk.interrupted_at + STUCK_AFTER) for desk in self._desks)
+        deadlines = (min(handle.deadline, handle.interrupted_at + STUCK_AFTER) for handle in self._handles)
         return min(deadlines, default=math.inf)
 
     def enforce_limits(self) -> None:
@@ -139,18 +139,18 @@ class Crew:
             return
         here = time.monotonic()
         self._is_watched = False
-        for desk in list(self._desks):
-            desk.enforce_limit(here)
-            if desk.interrupted_at + STUCK_AFTER <= here:
-                self._replace(desk)
-        if any(min(desk.deadline, desk.interrupted_at) < math.inf for desk in self._desks):
+        for handle in list(self._handles):
+            handle.enforce_limit(here)
+            if handle.interrupted_at + STUCK_AFTER <= here:
+                self._replace(handle)
+        if any(min(handle.deadline, handle.interrupted_at) < math.inf for handle in self._handles):
             self._is_watched = True
 
-    def _replace(self, desk: Desk) -> None:
-        self._stuck.append(desk)
-        claim = desk.replace()
+    def _replace(self, handle: TaskHandle) -> None:
+        self._stuck.append(handle)
+        claim = handle.replace()
         if not isinstance(claim, Claim):  # it has just ended
-            self._stuck.remove(desk)
+            self._stuck.remove(handle)
             return
         self._slots.release()
         said = "%s #%d does not end. Another worker takes the place of its own; so many are stuck: %d"
@@ -185,7 +185,9 @@ class Crew:
 
     def is_starting(self, queue: str) -> bool:
         """Tell whether a process is being started for a task of a queue."""
-        return any(desk.is_starting(queue) for desk in list(self._desks) if isinstance(desk, Guardian))
+        return any(
+            handle.is_starting(queue) for handle in list(self._handles) if isinstance(handle, Supervisor)
+        )
 
     def revoke(self, cell: int, claim: Claim) -> None:
         """End a claim: at once if no worker has begun it, otherwise by TaskRevoked inside the task."""
@@ -194,7 +196,7 @@ class Crew:
         except ValueError:
             if claim.is_async:
                 self.loop.revoke(claim)
-            elif any(desk.interrupt(claim) for desk in self._desks):
+            elif any(handle.interrupt(claim) for handle in self._handles):
                 self._is_watched = True
         else:
             reason = "TaskRevoked: before it began"
@@ -215,23 +217,23 @@ class Crew:
     def _work(self) -> None:
         parking = threading.Lock()
         parking.acquire()
-        desk = Desk(self._note_deadline)
-        self._desks.append(desk)
+        handle = TaskHandle(self._note_deadline)
+        self._handles.append(handle)
         left = self._tasks_per_thread
         try:
-            while left > 0 and not desk.is_replaced:
+            while left > 0 and not handle.is_replaced:
                 try:
                     cell, claim = self._backlog.popleft()
                 except IndexError:
                     self._park(parking)
                 else:
-                    self._run(cell, claim, desk)
+                    self._run(cell, claim, handle)
                     left -= 1
         finally:
-            self._desks.remove(desk)
+            self._handles.remove(handle)
             execute.close_connections()
-            if desk.is_replaced:
-                self._stuck.remove(desk)
+            if handle.is_replaced:
+                self._stuck.remove(handle)
             else:
                 self._slots.release()
                 if self._backlog:  # handed over while all slots were taken
@@ -243,10 +245,10 @@ class Crew:
             self.foreman_wakes_at = 0.0
             self._wake_foreman()
 
-    def _run(self, cell: int, claim: Claim, desk: Desk) -> None:
+    def _run(self, cell: int, claim: Claim, handle: TaskHandle) -> None:
         self._logbook.note(cell, Note.BEGUN)
         try:
-            outcome = self._outcome_of(claim, desk, cell)
+            outcome = self._outcome_of(claim, handle, cell)
         except BaseException as failure:  # of ours: no memory left, say
             outcome = execute.after_failure(claim, None, 0.0, failure)
         self._logbook.note(cell, execute.note_of(outcome))
@@ -258,9 +260,9 @@ class Crew:
         if self.foreman_sleeps:
             self._wake_foreman_if_needed()
 
-    def _outcome_of(self, claim: Claim, desk: Desk, cell: int | None = None) -> Outcome:
+    def _outcome_of(self, claim: Claim, handle: TaskHandle, cell: int | None = None) -> Outcome:
         task = find_task_of(claim)
-        return self._guard(claim, task, cell) if task and task.is_isolated else execute.run(claim, desk)
+        return self._guard(claim, task, cell) if task and task.is_isolated else execute.run(claim, handle)
 
     def _guard(self, claim: Claim, task: TaskFunction[..., Any], cell: int | None) -> Outcome:
         """Have a claim run in a process of its own. What it tells is noted before it has quite ended."""
@@ -269,12 +271,12 @@ class Crew:
             if cell is not None:
                 self._logbook.note(cell, execute.note_of(outcome))
 
-        guardian = Guardian(claim, task, self._nursery, note)
-        self._desks.append(guardian)
+        supervisor = Supervisor(claim, task, self._fork_server, note)
+        self._handles.append(supervisor)
         try:
-            return guardian.run()
+            return supervisor.run()
         finally:
-            self._desks.remove(guardian)
+            self._handles.remove(supervisor)
 
     def _wake_foreman_if_needed(self) -> None:
         if self.needs_foreman():

@@ -71,9 +71,9 @@ def _run(task_id: int, queue_name: str) -> None:
     from snappea.queue import store
     from snappea.queue.database import connect, now, transact
     from snappea.workers import execute
-    from snappea.workers.dispatcher import Herald
-    from snappea.workers.event_loop import Seat, run
-    from snappea.workers.limits import Desk
+    from snappea.workers.dispatcher import SignalDispatcher
+    from snappea.workers.event_loop import Slot, run
+    from snappea.workers.limits import TaskHandle
 
     Task.objects.exclude(pk=task_id).delete()  # what other tests have left
     with transact(connect()) as db:
@@ -85,11 +85,11 @@ def _run(task_id: int, queue_name: str) -> None:
     (claim,) = claims
     if claim.is_async:
         with ThreadPoolExecutor(1) as thread:
-            outcome = thread.submit(lambda: asyncio.run(run(Seat(claim)))).result()
+            outcome = thread.submit(lambda: asyncio.run(run(Slot(claim)))).result()
     else:
-        outcome = execute.run(claim, Desk())
+        outcome = execute.run(claim, TaskHandle())
     with transact(connect()) as db:
         assert store.settle(db, now(), [outcome]) == 0
-    herald = Herald()
-    herald.tell_ends([outcome])
-    herald.close()
+    dispatcher = SignalDispatcher()
+    dispatcher.tell_ends([outcome])
+    dispatcher.close()

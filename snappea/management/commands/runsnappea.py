@@ -24,7 +24,7 @@ if IS_UNIX:  # elsewhere there is not what these import; handle() says so
     from snappea.foreman.loop import Foreman
     from snappea.foreman.reports import report_failed_imports
     from snappea.foreman.restart import start_anew
-    from snappea.workers.processes.fork_server import Nursery
+    from snappea.workers.processes.fork_server import ForkServer
 
 
 class Command(BaseCommand):
@@ -79,21 +79,23 @@ class Command(BaseCommand):
         queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
         try:
             require_no_new_failure()
-            with Nursery() as nursery:  # first of all: a process with connections or threads must not fork
+            with (
+                ForkServer() as fork_server
+            ):  # first of all: a process with connections or threads must not fork
                 _require_usable()
-                foreman = Foreman(queues, options["strict"], nursery, options["burst"], **instead)
+                foreman = Foreman(queues, options["strict"], fork_server, options["burst"], **instead)
                 if is_rehearsal():
                     return
                 if settings.DEBUG if options["reload"] is None else options["reload"]:
-                    watch(foreman.renewal)
+                    watch(foreman.restart)
                 exit_code = foreman.run()
         except (CannotStart, ConfigurationError) as error:
             raise CommandError(str(error)) from error
         except UNUSABLE as error:
             raise CommandError(f"The Foreman cannot start. {explain(error)}") from error
-        if foreman.departure.is_to_start_anew:
-            _start_anew(at_once=bool(foreman.accounts.in_flight))
-        _exit(exit_code, at_once=bool(foreman.accounts.in_flight))
+        if foreman.shutdown.is_to_start_anew:
+            _start_anew(at_once=bool(foreman.in_flight.claims))
+        _exit(exit_code, at_once=bool(foreman.in_flight.claims))
 
 
 def _require_work_for_a_foreman() -> None:

@@ -23,7 +23,7 @@ from snappea.models import MOVES, Status, Task
 from snappea.monitoring import diagnostics, inspect
 from snappea.queue import store
 from snappea.queue.availability import UNUSABLE, explain, trouble
-from snappea.queue.quarantine import sifted
+from snappea.queue.quarantine import quarantined
 from snappea.tasks.registry import TaskFunction, discover, load
 from snappea.tasks.results import AsyncResult
 
@@ -134,7 +134,7 @@ class Command(BaseCommand):
             raise CommandError(str(found))
         try:
             act = partial(options["act"], options)
-            sifted(act) if command in _LOOKS else act()
+            quarantined(act) if command in _LOOKS else act()
         except (SnappeaError, *UNUSABLE) as error:
             if command == "run":
                 raise  # it is the task's own

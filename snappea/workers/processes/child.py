@@ -1,4 +1,4 @@
-"""A task's own process, from its birth in the Nursery to its end: one order, one task, one outcome."""
+"""A task's own process, from its birth in the ForkServer to its end: one order, one task, one outcome."""
 
 import ctypes
 import json
@@ -20,8 +20,8 @@ from ...queue.records import Claim, Outcome, Progress
 from ...tasks import context
 from ...tasks.registry import TaskFunction, find_task_of
 from .. import execute
-from ..event_loop import Seat, run_alone
-from ..limits import Desk, Ending
+from ..event_loop import Slot, run_alone
+from ..limits import Ending, TaskHandle
 
 #: Has TaskRevoked raised. Not SIGTERM: at a service's stop that is sent to every process of it at once.
 INTERRUPT = signal.SIGUSR1
@@ -78,7 +78,7 @@ class Channel:
                 os.close(descriptor)
 
 
-class ChildDesk(Desk):
+class ChildTaskHandle(TaskHandle):
     """The desk of a child: its task is interrupted by signals, which even end a sleep.
 
     Their handlers run between two steps of the same thread, so there is nothing to lock.
@@ -166,14 +166,14 @@ def _require_below(limit: int) -> None:
         )
 
 
-def live(end: socket.socket, lock: int | None, nursery: int) -> NoReturn:
+def live(end: socket.socket, lock: int | None, fork_server: int) -> NoReturn:
     """Run the task that comes over a socket, send what became of it, and end the process.
 
-    `lock`: the descriptor of the Foreman's lock, `nursery`: the pid of the parent.
+    `lock`: the descriptor of the Foreman's lock, `fork_server`: the pid of the parent.
     """
     exit_code = 1
     try:
-        _stand_alone(nursery)
+        _stand_alone(fork_server)
         channel = Channel(end, lock)
         os.register_at_fork(after_in_child=lambda: _leave_to_parent(channel))
         _work(channel)
@@ -201,38 +201,42 @@ def _flush_background() -> None:
 
 def _work(channel: Channel) -> None:
     order = channel.order()
-    desk = ChildDesk(order["max_memory"], math.inf if order["deadline"] is None else order["deadline"])
-    context.send_progress(lambda progress: desk.say_progress(channel, progress))
+    handle = ChildTaskHandle(
+        order["max_memory"], math.inf if order["deadline"] is None else order["deadline"]
+    )
+    context.send_progress(lambda progress: handle.say_progress(channel, progress))
     claim = Claim(*order["claim"])
     task = find_task_of(claim)
-    outcome = _run_coroutine(claim, desk, task) if task and task.is_coroutine else execute.run(claim, desk)
+    outcome = (
+        _run_coroutine(claim, handle, task) if task and task.is_coroutine else execute.run(claim, handle)
+    )
     _claim, _duration, *rest = outcome._replace(failure=None)  # which no line could carry
     execute.tidy_connections()
     execute.close_connections()
     channel.say(outcome=rest)
 
 
-def _run_coroutine(claim: Claim, desk: ChildDesk, task: TaskFunction[..., Any]) -> Outcome:
+def _run_coroutine(claim: Claim, handle: ChildTaskHandle, task: TaskFunction[..., Any]) -> Outcome:
     """Run an asynchronous task on a loop of its own, where it is ended as it would be in the Foreman."""
-    seat, deadline = Seat(claim), desk.deadline
+    slot, deadline = Slot(claim), handle.deadline
     try:
-        desk.bound_memory()
-        if desk.wanted:
-            seat.end(desk.wanted)
-        return run_alone(seat, INTERRUPT, deadline)
+        handle.bound_memory()
+        if handle.wanted:
+            slot.end(handle.wanted)
+        return run_alone(slot, INTERRUPT, deadline)
     except MemoryError as error:
         return execute.outcome_of_failure(claim, task, 0.0, error, False, None)
     finally:
         signal.signal(INTERRUPT, signal.SIG_IGN)
-        desk.put_down()
+        handle.put_down()
 
 
-def _stand_alone(nursery: int) -> None:
-    """Be a session and a group of one, that ends with the Nursery."""
+def _stand_alone(fork_server: int) -> None:
+    """Be a session and a group of one, that ends with the ForkServer."""
     os.setsid()
     if _prctl:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != nursery:
+    if os.getppid() != fork_server:
         os._exit(1)  # it had ended before
     name_process("snappea-task")
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,6 +1,6 @@
-"""The Nursery: a process that forks the processes of isolated tasks.
+"""The ForkServer: a process that forks the processes of isolated tasks.
 
-The Foreman has threads, and must not fork; it forks the Nursery before there are any. That has
+The Foreman has threads, and must not fork; it forks the ForkServer before there are any. That has
 everything imported, nothing open, and one thread. A guardian (a worker's thread) sends it two sockets:
 the child's end of a channel, and a line, on which it tells how the child ended, and hears whether to
 interrupt or kill it. It alone reaps and signals, so no signal ever goes to a process that took over a
@@ -35,11 +35,11 @@ INTERRUPT, KILL = b"interrupt", b"kill"
 BORN, ENDED, REFUSED = "born", "ended ", "refused "
 #: The longest of these, in bytes.
 MOST_BYTES = 1000
-#: How long to wait for the end of the Nursery, in seconds.
+#: How long to wait for the end of the ForkServer, in seconds.
 PATIENCE = 5.0
 
 
-class Nursery:
+class ForkServer:
     """The Foreman's end of it. Making one forks; `bear()` is for the guardians' threads."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Nursery:
             raise CannotStart(
                 f"The Foreman cannot start: no process to be had for isolated tasks: {error}."
             ) from error
-        # a copy in what a task forks would keep the Nursery from hearing of the Foreman's end
+        # a copy in what a task forks would keep the ForkServer from hearing of the Foreman's end
         os.register_at_fork(after_in_child=self._control.close)
 
     def _fork(self) -> None:
@@ -65,7 +65,7 @@ class Nursery:
                 self._control.close()
                 _serve(theirs)
 
-    def __enter__(self) -> "Nursery":
+    def __enter__(self) -> "ForkServer":
         return self
 
     def __exit__(self, *failure: object) -> None:
@@ -78,7 +78,7 @@ class Nursery:
     def bear(self) -> tuple[socket.socket, socket.socket]:
         """Ask for a child, and return its guardian's ends of channel and line.
 
-        Raises OSError if the Nursery is gone, or there are no descriptors to be had.
+        Raises OSError if the ForkServer is gone, or there are no descriptors to be had.
         """
         channel, childs = socket.socketpair()
         with childs:

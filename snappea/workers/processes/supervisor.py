@@ -1,4 +1,4 @@
-"""The Guardian: a worker's thread, while its task runs in a process of its own."""
+"""The Supervisor: a worker's thread, while its task runs in a process of its own."""
 
 import json
 import math
@@ -18,9 +18,9 @@ from ...queue.records import Claim, Outcome
 from ...tasks import context
 from ...tasks.registry import TaskFunction
 from .. import execute
-from ..limits import Desk
+from ..limits import TaskHandle
 from .child import MUTE
-from .fork_server import BORN, ENDED, INTERRUPT, KILL, MOST_BYTES, REFUSED, Nursery
+from .fork_server import BORN, ENDED, INTERRUPT, KILL, MOST_BYTES, REFUSED, ForkServer
 
 #: How long a task may take to end once TaskRevoked was raised in it, in seconds; then it is killed.
 REVOKE_GRACE = 5.0
@@ -28,7 +28,7 @@ REVOKE_GRACE = 5.0
 TRY_AGAIN = 5.0
 #: How often to see whether somebody asked for the end, in seconds.
 LOOK_EVERY = 1.0
-#: How long to wait for the death of a child whose Nursery is gone, in seconds.
+#: How long to wait for the death of a child whose ForkServer is gone, in seconds.
 LAST_BREATH = 5.0
 #: How long to hear nothing but the end after a word of progress, in seconds: a chatterbox must cost little.
 REST = 0.02
@@ -39,14 +39,14 @@ class _NoProcess(Exception):
     """There is none to be had; nothing ran."""
 
 
-class Guardian(Desk):
+class Supervisor(TaskHandle):
     """Sees one task through in a process of its own. To the crew it is the desk where the task lies."""
 
     def __init__(
         self,
         claim: Claim,
         task: TaskFunction[..., Any],
-        nursery: Nursery | None,
+        fork_server: ForkServer | None,
         note: Callable[[Outcome], None],
     ) -> None:
         """`note` is called as soon as the outcome is known; the process may take seconds more to end."""
@@ -54,7 +54,7 @@ class Guardian(Desk):
         self._note = note
         self._claim = claim
         self._function = task
-        self._nursery = nursery
+        self._fork_server = fork_server
         self._line: socket.socket | None = None  # under the lock, as the Foreman's thread uses it as well
         self._unread = b""
         self._told: list[Any] | None = None
@@ -101,12 +101,12 @@ class Guardian(Desk):
 
     def _see_through(self, began: float) -> str:
         """Return how the process ended. Raises _NoProcess if there was none."""
-        if self._nursery is None:
+        if self._fork_server is None:
             return "it was not run: a process of its own is to be had from `manage.py runsnappea` only"
         try:
-            channel, line = self._nursery.bear()
+            channel, line = self._fork_server.bear()
         except OSError as error:
-            raise _NoProcess("the fork server is gone" if self._nursery.is_gone() else error) from error
+            raise _NoProcess("the fork server is gone" if self._fork_server.is_gone() else error) from error
         with channel, line:
             with self._lock:
                 self._line = line
@@ -129,7 +129,7 @@ class Guardian(Desk):
         return json.dumps(order).encode() + b"\n"
 
     def _watch(self, channel: socket.socket, line: socket.socket) -> str:
-        """Hand the order over, and hear what the child and the Nursery say until it has ended."""
+        """Hand the order over, and hear what the child and the ForkServer say until it has ended."""
         channel.setblocking(False)
         order = memoryview(self._order())
         poll, rest = select.poll(), select.poll()
@@ -174,7 +174,7 @@ class Guardian(Desk):
             if self._line is not None:
                 self._line.send(word, socket.MSG_DONTWAIT)
         except OSError:
-            pass  # the Nursery is gone, and its children with it
+            pass  # the ForkServer is gone, and its children with it
 
     def _listen(self, channel: socket.socket) -> bool:
         """Take what the child said. Tell whether it may say more."""
@@ -197,12 +197,12 @@ class Guardian(Desk):
         return bool(said)
 
     def _hear_the_end(self, channel: socket.socket, words: str) -> str:
-        """Return how it ended, by the Nursery's last words on it; none if that is gone."""
+        """Return how it ended, by the ForkServer's last words on it; none if that is gone."""
         if words.startswith(REFUSED):
             raise _NoProcess(words.removeprefix(REFUSED))
         poll = select.poll()
         poll.register(channel, select.POLLIN)
-        # without the Nursery, the end of the channel tells of the child's
+        # without the ForkServer, the end of the channel tells of the child's
         patience = 0 if words else LAST_BREATH * 1000
         while poll.poll(patience) and self._listen(channel):
             pass

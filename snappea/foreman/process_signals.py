@@ -10,7 +10,7 @@ _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 _HANDED_ON = "SNAPPEA_SIGNALS"  # pid and descriptor, for the process's next image
 
 
-class Attention:
+class ProcessSignals:
     """Counts the signals that came while a block ran."""
 
     def __init__(self) -> None:
