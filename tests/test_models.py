@@ -7,7 +7,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from snappea.models import DELETED, MOVES, Status, Task
+from snappea.models import Status, Task
 from snappea.queue import statements
 from tests.site import Site
 
@@ -22,13 +22,6 @@ def test_the_states_and_what_the_admin_calls_them() -> None:
         "successful": "Finished",
         "cancelled": "Cancelled",
     }
-
-
-def test_every_move_is_between_states() -> None:
-    states = {*Status.values, DELETED}
-    for origins, targets in MOVES.values():
-        assert set(origins) < states and DELETED not in origins
-        assert targets and set(targets) <= states
 
 
 def test_a_row_by_orm_and_a_row_by_sql_have_the_same_defaults(site: Site) -> None:

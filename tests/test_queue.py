@@ -1,8 +1,7 @@
-"""Every verb against every state: legal moves work, all others are refused and change nothing."""
+"""The statements of a task's life, on both databases."""
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +9,8 @@ from django.core.management import call_command
 from django.db import OperationalError, connections, transaction
 
 from snappea.errors import EnqueueError, SnappeaError
-from snappea.models import DELETED, MOVES, Status, Task
-from snappea.queue import operations, store
+from snappea.models import Task
+from snappea.queue import store
 from snappea.queue.connection import RawConnection
 from snappea.queue.database import connect, now, raw, transact
 from snappea.queue.logbook import Entry, Note
@@ -31,64 +30,6 @@ def claim_of(task_id: int, claims: int = 1) -> Claim:
 
 def claim(db: RawConnection, limit: int) -> list[Claim]:
     return store.claim(db, MOMENT, limit, {"default": limit})
-
-
-def settle(db: RawConnection, **outcome: Any) -> int:
-    return store.settle(db, MOMENT, [Outcome(claim_of(1), 0.1, **outcome)])
-
-
-#: Each verb, applied to the task with id 1 and claims 1.
-VERBS: dict[str, Callable[[RawConnection], Any]] = {
-    "promote": lambda db: store.promote(db, MOMENT),
-    "claim": lambda db: claim(db, 10),
-    "give back": lambda db: store.give_back(db, [claim_of(1)]),
-    "succeed": lambda db: settle(db),
-    "succeed, and keep the result": lambda db: settle(db, result="42"),
-    "retry": lambda db: settle(db, error="error", reason="reason", retry_after=60.0),
-    "fail": lambda db: settle(db, error="error", reason="reason"),
-    "terminate": lambda db: settle(db, error="error", reason="reason", is_revoked=True),
-    "interrupt": lambda db: store.interrupt(db, MOMENT, (1, 1, None), "why"),
-    "requeue": lambda db: store.requeue(Task.objects.all()),
-    "requeue, in a while": lambda db: store.requeue(Task.objects.all(), countdown=60),
-    "delete": lambda db: store.delete(Task.objects.all()),
-    "cancel": lambda db: store.cancel(Task.objects.all()),
-    "hand over": lambda db: operations.hand_over([1], lambda task: ("key", "[]")),
-    "expire or purge": lambda db: store.expire(db, MOMENT),
-}
-
-
-def moves_of(verb: str) -> tuple[set[str], set[str]]:
-    """Return from which states a verb leads, and to which."""
-    names = verb.partition(",")[0].split(" or ")
-    origins = {state for name in names for state in MOVES[name].origins}
-    return origins, {state for name in names for state in MOVES[name].targets}
-
-
-@pytest.mark.parametrize("status", Status.values)
-@pytest.mark.parametrize("verb", VERBS)
-def test_state_by_verb(site: Site, verb: str, status: str) -> None:
-    Task.objects.create(
-        task_name="some.task",
-        status=status,
-        run_after="2026-01-01T11:00Z",
-        claims=1,
-        attempts=1,
-        expires_at="2026-01-01T11:00Z",
-        result_ttl=60,
-    )
-    before = Task.objects.values().get()
-    VERBS[verb](raw(connect()))
-    after = Task.objects.values().first()
-    origins, targets = moves_of(verb)
-    if status in origins:
-        assert (after["status"] if after else DELETED) in targets
-    else:
-        assert after == before
-
-
-def test_every_move_has_a_verb_here() -> None:
-    tried = {name for verb in VERBS for name in verb.partition(",")[0].split(" or ") if name}
-    assert tried | {"enqueue"} == set(MOVES)
 
 
 def test_a_late_finish_is_refused_by_the_fence(site: Site) -> None:
