@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 from .conf import current
 from .monitoring import inspect
 from .queue.availability import UNUSABLE, explain, trouble
+from .queue.foremen import foremen_at_work
 
 
 @login_not_required
@@ -36,7 +37,7 @@ def health(request: HttpRequest) -> HttpResponse:
 
 
 def _findings() -> dict[str, Any]:
-    foremen = inspect.foremen()
+    foremen = foremen_at_work()
     oldest = inspect.oldest_wait(inspect.queues())
     return {
         "foremen": [alive._asdict() for alive in foremen],

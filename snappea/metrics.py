@@ -15,6 +15,7 @@ from . import stats
 from .health import refusal
 from .monitoring import inspect
 from .queue.availability import UNUSABLE, explain, trouble
+from .queue.foremen import foremen_at_work
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ENDED = ("done", "failed", "retried", "cancelled", "expired")
@@ -39,13 +40,13 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 def _families() -> Iterator[str]:
     runs = inspect.running(inspect.in_flight())
-    foremen = inspect.foremen()
+    foremen = foremen_at_work()
     yield _family("foreman_up", "gauge", "How many Foremen run.", [({}, float(len(foremen)))])
     if foremen:
         who = [({"host": alive.host, "pid": str(alive.pid)}, alive) for alive in foremen]
         since = [(labels, alive.since.timestamp()) for labels, alive in who]
         yield _family("foreman_start_time_seconds", "gauge", "When it was started.", since)
-        memory = [(labels, alive.memory or None) for labels, alive in who]
+        memory = [(labels, inspect.memory_of(alive) or None) for labels, alive in who]
         yield _family("foreman_memory_bytes", "gauge", "What it has in memory.", memory)
         workers = sum(alive.workers for alive in foremen)
         yield _family("workers", "gauge", "How many tasks may run in threads.", [({}, workers)])

@@ -20,7 +20,8 @@ from .monitoring import inspect
 from .queue import store
 from .queue.connection import FAULTS, RawConnection
 from .queue.database import connect, later, now, raw
-from .queue.records import Expired, Outcome
+from .queue.foremen import foremen_at_work
+from .queue.records import Expired, ForemanInfo, Outcome
 
 #: At most so many old rows are deleted at a time.
 AT_ONCE = 1000
@@ -318,9 +319,8 @@ def snapshot() -> dict[str, Any]:
     `queues`, `running`, `tasks` (with what ended in the last hour) and `failures`. Times are in seconds.
     """
     claims = inspect.in_flight()
-    foremen = inspect.foremen()
-    runs = inspect.running(claims, [task_id for alive in foremen for task_id in alive.stuck])
-    busy = Counter((run.foreman, bool(run.is_async)) for run in runs if not run.is_stuck)
+    foremen = foremen_at_work()
+    runs = inspect.running(claims, [task_id for info in foremen for task_id in info.stuck])
     queues = inspect.queues(runs)
     failures = inspect.failures()
     waiting, has_more = inspect.waiting_names()
@@ -330,10 +330,7 @@ def snapshot() -> dict[str, Any]:
     ended = of_tasks(3600)
     nothing = {"done": 0, "failed": 0, "expired": 0, "mean": None, "p95": None}
     return {
-        "foremen": [
-            {**alive._asdict(), "busy": busy[alive.number, False], "on_loop": busy[alive.number, True]}
-            for alive in foremen
-        ],
+        "foremen": [_described(info, runs) for info in foremen],
         "counts": {
             str(status): failed.total() if status == Status.FAILED else inspect.count(status, claims)
             for status in Status
@@ -353,6 +350,15 @@ def snapshot() -> dict[str, Any]:
             for name in sorted({*waiting, *running, *failed, *ended})
         ],
         "failures": [group._asdict() for group in failures[: inspect.MOST_SHOWN]],
+    }
+
+
+def _described(info: ForemanInfo, runs: Iterable[inspect.Running]) -> dict[str, Any]:
+    busy = Counter(bool(run.is_async) for run in runs if run.foreman == info.number and not run.is_stuck)
+    return info._asdict() | {
+        "memory": inspect.memory_of(info),
+        "busy": busy[False],
+        "on_loop": busy[True],
     }
 
 

@@ -22,6 +22,7 @@ from snappea.postgres.host import ROBUST_PLANS
 from snappea.queue import operations, store
 from snappea.queue import statements as sql
 from snappea.queue.database import connect, data_version, now, raw, transact
+from snappea.queue.foremen import foremen_at_work
 from snappea.queue.records import Call, Outcome
 from tests.playground.gated import alone, by_account, only_one, only_waiting, paced
 from tests.playground.tasks import fail, nap, nap_late, nothing, record, record_async, wait_for
@@ -134,11 +135,11 @@ def test_what_may_be_repeated_runs_again_on_another(site: PostgresSite) -> None:
 
 def test_one_that_stops_in_good_order_leaves_at_once(site: PostgresSite) -> None:
     one, other = foremen(site, 2)
-    assert {alive.pid for alive in inspect.foremen()} == {one.pid, other.pid}
+    assert {alive.pid for alive in foremen_at_work()} == {one.pid, other.pid}
     one.stop()
-    assert {alive.pid for alive in inspect.foremen()} == {other.pid}
+    assert {alive.pid for alive in foremen_at_work()} == {other.pid}
     other.kill()
-    wait_until(lambda: inspect.foremen() == [])
+    wait_until(lambda: foremen_at_work() == [])
 
 
 def test_a_lane_is_one_for_all(site: PostgresSite) -> None:
@@ -375,9 +376,9 @@ def test_all_are_cut_off_for_longer_than_the_timeout(site: PostgresSite) -> None
     wait_until(lambda: site.sql(back) == [(3,)])
     (site.directory / "go").touch()
     wait_until(lambda: [one.status for one in running] == [None] * 3)
-    assert len(inspect.foremen()) == 3
+    assert len(foremen_at_work()) == 3
     pool[0].kill()
-    wait_until(lambda: len(inspect.foremen()) == 2 and Presence.objects.count() == 2)
+    wait_until(lambda: len(foremen_at_work()) == 2 and Presence.objects.count() == 2)
 
 
 def test_the_server_ends_the_connection(site: PostgresSite) -> None:
@@ -389,7 +390,7 @@ def test_the_server_ends_the_connection(site: PostgresSite) -> None:
     foreman.wait_for_output("Connected to .* again")
     record.delay("after")
     wait_until(lambda: site.ledger.count("end", "after"))
-    assert len(inspect.foremen()) == 1
+    assert len(foremen_at_work()) == 1
 
 
 def test_stopped_while_the_server_is_away(site: PostgresSite) -> None:

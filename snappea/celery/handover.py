@@ -20,10 +20,10 @@ from django.db.models import QuerySet
 from ..conf import current
 from ..errors import CannotStart, UnreadableArguments
 from ..models import WAITING, Task
-from ..monitoring import inspect
 from ..queue import logbook, operations, store
 from ..queue.connection import FAULTS, RawConnection
 from ..queue.database import QueueFile, as_text, connect, file_of, now, raw, transact
+from ..queue.foremen import foremen_at_work
 from ..queue.lock import Lock
 from ..queue.records import Call, Extras
 from ..tasks.arguments import decode
@@ -104,7 +104,7 @@ def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], aga
 
 
 def _lock(file: QueueFile) -> Lock:
-    for alive in inspect.foremen():
+    for alive in foremen_at_work():
         raise CannotStart(
             f"A Foreman is at work (pid {alive.pid} on {alive.host}), and would run meanwhile what is to be "
             "handed over. Stop it first."

@@ -17,7 +17,7 @@ from .. import models
 from ..conf import collects, current
 from ..errors import TaskInterrupted, TaskRevoked, UnknownTask, UnreadableArguments
 from ..models import Status
-from ..postgres import foremen
+from ..queue import foremen
 from ..queue.database import as_datetime, as_text, now
 from ..queue.records import Claim, Outcome
 from ..tasks import memory_engine

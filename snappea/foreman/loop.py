@@ -21,7 +21,7 @@ from ..errors import CannotStart
 from ..log import say, say_seldom
 from ..queue import store
 from ..queue.connection import FAULTS, RawConnection
-from ..queue.database import connect, now, raw, seconds_until, transact
+from ..queue.database import ADAPTERS, adapter, connect, now, raw, seconds_until, transact
 from ..queue.operations import CONFIRM_EVERY
 from ..queue.quarantine import Quarantine, quarantined
 from ..queue.records import Claim, Expired, Outcome, Peek
@@ -62,11 +62,10 @@ SWITCH_INTERVAL = 0.0005
 
 def host_for(connection: BaseDatabaseWrapper) -> type[SqliteHost]:
     """Return what a Foreman on a database needs."""
-    if connection.vendor == "postgresql":
-        from ..postgres.host import PostgresHost  # needs psycopg
-
-        return PostgresHost
-    return SqliteHost
+    if connection.vendor not in ADAPTERS:
+        return SqliteHost
+    host: type[SqliteHost] = adapter(connection, "host").PostgresHost
+    return host
 
 
 class Foreman:

@@ -14,8 +14,8 @@ from ..errors import ResultNotKept, SnappeaError
 from ..queue import operations
 from ..queue.availability import trouble
 from ..queue.database import MEGABYTE, connect, file_of
+from ..queue.foremen import foremen_at_work
 from ..tasks.results import AsyncResult
-from . import inspect
 from .ping import ping
 
 #: Less room than this on the disk is too little, in bytes.
@@ -76,7 +76,7 @@ def _database() -> Iterator[Finding]:
 
 
 def _foreman() -> Iterator[Finding]:
-    foremen = inspect.foremen()
+    foremen = foremen_at_work()
     if not foremen:
         yield Finding("Foreman", "none runs; start it: python manage.py runsnappea", False)
     for alive in foremen:

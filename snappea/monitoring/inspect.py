@@ -5,7 +5,6 @@ queue, and for what runs by the Foreman's logbook.
 """
 
 import json
-import socket
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -13,12 +12,13 @@ from typing import NamedTuple
 from ..conf import current, declared_queues, uses_celery
 from ..memory import resident
 from ..models import Status
-from ..postgres import foremen as sharing
-from ..queue import lock, logbook, store
+from ..queue import logbook, store
 from ..queue.connection import RawConnection
 from ..queue.database import connect, file_of, now, raw
+from ..queue.foremen import foremen_at_work
 from ..queue.logbook import Entry, Note
 from ..queue.operations import paused
+from ..queue.records import ForemanInfo
 from ..tasks.registry import find
 
 #: Of so many waiting tasks it is looked at which they are; if there are more, the numbers end with a "+".
@@ -119,19 +119,6 @@ class Failures(NamedTuple):
     number: int
 
 
-class Alive(NamedTuple):
-    """The Foreman. `memory` is in bytes; 0 if this process cannot see it."""
-
-    pid: int
-    host: str
-    since: datetime
-    memory: int
-    workers: int
-    stuck: list[int]
-    #: The number that others know it by, where there may be several.
-    number: int | None = None
-
-
 def _db() -> RawConnection:
     return raw(connect())
 
@@ -182,21 +169,9 @@ def _age(moment: str | None) -> float | None:
         return None
 
 
-def foremen() -> list[Alive]:
-    """Return the Foremen at work: the one that holds the queue's lock, or those that show that they live."""
-    if sharing.is_shared():
-        return [
-            Alive(who.pid, who.host, who.since, _memory(who), who.workers, who.stuck_ids(), who.id)
-            for who in sharing.present()
-        ]
-    file = file_of(connect())
-    held = lock.holder(file) if file else None
-    return [Alive(held.pid, held.host, held.since, _memory(held), held.workers, held.stuck)] if held else []
-
-
-def _memory(who: lock.Holder | sharing.Present) -> int:
-    is_here = who.is_here if isinstance(who, lock.Holder) else who.host == socket.gethostname()
-    return resident(who.pid) if is_here else 0
+def memory_of(info: ForemanInfo) -> int:
+    """Return how much memory a Foreman has, in bytes; 0 if this process cannot see it."""
+    return resident(info.pid) if info.is_here else 0
 
 
 def count(status: str, claims: Mapping[Entry, Note] | None = None) -> int:
@@ -277,4 +252,4 @@ def warnings(is_alive: bool, oldest: float | None) -> list[str]:
 
 def look_for_warnings() -> list[str]:
     """Return what somebody should see to, as of now."""
-    return warnings(bool(foremen()), oldest_wait(queues()))
+    return warnings(bool(foremen_at_work()), oldest_wait(queues()))

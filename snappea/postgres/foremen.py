@@ -8,18 +8,13 @@ import json
 import os
 import socket
 from collections.abc import Collection
-from datetime import datetime
-from typing import NamedTuple
 
 from ..conf import current
-from ..queue import lock, store
+from ..queue import store
 from ..queue.connection import RawConnection
-from ..queue.database import as_datetime, connect, file_of, now, raw, transact
-from ..queue.records import Call, Recovered
+from ..queue.database import as_datetime, connect, now, raw, transact
+from ..queue.records import Call, ForemanInfo, Recovered
 from ..queue.wakeup import ring_on_commit
-
-#: Why nothing is run, and what to do.
-NO_FOREMAN = "no Foreman runs; start it: python manage.py runsnappea"
 
 _REGISTER = """
     INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)
@@ -64,22 +59,6 @@ _CONFIRM = (
 )
 
 
-class Present(NamedTuple):
-    """A Foreman at work, by his own word. `stuck`: ids of tasks, as JSON."""
-
-    id: int
-    pid: int
-    host: str
-    since: datetime
-    workers: int
-    stuck: str
-
-    def stuck_ids(self) -> list[int]:
-        """Return the ids of tasks that should have ended."""
-        ids: list[int] = json.loads(self.stuck)
-        return ids
-
-
 # presence
 
 
@@ -105,10 +84,15 @@ def leave(db: RawConnection, foreman_id: int) -> None:
     db.execute(_LEAVE, (foreman_id,))
 
 
-def present() -> list[Present]:
-    """Return the Foremen who have shown that they live within FOREMAN_TIMEOUT."""
+def foremen_at_work() -> list[ForemanInfo]:
+    """Return the Foremen that have shown within FOREMAN_TIMEOUT that they are alive."""
     rows = raw(connect()).execute(_PRESENT, (current().FOREMAN_TIMEOUT,)).fetchall()
-    return [Present._make((*row[:3], as_datetime(row[3]), *row[4:])) for row in rows]
+    return [
+        ForemanInfo(
+            pid, host, as_datetime(since), workers, json.loads(stuck), host == socket.gethostname(), number
+        )
+        for number, pid, host, since, workers, stuck in rows
+    ]
 
 
 def reap(db: RawConnection, moment: str, timeout: float) -> dict[str, list[Recovered]]:
@@ -170,19 +154,6 @@ def confirm_pause(db: RawConnection, name: str, since: str) -> None:
 def forget_openings(db: RawConnection) -> None:
     """Delete what was said of lanes long ago."""
     db.execute(_FORGET_OPENINGS)
-
-
-def is_shared() -> bool:
-    """Tell whether there may be several Foremen."""
-    return connect().vendor == "postgresql"
-
-
-def is_attended() -> bool:
-    """Tell whether a Foreman is at work on the queue."""
-    if is_shared():
-        return bool(present())
-    file = file_of(connect())
-    return file is None or lock.holder(file) is not None
 
 
 def enqueue_for(foremen: Collection[int], call: Call) -> list[int]:

@@ -160,7 +160,7 @@ class PostgresHost(SqliteHost):
     def facts(self) -> str:
         """Return what is worth knowing of the database, in words."""
         version = self._link.connection.info.server_version
-        others = len(foremen.present()) - 1
+        others = len(foremen.foremen_at_work()) - 1
         return f"PostgreSQL {version // 10000}.{version % 10000}, other Foremen: {others}"
 
     def require_intact(self) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 from weakref import WeakSet
 
@@ -69,6 +71,15 @@ _live: WeakSet[BaseDatabaseWrapper] = WeakSet()
 _kept_across_fork: list[object] = []
 
 
+#: The package for a database that is not SQLite, by its vendor. It is imported when first used.
+ADAPTERS = {"postgresql": "snappea.postgres"}
+
+
+def adapter(connection: BaseDatabaseWrapper, module: str) -> ModuleType:
+    """Import a module of the package for a database that is not SQLite. Raises KeyError for other vendors."""
+    return import_module(f"{ADAPTERS[connection.vendor]}.{module}")
+
+
 @receiver(connection_created)
 def prepare(*, connection: Any, **kwargs: Any) -> None:
     """Make a new connection to the queue's database what the queue needs."""
@@ -81,10 +92,8 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
         except BaseException:
             connection.close()  # or it would be taken for ready the next time
             raise
-    elif connection.vendor == "postgresql":
-        from ..postgres.connection import PostgresConnection  # needs psycopg
-
-        connection.snappea_link = PostgresConnection(connection)
+    elif connection.vendor in ADAPTERS:
+        connection.snappea_link = adapter(connection, "connection").PostgresConnection(connection)
     _live.add(connection)
 
 

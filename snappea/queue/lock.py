@@ -12,7 +12,6 @@ import socket
 import time
 from datetime import datetime
 from logging import ERROR
-from typing import NamedTuple
 
 try:
     import fcntl
@@ -23,6 +22,7 @@ from ..errors import CannotStart
 from ..log import say
 from .database import steady_clock
 from .files import QueueFile, open_beside, open_regular
+from .records import ForemanInfo
 
 #: How long to wait for the end of what a dead Foreman has left: its fork server and children, in seconds.
 PATIENCE = 10.0
@@ -34,21 +34,7 @@ _LARGEST = 1_000_000
 _SIGNATURE = re.compile(r"pid (\d+) on (\S+), since (.+)")
 
 
-class Holder(NamedTuple):
-    """The Foreman at work, by its own word. `stuck`: the ids of tasks that should have ended.
-
-    `is_here`: whether its pid means the same process here. In another container it does not.
-    """
-
-    pid: int
-    host: str
-    since: datetime
-    workers: int
-    stuck: list[int]
-    is_here: bool
-
-
-def holder(file: QueueFile) -> Holder | None:
+def holder(file: QueueFile) -> ForemanInfo | None:
     """Return the Foreman at work on a queue; None if there is none."""
     if fcntl is None:
         return None
@@ -66,7 +52,7 @@ def holder(file: QueueFile) -> Holder | None:
         os.close(descriptor)
 
 
-def _parse(signature: str, state: str) -> Holder | None:
+def _parse(signature: str, state: str) -> ForemanInfo | None:
     found = _SIGNATURE.match(signature)
     try:
         told = json.loads(state.strip() or "{}")
@@ -76,7 +62,7 @@ def _parse(signature: str, state: str) -> Holder | None:
     if found is None or since is None:
         return None
     is_here = found[2] == socket.gethostname() and told.get("pids") == pid_namespace()
-    return Holder(int(found[1]), found[2], since, told.get("workers", 0), told.get("stuck", []), is_here)
+    return ForemanInfo(int(found[1]), found[2], since, told.get("workers", 0), told.get("stuck", []), is_here)
 
 
 class Lock:

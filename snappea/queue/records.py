@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+from datetime import datetime
 from types import NoneType
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -210,6 +211,22 @@ class Progress(NamedTuple):
     id: int
     claims: int
     started_at: str | None
+
+
+class ForemanInfo(NamedTuple):
+    """A Foreman at work, as it describes itself. `stuck`: the ids of tasks that should have ended.
+
+    `is_here`: whether its pid means the same process here. In another container it does not.
+    `number`: its id where several Foremen may share a queue.
+    """
+
+    pid: int
+    host: str
+    since: datetime
+    workers: int
+    stuck: list[int]
+    is_here: bool
+    number: int | None = None
 
 
 class Expired(NamedTuple):

@@ -19,7 +19,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 
 from ..conf import collects, current, hook, shown, soft_time_limit_of
 from ..errors import Retry
-from ..postgres import foremen
+from ..queue import foremen
 from ..queue.database import as_text, now, seconds_until
 from ..queue.records import Call, Claim, Extras
 from ..signals import task_enqueued, task_failed, task_retried, task_started, task_succeeded, tell
@@ -140,7 +140,7 @@ class TaskFunction(Generic[P, R]):
         if collects() or current().TASK_ALWAYS_EAGER or not foremen.is_shared():
             return [self.delay(*args, **kwargs)]
         call = self.call(args, kwargs)
-        ids = foremen.enqueue_for([who.id for who in foremen.present()], call)
+        ids = foremen.enqueue_for_each(call)
         for task_id in ids if task_enqueued.receivers else ():
             tell(task_enqueued, self, id=task_id)
         return list(map(AsyncResult, ids))

@@ -10,9 +10,7 @@ from django.db.transaction import TransactionManagementError
 from ..conf import collects
 from ..errors import ResultNotKept, TaskFailed
 from ..models import Status, Task
-from ..postgres import foremen
-from ..postgres.foremen import NO_FOREMAN
-from ..queue import store
+from ..queue import foremen, store
 from ..queue.database import connect, data_version, seconds_of, steady_clock
 from ..sync_only import refuse_event_loop
 from . import engine, memory_engine
@@ -101,7 +99,7 @@ class AsyncResult:
                 if _has_ended(task, self.id):
                     return _result_of(task)
             if deadline is not None and steady_clock() >= deadline:
-                why = "" if foremen.is_attended() else f": {NO_FOREMAN}"
+                why = "" if foremen.is_attended() else f": {foremen.NO_FOREMAN}"
                 raise TimeoutError(f"Task #{self.id} has not ended within {timeout:g} s{why}.")
             time.sleep(LOOK_EVERY if version else ASK_EVERY)
 
