@@ -5,7 +5,9 @@ and what would repeat itself all the time is said once a minute.
 """
 
 import logging
+import math
 import time
+from functools import partial
 
 from .errors import SoftTimeLimitExceeded, TaskRevoked
 
@@ -13,7 +15,7 @@ from .errors import SoftTimeLimitExceeded, TaskRevoked
 foreman = logging.getLogger("snappea.foreman")
 #: What is raised in a task to end it, wherever its thread is.
 INTERRUPTIONS = (TaskRevoked, SoftTimeLimitExceeded)
-_last_said: dict[str, float] = {}
+_said_until: dict[str, float] = {}
 
 
 def say(
@@ -46,14 +48,20 @@ def say_failure(
         pass
 
 
-def say_seldom(level: int, message: str, *args: object) -> None:
-    """Log a line unless the very same was logged within the last minute."""
+def say_seldom(
+    level: int, message: str, *args: object, every: float = 60.0, logger: logging.Logger = foreman
+) -> None:
+    """Log a line unless the very same was logged within the last `every` seconds."""
     line, now = message % args, time.monotonic()
-    for old in [old for old, said in _last_said.items() if now - said >= 60.0]:
-        del _last_said[old]
-    if line not in _last_said:
-        _last_said[line] = now
-        say(level, message, *args, stacklevel=2)
+    for old in [old for old, until in list(_said_until.items()) if now >= until]:
+        _said_until.pop(old, None)
+    if line not in _said_until:
+        _said_until[line] = now + every
+        say(level, message, *args, logger=logger, stacklevel=2)
+
+
+#: Log a line unless this process has logged the very same before.
+say_once = partial(say_seldom, every=math.inf)
 
 
 def shows(level: int) -> bool:

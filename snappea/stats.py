@@ -1,53 +1,27 @@
-"""Statistics: what became of tasks, minute by minute.
-
-The Foreman counts in memory, and writes a minute's numbers once it is over, in a transaction that it makes
-anyway (in one of its own only when work has ceased). They are never worth a task: what cannot be written is
-forgotten.
-"""
+"""Statistics: what became of tasks, as the Foreman has counted it (`foreman/statistics.py`)."""
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from logging import WARNING
-from math import frexp
 from typing import Any, NamedTuple
 
-from .log import say_seldom
 from .models import Status
 from .monitoring import inspect
-from .queue import store
-from .queue.connection import FAULTS, RawConnection
-from .queue.database import connect, later, now, raw
+from .queue.clock import later, now
+from .queue.database import connect, raw
 from .queue.foremen import foremen_at_work
-from .queue.records import Expired, ForemanInfo, Outcome
+from .queue.records import ForemanInfo
 
-#: At most so many old rows are deleted at a time.
-AT_ONCE = 1000
-#: Of about so many tasks in a round it is counted how long they waited.
-TIMED = 32
-#: At most so many names are told apart within a minute; what else there is counts as the last one.
-MOST_NAMES = 1000
-OTHERS = "(others)"
-#: What counts as this long took no time at all, in seconds.
-SHORTEST = 1e-6
 _HALF_OCTAVE = 0.5**0.5  # the border within a power of two
-_INSERT = """
-    INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired,
-        wait_sum, wait_max, run_sum, run_max, run_times, backlog)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_TOTAL = "task_name, done, failed, retried, cancelled, expired, wait_sum, run_sum"
-_ADD_UP = f"""
-    INSERT INTO snappea_total AS total ({_TOTAL})
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (task_name) DO UPDATE SET done = total.done + excluded.done,
-        failed = total.failed + excluded.failed, retried = total.retried + excluded.retried,
-        cancelled = total.cancelled + excluded.cancelled, expired = total.expired + excluded.expired,
-        wait_sum = total.wait_sum + excluded.wait_sum, run_sum = total.run_sum + excluded.run_sum"""
-_PURGE = """
-    DELETE FROM snappea_stat WHERE id IN (
-        SELECT id FROM snappea_stat WHERE minute < ? ORDER BY minute LIMIT ?)"""
+_TOTALS = ("done", "failed", "retried", "cancelled", "expired", "wait_sum", "run_sum")
+_SINCE = """
+    SELECT task_name, done, failed, done + failed + retried + cancelled, expired, run_sum, run_times
+    FROM snappea_stat WHERE minute >= ? AND task_name <> ''"""
+_BY_MINUTE = """
+    SELECT +minute, sum(done), sum(failed), sum(retried + cancelled),
+        sum(wait_sum), max(wait_max), sum(run_sum), max(run_max), max(backlog)
+    FROM snappea_stat WHERE minute >= ? GROUP BY minute"""
 
 
 class Histogram(dict[int, int]):
@@ -80,150 +54,6 @@ def _border(bucket: int) -> float:
     """Return where a bucket begins, in seconds."""
     octave, is_upper = divmod(bucket, 2)
     return float(2.0 ** (octave - 1) * (_HALF_OCTAVE * 2 if is_upper else 1))
-
-
-class _Counter:
-    """Of one task, in one minute."""
-
-    __slots__ = (
-        "cancelled",
-        "done",
-        "expired",
-        "failed",
-        "retried",
-        "run_max",
-        "run_sum",
-        "run_times",
-        "wait_max",
-        "wait_sum",
-    )
-
-    def __init__(self) -> None:
-        self.done = self.failed = self.retried = self.cancelled = self.expired = 0
-        self.wait_sum = self.wait_max = self.run_sum = self.run_max = 0.0
-        self.run_times: dict[int, int] = {}
-
-    def count_failure(self, outcome: Outcome) -> None:
-        if outcome.is_revoked:
-            self.cancelled += 1
-        elif outcome.retry_after is not None:
-            self.retried += 1
-        else:
-            self.failed += 1
-
-    def row(self, minute: str, name: str) -> tuple[object, ...]:
-        counts = self.done, self.failed, self.retried, self.cancelled, self.expired
-        times = self.wait_sum, self.wait_max, self.run_sum, self.run_max, json.dumps(self.run_times)
-        return minute, name, *counts, *times, None
-
-
-class Stats:
-    """What the Foreman has counted and not yet written. `retention`: how many minutes are kept; 0: none."""
-
-    def __init__(self, retention: int) -> None:
-        self._retention = retention
-        self._minute = ""
-        self._due = 0.0
-        self._backlog: int | None = None  # how many were ready at the end of the minute
-        self._counters: dict[str, _Counter] = {}
-
-    def count(self, outcomes: list[Outcome], moment: str) -> None:
-        """Count what has ended, as of now."""
-        if not outcomes or not self._retention:
-            return
-        self._begin(moment)
-        counters = self._counters
-        for outcome in outcomes:
-            name, duration = outcome.claim.task_name, outcome.duration
-            counter = counters.get(name) or self._counter(name)
-            if outcome.error:
-                counter.count_failure(outcome)
-            else:
-                counter.done += 1
-            counter.run_sum += duration
-            if duration > counter.run_max:
-                counter.run_max = duration
-            part, octave = frexp(duration or SHORTEST)
-            bucket = octave * 2 if part < _HALF_OCTAVE else octave * 2 + 1
-            times = counter.run_times
-            times[bucket] = times.get(bucket, 0) + 1
-        self._count_waits(outcomes, datetime.fromisoformat(moment))
-
-    def _count_waits(self, outcomes: list[Outcome], here: datetime) -> None:
-        """Add up how long they waited: all, or in a round of many each n-th for n of them."""
-        step = 1 + len(outcomes) // TIMED
-        for outcome in outcomes[::step]:
-            claim = outcome.claim
-            try:
-                due = datetime.fromisoformat(claim.due if claim.extras else claim.enqueued_at)
-                wait = max(0.0, (here - due).total_seconds() - outcome.duration)
-            except (ValueError, TypeError):  # somebody wrote the row by hand
-                continue
-            counter = self._counter(claim.task_name)
-            counter.wait_sum += wait * step
-            counter.wait_max = max(counter.wait_max, wait)
-
-    def count_expired(self, expired: Iterable[Expired], moment: str) -> None:
-        """Count what was not run for its age."""
-        for task in expired if self._retention else ():
-            if task.status != Status.SUCCESSFUL:
-                self._begin(moment)
-                self._counter(task.task_name).expired += 1
-
-    def _begin(self, moment: str) -> None:
-        if not self._counters:
-            self._minute = f"{moment[:16]}:00"
-            self._due = time.monotonic() + 60 - int(moment[17:19])
-
-    def _counter(self, name: str) -> _Counter:
-        if name not in self._counters:
-            is_name = isinstance(name, str)  # somebody may have written the row by hand
-            name = name if is_name and len(self._counters) < MOST_NAMES else OTHERS
-        return self._counters.setdefault(name, _Counter())
-
-    def look(self, db: RawConnection) -> None:
-        """See how many are ready, if a minute is over. Not within a transaction: there may be a million."""
-        if self._counters and self._backlog is None and time.monotonic() >= self._due:
-            self._backlog = store.depth(db)
-
-    def is_due(self) -> bool:
-        """Tell whether there is a minute to be written."""
-        return self._backlog is not None
-
-    def write(self, db: RawConnection, at_once: bool = False) -> None:
-        """Write the minute that is over, or what there is of it `at_once`; otherwise do nothing.
-
-        Whether that succeeds or not, the numbers are let go. Raises one of FAULTS only if the database gave
-        the whole transaction up, which is then to be tried again: without them.
-        """
-        if not self._counters or not (at_once or self.is_due()):
-            return
-        # in order, or two Foremen could wait for each other
-        rows = [counter.row(self._minute, name) for name, counter in sorted(self._counters.items())]
-        rows.append((*_Counter().row(self._minute, "")[:-1], self._backlog))
-        self._counters, self._backlog = {}, None
-        db.execute("SAVEPOINT snappea_stats")
-        try:
-            db.executemany(_INSERT, rows)
-            db.executemany(_ADD_UP, [(*row[1:8], row[9]) for row in rows if row[1]])
-            db.execute(_PURGE, (later(self._minute, -60 * self._retention), AT_ONCE))
-        except FAULTS as error:
-            say_seldom(WARNING, "The statistics of a minute could not be written: %s", error)
-            if not db.in_transaction:
-                raise
-            db.execute("ROLLBACK TO snappea_stats")
-        db.execute("RELEASE snappea_stats")
-
-
-# looking back
-
-_SINCE = """
-    SELECT task_name, done, failed, done + failed + retried + cancelled, expired, run_sum, run_times
-    FROM snappea_stat WHERE minute >= ? AND task_name <> ''"""
-_BY_MINUTE = """
-    SELECT +minute, sum(done), sum(failed), sum(retried + cancelled),
-        sum(wait_sum), max(wait_max), sum(run_sum), max(run_max), max(backlog)
-    FROM snappea_stat WHERE minute >= ? GROUP BY minute"""
 
 
 class Period(NamedTuple):
@@ -304,8 +134,12 @@ def of_tasks(seconds: float) -> dict[str, dict[str, Any]]:
 
 def totals() -> dict[str, dict[str, float]]:
     """Return for each task what ever became of it: the columns of Total, and how many `runs` that were."""
-    rows = raw(connect()).execute(f"SELECT {_TOTAL} FROM snappea_total ORDER BY task_name").fetchall()
-    found = {row[0]: dict(zip(_TOTAL.split(", ")[1:], row[1:], strict=True)) for row in rows}
+    rows = (
+        raw(connect())
+        .execute(f"SELECT task_name, {', '.join(_TOTALS)} FROM snappea_total ORDER BY task_name")
+        .fetchall()
+    )
+    found = {row[0]: dict(zip(_TOTALS, row[1:], strict=True)) for row in rows}
     for total in found.values():
         total["runs"] = sum(total[how] for how in ("done", "failed", "retried", "cancelled"))
     return found

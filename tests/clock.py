@@ -7,11 +7,11 @@ from pathlib import Path
 from django.apps import AppConfig
 from django.conf import settings
 
-from snappea.queue import database
+from snappea.queue import clock
 
 
 class Clock:
-    """Stands in for `time` in `snappea.queue.database`, where the queue's only wall clock is."""
+    """Stands in for `time` in `snappea.queue.clock`, where the queue's only wall clock is."""
 
     monotonic = staticmethod(time.monotonic)
 
@@ -28,7 +28,7 @@ class SettableClock(AppConfig):
 
     def ready(self) -> None:
         """Put the clock in."""
-        vars(database)["time"] = Clock
+        vars(clock)["time"] = Clock
 
 
 def offset(directory: Path) -> float:

@@ -18,7 +18,8 @@ from snappea.admin.tasks import TaskAdmin
 from snappea.management import console
 from snappea.models import Dashboard, Schedule, Status, Task
 from snappea.queue import store
-from snappea.queue.database import as_text, connect, now, raw, transact
+from snappea.queue.clock import as_text, now
+from snappea.queue.database import connect, raw, transact
 from snappea.queue.logbook import Logbook, Note
 from snappea.queue.records import Claim
 from tests.playground.tasks import fail, nap, record

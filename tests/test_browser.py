@@ -15,10 +15,11 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from snappea import stats
+from snappea.foreman import statistics
 from snappea.models import Task
 from snappea.queue import store
-from snappea.queue.database import connect, later, now, raw
+from snappea.queue.clock import later, now
+from snappea.queue.database import connect, raw
 from tests.playground.lifecycle import loop
 from tests.playground.tasks import fail, nap, record, wait_for
 from tests.site import Site, wait_until
@@ -328,7 +329,7 @@ def _fill() -> None:
             rows.append((minute, name, done, failed, 0, 0, 0, *waits, runs * 0.2, 1 + share / 3, times, None))
         backlog = int(abs(chance.gauss(30, 20))) + (100 if 30 < back < 45 else 0)
         rows.append((minute, "", 0, 0, 0, 0, 0, 0, 0, 0, 0, "{}", backlog))
-    raw(connect()).executemany(stats._INSERT, rows)
+    raw(connect()).executemany(statistics._INSERT, rows)
     moment = timezone.now()
     put = partial(Task.objects.create, enqueued_at=moment - timedelta(hours=1), attempts=1)
     frames = "".join(

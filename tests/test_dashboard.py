@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from snappea import stats
 from snappea.admin import charts
 from snappea.admin.charts import Series
+from snappea.foreman.statistics import _INSERT
 from snappea.management import console
 from snappea.models import Task
 from snappea.monitoring import formatting, inspect
 from snappea.queue import store
-from snappea.queue.database import connect, file_of, later, now, raw
+from snappea.queue.clock import later, now
+from snappea.queue.database import connect, file_of, raw
 from snappea.queue.lock import holder
-from snappea.stats import _INSERT
 from tests.playground import coroutines
 from tests.playground.limited import swallow
 from tests.playground.tasks import wait_for

@@ -24,7 +24,8 @@ from example_project.tracker.management.commands import demo
 from example_project.tracker.models import Event, Issue
 from example_project.tracker.tasks import digest_event, mail_about_issue
 from snappea.models import Task
-from snappea.queue.database import connect, now, raw
+from snappea.queue.clock import now
+from snappea.queue.database import connect, raw
 from snappea.queue.store import claim, settle
 from snappea.workers import execute
 from snappea.workers.limits import TaskHandle

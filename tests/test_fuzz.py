@@ -22,7 +22,8 @@ from snappea.errors import CannotStart, ConfigurationError, SnappeaError
 from snappea.foreman.loop import Foreman
 from snappea.models import Schedule, Task
 from snappea.queue import store
-from snappea.queue.database import connect, now, raw
+from snappea.queue.clock import now
+from snappea.queue.database import connect, raw
 from snappea.schedules import listing
 from snappea.tasks.registry import registry, task
 from snappea.workers import execute

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from snappea.admin.dashboard import PAGES
 from snappea.models import Status, Task
-from snappea.queue.database import now
+from snappea.queue.clock import now
 from tests.fuzzing import PLAIN_TEXTS, fuzz
 from tests.playground.coroutines import few_at_a_time
 from tests.playground.lifecycle import add, two_at_a_time

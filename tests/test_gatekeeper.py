@@ -19,8 +19,9 @@ from snappea.foreman.in_flight import InFlight
 from snappea.foreman.loop import Foreman
 from snappea.models import Task
 from snappea.queue import store
+from snappea.queue.clock import now
 from snappea.queue.connection import RawConnection
-from snappea.queue.database import connect, now, raw, transact
+from snappea.queue.database import connect, raw, transact
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
 from snappea.tasks.results import AsyncResult

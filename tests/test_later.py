@@ -16,7 +16,8 @@ from django.utils.timezone import now
 from snappea.admin.tasks import ago
 from snappea.models import Task
 from snappea.queue import store
-from snappea.queue.database import as_text, connect, raw
+from snappea.queue.clock import as_text
+from snappea.queue.database import connect, raw
 from snappea.queue.store import AT_ONCE, requeue
 from snappea.tasks import calls
 from tests.playground.lifecycle import perishable

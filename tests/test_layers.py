@@ -36,7 +36,6 @@ EXCEPTIONS = {
     "checks -> celery.engine",
     "checks -> celery.translation",
     "foreman.admission -> postgres.foremen",
-    "foreman.loop -> stats",
     "management.commands.snappea -> celery.engine",
     "management.commands.snappea -> celery.handover",
     "monitoring.diagnostics -> celery.engine",

@@ -26,7 +26,7 @@ def test_a_handler_that_raises_is_borne() -> None:
 def test_what_repeats_is_said_once_a_minute(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "_last_said", {})
+    monkeypatch.setattr(log, "_said_until", {})
     for now in (1000.0, 1030.0, 1059.9, 1060.0, 1119.0, 1121.0):
         monkeypatch.setattr("snappea.log.time.monotonic", partial(float, now))
         log.say_seldom(logging.WARNING, "again: %s", "this")
@@ -34,7 +34,19 @@ def test_what_repeats_is_said_once_a_minute(
     assert [record.getMessage() for record in caplog.records] == ["again: this"] * 3 + [
         "again: something else"
     ]
-    assert len(log._last_said) <= 2
+    assert len(log._said_until) <= 2
+
+
+def test_say_once_never_repeats_a_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "_said_until", {})
+    for now in (1000.0, 2000.0, 1e9):
+        monkeypatch.setattr("snappea.log.time.monotonic", partial(float, now))
+        log.say_once(logging.WARNING, "only %s", "once")
+    assert [(record.getMessage(), record.filename) for record in caplog.records] == [
+        ("only once", "test_log.py")
+    ]
 
 
 @pytest.mark.parametrize(

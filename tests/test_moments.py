@@ -14,7 +14,8 @@ from snappea.foreman.in_flight import InFlight
 from snappea.foreman.prefetch import STALE_AFTER, Prefetch
 from snappea.models import Task
 from snappea.queue import operations, store
-from snappea.queue.database import connect, now, raw
+from snappea.queue.clock import now
+from snappea.queue.database import connect, raw
 from tests.playground import coroutines
 from tests.playground.gated import alone
 from tests.playground.isolated import who

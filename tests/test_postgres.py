@@ -21,7 +21,8 @@ from snappea.postgres.connection import translated
 from snappea.postgres.host import ROBUST_PLANS
 from snappea.queue import operations, store
 from snappea.queue import statements as sql
-from snappea.queue.database import connect, data_version, now, raw, transact
+from snappea.queue.clock import now
+from snappea.queue.database import connect, data_version, raw, transact
 from snappea.queue.foremen import foremen_at_work
 from snappea.queue.records import Call, Outcome
 from tests.playground.gated import alone, by_account, only_one, only_waiting, paced

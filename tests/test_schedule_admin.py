@@ -9,7 +9,8 @@ from django.test import Client
 
 from snappea import schedules
 from snappea.models import Schedule, Task
-from snappea.queue.database import connect, now
+from snappea.queue.clock import now
+from snappea.queue.database import connect
 from tests.playground.tasks import record
 from tests.site import Site
 from tests.web import user

@@ -19,7 +19,8 @@ from snappea.errors import CannotStart, ConfigurationError, ExtraMissing, TaskDe
 from snappea.foreman.scheduler import Scheduler
 from snappea.models import Schedule, Task
 from snappea.queue import store
-from snappea.queue.database import as_text, connect, now, raw, transact
+from snappea.queue.clock import as_text, now
+from snappea.queue.database import connect, raw, transact
 from snappea.signals import task_enqueued
 from snappea.tasks.registry import task
 from tests.clock import set_clock

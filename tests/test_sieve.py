@@ -9,12 +9,13 @@ import pytest
 from django.core.management import call_command
 from django.db import OperationalError
 
+from snappea.foreman.statistics import Stats
 from snappea.models import Stat, Task
 from snappea.queue import store
-from snappea.queue.database import connect, now, transact
+from snappea.queue.clock import now
+from snappea.queue.database import connect, transact
 from snappea.queue.quarantine import Quarantine, quarantined
 from snappea.queue.records import Claim, Outcome
-from snappea.stats import Stats
 from tests.playground.lifecycle import two_at_a_time
 from tests.playground.tasks import record
 from tests.site import Site, wait_until

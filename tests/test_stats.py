@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snappea import stats
+from snappea.foreman import statistics
+from snappea.foreman.statistics import Stats
 from snappea.models import Stat, Task
 from snappea.monitoring import inspect
 from snappea.queue import store
-from snappea.queue.database import connect, later, now, raw, transact
+from snappea.queue.clock import later, now
+from snappea.queue.database import connect, raw, transact
 from snappea.queue.records import Claim, Expired, Outcome
 from snappea.queue.statements import DEPTH
-from snappea.stats import Histogram, Stats
+from snappea.stats import Histogram
 from tests.playground.tasks import fail, nap, record, wait_for
 from tests.site import Site, wait_until
 
@@ -97,9 +100,9 @@ def test_a_row_that_was_written_by_hand_is_counted_as_well(site: Site, enqueued_
 
 def test_a_flood_of_names_is_bounded(site: Site) -> None:
     counted = Stats(60)
-    counted.count([outcome(f"name {number}") for number in range(stats.MOST_NAMES + 50)], MOMENT)
+    counted.count([outcome(f"name {number}") for number in range(statistics.MOST_NAMES + 50)], MOMENT)
     rows = {row["task_name"]: row["done"] for row in written(counted)}
-    assert len(rows) == stats.MOST_NAMES + 1 and rows[stats.OTHERS] == 50
+    assert len(rows) == statistics.MOST_NAMES + 1 and rows[statistics.OTHERS] == 50
 
 
 def test_nothing_is_counted_if_none_are_to_be_kept(site: Site) -> None:
@@ -144,7 +147,7 @@ def test_if_the_whole_transaction_is_given_up_the_next_try_is_without_them(site:
     counted.count([outcome()], MOMENT)
     db = raw(connect())
     pages = db.execute("PRAGMA page_count").fetchone()[0]
-    counted._counters |= {str(key) * 100: stats._Counter() for key in range(1000)}
+    counted._counters |= {str(key) * 100: statistics._Counter() for key in range(1000)}
     db.execute(f"PRAGMA max_page_count = {pages + 1}")
     try:
         with pytest.raises(sqlite3.OperationalError, match="full"), transact(connect()) as db:
@@ -170,7 +173,7 @@ def test_a_minute_is_written_once_it_is_over(site: Site) -> None:
     """Also if there is no other transaction by then."""
     foreman = site.program(
         "from datetime import datetime\n"
-        "from snappea import stats\n"
+        "from snappea.foreman import statistics as stats\n"
         "begin = stats.Stats._begin\n"
         "def hasty(self, moment):\n"
         "    begin(self, moment)\n"
@@ -203,7 +206,7 @@ def test_history_puts_minutes_together(site: Site) -> None:
     for minutes, done in ((0, 1), (1, 2), (4, 4), (5, 8), (9, 16), (10, 32)):
         minute = later(this_minute, -60 * minutes)
         row = (minute, "x", done, 1, 0, 0, 0, 1, 1, 3, 3, "{}", minutes)
-        raw(connect()).execute(stats._INSERT, row)
+        raw(connect()).execute(statistics._INSERT, row)
     early, late = stats.history(2, 5)
     assert (early.done, late.done) == (24, 7) and (early.failed, late.failed) == (2, 3)
     assert late.run_mean == 9 / 10 and late.wait_max == 1 and early.backlog == 9

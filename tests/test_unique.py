@@ -11,7 +11,8 @@ from django.db import transaction
 from snappea import TaskFunction
 from snappea.models import Task
 from snappea.queue import store
-from snappea.queue.database import connect, now, raw
+from snappea.queue.clock import now
+from snappea.queue.database import connect, raw
 from tests.playground.gated import (
     only_one,
     only_waiting,

@@ -12,8 +12,8 @@ import inotify_simple
 import pytest
 from django.db import transaction
 
+from snappea import log
 from snappea.models import Task
-from snappea.queue import wakeup
 from snappea.queue.database import QueueFile, connect, file_of
 from snappea.queue.wakeup import FileBell, ring
 from tests.playground.tasks import nothing, record
@@ -138,7 +138,7 @@ def test_ringing_never_raises(site: Site, tmp_path: Path, caplog: pytest.LogCapt
     ring(QueueFile(str(tmp_path / "no" / "such"), 0, 0))
     assert not caplog.records, "no Foreman was ever started: nothing to say"
     (tmp_path / "file").touch()
-    wakeup._said.clear()
+    log._said_until.clear()
     for _ in range(3):
         ring(QueueFile(str(tmp_path / "file" / "below"), 0, 0))
     assert len(caplog.records) == 1 and "Cannot touch" in caplog.text
@@ -177,7 +177,7 @@ def test_what_inotify_lacks_is_named(
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(wakeup, "_said", set())
+    monkeypatch.setattr(log, "_said_until", {})
     monkeypatch.setattr(inotify_simple.INotify, call, refuse)
     file = file_of(connect())
     assert file

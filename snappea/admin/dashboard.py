@@ -23,7 +23,7 @@ from ..monitoring import inspect
 from ..monitoring.formatting import duration, plain
 from ..monitoring.permissions import may
 from ..queue import store
-from ..queue.database import as_datetime
+from ..queue.clock import as_datetime
 from ..stats import Period
 from . import charts
 from .actions import VERBS, decide, note

@@ -29,7 +29,7 @@ from ..models import Status, Task
 from ..monitoring import inspect
 from ..monitoring.formatting import MOST, NOTHING, duration, one_line, plain, pretty, traceback_lines
 from ..monitoring.permissions import may
-from ..queue.database import as_datetime, as_local
+from ..queue.clock import as_datetime, as_local
 from ..tasks.registry import find, is_sensitive, registry
 from .actions import VERBS, Verb, decide, verbs_of
 from .dashboard import PAGES

@@ -10,7 +10,7 @@ from celery.schedules import BaseSchedule, schedstate, schedule
 
 from ..errors import ConfigurationError
 from ..log import clean
-from ..queue.database import as_datetime, now
+from ..queue.clock import as_datetime, now
 from ..schedules import MISSED, Plan, plans
 from ..schedules.triggers import Every, trigger
 

@@ -20,7 +20,7 @@ from ..errors import (
 )
 from ..models import Status, Task
 from ..monitoring import ping
-from ..queue.database import now
+from ..queue.clock import now
 from ..queue.records import Call
 from ..tasks import engine, memory_engine
 from ..tasks.context import current_claim

@@ -21,8 +21,9 @@ from ..conf import current
 from ..errors import CannotStart, UnreadableArguments
 from ..models import WAITING, Task
 from ..queue import logbook, operations, store
+from ..queue.clock import as_text, now
 from ..queue.connection import FAULTS, RawConnection
-from ..queue.database import QueueFile, as_text, connect, file_of, now, raw, transact
+from ..queue.database import QueueFile, connect, file_of, raw, transact
 from ..queue.foremen import foremen_at_work
 from ..queue.lock import Lock
 from ..queue.records import Call, Extras

@@ -21,7 +21,7 @@ from celery.exceptions import Retry as CeleryRetry
 
 from ..errors import SoftTimeLimitExceeded, TaskFailed, TaskRevoked
 from ..log import clean
-from ..queue.database import as_datetime, later, now
+from ..queue.clock import as_datetime, later, now
 from ..queue.records import Call, Claim, Extras, Progress
 from ..tasks import context
 from ..tasks.function import TaskFunction

@@ -10,7 +10,7 @@ from django.utils.crypto import get_random_string
 
 from .. import models, signals
 from ..conf import current
-from ..queue.database import as_datetime, as_text, now
+from ..queue.clock import as_datetime, as_text, now
 from ..queue.records import Call
 from ..sync_only import refuse_event_loop
 from ..tasks import context, engine

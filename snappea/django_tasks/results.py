@@ -18,7 +18,7 @@ from ..conf import collects, current
 from ..errors import TaskInterrupted, TaskRevoked, UnknownTask, UnreadableArguments
 from ..models import Status
 from ..queue import foremen
-from ..queue.database import as_datetime, as_text, now
+from ..queue.clock import as_datetime, as_text, now
 from ..queue.records import Claim, Outcome
 from ..tasks import memory_engine
 from ..tasks.arguments import decode

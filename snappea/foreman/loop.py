@@ -20,12 +20,12 @@ from ..conf import HOOKS, current, hook
 from ..errors import CannotStart
 from ..log import say, say_seldom
 from ..queue import store
+from ..queue.clock import now, seconds_until
 from ..queue.connection import FAULTS, RawConnection
-from ..queue.database import ADAPTERS, adapter, connect, now, raw, seconds_until, transact
+from ..queue.database import ADAPTERS, adapter, connect, raw, transact
 from ..queue.operations import CONFIRM_EVERY
 from ..queue.quarantine import Quarantine, quarantined
 from ..queue.records import Claim, Expired, Outcome, Peek
-from ..stats import Stats
 from ..tasks.registry import registry
 from ..workers.processes.fork_server import ForkServer
 from ..workers.threads import WorkerPool
@@ -45,6 +45,7 @@ from .reports import (
 from .restart import Restart
 from .scheduler import Scheduler
 from .shutdown import Shutdown
+from .statistics import Stats
 
 #: How long to rest when somebody rings though there is nothing to do, in seconds.
 FALSE_ALARM = 0.001

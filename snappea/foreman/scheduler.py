@@ -9,8 +9,8 @@ from typing import NamedTuple
 from ..errors import CannotStart, ConfigurationError
 from ..log import clean, say
 from ..queue import store
+from ..queue.clock import as_datetime, as_text
 from ..queue.connection import RawConnection
-from ..queue.database import as_datetime, as_text
 from ..queue.records import Call, Extras
 from ..schedules import (
     ALL,

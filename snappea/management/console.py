@@ -14,7 +14,7 @@ from ..conf import uses_celery
 from ..log import clean
 from ..models import Schedule, Task
 from ..monitoring.formatting import duration
-from ..queue.database import as_datetime, as_local
+from ..queue.clock import as_datetime, as_local
 from ..schedules import Plan
 from ..tasks.registry import find, is_sensitive
 

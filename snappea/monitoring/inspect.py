@@ -13,8 +13,9 @@ from ..conf import current, declared_queues, uses_celery
 from ..memory import resident
 from ..models import Status
 from ..queue import logbook, store
+from ..queue.clock import now
 from ..queue.connection import RawConnection
-from ..queue.database import connect, file_of, now, raw
+from ..queue.database import connect, file_of, raw
 from ..queue.foremen import foremen_at_work
 from ..queue.logbook import Entry, Note
 from ..queue.operations import paused

@@ -20,7 +20,7 @@ except ImportError:  # no Unix: there is no Foreman, and so no lock
 
 from ..errors import CannotStart
 from ..log import say
-from .database import steady_clock
+from .clock import steady_clock
 from .files import QueueFile, open_beside, open_regular
 from .records import ForemanInfo
 

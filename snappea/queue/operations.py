@@ -16,8 +16,9 @@ from ..errors import PauseUnconfirmed
 from ..models import MOVES, Schedule, Task
 from ..sync_only import refuse_event_loop
 from . import statements as sql
+from .clock import as_text, later, now, seconds_of
 from .connection import RawConnection
-from .database import as_text, connect, file_of, later, now, raw, seconds_of, transact
+from .database import connect, file_of, raw, transact
 from .lock import holder
 from .wakeup import ring_on_commit
 

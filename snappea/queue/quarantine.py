@@ -19,8 +19,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..log import clean, say
 from ..models import Pause, Schedule, Stat, Task, Total
 from . import store
+from .clock import now
 from .connection import RawConnection
-from .database import connect, now, transact
+from .database import connect, transact
 from .records import Unusable
 
 T = TypeVar("T")

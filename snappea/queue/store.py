@@ -19,8 +19,9 @@ from ..models import Gate, Status, Task
 from ..tasks import memory_engine
 from . import statements as sql
 from .availability import UNUSABLE, explain
+from .clock import later, now
 from .connection import RawConnection
-from .database import connect, is_left_behind, later, now, raw, transact
+from .database import connect, is_left_behind, raw, transact
 from .logbook import Entry, Note
 from .operations import cancel as cancel
 from .operations import delete as delete

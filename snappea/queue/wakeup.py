@@ -11,19 +11,19 @@ import os
 import select
 import socket
 import struct
+from functools import partial
 from typing import Any
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import current
-from ..log import say
+from ..log import say_once
 from .connection import FAULTS
 from .database import QueueFile, file_of, raw
 from .files import IS_UNIX, open_beside
 
-logger = logging.getLogger("snappea.wakeup")
-_said: set[str] = set()
+_warn_once = partial(say_once, logging.WARNING, logger=logging.getLogger("snappea.wakeup"))
 #: An event as the kernel writes it; one of a watched file has no name after it.
 _EVENT = struct.Struct("iIII")
 
@@ -39,7 +39,7 @@ def ring(file: QueueFile | None) -> None:
     except FileNotFoundError:
         pass  # no Foreman yet, or it is just putting the file back; it looks at the table then
     except OSError as error:
-        _say_once(f"Cannot touch {file.wakeup} ({error}); the Foreman looks once a second anyway.")
+        _warn_once("Cannot touch %s (%s); the Foreman looks once a second anyway.", file.wakeup, error)
 
 
 def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
@@ -63,13 +63,7 @@ def _notify(connection: BaseDatabaseWrapper) -> None:
     except FAULTS as error:
         if connection.in_atomic_block:
             raise
-        _say_once(f"Cannot notify ({error}); the Foremen look every few seconds anyway.")
-
-
-def _say_once(message: str) -> None:
-    if message not in _said:
-        _said.add(message)
-        say(logging.WARNING, message, logger=logger)
+        _warn_once("Cannot notify (%s); the Foremen look every few seconds anyway.", error)
 
 
 class Bell:
@@ -203,7 +197,7 @@ class FileBell(Bell):
                 self._watch()
             self._watched = (created.st_dev, created.st_ino)
         except OSError as error:
-            _say_once(f"No wakeups by {self._file.wakeup} ({error}); looking at the table instead.")
+            _warn_once("No wakeups by %s (%s); looking at the table instead.", self._file.wakeup, error)
 
     def _watch(self) -> None:
         from inotify_simple import flags
@@ -229,7 +223,7 @@ def _inotify() -> Any:
 
         return INotify(nonblocking=True)
     except (ImportError, OSError, AttributeError) as error:
-        _say_once(f"No inotify here ({_reason(error)}); polling instead.")
+        _warn_once("No inotify here (%s); polling instead.", _reason(error))
         return None
 
 

@@ -14,8 +14,9 @@ from ..conf import current
 from ..errors import ConfigurationError, UnknownQueue, UnknownTask
 from ..log import clean, say
 from ..models import Schedule
+from ..queue.clock import as_datetime, as_text, now
 from ..queue.connection import RawConnection
-from ..queue.database import as_datetime, as_text, connect, now, raw, transact
+from ..queue.database import connect, raw, transact
 from ..queue.records import Call
 from ..queue.wakeup import ring_on_commit
 from ..sync_only import refuse_event_loop

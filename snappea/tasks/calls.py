@@ -11,7 +11,8 @@ from django.db import connections
 
 from ..conf import current, declared_queues
 from ..errors import ArgumentsTooLarge, UnknownQueue
-from ..queue.database import as_text, later, now, seconds_of
+from ..log import say_once
+from ..queue.clock import as_text, later, now, seconds_of
 from ..queue.records import Extras
 from ..sync_only import caller
 from .options import MOST, is_queue, is_seconds
@@ -19,7 +20,6 @@ from .options import MOST, is_queue, is_seconds
 logger = logging.getLogger("snappea.tasks")
 #: What else may stand for a time, beside seconds from now.
 MOMENT = ", a timedelta or an aware datetime"
-_warned: set[tuple[str, int]] = set()
 
 
 def checked_tuple(args: object, name: str) -> tuple[Any, ...]:
@@ -118,12 +118,11 @@ def warn_of_open_transaction() -> None:
     used = [connection for connection in used if connection.alias != current().DATABASE]
     if not used:
         return
-    site = caller()[1:]
-    if site not in _warned:
-        _warned.add(site)
-        logger.warning(
-            "%s:%d calls delay() inside an open transaction of %r: the task may start before the commit, "
-            "and will run even after a rollback. delay_on_commit() waits for the commit.",
-            *site,
-            used[0].alias,
-        )
+    say_once(
+        logging.WARNING,
+        "%s:%d calls delay() inside an open transaction of %r: the task may start before the commit, "
+        "and will run even after a rollback. delay_on_commit() waits for the commit.",
+        *caller()[1:],
+        used[0].alias,
+        logger=logger,
+    )

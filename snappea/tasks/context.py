@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..errors import NoCurrentTask, Retry
-from ..queue.database import as_datetime, later, now
+from ..queue.clock import as_datetime, later, now
 from ..queue.records import Claim, Progress
 
 _running: ContextVar[Claim | None] = ContextVar("snappea_current_task", default=None)

@@ -20,7 +20,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from ..conf import collects, current, hook, shown, soft_time_limit_of
 from ..errors import Retry
 from ..queue import foremen
-from ..queue.database import as_text, now, seconds_until
+from ..queue.clock import as_text, now, seconds_until
 from ..queue.records import Call, Claim, Extras
 from ..signals import task_enqueued, task_failed, task_retried, task_started, task_succeeded, tell
 from ..sync_only import refuse_event_loop, running_loop

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 from ..models import WAITING, Status, Task
-from ..queue.database import as_datetime, later, now
+from ..queue.clock import as_datetime, later, now
 from ..queue.records import Call, Claim, Extras, Origin, Outcome
 
 _NO_TERMS = Extras()

@@ -11,7 +11,8 @@ from ..conf import collects
 from ..errors import ResultNotKept, TaskFailed
 from ..models import Status, Task
 from ..queue import foremen, store
-from ..queue.database import connect, data_version, seconds_of, steady_clock
+from ..queue.clock import seconds_of, steady_clock
+from ..queue.database import connect, data_version
 from ..sync_only import refuse_event_loop
 from . import engine, memory_engine
 

@@ -26,7 +26,8 @@ from django.test.utils import override_settings
 from ..conf import collects, hook
 from ..models import WAITING, Task
 from ..queue import store
-from ..queue.database import connect, now, transact
+from ..queue.clock import now
+from ..queue.database import connect, transact
 from ..queue.files import IS_UNIX, NEEDS_UNIX
 from ..queue.records import Claim, Outcome
 from ..tasks import context, memory_engine

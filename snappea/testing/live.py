@@ -19,7 +19,8 @@ from django.db import Error, connections
 
 from ..conf import current
 from ..foreman.systemd import READY
-from ..queue.database import connect, file_of, raw, steady_clock
+from ..queue.clock import steady_clock
+from ..queue.database import connect, file_of, raw
 
 #: Where the Foreman's process finds which databases it may use, and which settings tests have changed.
 VARIABLE, SETTINGS = "SNAPPEA_LIVE_DATABASES", "SNAPPEA_LIVE_SETTINGS"

@@ -69,7 +69,8 @@ def _run(task_id: int, queue_name: str) -> None:
     """Claim a task, run it, settle it, and have that told."""
     from snappea.models import Task
     from snappea.queue import store
-    from snappea.queue.database import connect, now, transact
+    from snappea.queue.clock import now
+    from snappea.queue.database import connect, transact
     from snappea.workers import execute
     from snappea.workers.dispatcher import SignalDispatcher
     from snappea.workers.event_loop import Slot, run

@@ -42,7 +42,7 @@ def main(who: str, seed: str) -> None:
 def enqueue(task: Any, keys: list[str], seconds: float, wait: float | None) -> None:
     """Enqueue, in one transaction if it is more than one, and note it; or note that it was refused."""
     from snappea.errors import EnqueueError
-    from snappea.queue.database import as_datetime, now
+    from snappea.queue.clock import as_datetime, now
     from tests.playground.ledger import note
 
     here = as_datetime(now())
