@@ -1,8 +1,7 @@
 """The Foreman: claims, starts and settles tasks. One process, one thread, one loop.
 
-A round: collect the outcomes; in one transaction write them, promote what is due, claim as
-many as there is room for; start what was claimed; sleep until a wakeup, an outcome, a
-deadline or a signal.
+A round: collect the outcomes; in one transaction write them, promote what is due, claim as many as there is
+room for; start what was claimed; sleep until a wakeup, an outcome, a deadline or a signal.
 """
 
 import dataclasses
