@@ -40,10 +40,6 @@ EXCEPTIONS = {
     "management.commands.snappea -> celery.handover",
     "monitoring.diagnostics -> celery.engine",
     "queue.store -> tasks.memory_engine",
-    "tasks.registry -> django_tasks.backend",
-    "workers.dispatcher -> django_tasks.framework",
-    "workers.dispatcher -> django_tasks.function",
-    "workers.dispatcher -> django_tasks.results",
 }
 #: What projects import, as the manual says.
 PUBLIC = """
@@ -72,10 +68,16 @@ MODULES = {name_of(path): path for path in HOME.rglob("*.py") if "migrations" no
 
 
 def imports(name: str) -> set[str]:
-    """Return which of our modules a module imports, also inside functions and for type checkers."""
+    """Return which of our modules a module imports, also inside functions and for type checkers.
+
+    Not what a package imports for type checkers: it loads those names when they are first used.
+    """
     found = set()
     here = ("snappea", *MODULES[name].relative_to(HOME).parts[:-1])
-    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+    tree = ast.parse(MODULES[name].read_text())
+    if MODULES[name].name == "__init__.py":
+        tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("snappea")):
             above = here[: len(here) + 1 - node.level] if node.level else ()
             package = ".".join([*above, *filter(None, [node.module])]).removeprefix("snappea").lstrip(".")

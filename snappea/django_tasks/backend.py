@@ -20,8 +20,9 @@ from django.core.checks import CheckMessage, Error
 from ..conf import alias as database_alias
 from ..conf import declared_queues, problems
 from ..errors import TaskDefinitionError, UnknownTask
-from ..queue.records import Claim, Origin
+from ..queue.records import Claim, Origin, Outcome
 from ..router import misrouted, routers_to_paste
+from ..tasks import frameworks
 from ..tasks.discovery import import_module_of, wait_for_import
 from ..tasks.options import MOST_NAME, Exceptions, Options, is_priority, is_queue
 from .framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask, Task, task_backends
@@ -255,30 +256,53 @@ def _cure_of_queue(declared: list[str] | None) -> str:
     return f'add it to SNAPPEA["QUEUES"], or use one of {", ".join(declared)}.'
 
 
-def function_of(name: str) -> "DjangoTask | None":
-    """Return the task of a name, if that is one of a backend of ours in a module that is loaded."""
-    from .results import declared
+class _DjangoTasks:
+    """What Snappea asks of django.tasks. It imports models, so only when called."""
 
-    task = declared(name)
-    backend = task_backends[task.backend] if task else None
-    return backend.function_of(task) if task and isinstance(backend, SnappeaBackend) else None
+    def find(self, name: str) -> "DjangoTask | None":
+        from .results import declared
+
+        task = declared(name)
+        backend = task_backends[task.backend] if task else None
+        return backend.function_of(task) if task and isinstance(backend, SnappeaBackend) else None
+
+    def find_claimed(self, claim: Claim, origin: Origin) -> "DjangoTask":
+        from .results import declared, restored
+
+        name = claim.task_name
+        wait_for_import(name.rpartition(".")[0])
+        if declared(name) is None:
+            import_module_of(name)
+        backend = task_backends[origin.backend] if origin.backend in task_backends.settings else None
+        if not isinstance(backend, SnappeaBackend):
+            raise UnknownTask(
+                f"Unknown task {name!r}: TASKS has no Snappea backend {origin.backend!r} any more."
+            )
+        task = restored(name, origin.backend, claim.queue, -claim.order, origin.overrides)
+        if task is None:
+            raise UnknownTask(f"Unknown task {name!r}: there is no django.tasks Task of that name.")
+        try:
+            return backend.function_of(task)
+        except InvalidTask as error:
+            raise UnknownTask(f"Unknown task {name!r}: {error}") from None
+
+    def notify_settled(self, outcome: Outcome, is_urgent: bool = False) -> None:
+        from .finished import send_for_outcome, signal_thread
+
+        if is_urgent:
+            send_for_outcome(outcome)
+        else:
+            signal_thread.call(functools.partial(send_for_outcome, outcome))
+
+    def notify_row(self, task_id: int) -> None:
+        from .finished import send_for_row, signal_thread
+
+        signal_thread.call(functools.partial(send_for_row, task_id))
+
+    def close(self) -> None:
+        from .finished import signal_thread
+
+        signal_thread.close()
 
 
-def function_of_claim(claim: Claim, origin: Origin) -> "DjangoTask":
-    """Return the task of a claim that a backend enqueued. Raises UnknownTask."""
-    from .results import declared, restored
-
-    name = claim.task_name
-    wait_for_import(name.rpartition(".")[0])
-    if declared(name) is None:
-        import_module_of(name)
-    backend = task_backends[origin.backend] if origin.backend in task_backends.settings else None
-    if not isinstance(backend, SnappeaBackend):
-        raise UnknownTask(f"Unknown task {name!r}: TASKS has no Snappea backend {origin.backend!r} any more.")
-    task = restored(name, origin.backend, claim.queue, -claim.order, origin.overrides)
-    if task is None:
-        raise UnknownTask(f"Unknown task {name!r}: there is no django.tasks Task of that name.")
-    try:
-        return backend.function_of(task)
-    except InvalidTask as error:
-        raise UnknownTask(f"Unknown task {name!r}: {error}") from None
+frameworks.append(_DjangoTasks())

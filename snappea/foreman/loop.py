@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from logging import ERROR, WARNING
+from logging import ERROR, INFO, WARNING
 from typing import Any
 
 from django.db import IntegrityError
@@ -25,6 +25,7 @@ from ..queue.database import ADAPTERS, adapter, connect, raw, transact
 from ..queue.operations import CONFIRM_EVERY
 from ..queue.quarantine import Quarantine, quarantined
 from ..queue.records import Claim, Expired, Outcome, Peek
+from ..tasks import frameworks
 from ..tasks.registry import registry
 from ..workers.processes.fork_server import ForkServer
 from ..workers.threads import WorkerPool
@@ -33,14 +34,7 @@ from .host import SqliteHost
 from .in_flight import InFlight, Refused
 from .prefetch import STALE_AFTER, Prefetch
 from .process_signals import ProcessSignals
-from .reports import (
-    report_ends,
-    report_expired,
-    report_interrupted,
-    report_recovered,
-    report_start,
-    report_stop,
-)
+from .reports import report_ends, report_expired, report_interrupted, report_recovered, report_start
 from .restart import Restart
 from .scheduler import Scheduler
 from .shutdown import Shutdown
@@ -397,4 +391,6 @@ class Foreman:
         report_ends(self._close_accounts(moment), self.settings.LOG_ARGUMENTS)
         for claim, status in zip(running, states, strict=True):
             report_interrupted(claim.id, claim.task_name, status)
-        report_stop()
+        for framework in frameworks:
+            framework.close()
+        say(INFO, "Stopped.")

@@ -11,9 +11,9 @@ from ..log import clean, foreman, say, shows
 from ..models import Status
 from ..queue.records import Expired, Outcome, Recovered
 from ..signals import task_interrupted, tell
+from ..tasks import frameworks
 from ..tasks.discovery import failures
 from ..tasks.registry import find, is_sensitive
-from ..workers.dispatcher import dispatcher
 
 #: Whether the first line is printed if no handler shows it.
 prints_start = False
@@ -29,11 +29,14 @@ def report_start(name: str, workers: int, ready: int, wakeups: str, facts: str) 
 
 
 def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:
-    """Log a line for each task that ended, and have those of django.tasks told.
+    """Log each task that ended, and notify the framework that enqueued it.
 
-    Not for those that failed: of them the workers have told.
+    Failures are not logged here: the workers have logged them.
     """
-    dispatcher.tell_ends(outcomes)
+    for framework in frameworks:
+        for outcome in outcomes:
+            if outcome.claim.extras and outcome.claim.origin:
+                framework.notify_settled(outcome)
     if not foreman.isEnabledFor(INFO):
         outcomes = [outcome for outcome in outcomes if outcome.error]
     for outcome in outcomes:
@@ -68,7 +71,7 @@ def report_recovered(recovered: Collection[Recovered], whose: str = "The last Fo
         if task.status:
             report_interrupted(task.id, task.task_name, task.status)
         elif task.verdict in ("succeeded", "failed"):
-            dispatcher.tell_row(task.id)
+            _notify_of_row(task.id)
 
 
 def report_interrupted(task_id: int, name: str, status: str | None) -> None:
@@ -77,7 +80,12 @@ def report_interrupted(task_id: int, name: str, status: str | None) -> None:
     if task_interrupted.receivers:
         sender = find(name, may_import=True)
         tell(task_interrupted, sender, id=task_id, status=status)
-    dispatcher.tell_row(task_id)
+    _notify_of_row(task_id)
+
+
+def _notify_of_row(task_id: int) -> None:
+    for framework in frameworks:
+        framework.notify_row(task_id)
 
 
 def report_failed_imports() -> None:
@@ -85,9 +93,3 @@ def report_failed_imports() -> None:
     for module, failure in failures.items():
         said = "Cannot import %s: %s. Its tasks fail as unknown until it can.\n%s"
         say(ERROR, said, module, clean(failure.reason), failure.traceback.rstrip())
-
-
-def report_stop() -> None:
-    """Log that the Foreman stops, when all is told."""
-    dispatcher.close()
-    say(INFO, "Stopped.")

@@ -4,9 +4,10 @@ The names are loaded when first used: models are imported from here before they 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from ..queue.records import Claim, Origin, Outcome
     from .registry import Signature as Signature
     from .registry import TaskFunction as TaskFunction
     from .registry import declared as declared
@@ -18,6 +19,32 @@ if TYPE_CHECKING:
 
 _NAMES = ("Signature", "TaskFunction", "declared", "discover", "find", "shared_task", "task", "task_of")
 __all__ = [*_NAMES]
+
+
+class Framework(Protocol):
+    """Another tasks framework whose tasks Snappea runs too."""
+
+    def find(self, name: str) -> "TaskFunction[..., Any] | None":
+        """Return the task of a name, if a module that is loaded declares it."""
+
+    def find_claimed(self, claim: "Claim", origin: "Origin") -> "TaskFunction[..., Any]":
+        """Return the task of a claim that the framework enqueued. Raises UnknownTask."""
+
+    def notify_settled(self, outcome: "Outcome", is_urgent: bool = False) -> None:
+        """Tell the framework's receivers what became of one of its tasks, which is committed by now.
+
+        They run in another thread, so that they do not delay the Foreman; with `is_urgent` in this one.
+        """
+
+    def notify_row(self, task_id: int) -> None:
+        """Do the same for a row that the Foreman settled without running it, as after a crash."""
+
+    def close(self) -> None:
+        """Wait until all receivers have been notified, for a few seconds at most."""
+
+
+#: django.tasks adds itself when its backend is loaded.
+frameworks: list[Framework] = []
 
 
 def __getattr__(name: str) -> object:

@@ -6,6 +6,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from django.apps import AppConfig, apps
 from django.conf import settings
-from django.utils.module_loading import module_has_submodule
+from django.utils.module_loading import import_string, module_has_submodule
 
 from ..conf import current
 from ..errors import ConfigurationError, TaskDefinitionError, UnknownTask
@@ -69,6 +70,13 @@ def import_task_modules() -> None:
         module = name.rpartition(".")[0]
         if apps.get_containing_app_config(name) and _can_find(module):
             _import(module)
+
+
+def load_frameworks() -> None:
+    """Import the backends that TASKS names: one of ours adds itself to `snappea.tasks.frameworks`."""
+    for configured in getattr(settings, "TASKS", {}).values():
+        with suppress(Exception):  # the system checks report it
+            import_string(configured["BACKEND"])
 
 
 def _scheduled() -> list[str]:

@@ -9,7 +9,15 @@ from typing import Any, ParamSpec, TypeVar, Unpack, overload
 from ..errors import TaskDefinitionError, UnknownTask
 from ..models import Task as Row
 from ..queue.records import Claim
-from .discovery import failures, import_module_of, import_task_modules, require_imported, wait_for_import
+from . import frameworks
+from .discovery import (
+    failures,
+    import_module_of,
+    import_task_modules,
+    load_frameworks,
+    require_imported,
+    wait_for_import,
+)
 from .function import TaskFunction as TaskFunction
 from .options import Options, TaskOptions
 from .signature import Signature as Signature
@@ -106,6 +114,7 @@ def _place(made: TaskFunction[..., Any]) -> str:
 
 def discover() -> None:
     """Import the task modules of all installed apps; those that raise are in `modules.failures`."""
+    load_frameworks()
     import_task_modules()
     if not failures:
         return
@@ -119,7 +128,7 @@ def resolve(name: str) -> TaskFunction[..., Any]:
 
     Imports nothing. Raises UnknownTask.
     """
-    found = registry.get(name) or _of_django(name)
+    found = registry.get(name) or next((found for each in frameworks if (found := each.find(name))), None)
     if found is None:
         require_imported(name)
         raise UnknownTask(
@@ -142,22 +151,17 @@ def load(name: str) -> TaskFunction[..., Any]:
     return found
 
 
-def _of_django(name: str) -> TaskFunction[..., Any] | None:
-    """Return the django.tasks Task of a name, if it is one of a backend of ours."""
-    if "snappea.backend" not in sys.modules:
-        return None  # no Task could be one of its
-    from ..django_tasks.backend import function_of
-
-    return function_of(name)
-
-
 def task_of(claim: Claim) -> TaskFunction[..., Any]:
     """Return the task that a claim is of, for what runs it. Raises UnknownTask."""
     if claim.extras is None or (origin := claim.origin) is None:
         return load(claim.task_name)
-    from ..django_tasks.backend import function_of_claim
-
-    return function_of_claim(claim, origin)
+    if not frameworks:
+        load_frameworks()
+    for framework in frameworks:
+        return framework.find_claimed(claim, origin)
+    raise UnknownTask(
+        f"Unknown task {claim.task_name!r}: TASKS has no Snappea backend {origin.backend!r} any more."
+    )
 
 
 def find_task_of(claim: Claim) -> TaskFunction[..., Any] | None:

@@ -30,9 +30,9 @@ from ..queue.clock import now
 from ..queue.database import connect, transact
 from ..queue.files import IS_UNIX, NEEDS_UNIX
 from ..queue.records import Claim, Outcome
-from ..tasks import context, memory_engine
+from ..tasks import context, frameworks, memory_engine
 from ..tasks.registry import TaskFunction, task_of
-from ..workers import dispatcher, execute
+from ..workers import execute
 from .live import LiveForeman, run_foreman
 
 P = ParamSpec("P")
@@ -153,8 +153,8 @@ def _run(claim: Claim) -> BaseException | None:
         outcome = execute.after_failure(claim, task, time.monotonic() - began, raised)
         failure = None if outcome.retry_after is not None else execute.cause_of(raised)
     _settle(outcome)
-    if claim.origin:
-        dispatcher.tell_end(outcome)
+    for framework in frameworks if claim.origin else ():
+        framework.notify_settled(outcome, is_urgent=True)
     return failure
 
 

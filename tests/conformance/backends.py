@@ -67,12 +67,12 @@ class DrainingBackend(SnappeaBackend):
 
 def _run(task_id: int, queue_name: str) -> None:
     """Claim a task, run it, settle it, and have that told."""
+    from snappea.django_tasks.finished import send_for_outcome
     from snappea.models import Task
     from snappea.queue import store
     from snappea.queue.clock import now
     from snappea.queue.database import connect, transact
     from snappea.workers import execute
-    from snappea.workers.dispatcher import SignalDispatcher
     from snappea.workers.event_loop import Slot, run
     from snappea.workers.limits import TaskHandle
 
@@ -91,6 +91,4 @@ def _run(task_id: int, queue_name: str) -> None:
         outcome = execute.run(claim, TaskHandle())
     with transact(connect()) as db:
         assert store.settle(db, now(), [outcome]) == 0
-    dispatcher = SignalDispatcher()
-    dispatcher.tell_ends([outcome])
-    dispatcher.close()
+    send_for_outcome(outcome)
