@@ -1,8 +1,10 @@
 """The Django app."""
 
-from importlib.util import find_spec
+from importlib import import_module
+from typing import Any
 
 from django.apps import AppConfig
+from django.core.checks import CheckMessage, Tags, register
 
 
 class SnappeaConfig(AppConfig):
@@ -20,16 +22,19 @@ class SnappeaConfig(AppConfig):
 
         name_tasks_in_log()
 
+        register(_check)
+        register(_check_deployment, Tags.security, deploy=True)
         if uses_celery():
-            _put_celery_in_charge()
+            import_module("snappea.celery").register()
 
 
-def _put_celery_in_charge() -> None:
-    from .tasks import engine
+def _check(**kwargs: Any) -> list[CheckMessage]:
+    from . import checks  # which a process that only enqueues does not need
 
-    if find_spec("celery") is None:
-        engine.use(engine.MissingCelery())
-        return
-    from .celery.engine import take_charge
+    return checks.run_all(**kwargs)
 
-    take_charge()
+
+def _check_deployment(**kwargs: Any) -> list[CheckMessage]:
+    from . import checks
+
+    return checks.check_deployment()

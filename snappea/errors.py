@@ -2,27 +2,27 @@
 
 SnappeaError
 ├── ConfigurationError      a setting is wrong (also an ImproperlyConfigured)
-│   └── ExtraMissing        something needs a package that is not installed; names the extra
-├── TaskDefinitionError     a @task cannot be what it is declared to be; raised at import
+│   └── ExtraMissing        a package is not installed; names the extra that brings it
+├── TaskDefinitionError     at import: a @task is not valid
 ├── UnserializableArgument  an argument is not strict JSON (also a TypeError)
 ├── ArgumentsTooLarge       the arguments exceed MAX_ARGUMENT_BYTES (also a ValueError)
 ├── UnknownQueue            a task's queue is not in QUEUES (also a ValueError)
-├── PauseUnconfirmed        a queue is paused, but a Foreman may still begin what it has claimed of it
+├── PauseUnconfirmed        a queue is paused, but a Foreman may still start tasks that it has claimed
 ├── QueueUnavailable        the queue cannot be used; names the cause and the cure (also an OperationalError)
 │   └── EnqueueError        at delay(): nothing was written
-├── UnknownTask             a row names what is no task; kept on the row
+├── UnknownTask             a row does not name a task; kept on the row
 ├── UnreadableArguments     a row's arguments cannot be read; kept on the row
-├── UnfinishedResult        what a task returned is work that has not run (also a TypeError); kept on the row
+├── UnfinishedResult        a task returned work that has not run (also a TypeError); kept on the row
 ├── ResultTooLarge          a result exceeds MAX_RESULT_BYTES (also a ValueError); kept on the row
-├── OutcomeNotWritten       the database refused what became of a task; kept on the row
-├── UnserializableResult    what a task returned is not strict JSON (also a TypeError); kept on the row
-├── Retry                   raise it in a task to have it tried again
-├── SoftTimeLimitExceeded   raised inside a task that has taken longer than its soft_time_limit
+├── OutcomeNotWritten       the database refused the outcome of a task; kept on the row
+├── UnserializableResult    a result is not strict JSON (also a TypeError); kept on the row
+├── Retry                   raise it in a task to have the task retried
+├── SoftTimeLimitExceeded   raised inside a task that exceeds its soft_time_limit
 ├── TaskKilled              a task's process was killed or died; kept on the row
-├── TaskInterrupted         in the results of django.tasks: the Foreman died, or was stopped, while it ran
-├── NoCurrentTask           current_task was asked where no task runs (also a RuntimeError)
+├── TaskInterrupted         in the results of django.tasks: the Foreman died or stopped while the task ran
+├── NoCurrentTask           current_task was used outside a task (also a RuntimeError)
 ├── TaskFailed              from get(): the task failed, was interrupted or cancelled
-├── ResultNotKept           from get(): nothing is kept of the task (also a LookupError)
+├── ResultNotKept           from get(): the task keeps no result, or its row is gone (also a LookupError)
 └── CannotStart             the Foreman refuses to start, and says why
 
 TaskRevoked               raised inside a task that is to end now; a BaseException, so that
@@ -32,17 +32,22 @@ An error's message says what is wrong and what to do about it.
 """
 
 import math
+import sys
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
-from . import distribution
+if not hasattr(sys.modules[__package__], "__version__"):  # the files of another project have replaced ours
+    from .distribution import conflict
+
+    if found := conflict():
+        raise ImportError(" ".join(found))
 
 
 class SnappeaError(Exception):
-    """What all of Snappea's own exceptions have in common."""
+    """The base of Snappea's own exceptions."""
 
 
 class ConfigurationError(SnappeaError, ImproperlyConfigured):
@@ -50,10 +55,10 @@ class ConfigurationError(SnappeaError, ImproperlyConfigured):
 
 
 class ExtraMissing(ConfigurationError):
-    """Something needs a package that is not installed. `extra`: which extra of Snappea brings it."""
+    """A package is not installed. `extra`: the extra of Snappea that brings it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        self.package = distribution.extra(extra)
+        self.package = f"django-snappea[{extra}]"
         super().__init__(f"{what}, which is not installed. Run: pip install '{self.package}'")
 
 
@@ -76,14 +81,14 @@ class UnknownQueue(SnappeaError, ValueError):
 class QueueUnavailable(SnappeaError, OperationalError):
     """The queue cannot be used: not migrated, not writable, full, locked, not configured.
 
-    `what` is wrong, and the `cure`: two clauses, of which the message makes sentences.
+    `what` is wrong, and the `cure`: two clauses, from which the message is built.
     """
 
     def __init__(self, what: str, cure: str = "") -> None:
         self.what, self.cure = what.rstrip("."), cure
-        end = "" if "run: " in cure else "."  # a command can be pasted as it stands
-        said = f"{what}. {cure[:1].upper()}{cure[1:]}{end}" if cure else what
-        super().__init__(f"{said[:1].upper()}{said[1:]}")
+        end = "" if "run: " in cure else "."  # so that a command can be pasted
+        message = f"{what}. {cure[:1].upper()}{cure[1:]}{end}" if cure else what
+        super().__init__(f"{message[:1].upper()}{message[1:]}")
 
 
 class EnqueueError(QueueUnavailable):
@@ -95,17 +100,17 @@ class EnqueueError(QueueUnavailable):
 
 
 class PauseUnconfirmed(SnappeaError):
-    """A queue is paused, but a Foreman has not confirmed that: it may still begin what it has claimed."""
+    """A queue is paused, but a Foreman has not confirmed it, and may still start what it has claimed."""
 
     def __init__(self, queue: str, seconds: float) -> None:
         super().__init__(
             f"The queue {queue!r} is paused, but a Foreman has not confirmed it within {seconds:g} s: tasks "
-            "that it has claimed may still begin. Look at its log, and pause the queue again."
+            "that it has claimed may still start. Look at its log, and pause the queue again."
         )
 
 
 class UnknownTask(SnappeaError):
-    """A row names something that is not a task in an installed app."""
+    """A row does not name a task of an installed app."""
 
 
 class UnreadableArguments(SnappeaError):
@@ -113,30 +118,27 @@ class UnreadableArguments(SnappeaError):
 
 
 class UnfinishedResult(SnappeaError, TypeError):
-    """What a task returned has not run, or has not ended: a coroutine, a generator, a future."""
+    """A task returned work that has not run or not ended: a coroutine, a generator, a future."""
 
 
 class ResultTooLarge(SnappeaError, ValueError):
-    """What a task returned takes more than SNAPPEA["MAX_RESULT_BYTES"] bytes as JSON; the task fails."""
+    """A result takes more than SNAPPEA["MAX_RESULT_BYTES"] bytes as JSON; the task fails."""
 
 
 class OutcomeNotWritten(SnappeaError):
-    """The database refused what became of a task, which has failed for that.
-
-    Never raised inside a task: it stands on its row.
-    """
+    """The database refused the outcome of a task, so the task failed. Kept on the row, never raised."""
 
 
 class UnserializableResult(SnappeaError, TypeError):
-    """What a task with `result_ttl` returned is not strict JSON."""
+    """The result of a task with `result_ttl` is not strict JSON."""
 
 
 class Retry(SnappeaError):
-    """Raised in a task, it has the task tried again.
+    """Raise it in a task to have the task retried.
 
-    `exc`: why; kept on the row, and what the task has failed with once there are no retries left.
-    `countdown` (seconds) or `eta` (an aware datetime): when; by the task's own options if neither is
-    given. `max_retries`: instead of the task's own.
+    `exc`: the reason; it is kept on the row, and is the task's error if no retries are left.
+    `countdown` (seconds) or `eta` (an aware datetime): when; the task's own options apply if neither is
+    given. `max_retries`: overrides the task's own.
 
     >>> raise Retry(countdown=30)
     """
@@ -155,10 +157,9 @@ class Retry(SnappeaError):
         self.countdown = countdown.total_seconds() if isinstance(countdown, timedelta) else countdown
         self.eta = eta
         self.max_retries = max_retries
-        self._check()
+        self._validate()
 
-    def _check(self) -> None:
-        """Raise TypeError or ValueError for what the Foreman could make nothing of."""
+    def _validate(self) -> None:
         for name, kinds in (("countdown", (int, float)), ("eta", (datetime,)), ("max_retries", (int,))):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
@@ -168,37 +169,34 @@ class Retry(SnappeaError):
         if self.max_retries is not None and self.max_retries < 0:
             raise ValueError(f"Retry: max_retries={self.max_retries} must be at least 0.")
         if self.eta is not None and self.eta.tzinfo is None and settings.USE_TZ:
-            raise ValueError(f"Retry: {self.eta!r} is naive, and could be any hour: pass an aware datetime.")
+            raise ValueError(f"Retry: {self.eta!r} is naive: pass an aware datetime.")
 
 
 class SoftTimeLimitExceeded(SnappeaError):
-    """Raised inside a task that has taken longer than its `soft_time_limit`. Clean up; it may even finish.
+    """Raised inside a task that exceeds its `soft_time_limit`. Clean up; the task may even finish.
 
-    It may stand in `autoretry_for`. A task that is blocked outside Python (a socket read, `time.sleep`)
-    is only reached when that returns, unless it has a process of its own.
+    It may be listed in `autoretry_for`. It reaches a task that is blocked outside Python (a socket read,
+    `time.sleep`) only when that call returns, unless the task has a process of its own.
     """
 
 
 class TaskKilled(SnappeaError):
     """The process of an isolated task was killed (at its `time_limit`, say), or died, without an outcome.
 
-    Never raised inside a task: it is what the signals `task_failed` and `task_retried` carry.
+    Never raised inside a task: the signals `task_failed` and `task_retried` carry it.
     """
 
 
 class TaskInterrupted(SnappeaError):
-    """The Foreman died, or was stopped, while the task ran.
-
-    Never raised inside a task: it stands in the results of django.tasks.
-    """
+    """The Foreman died or stopped while the task ran. In the results of django.tasks, never raised."""
 
 
 class NoCurrentTask(SnappeaError, RuntimeError):
-    """`current_task` was asked something where no task runs."""
+    """`current_task` was used outside a task."""
 
 
 class TaskFailed(SnappeaError):
-    """What `AsyncResult.get()` raises for a task that did not succeed; `traceback` is the text on its row."""
+    """`AsyncResult.get()`: the task did not succeed; `traceback` is the text on its row."""
 
     def __init__(self, message: str, traceback: str = "") -> None:
         super().__init__(message)
@@ -217,4 +215,4 @@ class TaskRevoked(BaseException):
 
 
 class CannotStart(SnappeaError):
-    """The Foreman cannot do its work here: another one runs, or the database is not ready."""
+    """The Foreman cannot work here: another one runs, or the database is not ready."""

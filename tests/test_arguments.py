@@ -224,7 +224,7 @@ def test_an_encoder_counts_for_unique_calls_and_keys(site: Site, settings: Any) 
 @pytest.mark.parametrize("wrong", ["no.such.Encoder", "json.dumps", "snappea.models.Task", "x"])
 def test_an_encoder_that_is_none(settings: Any, wrong: str) -> None:
     settings.SNAPPEA = {"JSON_ENCODER": wrong}
-    with pytest.raises(ConfigurationError, match=r'SNAPPEA\["JSON_ENCODER"\] is'):
+    with pytest.raises(ConfigurationError, match=r"SNAPPEA\['JSON_ENCODER'\] is"):
         encode_result(datetime.date(2026, 1, 2), "t")
 
 

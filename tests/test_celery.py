@@ -12,8 +12,9 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from snappea import AsyncResult, checks, task, testing
+from snappea import AsyncResult, task, testing
 from snappea.celery import beat
+from snappea.celery.checks import check_celery
 from snappea.celery.engine import project_app
 from snappea.celery.translation import priority_of
 from snappea.errors import (
@@ -354,7 +355,7 @@ def test_a_broker_that_is_away(celery_site: CelerySite) -> None:
 
 def found(**settings: Any) -> dict[str, list[str]]:
     with override_snappea(ENGINE="celery", **settings), override_settings(TASKS={}):
-        messages = checks.check_celery()
+        messages = check_celery()
     assert all(message.hint for message in messages)
     grouped: dict[str, list[str]] = {}
     for message in messages:
@@ -410,7 +411,7 @@ def test_a_project_without_an_app_and_with_tasks_of_django(celery_site: CelerySi
         celery_site.variables = before
     said = process.output()
     assert "(snappea.E015)" in said and "the project has no Celery app" in said
-    assert "(snappea.E026)" in said and "nobody runs its tasks" in said
+    assert "(snappea.E026)" in said and "and does not run its tasks" in said
     assert "Traceback" not in said
 
 

@@ -54,9 +54,9 @@ def test_nothing_is_wrong_with_a_good_set_up(site: Site, messages: Messages) -> 
     ("setting", "value", "number", "words"),
     [
         ("SNAPPEA", {"NUM_WORKER": 3}, "E001", "Did you mean 'NUM_WORKERS'?"),
-        ("SNAPPEA", {"PID_FILE": "x"}, "E001", "Take it out: a lock of the kernel"),
-        ("SNAPPEA", {"WAKEUP_CALLS_DIR": "x"}, "E001", "Take it out: the wakeup file is beside the database"),
-        ("SNAPPEA", {"TASK_QS_LIMIT": 10}, "E001", "Take it out: the Foreman itself decides"),
+        ("SNAPPEA", {"PID_FILE": "x"}, "E001", "Remove it: a lock beside"),
+        ("SNAPPEA", {"WAKEUP_CALLS_DIR": "x"}, "E001", "Remove it: the wakeup file is beside the database"),
+        ("SNAPPEA", {"TASK_QS_LIMIT": 10}, "E001", "Remove it: the Foreman itself decides"),
         ("SNAPPEA", {"JSON_ENCODER": 3}, "E001", "a subclass of json.JSONEncoder, its path, or None"),
         ("SNAPPEA", {"DATABASE": "quue"}, "E002", 'Add to settings: DATABASES["quue"] = {"ENGINE": '),
         ("ENGINE", "django.db.backends.mysql", "E003", "it must be SQLite or PostgreSQL. Write: DATABASES"),

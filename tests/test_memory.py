@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from snappea.memory import available, limit_in_bytes, parse_size, resident
+from snappea.conf import parse_size
+from snappea.memory import available, limit_in_bytes, resident
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from snappea import foreign, task
+from snappea import task
 from snappea.errors import TaskDefinitionError
-from snappea.tasks import signature
+from snappea.tasks import foreign, signature
 from snappea.tasks.options import Options, TaskOptions
 from snappea.tasks.registry import TaskFunction, registry
 

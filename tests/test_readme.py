@@ -14,6 +14,7 @@ from django.dispatch import Signal
 
 import snappea
 from snappea import checks, errors, pytest_plugin, schedules, signals, testing
+from snappea.celery import checks as celery_checks
 from snappea.conf import Settings
 from snappea.django_tasks import backend
 from snappea.models import Status
@@ -69,7 +70,7 @@ def test_each_option_of_task_stands_there_with_its_default() -> None:
 
 
 def test_each_check_stands_there() -> None:
-    source = Path(checks.__file__).read_text() + Path(backend.__file__).read_text()
+    source = "".join(Path(str(each.__file__)).read_text() for each in (checks, celery_checks, backend))
     assert set(re.findall(r'id="(snappea\.\w+)"', source)) == set(
         re.findall(r"^\| `(snappea\.\w+)`", README, re.M)
     )

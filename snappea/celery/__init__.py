@@ -1,1 +1,16 @@
-"""Celery in the place of the Foreman."""
+"""Celery in place of the Foreman."""
+
+from importlib.util import find_spec
+
+
+def register() -> None:
+    """Make Celery the engine, and add its checks. The app calls this if SNAPPEA["ENGINE"] is "celery"."""
+    from ..tasks import engine
+    from . import checks  # noqa: F401  (they register themselves)
+
+    if find_spec("celery") is None:
+        engine.use(engine.MissingCelery())
+        return
+    from .engine import take_charge
+
+    take_charge()

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from django import VERSION
 
-from ..distribution import extra
-
 if TYPE_CHECKING or VERSION >= (6, 0):
     from django.tasks import task_backends as task_backends
     from django.tasks.backends.base import BaseTaskBackend as BaseTaskBackend
@@ -36,7 +34,7 @@ else:
         from django_tasks.utils import normalize_json
     except ImportError as error:
         raise ImportError(
-            f"Django 5.2 has no django.tasks. Run: pip install '{extra('django-tasks')}' ({error})."
+            f"Django 5.2 has no django.tasks. Run: pip install 'django-snappea[django-tasks]' ({error})."
         ) from error
     # until 0.12 its name ended in Error
     InvalidTask = getattr(exceptions, "InvalidTask", None) or exceptions.InvalidTaskError

@@ -47,9 +47,7 @@ def examine(queue: str, timeout: float) -> Iterator[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    found = [*checks.check_settings(), *checks.check_database(), *checks.check_schedules()]
-    found += checks.check_celery()
-    found = [message for message in found if not message.is_silenced()]
+    found = [message for check in checks.SETUP for message in check() if not message.is_silenced()]
     for message in found:
         yield Finding("settings", f"{message.msg} {message.hint}", message.level < ERROR)
     if not found:

@@ -10,10 +10,8 @@ from typing import Any, Literal, TypedDict
 
 from asgiref.sync import iscoroutinefunction
 
-from .. import foreign
-from ..conf import is_interval, shown
+from ..conf import is_interval, parse_size, shown
 from ..errors import TaskDefinitionError
-from ..memory import parse_size
 
 Exceptions = tuple[type[BaseException], ...]
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
@@ -131,6 +129,8 @@ class Options:
         known = [field.name for field in dataclasses.fields(cls)]
         for key in written:
             if key not in known:
+                from . import foreign  # needed for this error only
+
                 hint = foreign.instead(key, foreign.TASK_OPTIONS, known)
                 raise TaskDefinitionError(f"{name}: @task has no option {key!r}; {hint}")
         for key in {"autoretry_for", "dont_autoretry_for"} & written.keys():

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .. import foreign
 from .results import AsyncResult
 
 #: The options of apply_async().
@@ -17,6 +16,8 @@ def require_known(options: Iterable[str], name: str) -> None:
     """Raise TypeError for an option that apply_async() does not have. `name`: of the task."""
     for key in options:
         if key not in CALL_OPTIONS:
+            from . import foreign  # needed for this error only
+
             hint = foreign.instead(key, foreign.CALL_OPTIONS, CALL_OPTIONS)
             raise TypeError(f"{name}: apply_async() has no option {key!r}; {hint}")
 

@@ -11,9 +11,9 @@ from contextlib import suppress
 from logging import ERROR
 from typing import Any
 
+from ...conf import parse_size
 from ...errors import Retry, TaskKilled
 from ...log import say_seldom
-from ...memory import parse_size
 from ...queue.records import Claim, Outcome
 from ...tasks import context
 from ...tasks.registry import TaskFunction

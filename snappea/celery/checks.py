@@ -1,0 +1,96 @@
+"""System checks for Celery as the engine: is it set up, and which options have no equivalent there."""
+
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.utils.module_loading import import_string
+
+from ..checks import SETUP, listed
+from ..conf import current, uses_celery
+from ..errors import ConfigurationError, ExtraMissing
+from ..monitoring.ping import ping
+from ..tasks.options import Options
+from ..tasks.registry import declared, discover, registry
+
+#: Options that have no equivalent in Celery: which tasks have it, and what happens instead.
+GAPS: dict[str, tuple[Callable[[Options], bool], str]] = {
+    "unique": (lambda o: bool(o.unique), "identical calls are run as often as they are made"),
+    "max_concurrency": (
+        lambda o: o.max_concurrency is not None,
+        "as many run at a time as there are workers; give them a queue of their own, and a worker with "
+        "--concurrency",
+    ),
+    "concurrency_key": (lambda o: o.concurrency_key is not None, "it is not called"),
+    "rate_limit": (lambda o: o.rate_limit is not None, "each of Celery's workers applies it for itself"),
+    "isolate": (lambda o: o.isolate, "it runs in a process of the prefork pool, in which others ran before"),
+    "max_memory": (lambda o: o.max_memory is not None, "it has no limit; see worker_max_memory_per_child"),
+    "retry_on_kill": (lambda o: o.retry_on_kill, "a task that is killed has failed; see acks_late"),
+    "sensitive": (
+        lambda o: o.sensitive and o.result_ttl is not None,
+        "the result appears in the log of Celery's worker, and in its result backend",
+    ),
+}
+
+
+@listed
+def check_celery(**kwargs: Any) -> Iterator[CheckMessage]:
+    """E012, E015, E026, W002 and W003: Celery, if it is the engine."""
+    if not uses_celery():
+        return
+    if find_spec("celery") is None:
+        missing = ExtraMissing('SNAPPEA["ENGINE"] = "celery" needs Celery', "celery")
+        yield Error(str(missing), f"Run: pip install '{missing.package}'", id="snappea.E012")
+        return
+    from .engine import project_app
+
+    discover()
+    yield from _check_options()
+    yield from _check_django_tasks()
+    try:
+        if not project_app().conf.result_backend:
+            yield from _check_results()
+    except ConfigurationError as error:
+        yield Error(str(error), "See First steps with Django in Celery's manual.", id="snappea.E015")
+
+
+SETUP.append(check_celery)
+
+
+def _check_options() -> Iterator[CheckMessage]:
+    for option, what, names in _gaps():
+        message = f"{option} has no equivalent in Celery: {what}. It is used by: {', '.join(names)}."
+        hint = 'If that is acceptable: SILENCED_SYSTEM_CHECKS = ["snappea.W002"]'
+        yield Warning(message, hint, id="snappea.W002")
+
+
+def _gaps() -> Iterator[tuple[str, str, list[str]]]:
+    for option, (has_it, what) in GAPS.items():
+        if names := sorted(task.name for task in declared() if has_it(task.options)):
+            yield option, what, names
+    limited = [name for name, limits in (current().QUEUES or {}).items() if "max_concurrency" in limits]
+    if limited:
+        yield 'QUEUES: "max_concurrency"', "a queue has no limit there", sorted(limited)
+
+
+def _check_django_tasks() -> Iterator[CheckMessage]:
+    """Here, not in the backend, which Django asks only if something has imported django.tasks."""
+    for alias, params in getattr(settings, "TASKS", {}).items():
+        kind = import_string(params["BACKEND"])
+        ours = sys.modules.get("snappea.backend")  # if it is not loaded, the backend is not ours
+        if ours and issubclass(kind, ours.SnappeaBackend):
+            message = f"TASKS[{alias!r}] is Snappea's, but Celery is the engine, and does not run its tasks."
+            hint = 'Give TASKS another backend, or remove SNAPPEA["ENGINE"].'
+            yield Error(message, hint, id="snappea.E026")
+
+
+def _check_results() -> Iterator[CheckMessage]:
+    wanted = [name for name, task in sorted(registry.items()) if task.options.result_ttl is not None]
+    wanted = [name for name in wanted if name != ping.name]
+    if wanted:
+        message = f"Celery keeps no results, though these tasks have a result_ttl: {', '.join(wanted)}."
+        hint = 'Set Celery\'s result_backend, as in: CELERY_RESULT_BACKEND = "redis://"'
+        yield Warning(message, hint, id="snappea.W003")

@@ -1,0 +1,97 @@
+"""Options of other task queues, and what to write here instead: for the errors that name the equivalent."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_LEAVE_OUT = "it means nothing here; leave it out"
+_CLASSES = "there are no task classes: use HOOK_RUN_TASK_CONTEXT, the signals, or a decorator below @task"
+_LIMIT = "use soft_time_limit, or time_limit, which runs the task in a process of its own and kills it"
+_RETRIES = "use autoretry_for, max_retries and default_retry_delay, or retry_backoff"
+_SIGNALS = "connect a receiver to the signals task_succeeded and task_failed"
+_CHAIN = "enqueue the next task at the end of this one"
+_SCHEDULED = 'use cron="0 3 * * *", or every=600'
+_COMMIT = "use transaction.on_commit(lambda: task.apply_async(...)), or delay_on_commit()"
+_HEADERS = "pass a keyword argument; for every call, SNAPPEA has HOOK_ADD_TASK_KWARGS"
+_KEPT = "failures are kept; `manage.py snappea purge failed --older-than 7d` deletes them"
+_NO_REDELIVERY = "leave it out: a task that failed is kept, and is not delivered again"
+
+#: By what to write instead: options of tasks in Celery, RQ, Huey, django-q, dramatiq, procrastinate and
+#: django.tasks.
+_OF_TASKS = {
+    "use current_task instead of `self`, and leave out bind and `self`": "bind",
+    "use current_task, in place of the argument": "context pass_context takes_context",
+    "use current_task.progress(done, total, note)": "meta",
+    _CLASSES: "base actor_class",
+    "leave it out: no result is kept without result_ttl": "ignore_result",
+    "results are kept by result_ttl, in seconds": "store_result store_results results save result_expires",
+    "leave it out: the status of a task that runs is always `running`": "track_started",
+    "leave it out: errors are always kept": "store_errors_even_if_ignored",
+    "leave it out: arguments are always checked": "typing",
+    "arguments are JSON; leave it out": "serializer compression pickle",
+    _LIMIT: "timeout job_timeout",
+    "use soft_time_limit": "soft_timeout",
+    "use time_limit": "hard_timeout",
+    "use expires, in seconds": "ttl max_age",
+    _KEPT: "failure_ttl",
+    _RETRIES: "retry retries retry_delay max_attempts attempts retry_when",
+    "use autoretry_for": "retry_on",
+    "use dont_autoretry_for for exceptions after which the task is not retried": "throws",
+    "use retry_backoff, in seconds": "min_backoff",
+    "use retry_backoff_max, in seconds": "max_backoff",
+    _NO_REDELIVERY: "acks_on_failure_or_timeout ack_failure",
+    "use acks_late=True": "reject_on_worker_lost",
+    "use priority": "default_priority",
+    "use priority: higher first": "at_front",
+    "use queue": "queue_name cluster routing_key exchange",
+    "use name": "task_name actor_name",
+    "use unique=True, or max_concurrency=1": "job_id lock once singleton",
+    "use unique=True; the id is the row's": "task_id",
+    "use unique=True": "queueing_lock",
+    "use max_concurrency": "max_instances",
+    'use unique=True or "running"': "coalesce",
+    'use cron="0 3 * * *"': "crontab",
+    _SCHEDULED: "schedule",
+    "use every, in seconds": "run_every interval",
+    "give it with the call: apply_async((1,), countdown=60)": "countdown delay",
+    "give it with the call: apply_async((1,), eta=when)": "eta run_after",
+    _CHAIN: "link depends_on chain group",
+    _SIGNALS: "link_error on_success on_failure hook after_return",
+    "connect a receiver to the signal task_started": "before_start",
+    "connect a receiver to the signal task_retried": "on_retry",
+    "catch TaskRevoked inside the task": "on_stopped",
+    "a call waits for the commit with delay_on_commit()": "on_commit commit_mode",
+    "set TASK_ALWAYS_EAGER in tests": "sync",
+    "use a docstring": "description",
+    _LEAVE_OUT: "send_events trail shared lazy autoregister resultrepr_maxsize broker backend app connection",
+}
+#: By what to write instead: options of a call in Celery, and in others.
+_OF_CALLS = {
+    _CHAIN: "link chain chord",
+    _SIGNALS: "link_error",
+    _HEADERS: "headers",
+    "leave it out: an error of the database is raised as EnqueueError": "retry retry_policy",
+    "give it with the task: @task(soft_time_limit=30)": "soft_time_limit",
+    "give it with the task: @task(time_limit=60)": "time_limit",
+    "give it with the task: @task(max_retries=5)": "max_retries",
+    "use queue": "routing_key exchange router queue_name",
+    "use unique=True with the task; the id is the row's": "task_id",
+    "use name with the task": "shadow",
+    "arguments are JSON; leave it out": "serializer compression",
+    "use countdown, in seconds": "delay",
+    "use eta": "run_after",
+    "use result_ttl, in seconds": "result_expires",
+    _COMMIT: "on_commit",
+    _LEAVE_OUT: "producer publisher connection delivery_mode mandatory immediate reply_to "
+    "root_id parent_id group_id correlation_id",
+}
+TASK_OPTIONS = {name: cure for cure, names in _OF_TASKS.items() for name in names.split()}
+CALL_OPTIONS = {name: cure for cure, names in _OF_CALLS.items() for name in names.split()}
+
+
+def instead(key: str, equivalents: dict[str, str], known: Iterable[str]) -> str:
+    """Return what to write instead of an unknown option: its equivalent, or an option with a similar name."""
+    if key in equivalents:
+        return f"{equivalents[key]}."
+    known = list(known)
+    close = get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"the options are {', '.join(known)}."
