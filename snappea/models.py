@@ -1,10 +1,11 @@
 """The tables: the Task above all."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.base import ModelBase
 from django.utils import timezone
 
 from .indexes import InOrder
@@ -314,65 +315,16 @@ class Total(models.Model):
         return self.task_name
 
 
-# what the admin shows: the tasks of one state each, and the dashboard
+def _proxy(name: str, singular: str, plural: str) -> type[Task]:
+    """Return a model for a list of the admin, without a table or permissions of its own."""
+    options = {"verbose_name": singular, "verbose_name_plural": plural}
+    meta = type("Meta", (), {"proxy": True, "default_permissions": (), **options})
+    return cast(type[Task], ModelBase(name, (Task,), {"__module__": __name__, "Meta": meta}))
 
 
-class _Shown:
-    proxy = True
-    default_permissions = ()  # those of Task count
-
-
-class FailedTask(Task):
-    """A task that raised and is out of retries."""
-
-    class Meta(_Shown):
-        verbose_name, verbose_name_plural = "failed task", "failed"
-
-
-class DirtyTask(Task):
-    """A task that was interrupted."""
-
-    class Meta(_Shown):
-        verbose_name, verbose_name_plural = "dirty task", "dirty"
-
-
-class ActiveTask(Task):
-    """A task that runs."""
-
-    class Meta(_Shown):
-        verbose_name, verbose_name_plural = "active task", "active"
-
-
-class PendingTask(Task):
-    """A task that waits for a worker."""
-
-    class Meta(_Shown):
-        verbose_name, verbose_name_plural = "pending task", "pending"
-
-
-class FutureTask(Task):
-    """A task that waits for its time."""
-
-    class Meta(_Shown):
-        verbose_name, verbose_name_plural = "future task", "future"
-
-
-class FinishedTask(Task):
-    """A task that succeeded, and whose result is kept."""
-
-    class Meta(_Shown):
-        verbose_name, verbose_name_plural = "finished task", "finished"
-
-
-class CancelledTask(Task):
-    """A task that was revoked while it ran."""
-
-    class Meta(_Shown):
-        verbose_name, verbose_name_plural = "cancelled task", "cancelled"
-
-
-class Dashboard(Task):
-    """All tasks at a glance."""
-
-    class Meta(_Shown):
-        verbose_name = verbose_name_plural = "dashboard"
+#: What the admin shows: a list of tasks for each state (FailedTask, DirtyTask ...), and the dashboard.
+LISTS = {
+    status: _proxy(f"{status.label}Task", f"{status.label.lower()} task", status.label.lower())
+    for status in Status
+}
+Dashboard = _proxy("Dashboard", "dashboard", "dashboard")

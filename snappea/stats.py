@@ -189,11 +189,7 @@ def snapshot() -> dict[str, Any]:
 
 def _described(info: ForemanInfo, runs: Iterable[inspect.Running]) -> dict[str, Any]:
     busy = Counter(bool(run.is_async) for run in runs if run.foreman == info.number and not run.is_stuck)
-    return info._asdict() | {
-        "memory": inspect.memory_of(info),
-        "busy": busy[False],
-        "on_loop": busy[True],
-    }
+    return {**inspect.described(info), "busy": busy[False], "on_loop": busy[True]}
 
 
 def names(seconds: float) -> list[str]:

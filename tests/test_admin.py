@@ -10,13 +10,12 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.db.models import Model
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
-from snappea.admin import GROUPS
-from snappea.admin.dashboard import PAGES
-from snappea.admin.tasks import TaskAdmin
+from snappea.admin.columns import LAYOUTS
 from snappea.management import console
-from snappea.models import Dashboard, Schedule, Status, Task
+from snappea.models import LISTS, Schedule, Status, Task
 from snappea.queue import store
 from snappea.queue.clock import as_text, now
 from snappea.queue.database import connect, raw, transact
@@ -27,7 +26,7 @@ from tests.site import Made, Site, wait_until
 from tests.web import user
 
 HOSTILE = "<script>alert(1)</script></pre>\u202e\0'\"&"
-PAGE_OF = {status: f"/admin/snappea/{page}/" for status, page in PAGES.items()}
+PAGE_OF = {str(status): f"/admin/snappea/{model._meta.model_name}/" for status, model in LISTS.items()}
 FAILED = PAGE_OF["failed"]
 
 
@@ -75,9 +74,18 @@ def act(browser: Client, page: str, verb: str, *tasks: Task, **more: Any) -> Any
 # the groups
 
 
-def test_there_is_a_group_for_each_state(site: Site) -> None:
-    groups = {group.state for group in GROUPS.values() if issubclass(group, TaskAdmin)}
-    assert groups == set(Status) and set(PAGES) == set(Status.values)
+def test_there_is_a_list_for_each_state() -> None:
+    assert set(LISTS) == set(LAYOUTS) == set(Status)
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [*zip(Status, ["future", "pending", "active", "failed", "dirty", "finished", "cancelled"], strict=True)],
+)
+def test_the_addresses_of_the_lists_stay(status: Status, name: str) -> None:
+    """They are bookmarked, and projects reverse them."""
+    assert reverse(f"admin:snappea_{name}task_changelist") == PAGE_OF[status]
+    assert reverse(f"admin:snappea_{name}task_change", args=[7]) == f"/admin/snappea/{name}task/7/change/"
 
 
 @pytest.mark.parametrize("status", Status.values)
@@ -515,7 +523,7 @@ def test_nothing_answers_what_a_sensitive_task_was_given(site: Site) -> None:
             **text,
         )
     looker = client("looks", "view")
-    models: list[type[Model]] = [*GROUPS.keys() - {Dashboard}, Schedule]
+    models: list[type[Model]] = [*LISTS.values(), Schedule]
     for model in models:
         page = f"/admin/snappea/{model._meta.model_name}/"
         for field in ("args", "kwargs", "lane", "unique_key", "result", "errors", "error", "progress_note"):

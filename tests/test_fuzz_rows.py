@@ -11,8 +11,7 @@ from django.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snappea.admin.dashboard import PAGES
-from snappea.models import Status, Task
+from snappea.models import LISTS, Status, Task
 from snappea.queue.clock import now
 from tests.fuzzing import PLAIN_TEXTS, fuzz
 from tests.playground.coroutines import few_at_a_time
@@ -139,7 +138,7 @@ def test_a_foreman_starts_on_what_it_finds(site: Site, db: sqlite3.Connection) -
     check()
 
 
-PAGES_OF_ALL = [f"/admin/snappea/{page}/" for page in PAGES.values()]
+PAGES_OF_ALL = [f"/admin/snappea/{model._meta.model_name}/" for model in LISTS.values()]
 STATUSES = st.sampled_from(Status.values)
 
 

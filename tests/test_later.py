@@ -13,7 +13,7 @@ from django.utils import timezone as timezones
 from django.utils.functional import SimpleLazyObject
 from django.utils.timezone import now
 
-from snappea.admin.tasks import ago
+from snappea.admin.columns import ago
 from snappea.models import Task
 from snappea.queue import store
 from snappea.queue.clock import as_text

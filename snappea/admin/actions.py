@@ -1,4 +1,4 @@
-"""What a person may do to tasks in the admin: its permission, its words, and a note of who did it."""
+"""Actions on tasks: what they are called, the permission they need, and the entry in the admin's log."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -8,123 +8,106 @@ from django.contrib import messages
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import DatabaseError
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.http import HttpRequest
 
-from ..models import MOVES, Status, Task
+from ..models import MOVES, Task
 from ..monitoring.formatting import duration
+from ..monitoring.permissions import Access
 from ..queue import store
+from .columns import state_label
 
-#: So many tasks are looked at together.
+#: How many tasks are looked up together.
 AT_ONCE = 5000
-#: Up to so many tasks each get an entry in the admin's log; more of them share one.
+#: Up to this many tasks get an entry in the admin's log each. More of them share one.
 ENTRIES = 100
 
 
 class Verb(NamedTuple):
-    """Something to do to tasks. `move`: its name in MOVES. `past`: "3 tasks were ..."."""
+    """An action. `past` completes "3 tasks were"; `move` is its name in MOVES."""
 
     name: str
     label: str
     past: str
     move: str
-    permission: str
-    act: Callable[[QuerySet[Task], float | None], int]
+    permission: Access
+    act: Callable[..., int]
     takes_delay: bool = False
 
 
 VERBS = {
     verb.name: verb
     for verb in (
-        Verb(
-            "requeue", "Requeue", "requeued", "requeue", "change", lambda tasks, delay: store.requeue(tasks)
-        ),
-        Verb(
-            "postpone", "Requeue with a delay", "requeued with a delay", "requeue", "change",
-            store.requeue, takes_delay=True,
-        ),
-        Verb("cancel", "Cancel", "cancelled", "cancel", "change", lambda tasks, delay: store.cancel(tasks)),
-        Verb(
-            "terminate", "Terminate", "asked to end", "terminate", "change",
-            lambda tasks, delay: store.terminate(tasks),
-        ),
-        Verb("delete", "Delete", "deleted", "delete", "delete", lambda tasks, delay: store.delete(tasks)),
+        Verb("requeue", "Requeue", "requeued", "requeue", "change", store.requeue),
+        Verb("postpone", "Requeue with a delay", "requeued", "requeue", "change", store.requeue, True),
+        Verb("cancel", "Cancel", "cancelled", "cancel", "change", store.cancel),
+        Verb("terminate", "Terminate", "asked to end", "terminate", "change", store.terminate),
+        Verb("delete", "Delete", "deleted", "delete", "delete", store.delete),
     )
-}  # fmt: skip
+}
 
 
 def verbs_of(status: str) -> list[Verb]:
-    """Return what can be done to tasks in a state."""
+    """Return the actions for tasks in a state."""
     return [verb for verb in VERBS.values() if status in MOVES[verb.move].origins]
 
 
-def decide(request: HttpRequest, verb: Verb, ids: Sequence[int], delay: float | None = None) -> int:
-    """Do something to tasks, tell the user what came of it, and note it in the admin's log.
+def decide(request: HttpRequest, verb: Verb, ids: Sequence[int], delay: float | None = None) -> None:
+    """Apply an action to tasks, show the user a message, and write the admin's log.
 
-    Those in a state of which it cannot be done are left alone, as are those that get there in this moment.
-    Returns how many were changed.
+    Tasks that are in another state by now are skipped and reported.
     """
     chosen: dict[int, tuple[str, str]] = {}
     for some in _batches(ids):
         rows = Task.objects.filter(pk__in=some).values_list("pk", "task_name", "status")
         chosen |= {pk: (name, status) for pk, name, status in rows}
-    able = [pk for pk, (_name, status) in chosen.items() if status in MOVES[verb.move].origins]
+    origins = MOVES[verb.move].origins
+    names = {pk: name for pk, (name, status) in chosen.items() if status in origins}
+    skipped = Counter(state_label(status).lower() for _, status in chosen.values() if status not in origins)
     changed = 0
     try:
-        for some in _batches(able):
-            changed += verb.act(Task.objects.filter(pk__in=some), delay)
+        for some in _batches(list(names)):
+            tasks = Task.objects.filter(pk__in=some)
+            changed += verb.act(tasks, delay) if verb.takes_delay else verb.act(tasks)
     except DatabaseError as error:
-        messages.error(request, f"The queue's database refused: {error}. Look again; some may be done.")
-    skipped = Counter(
-        Status(status).label.lower()
-        for pk, (_name, status) in chosen.items()
-        if status not in MOVES[verb.move].origins
-    )
+        messages.error(request, f"Database error: {error}. Some tasks may have been changed. Try again.")
     skipped["gone"] += len(ids) - len(chosen)
-    skipped["changed in this moment"] += len(able) - changed
-    words = verb.past if delay is None else f"{verb.past} of {duration(delay)}"
-    _tell(request, changed, words, +skipped)
-    if changed:
-        _note(request, verb, words, changed, {pk: chosen[pk][0] for pk in able})
-    return changed
+    skipped["changed in the meantime"] += len(names) - changed
+    past = verb.past if delay is None else f"{verb.past} with a delay of {duration(delay)}"
+    _report(request, changed, past, +skipped)
+    if changed and len(names) <= ENTRIES:
+        for pk, name in names.items():
+            note(request, past, f"{name} #{pk}", pk, is_deletion=verb.move == "delete")
+    elif changed:
+        note(request, past, f"{changed:,} tasks between #{min(names)} and #{max(names)}")
 
 
 def _batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
     return (ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE))
 
 
-def _tell(request: HttpRequest, changed: int, words: str, skipped: "Counter[str]") -> None:
-    said = f"{changed:,} {'task was' if changed == 1 else 'tasks were'} {words}."
+def _report(request: HttpRequest, changed: int, past: str, skipped: "Counter[str]") -> None:
+    said = f"{changed:,} {'task was' if changed == 1 else 'tasks were'} {past}."
     if skipped:
         why = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
         said += f" {skipped.total():,} skipped: {why}."
     messages.add_message(request, messages.WARNING if skipped else messages.SUCCESS, said)
 
 
-def _note(request: HttpRequest, verb: Verb, words: str, changed: int, names: dict[int, str]) -> None:
-    """Write who did what into the admin's log."""
-    if len(names) <= ENTRIES:
-        for pk, name in names.items():
-            note(request, words.capitalize(), f"{name} #{pk}", pk, is_deletion=verb.move == "delete")
-    else:
-        first, last = min(names), max(names)
-        note(request, words.capitalize(), f"{changed:,} tasks between #{first} and #{last}")
-
-
 def note(
     request: HttpRequest,
-    words: str,
+    past: str,
     what: str,
     pk: int | None = None,
     is_deletion: bool = False,
     of: type[Model] = Task,
 ) -> None:
-    """Write one entry of the admin's log."""
+    """Write an entry of the admin's log."""
     LogEntry.objects.create(
         user_id=request.user.pk,
         content_type=ContentType.objects.get_for_model(of),
         object_id=pk,
         object_repr=what[:200],
         action_flag=DELETION if is_deletion else CHANGE,
-        change_message=words,
+        change_message=past.capitalize(),
     )

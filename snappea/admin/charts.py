@@ -1,13 +1,19 @@
-"""Charts as plain geometry, for a template to draw as SVG: no script, no style, no dependency."""
+"""The charts of the dashboard as plain geometry, which a template draws as SVG without script or style."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from django.utils import timezone
+
+from ..monitoring.formatting import duration
+from ..queue.clock import as_datetime
+from ..stats import Period
+
 WIDTH, HEIGHT = 560, 150
-#: What is left for the labels.
+#: The margins, for the labels.
 LEFT, RIGHT, TOP, BOTTOM = 52, 6, 8, 20
-#: What is less is nothing, to an axis.
+#: An axis treats a smaller value as 0.
 LEAST = 1e-9
 
 
@@ -22,22 +28,23 @@ class Bar(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line through points, as SVG's `d`; `area`: the same, closed along the bottom."""
+    """A line as the `d` of an SVG path; `area`: the same, closed along the bottom."""
 
     kind: str
     path: str
     area: str
 
 
-class Mark(NamedTuple):
-    """A label of an axis, and the height of its line."""
+class Series(NamedTuple):
+    """The values of a line, or of the bars of a color; None where the value is unknown."""
 
-    y: float
-    text: str
+    kind: str
+    label: str
+    values: Sequence[float | None]
 
 
 class Chart(NamedTuple):
-    """What a template draws. `summary` tells the same in a sentence, for who cannot see it."""
+    """What the template draws. `summary`: the same as a sentence, for screen readers."""
 
     name: str
     title: str
@@ -45,7 +52,8 @@ class Chart(NamedTuple):
     legend: list[tuple[str, str]]
     bars: list[Bar]
     lines: list[Line]
-    marks: list[Mark]
+    #: The labels of the vertical axis with their height, and those of the horizontal axis.
+    marks: list[tuple[float, str]]
     times: list[tuple[float, str, str]]
     width: int = WIDTH
     height: int = HEIGHT
@@ -53,19 +61,51 @@ class Chart(NamedTuple):
     right: int = WIDTH - RIGHT
 
 
-class Series(NamedTuple):
-    """The values of one line or one colour of bars; None where nobody knows."""
+def history_charts(periods: list[Period], minutes: int, hours: int) -> list[Chart]:
+    """Return the charts of the last hours. `minutes`: the length of a period."""
+    times = [_clock(period.minute) for period in periods]
+    done, failed = [period.done for period in periods], [period.failed for period in periods]
+    ended = [Series("done", "done", done), Series("failed", "failed", failed)]
+    said = f"In the last {hours} hours {sum(done):,} were done and {sum(failed):,} failed."
+    per = "minute" if minutes == 1 else f"{minutes} minutes"
+    backlog = [period.backlog for period in periods]
+    most = max((count for count in backlog if count is not None), default=0)
+    return [
+        stacked("ended", f"Done and failed per {per}", said, ended, times),
+        _times_chart("wait", "Wait in the queue", periods, times),
+        _times_chart("run", "Run time", periods, times),
+        lines(
+            "backlog",
+            "Backlog",
+            f"At most {most:,} tasks were ready at the end of a minute.",
+            [Series("backlog", "ready tasks", backlog)],
+            times,
+            number,
+        ),
+    ]
 
-    kind: str
-    label: str
-    values: Sequence[float | None]
+
+def _times_chart(kind: str, title: str, periods: list[Period], times: list[str]) -> Chart:
+    def values(what: str) -> list[float | None]:
+        return [getattr(period, f"{kind}_{what}") if period.runs else None for period in periods]
+
+    runs = sum(period.runs for period in periods)
+    average = sum(getattr(period, f"{kind}_sum") for period in periods) / runs if runs else None
+    longest = max((value for value in values("max") if value is not None), default=None)
+    said = f"{duration(average)} on average, {duration(longest)} at most."
+    series = [Series("most", "longest", values("max")), Series("mean", "mean", values("mean"))]
+    return lines(kind, title, said, series, times, duration)
+
+
+def _clock(minute: str) -> str:
+    moment = as_datetime(minute)
+    return f"{timezone.localtime(moment) if timezone.is_aware(moment) else moment:%H:%M}"
 
 
 def stacked(name: str, title: str, summary: str, series: Sequence[Series], times: Sequence[str]) -> Chart:
-    """Return a chart of bars that stand on each other."""
+    """Return a chart of stacked bars."""
     count = len(times)
-    sums = [sum(one.values[at] or 0 for one in series) for at in range(count)]
-    top = nice(max(sums, default=0), is_whole=True)
+    top = nice(max((sum(one.values[at] or 0 for one in series) for at in range(count)), default=0), True)
     step = (WIDTH - LEFT - RIGHT) / max(count, 1)
     bars, floor = [], [0.0] * count
     for one in series:
@@ -75,7 +115,8 @@ def stacked(name: str, title: str, summary: str, series: Sequence[Series], times
                 height = _y(floor[at], top) - high
                 bars.append(Bar(one.kind, _r(LEFT + at * step), high, _r(max(step - 0.8, 0.6)), _r(height)))
                 floor[at] += value
-    return _chart(name, title, summary, series, bars, [], top, number, times)
+    legend = [(one.kind, one.label) for one in series]
+    return Chart(name, title, summary, legend, bars, [], _marks(top, number), _labels(times))
 
 
 def lines(
@@ -86,54 +127,47 @@ def lines(
     times: Sequence[str],
     write: Callable[[float], str],
 ) -> Chart:
-    """Return a chart of lines. `write`: how to write a value at the axis."""
-    is_whole = write is number
-    top = nice(max((value for one in series for value in one.values if value), default=0), is_whole)
+    """Return a chart of lines. `write`: formats a value for the axis."""
+    values = (value for one in series for value in one.values if value)
+    top = nice(max(values, default=0), is_whole=write is number)
     step = (WIDTH - LEFT - RIGHT) / max(len(times), 1)
-    drawn = [Line(one.kind, *_path(one.values, step, top)) for one in series]
-    return _chart(name, title, summary, series, [], drawn, top, write, times)
-
-
-def _path(values: Sequence[float | None], step: float, top: float) -> tuple[str, str]:
-    path, area, begin = "", "", 0.0
-    bottom = HEIGHT - BOTTOM
-    x = before = 0.0
-    is_open = False
-    for at, value in enumerate(values):
-        x = _r(LEFT + (at + 0.5) * step)
-        if value is None:
-            area += f"L{before} {bottom}L{begin} {bottom}Z" if is_open else ""
-            is_open = False
-            continue
-        y = _y(value, top)
-        if is_open:
-            path += f"L{x} {y}"
-            area += f"L{x} {y}"
-        else:
-            begin, is_open = x, True
-            path += f"M{x} {y}h0.01"  # so that a single point is seen
-            area += f"M{x} {y}"
-        before = x
-    return path, area + (f"L{before} {bottom}L{begin} {bottom}Z" if is_open else "")
-
-
-def _chart(
-    name: str,
-    title: str,
-    summary: str,
-    series: Sequence[Series],
-    bars: list[Bar],
-    drawn: list[Line],
-    top: float,
-    write: Callable[[float], str],
-    times: Sequence[str],
-) -> Chart:
-    marks = [Mark(_y(value, top), write(value)) for value in (0, top / 2, top)]
+    drawn = [_line(one, step, top) for one in series]
     legend = [(one.kind, one.label) for one in series]
-    where = [(LEFT, "start", 0), ((LEFT + WIDTH - RIGHT) / 2, "middle", len(times) // 2)]
-    labels = [(x, anchor, times[at]) for x, anchor, at in where if times]
-    labels += [(WIDTH - RIGHT, "end", times[-1])] if times else []
-    return Chart(name, title, summary, legend, bars, drawn, marks, labels)
+    return Chart(name, title, summary, legend, [], drawn, _marks(top, write), _labels(times))
+
+
+def _line(series: Series, step: float, top: float) -> Line:
+    """Return a line with a gap where values are unknown."""
+    path = area = ""
+    bottom = HEIGHT - BOTTOM
+    for part in _parts(series.values, step, top):
+        (first, y), (last, _) = part[0], part[-1]
+        joined = "".join(f"L{x} {y}" for x, y in part[1:])
+        path += f"M{first} {y}h0.01{joined}"  # so that a single point is visible
+        area += f"M{first} {y}{joined}L{last} {bottom}L{first} {bottom}Z"
+    return Line(series.kind, path, area)
+
+
+def _parts(values: Sequence[float | None], step: float, top: float) -> list[list[tuple[float, float]]]:
+    """Return the points of each run of known values."""
+    parts: list[list[tuple[float, float]]] = [[]]
+    for at, value in enumerate(values):
+        if value is not None:
+            parts[-1].append((_r(LEFT + (at + 0.5) * step), _y(value, top)))
+        elif parts[-1]:
+            parts.append([])
+    return [part for part in parts if part]
+
+
+def _marks(top: float, write: Callable[[float], str]) -> list[tuple[float, str]]:
+    return [(_y(value, top), write(value)) for value in (0, top / 2, top)]
+
+
+def _labels(times: Sequence[str]) -> list[tuple[float, str, str]]:
+    if not times:
+        return []
+    middle = (LEFT + WIDTH - RIGHT) / 2, "middle", times[len(times) // 2]
+    return [(LEFT, "start", times[0]), middle, (WIDTH - RIGHT, "end", times[-1])]
 
 
 def nice(value: float, is_whole: bool = False) -> float:
@@ -146,10 +180,8 @@ def nice(value: float, is_whole: bool = False) -> float:
 
 
 def number(value: float) -> str:
-    """Write a whole number so that it fits beside an axis."""
-    if value >= 1e6:
-        return f"{value / 1e6:g} M"
-    return f"{value:,.0f}"
+    """Format a whole number for an axis."""
+    return f"{value / 1e6:g} M" if value >= 1e6 else f"{value:,.0f}"
 
 
 def _y(value: float, top: float) -> float:

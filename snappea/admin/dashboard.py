@@ -1,7 +1,7 @@
-"""The dashboard: who is at work, what runs, what waits, what failed, and the last hours as charts.
+"""The dashboard: the Foreman, running tasks, queues, charts, tasks and failures on one page.
 
-A page that the server renders whole. A small script puts a fresh copy in its place every two seconds;
-without it the browser loads the page anew.
+The server renders the whole page. A small script replaces what has changed every two seconds. Without
+JavaScript the browser reloads the page.
 """
 
 from typing import Any
@@ -11,66 +11,60 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
-from django.utils import timezone
+from django.urls import URLPattern, path
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_GET, require_POST
 
 from .. import stats
 from ..errors import PauseUnconfirmed
-from ..models import Status, Task
+from ..models import LISTS, Status, Task
 from ..monitoring import inspect
-from ..monitoring.formatting import duration, plain
+from ..monitoring.formatting import plain
 from ..monitoring.permissions import may
 from ..queue import store
-from ..queue.clock import as_datetime
-from ..stats import Period
-from . import charts
 from .actions import VERBS, decide, note
-from .guarded import GuardedAdmin, readable
+from .charts import history_charts
+from .guarded import GuardedAdmin
 
-#: On whose pages a task is shown, by its state.
-PAGES = {str(status): f"{status.label.lower()}task" for status in Status}
-#: What the charts may show, in hours, and how many minutes make a point then.
+#: The hours that the charts may show, and how many minutes a point stands for.
 SPANS = {2: 1, 6: 3, 24: 12}
 POINTS = 120
-#: At most so many rows of a table are shown.
+#: At most this many rows of a table are shown.
 MOST_ROWS = 100
-#: How often the page is renewed without JavaScript, in seconds.
+#: How often the page is reloaded without JavaScript, in seconds.
 RELOAD = 10
+#: What failures are grouped by.
+_GROUP = ("exception", "place", "task_name")
 
 
 class DashboardAdmin(GuardedAdmin):
-    """All tasks at a glance: its list is the dashboard."""
+    """The dashboard, in the place of a list."""
 
     class Media:
         js = ["snappea/dashboard.js"]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """There is nothing to change about the dashboard itself."""
         return False
 
-    has_delete_permission = has_change_permission
-
     def get_urls(self) -> list[URLPattern]:
-        """Return the page, and what its buttons do."""
+        """Return the page, and the URLs of its buttons."""
         wrap = self.admin_site.admin_view
+        buttons = {"pause": self.pause, "resume": self.resume, "requeue": self.requeue}
+        buttons["terminate"] = self.terminate
         return [
             path("", wrap(require_GET(self.show)), name="snappea_dashboard_changelist"),
-            path("pause/", wrap(require_POST(self.pause)), name="snappea_dashboard_pause"),
-            path("resume/", wrap(require_POST(self.resume)), name="snappea_dashboard_resume"),
-            path("requeue/", wrap(require_POST(self.requeue)), name="snappea_dashboard_requeue"),
-            path("terminate/", wrap(require_POST(self.terminate)), name="snappea_dashboard_terminate"),
+            *(
+                path(f"{name}/", wrap(require_POST(act)), name=f"snappea_dashboard_{name}")
+                for name, act in buttons.items()
+            ),
         ]
 
-    @readable
     def show(self, request: HttpRequest) -> HttpResponse:
-        """Show the page."""
         if not may(request, "view"):
             raise PermissionDenied
         context = {
             **self.admin_site.each_context(request),
-            **_contents(self.admin_site.name, _hours(request)),
+            **self._contents(_hours(request)),
             "title": "Dashboard",
             "opts": self.opts,
             "media": self.media,
@@ -82,130 +76,78 @@ class DashboardAdmin(GuardedAdmin):
         add_never_cache_headers(response)
         return response
 
-    # what the buttons do
+    def _contents(self, hours: int) -> dict[str, Any]:
+        seen = stats.snapshot()
+        for run in seen["running"]:
+            total = run["total"]
+            run["share"] = f"{min(max((run['done'] or 0) / total, 0), 1):.4f}" if total else None
+        failures = seen["failures"][:MOST_ROWS]
+        for group in failures:
+            query = urlencode({key: group[key] for key in _GROUP})
+            group["address"] = f"{self._list(Status.FAILED)}?{query}"
+        return {
+            **seen,
+            "warnings": inspect.warnings(bool(seen["foremen"]), seen["oldest"]),
+            "tiles": [
+                (status.label, seen["counts"][status], self._list(status), str(status)) for status in Status
+            ],
+            "failures": failures,
+            "more_failures": max(0, len(seen["failures"]) - MOST_ROWS),
+            "tasks": seen["tasks"][:MOST_ROWS],
+            "more_tasks": max(0, len(seen["tasks"]) - MOST_ROWS),
+            "charts": history_charts(stats.history(POINTS, SPANS[hours]), SPANS[hours], hours),
+            "hours": hours,
+            "spans": list(SPANS),
+            "queue_page": self._list(Status.READY),
+            "task_pages": f"{self.admin_site.name}:snappea_activetask_change",
+        }
+
+    def _list(self, status: Status) -> str:
+        return self.address("changelist", of=LISTS[status])
+
+    # buttons
 
     def pause(self, request: HttpRequest) -> HttpResponse:
-        """Pause a queue."""
-        name = self._require(request, "queue")
+        name = _require(request, "queue")
         try:
             if store.pause(name):
-                self._say(request, "Paused", name)
+                note(request, "paused", f"the queue {name}")
+                messages.success(request, f"Paused: the queue {plain(name)}.")
         except PauseUnconfirmed as error:
-            note(request, "Paused", f"the queue {name}")
+            note(request, "paused", f"the queue {name}")
             messages.warning(request, plain(str(error)))
         return self._back(request)
 
     def resume(self, request: HttpRequest) -> HttpResponse:
-        """Resume a queue."""
-        name = self._require(request, "queue")
+        name = _require(request, "queue")
         if store.resume(name):
-            self._say(request, "Resumed", name)
+            note(request, "resumed", f"the queue {name}")
+            messages.success(request, f"Resumed: the queue {plain(name)}.")
         return self._back(request)
 
     def requeue(self, request: HttpRequest) -> HttpResponse:
-        """Requeue all tasks that failed in the same way."""
-        alike = {key: self._require(request, key) for key in ("exception", "place", "task_name")}
+        """Requeue the tasks of a group of failures."""
+        alike = {key: _require(request, key) for key in _GROUP}
         failed = Task.objects.filter(**alike).extra(where=["status = 'failed'"])
         decide(request, VERBS["requeue"], list(failed.order_by("pk").values_list("pk", flat=True)))
         return self._back(request)
 
     def terminate(self, request: HttpRequest) -> HttpResponse:
-        """Ask for the end of a task that runs."""
-        number = self._require(request, "task")
+        number = _require(request, "task")
         decide(request, VERBS["terminate"], [int(number)] if number.isdecimal() and len(number) < 19 else [])
         return self._back(request)
 
-    def _require(self, request: HttpRequest, key: str) -> str:
-        """Return a value of the form that a user sent who may decide. Raises PermissionDenied."""
-        if not may(request, "change") or key not in request.POST:
-            raise PermissionDenied
-        return request.POST[key][:600]
-
-    def _say(self, request: HttpRequest, words: str, name: str) -> None:
-        note(request, words, f"the queue {name}")
-        messages.success(request, f"{words}: the queue {plain(name)}.")
-
     def _back(self, request: HttpRequest) -> HttpResponse:
-        address = reverse(f"{self.admin_site.name}:snappea_dashboard_changelist")
-        hours = _hours(request)
-        return HttpResponseRedirect(f"{address}?hours={hours}" if hours != min(SPANS) else address)
+        return HttpResponseRedirect(f"{self.address('changelist')}?hours={_hours(request)}")
+
+
+def _require(request: HttpRequest, key: str) -> str:
+    """Return a value of the form, if the user may change tasks."""
+    if not may(request, "change") or key not in request.POST:
+        raise PermissionDenied
+    return request.POST[key][:600]
 
 
 def _hours(request: HttpRequest) -> int:
-    """Return how many hours the charts are to show."""
     asked = request.POST.get("hours") or request.GET.get("hours") or ""
     return int(asked) if asked.isdecimal() and int(asked) in SPANS else min(SPANS)
-
-
-def _contents(site: str, hours: int) -> dict[str, Any]:
-    """Return what the page shows."""
-    seen = stats.snapshot()
-    for run in seen["running"]:
-        total = run["total"]
-        run["share"] = f"{min(max((run['done'] or 0) / total, 0), 1):.4f}" if total else None
-    failures = [
-        {**group, "address": _address(site, "failed", group)} for group in seen["failures"][:MOST_ROWS]
-    ]
-    tiles = [(status.label, seen["counts"][status], _address(site, status), str(status)) for status in Status]
-    return {
-        **seen,
-        "warnings": inspect.warnings(bool(seen["foremen"]), seen["oldest"]),
-        "tiles": tiles,
-        "failures": failures,
-        "more_failures": max(0, len(seen["failures"]) - MOST_ROWS),
-        "tasks": seen["tasks"][:MOST_ROWS],
-        "more_tasks": max(0, len(seen["tasks"]) - MOST_ROWS),
-        "charts": _charts(stats.history(POINTS, SPANS[hours]), SPANS[hours], hours),
-        "hours": hours,
-        "spans": list(SPANS),
-        "queue_page": _address(site, "ready"),
-        "task_pages": f"{site}:snappea_activetask_change",
-    }
-
-
-def _address(site: str, status: str, group: dict[str, Any] | None = None) -> str:
-    address = reverse(f"{site}:snappea_{PAGES[status]}_changelist")
-    chosen = {key: group[key] for key in ("exception", "place", "task_name")} if group else {}
-    return f"{address}?{urlencode(chosen)}" if chosen else address
-
-
-def _charts(periods: list[Period], minutes: int, hours: int) -> list[charts.Chart]:
-    """Return the charts of the last hours."""
-    times = [_clock(period.minute) for period in periods]
-    done, failed = [period.done for period in periods], [period.failed for period in periods]
-    per = "minute" if minutes == 1 else f"{minutes} minutes"
-    backlogs = [period.backlog for period in periods]
-    known = [backlog for backlog in backlogs if backlog is not None]
-    said = f"In the last {hours} hours {sum(done):,} were done and {sum(failed):,} failed."
-    ended = [charts.Series("done", "done", done), charts.Series("failed", "failed", failed)]
-    return [
-        charts.stacked("ended", f"Done and failed per {per}", said, ended, times),
-        _times_chart("wait", "Wait in the queue", periods, times),
-        _times_chart("run", "Run time", periods, times),
-        charts.lines(
-            "backlog",
-            "Backlog",
-            f"At most {max(known, default=0):,} tasks were ready at the end of a minute.",
-            [charts.Series("backlog", "ready tasks", backlogs)],
-            times,
-            charts.number,
-        ),
-    ]
-
-
-def _times_chart(kind: str, title: str, periods: list[Period], times: list[str]) -> charts.Chart:
-    busy = [period if period.runs else None for period in periods]
-    mean = [getattr(period, f"{kind}_mean") if period else None for period in busy]
-    most = [getattr(period, f"{kind}_max") if period else None for period in busy]
-    runs = sum(period.runs for period in periods)
-    average = sum(getattr(period, f"{kind}_sum") for period in periods) / runs if runs else None
-    longest = max((value for value in most if value is not None), default=None)
-    said = f"{duration(average)} on average, {duration(longest)} at most."
-    series = [charts.Series("most", "longest", most), charts.Series("mean", "mean", mean)]
-    return charts.lines(kind, title, said, series, times, duration)
-
-
-def _clock(minute: str) -> str:
-    """Return the time of day of a minute in the database, in the time zone of the site."""
-    moment = as_datetime(minute)
-    return f"{timezone.localtime(moment) if timezone.is_aware(moment) else moment:%H:%M}"

@@ -1,4 +1,4 @@
-"""By what the lists of the admin are narrowed down. No choice costs a look at the whole table."""
+"""The filters of the lists. None of them scans the whole table for its choices."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -23,84 +23,74 @@ MOST_CHOICES = 200
 
 
 class _Filter(SimpleListFilter):
-    """By a column, for which only some values are offered, but any may stand in the address."""
-
-    state: str | None = None  # of the tasks in the list
+    """Filters by a column. Any value may be in the URL, not only the choices."""
 
     def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> list[tuple[str, str]]:
-        """Return the values that are offered, and the one that is chosen."""
-        self.state = getattr(model_admin, "state", None)
-        offered = dict(self.offered())
+        """Return the choices, and the current value."""
+        found = {value: plain(label) for value, label in self.choices_of(request, model_admin)}
         chosen = self.value()
         if chosen is not None:
-            offered.setdefault(chosen, chosen or NOTHING)
-        return [(value, plain(label)) for value, label in offered.items()][:MOST_CHOICES]
+            found.setdefault(chosen, plain(chosen or NOTHING))
+        return list(found.items())[:MOST_CHOICES]
 
-    def offered(self) -> Iterable[tuple[str, str]]:
-        """Return pairs of a value and what it is called."""
+    def choices_of(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        """Return pairs of a value and its label."""
         raise NotImplementedError
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Task]) -> QuerySet[Task]:
-        """Narrow down."""
-        return (
-            queryset if self.value() is None else queryset.filter(**{str(self.parameter_name): self.value()})
-        )
+        """Apply the filter."""
+        chosen = self.value()
+        return queryset if chosen is None else queryset.filter(**{str(self.parameter_name): chosen})
 
 
 class QueueFilter(_Filter):
-    """By the queue."""
+    """The queues that are declared, or in which tasks wait."""
 
     title = parameter_name = "queue"
 
-    def offered(self) -> Iterable[tuple[str, str]]:
-        """Offer those that exist, or in which something waits."""
-        of_tasks = {task.options.queue for task in registry.values()}
+    def choices_of(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         db = raw(connect())
         waiting = store.waiting_queues(db) + store.waiting_queues(db, is_async=True)
+        of_tasks = {task.options.queue for task in registry.values()}
         return [(name, name) for name in sorted({*of_tasks, *(declared_queues() or ()), *waiting})]
 
 
 class TaskFilter(_Filter):
-    """By the name of the task."""
+    """The names of tasks that ended within a day, wait or failed."""
 
     title, parameter_name = "task", "task_name"
 
-    def offered(self) -> Iterable[tuple[str, str]]:
-        """Offer those that wait, ran within a day, or failed."""
+    def choices_of(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         names = set(stats.names(A_DAY))
-        if self.state == Status.READY:
+        if model_admin.state == Status.READY:
             names |= inspect.waiting_names()[0].keys()
-        if self.state == Status.FAILED:
+        if model_admin.state == Status.FAILED:
             names |= {group.task_name for group in inspect.failures()}
         return [(name, name) for name in sorted(names)]
 
 
+def _most_common(groups: Iterable[inspect.Failures], column: str, unknown: str) -> list[tuple[str, str]]:
+    counts: Counter[str] = Counter()
+    for group in groups:
+        counts[getattr(group, column)] += group.number
+    return [(value, f"{value or unknown} ({count:,})") for value, count in counts.most_common()]
+
+
 class ExceptionFilter(_Filter):
-    """By the type of the exception."""
+    """The exceptions that failed tasks raised."""
 
     title = parameter_name = "exception"
 
-    def offered(self) -> Iterable[tuple[str, str]]:
-        """Offer each that a failed task has raised, the most frequent first."""
-        counts: Counter[str] = Counter()
-        for group in inspect.failures():
-            counts[group.exception] += group.number
-        return [(name, f"{name or 'none'} ({count:,})") for name, count in counts.most_common()]
+    def choices_of(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return _most_common(inspect.failures(), "exception", "none")
 
 
 class PlaceFilter(_Filter):
-    """By where in the code it was raised; only offered once an exception is chosen."""
+    """The places in the code where the selected exception was raised."""
 
     title = parameter_name = "place"
 
-    def __init__(self, request: HttpRequest, params: dict[str, Any], *args: Any) -> None:
-        self._exception = request.GET.get("exception")
-        super().__init__(request, params, *args)
-
-    def offered(self) -> Iterable[tuple[str, str]]:
-        """Offer those of the exception that is chosen."""
-        counts: Counter[str] = Counter()
-        for group in inspect.failures() if self._exception is not None else ():
-            if group.exception == self._exception:
-                counts[group.place] += group.number
-        return [(place, f"{place or 'nowhere'} ({count:,})") for place, count in counts.most_common()]
+    def choices_of(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        chosen = request.GET.get("exception")
+        groups = [] if chosen is None else inspect.failures()
+        return _most_common((one for one in groups if one.exception == chosen), "place", "unknown")

@@ -1,83 +1,79 @@
-"""What the lists of the admin have in common: for whom they are."""
+"""What all pages have in common: who may open them, and what they show if the queue cannot be used."""
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.template.response import SimpleTemplateResponse, TemplateResponse
-from django.urls import URLPattern
+from django.urls import URLPattern, reverse
 from django.utils.cache import add_never_cache_headers
 
 from ..errors import QueueUnavailable
 from ..monitoring.permissions import may
-from ..queue.availability import UNUSABLE, explain, trouble
+from ..queue.availability import usable
 from ..queue.quarantine import quarantined
 
 
-def readable(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Let a view show rows that somebody wrote by hand, once what cannot be read is put right."""
+def guarded(view: Callable[..., HttpResponse], site: admin.AdminSite) -> Callable[..., HttpResponse]:
+    """Make a view answer 503 with the reason if the queue cannot be used, and show rows that are broken."""
 
     @wraps(view)
-    def look(model_admin: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        shown = partial(view, model_admin, request, *args, **kwargs)
-        return quarantined(shown) if request.method == "GET" else shown()
-
-    return look
-
-
-def available(view: Callable[..., HttpResponse], site: admin.AdminSite) -> Callable[..., HttpResponse]:
-    """Let a view answer with 503, and why in a sentence, while the queue cannot be used."""
-
-    @wraps(view)
-    def look(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        try:
-            if may(request, "view") and (broken := trouble()):
-                return _unavailable(request, site, broken)
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        def render() -> HttpResponse:
             response = view(request, *args, **kwargs)
             if isinstance(response, SimpleTemplateResponse):
-                response.render()  # here, for that is when a list asks for its rows
-        except UNUSABLE as error:
-            return _unavailable(request, site, explain(error))
-        return response
+                response.render()  # here, because rendering a list queries its rows
+            return response
 
-    return look
+        try:
+            with usable(looks_first=may(request, "view")):
+                return quarantined(render) if request.method == "GET" else render()
+        except QueueUnavailable as error:
+            context = {**site.each_context(request), "title": "The queue cannot be used", "why": error}
+            response = TemplateResponse(request, "snappea/unavailable.html", context, status=503)
+            add_never_cache_headers(response)
+            return response
 
-
-def _unavailable(request: HttpRequest, site: admin.AdminSite, why: QueueUnavailable) -> HttpResponse:
-    context = {**site.each_context(request), "title": "The queue cannot be used", "why": why}
-    response = TemplateResponse(request, "snappea/unavailable.html", context, status=503)
-    add_never_cache_headers(response)
-    return response
+    return answer
 
 
 class GuardedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
-    """A list for those who may see tasks, in which nobody adds anything."""
+    """A list of rows that are never added or edited by hand."""
+
+    sortable_by = ()
 
     class Media:
         css = {"all": ["snappea/admin.css"]}
 
     @property
     def urls(self) -> list[URLPattern]:
-        """Return the pages; each says so if the queue cannot be used."""
+        """Return the pages, each guarded."""
         found: list[URLPattern] = self.get_urls()
         for page in found:
-            page.callback = available(page.callback, self.admin_site)
+            page.callback = guarded(page.callback, self.admin_site)
         return found
 
+    def address(self, page: str, *args: Any, of: type[Model] | None = None) -> str:
+        """Return the URL of a page such as "changelist", in this list or in that of another model."""
+        name = f"{self.admin_site.name}:snappea_{(of or self.model)._meta.model_name}_{page}"
+        return reverse(name, args=args)
+
+    # The permissions are those for tasks, whatever the model.
+
     def has_module_permission(self, request: HttpRequest) -> bool:
-        """Show the list to those who may see tasks."""
         return may(request, "view")
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let those look who may see tasks: one permission for all lists."""
         return may(request, "view")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let those decide who may change tasks."""
         return may(request, "change")
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Let nobody add anything here."""
         return False

@@ -6,7 +6,10 @@ What is returned is text, never markup: the templates escape it.
 import json
 import re
 import unicodedata
+from datetime import datetime
 from typing import NamedTuple
+
+from ..queue.clock import as_local
 
 #: The most that a page shows of an argument, a result or a note, in characters.
 MOST = 20_000
@@ -59,6 +62,11 @@ def duration(seconds: float | None) -> str:
         parts.append(f"{amount:,} {unit}" if amount else "")
     first = next(index for index, part in enumerate(parts) if part)
     return " ".join(part for part in parts[first : first + 2] if part)
+
+
+def exact(moment: datetime) -> str:
+    """Return a time to the second, in the time zone of the site."""
+    return f"{as_local(moment):%Y-%m-%d %H:%M:%S}"
 
 
 def number(value: float | None) -> str:

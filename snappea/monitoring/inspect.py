@@ -7,7 +7,7 @@ queue, and for what runs by the Foreman's logbook.
 import json
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..conf import current, declared_queues, uses_celery
 from ..memory import resident
@@ -173,6 +173,13 @@ def _age(moment: str | None) -> float | None:
 def memory_of(info: ForemanInfo) -> int:
     """Return how much memory a Foreman has, in bytes; 0 if this process cannot see it."""
     return resident(info.pid) if info.is_here else 0
+
+
+def described(info: ForemanInfo) -> dict[str, Any]:
+    """Return what is shown of a Foreman, as plain data."""
+    shown = info._asdict()
+    del shown["is_here"]
+    return {**shown, "memory": memory_of(info)}
 
 
 def count(status: str, claims: Mapping[Entry, Note] | None = None) -> int:

@@ -10,6 +10,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
@@ -24,7 +25,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from .. import migrations
 from ..conf import alias, problems, uses_celery
-from ..errors import QueueUnavailable
+from ..errors import QueueUnavailable, SnappeaError
 from ..router import APP_LABEL, misrouted, routers_to_paste
 from .connection import FAULTS
 from .database import connect
@@ -50,6 +51,19 @@ def explain(error: BaseException) -> QueueUnavailable:
     said = str(error).partition("\n")[0].rstrip(".")
     other = QueueUnavailable(f"the queue's database {_name()} refuses: {said}", f"look at {_setting()}")
     return trouble(error) or other
+
+
+@contextmanager
+def usable(looks_first: bool = True) -> Iterator[None]:
+    """Raise QueueUnavailable, with the cure, if the queue cannot be used before or during the block."""
+    if looks_first and (found := trouble()):
+        raise found
+    try:
+        yield
+    except SnappeaError:
+        raise
+    except UNUSABLE as error:
+        raise explain(error) from error
 
 
 def migrate_command() -> str:

@@ -1,49 +1,54 @@
-"""What the templates of the admin need: the warnings, the numbers beside the groups, values in words."""
+"""Template tags of the admin: warnings, the number of tasks beside each list, values in words."""
 
 from typing import Any
 
 from django import template
 
+from ..errors import QueueUnavailable
 from ..models import Status
 from ..monitoring import formatting, inspect
 from ..monitoring.permissions import may
-from ..queue.availability import UNUSABLE, explain, trouble
+from ..queue.availability import UNUSABLE, usable
 
 register = template.Library()
-register.filter("plain", formatting.plain)
-register.filter("duration", formatting.duration)
-register.filter("number", formatting.number)
-register.filter("size", formatting.size)
-register.filter("one_line", formatting.one_line)
+for _filter in (
+    formatting.plain,
+    formatting.duration,
+    formatting.number,
+    formatting.size,
+    formatting.one_line,
+):
+    register.filter(_filter)
 
 
 @register.inclusion_tag("snappea/warnings.html", takes_context=True)
 def snappea_warnings(context: Any) -> dict[str, Any]:
-    """Show what somebody should see to: no Foreman, a long backlog."""
+    """Show warnings, such as that no Foreman runs, to users who may view tasks."""
     request = context.get("request")
     if request is None or not may(request, "view"):
         return {"warnings": []}
     try:
-        broken = trouble()
-        return {"warnings": [str(broken)] if broken else inspect.look_for_warnings()}
-    except UNUSABLE as error:
-        return {"warnings": [str(explain(error))]}
+        with usable():
+            found = inspect.look_for_warnings()
+    except QueueUnavailable as error:
+        found = [str(error)]
+    return {"warnings": found}
 
 
 @register.simple_tag(takes_context=True)
 def snappea_counts(context: Any) -> str:
-    """Have the groups in the index of the admin in the order of a task's life, each with its number."""
+    """Sort the lists in the index of the admin by the life of a task, and add the number of tasks to each."""
     apps = [app for app in context.get("app_list", ()) if app["app_label"] == "snappea"]
     if not apps:
         return ""
     try:
         counts = inspect.counts()
     except UNUSABLE:
-        return ""  # the warnings say so
-    groups = {f"{status.label}Task": (place, counts[status]) for place, status in enumerate(Status)}
+        return ""  # the warnings say why
+    lists = {f"{status.label}Task": (place, counts[status]) for place, status in enumerate(Status)}
     for app in apps:
-        app["models"].sort(key=lambda model: groups.get(model["object_name"], (-1, 0))[0])
+        app["models"].sort(key=lambda model: lists.get(model["object_name"], (-1, 0))[0])
         for model in app["models"]:
-            if model["object_name"] in groups:
-                model["name"] = f"{model['name']} ({groups[model['object_name']][1]:,})"
+            if model["object_name"] in lists:
+                model["name"] += f" ({lists[model['object_name']][1]:,})"
     return ""
