@@ -18,7 +18,7 @@ from django.db.utils import load_backend
 from django.urls import get_resolver
 
 from . import distribution, schedules
-from .conf import current, problems, uses_celery
+from .conf import current, setting_problems, uses_celery
 from .errors import ConfigurationError, ExtraMissing
 from .queue.availability import migrate_command, trouble
 from .queue.database import NETWORK_FILE_SYSTEMS, file_system
@@ -45,19 +45,15 @@ def listed(check: Callable[..., Iterable[CheckMessage]]) -> Check:
 
     @wraps(check)
     def run(**kwargs: Any) -> list[CheckMessage]:
-        return [] if problems(_configured()) else list(check(**kwargs))
+        return [] if setting_problems() else list(check(**kwargs))
 
     CHECKS.append(run)
     return run
 
 
-def _configured() -> Any:
-    return getattr(settings, "SNAPPEA", {})
-
-
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """E001: an unknown key or an invalid value in SNAPPEA."""
-    return [Error(message, hint, id="snappea.E001") for message, hint in problems(_configured())]
+    return [Error(message, hint, id="snappea.E001") for message, hint in setting_problems()]
 
 
 def check_installation(**kwargs: Any) -> list[CheckMessage]:
@@ -263,7 +259,7 @@ SETUP += [check_settings, check_database, check_schedules]
 
 def check_deployment(**kwargs: Any) -> list[CheckMessage]:
     """W001, with --deploy: other users of the machine can read the queue's files."""
-    if problems(_configured()):
+    if setting_problems():
         return []
     configured = _databases().get(current().DATABASE, {})
     path = str(configured.get("NAME") or "") if vendor_of(configured) == "sqlite" else ""

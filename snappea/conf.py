@@ -226,6 +226,11 @@ _FORMER = {
 }
 
 
+def setting_problems() -> list[tuple[str, str]]:
+    """Return what is wrong with the project's SNAPPEA setting, as pairs of message and hint."""
+    return problems(getattr(settings, "SNAPPEA", {}))
+
+
 def problems(configured: object) -> list[tuple[str, str]]:
     """Return what is wrong with a SNAPPEA setting, as pairs of message and hint."""
     if not isinstance(configured, dict):

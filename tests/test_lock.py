@@ -42,10 +42,12 @@ def test_it_ends_with_the_process(file: QueueFile) -> None:
     Lock(file).close()
 
 
-def test_what_a_dead_holder_left_is_waited_for(file: QueueFile) -> None:
+@pytest.mark.parametrize("stuck", [0, 300])
+def test_what_a_dead_holder_left_is_waited_for(file: QueueFile, stuck: int) -> None:
+    """However long its note is: with so many tasks that are stuck it has more than 3,000 bytes."""
     reader, writer = os.pipe()
     if (holder := os.fork()) == 0:
-        Lock(file)
+        Lock(file).tell(workers=stuck, stuck=[10**9 + task_id for task_id in range(stuck)])
         if os.fork() == 0:  # inherits the lock, and keeps it until it is told
             os.read(reader, 1)
         os.kill(os.getpid(), 9)

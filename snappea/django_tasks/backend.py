@@ -18,7 +18,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error
 
 from ..conf import alias as database_alias
-from ..conf import declared_queues, problems
+from ..conf import declared_queues, setting_problems
 from ..errors import TaskDefinitionError, UnknownTask
 from ..queue.records import Claim, Origin, Outcome
 from ..router import misrouted, routers_to_paste
@@ -211,7 +211,7 @@ class SnappeaBackend(BaseTaskBackend):
         return list(self._check())
 
     def _check(self) -> Iterator[CheckMessage]:
-        if problems(getattr(settings, "SNAPPEA", {})):
+        if setting_problems():
             return  # E001
         place, database = f"TASKS[{self.alias!r}]", database_alias()
         if not apps.is_installed("snappea"):

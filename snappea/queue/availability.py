@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -24,7 +23,7 @@ from django.dispatch import receiver
 from django.utils.connection import ConnectionDoesNotExist
 
 from .. import migrations
-from ..conf import alias, problems, uses_celery
+from ..conf import alias, setting_problems, uses_celery
 from ..errors import QueueUnavailable, SnappeaError
 from ..router import APP_LABEL, misrouted, routers_to_paste
 from .connection import FAULTS
@@ -33,9 +32,6 @@ from .files import writers
 
 #: What is raised where the queue cannot be used, also by wrong settings.
 UNUSABLE = (*FAULTS, ConnectionDoesNotExist, ImproperlyConfigured)
-#: How often, and after how many seconds, to look again at a file that may just be deleted.
-LOOKS = 3
-LOOK_AGAIN = 0.01
 
 
 def trouble(error: BaseException | None = None) -> QueueUnavailable | None:
@@ -48,7 +44,7 @@ def trouble(error: BaseException | None = None) -> QueueUnavailable | None:
 
 def explain(error: BaseException) -> QueueUnavailable:
     """Return why the queue cannot be used, given what was raised when something tried."""
-    said = str(error).partition("\n")[0].rstrip(".")
+    said = _first_line(error)
     other = QueueUnavailable(f"the queue's database {_name()} refuses: {said}", f"look at {_setting()}")
     return trouble(error) or other
 
@@ -66,13 +62,17 @@ def usable(looks_first: bool = True) -> Iterator[None]:
         raise explain(error) from error
 
 
+def _run_migrate() -> str:
+    return f"run: {migrate_command()}"
+
+
 def migrate_command() -> str:
     """Return the command that creates the queue's tables, or brings them up to date."""
     return f"python manage.py migrate --database={alias()}"
 
 
 def _troubles(error: BaseException | None) -> Iterator[QueueUnavailable]:
-    for message, hint in problems(getattr(settings, "SNAPPEA", {})):
+    for message, hint in setting_problems():
         yield QueueUnavailable(message.rstrip("."), hint.rstrip("."))
         return
     if alias() not in connections:
@@ -85,10 +85,8 @@ def _troubles(error: BaseException | None) -> Iterator[QueueUnavailable]:
     try:
         vendor = connections[alias()].vendor
     except ImproperlyConfigured as refused:
-        said = str(refused).partition("\n")[0].rstrip(".")
-        yield QueueUnavailable(
-            f"the engine of the queue's database cannot be loaded: {said}", f"look at {_setting()}"
-        )
+        what = f"the engine of the queue's database cannot be loaded: {_first_line(refused)}"
+        yield QueueUnavailable(what, f"look at {_setting()}")
         return
     if vendor not in ("sqlite", "postgresql"):
         yield QueueUnavailable(f"the queue's database is {vendor}", "use SQLite or PostgreSQL")
@@ -100,6 +98,10 @@ def _troubles(error: BaseException | None) -> Iterator[QueueUnavailable]:
         yield from _of_tables(error)
     if wrong := misrouted():
         yield QueueUnavailable(wrong, f"put Snappea's router first in the settings: {routers_to_paste()}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
 
 
 def _name() -> str:
@@ -133,7 +135,7 @@ def _of_file(path: str) -> Iterator[QueueUnavailable]:
     elif not os.path.lexists(path):
         if not _may(directory, os.W_OK):
             yield _refused(directory, f"create {os.path.basename(path)} in", "wx")
-        yield QueueUnavailable(f"the queue's database {path} does not exist", f"run: {migrate_command()}")
+        yield QueueUnavailable(f"the queue's database {path} does not exist", _run_migrate())
     elif os.path.exists(path) and not os.path.isfile(path):
         kind = "a directory" if os.path.isdir(path) else "not a regular file"
         example = os.path.join(path if os.path.isdir(path) else directory, "snappea.sqlite3")
@@ -152,10 +154,10 @@ def _is_refused(file: str) -> bool:
 
     SQLite deletes -wal and -shm, and creates them again, whenever it likes.
     """
-    for _ in range(LOOKS):
+    for _ in range(3):
         if _may(file, os.R_OK | os.W_OK) or not os.path.lexists(file):
             return False
-        time.sleep(LOOK_AGAIN)
+        time.sleep(0.01)
     return True
 
 
@@ -188,7 +190,7 @@ def _refused(path: str, act: str, needed: str) -> QueueUnavailable:
     whose = f"which belongs to {owner}:{_group(found.st_gid)} with mode {mode:04o}"
     what = f"user {user} may not {act} {path}, {whose}"
     if os.statvfs(path).f_flag & os.ST_RDONLY:
-        what = f"user {user} may not {act} {path}, {whose}: it lies on a read-only file system"
+        what += ": it lies on a read-only file system"
         return QueueUnavailable(what, f'mount it writable, or change {_setting()}["NAME"]')
     wanted = sum({"r": 4, "w": 2, "x": 1}[letter] for letter in needed) << 6
     if os.geteuid() != found.st_uid and os.geteuid() != 0:
@@ -220,34 +222,34 @@ def _group(number: int) -> str:
 
 # what the database says
 
+_LOOK_AT_DISK = "look at the disk, its free space, and who may write there"
+#: Part of what SQLite says, how to say it, and what to do about it.
+_SQLITE_SAYS = (
+    ("not a database", "{name} is not a SQLite database", "move it away, or change {setting}, and {run}"),
+    ("malformed", "{name} is damaged: {said}", "restore a backup, or run: sqlite3 {path} .recover"),
+    ("full", "{name}: {said}", "make room on the disk; try again"),
+    ("readonly", "{name}: {said}", "let this process write the file and its directory"),
+    ("disk I/O error", "{name}: {said}", _LOOK_AT_DISK),
+    ("unable to open", "{name}: {said}", _LOOK_AT_DISK),
+)
+
 
 def _of_error(error: BaseException) -> Iterator[QueueUnavailable]:
-    """Explain by the words of the database what its files do not explain."""
-    said, name = str(error).partition("\n")[0].rstrip("."), f"the queue's database {_name()}"
-    is_sqlite = connections[alias()].vendor == "sqlite"
+    """Explain by the message of the database what its files do not explain."""
+    said, name = _first_line(error), f"the queue's database {_name()}"
     if "is locked" in said:
         pids = ", ".join(map(str, writers(_path())))
         holder = f"process {pids}" if pids else "another process"
         yield QueueUnavailable(f"{name}: database is locked by {holder}", "end its transaction, or try again")
     elif "deleted or replaced" in said:
         yield QueueUnavailable(said, "restart this process")
-    elif "not a database" in said:
-        cure = f"move it away, or change {_setting()}, and run: {migrate_command()}"
-        yield QueueUnavailable(f"{name} is not a SQLite database", cure)
-    elif "malformed" in said:
-        yield QueueUnavailable(
-            f"{name} is damaged: {said}", f"restore a backup, or run: sqlite3 {_name()} .recover"
-        )
-    elif is_sqlite and "full" in said:
-        yield QueueUnavailable(f"{name}: {said}", "make room on the disk; try again")
-    elif is_sqlite and "readonly" in said:
-        cure = "let this process write the file and its directory"
-        yield QueueUnavailable(f"{name}: {said}", cure)
-    elif "disk I/O error" in said or "unable to open" in said:
-        yield QueueUnavailable(
-            f"{name}: {said}", "look at the disk, at its free space, and at who may write there"
-        )
-    elif not is_sqlite and "connection" in said:
+    elif connections[alias()].vendor == "sqlite":
+        words = {"name": name, "said": said, "setting": _setting(), "path": _name(), "run": _run_migrate()}
+        for part, what, cure in _SQLITE_SAYS:
+            if part in said:
+                yield QueueUnavailable(what.format(**words), cure.format(**words))
+                return
+    elif "connection" in said:
         yield QueueUnavailable(f"{name}: {said}", f"look at {_setting()}, and whether the server runs")
 
 
@@ -261,16 +263,13 @@ def _our_migrations() -> frozenset[str]:
 
 def _of_tables(error: BaseException | None) -> Iterator[QueueUnavailable]:
     """Say which tables or columns are missing."""
-    was_open = connections[alias()].connection is not None
     try:
-        has_tables, missing, applied = _tables(connect())
-        if not was_open:
-            connections[alias()].close()  # the file may be moved before this process uses it
+        has_tables, missing, applied = _tables_now()
     except UNUSABLE as refused:
         if error is None:
             yield explain(refused)
         return
-    name, run = f"the queue's database {_name()}", f"run: {migrate_command()}"
+    name, run = f"the queue's database {_name()}", _run_migrate()
     if not has_tables and applied:
         if get_commands()["migrate"] != APP_LABEL:  # ours forgets those records by itself
             run = f"run: python manage.py migrate {APP_LABEL} zero --fake --database={alias()}, then {run}"
@@ -286,6 +285,16 @@ def _of_tables(error: BaseException | None) -> Iterator[QueueUnavailable]:
         if _path() and alias() != DEFAULT_DB_ALIAS:
             cure += f", or move the file away and {run}"
         yield QueueUnavailable(f"{name} is damaged, it has no table {min(missing)}", cure)
+
+
+def _tables_now() -> tuple[bool, set[str], set[str]]:
+    """Look at the tables. Leave no connection open: the file may be moved before this process uses it."""
+    was_open = connections[alias()].connection is not None
+    try:
+        return _tables(connect())
+    finally:
+        if not was_open:
+            connections[alias()].close()
 
 
 def _tables(connection: Any) -> tuple[bool, set[str], set[str]]:

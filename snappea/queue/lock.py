@@ -1,7 +1,7 @@
-"""One Foreman per queue: an flock beside the database.
+"""One Foreman per queue: an flock on a file beside the database.
 
-The kernel gives the lock back when the process dies, however it dies: nothing goes stale. In the file stands
-who holds it, and how he is, for other processes to read.
+The kernel releases the lock when the process dies, however it dies, so nothing goes stale. The holder writes
+into the file which process it is and how it is, for other processes to read.
 """
 
 import json
@@ -24,13 +24,11 @@ from .clock import steady_clock
 from .files import QueueFile, open_beside, open_regular
 from .records import ForemanInfo
 
-#: How long to wait for the end of what a dead Foreman has left: its fork server and children, in seconds.
+#: How long to wait for the fork server and children of a dead Foreman to release the lock, in seconds.
 PATIENCE = 10.0
-#: How long to try for when its holder lives: somebody may just be looking whether it is held, in seconds.
+#: How long to try while the holder lives, in seconds: another process may just test whether the lock is held.
 GLIMPSE = 0.1
-_SIZE = 1000  # of the file, or more: always written whole
-_LARGEST = 1_000_000
-
+_SIZE = 1000  # of the note, or more: always written whole
 _SIGNATURE = re.compile(r"pid (\d+) on (\S+), since (.+)")
 
 
@@ -43,110 +41,104 @@ def holder(file: QueueFile) -> ForemanInfo | None:
     except OSError:
         return None
     try:
-        signature, _, state = os.pread(descriptor, _LARGEST, 0).decode(errors="replace").partition("\n")
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
-    except OSError:  # it is taken
-        return _parse(signature, state) if _is_alive(signature, state) else None
+    except OSError:  # it is held
+        found = _read_note(descriptor)
+        return found if found and _is_alive(found) else None
     finally:
         os.close(descriptor)
 
 
-def _parse(signature: str, state: str) -> ForemanInfo | None:
-    found = _SIGNATURE.match(signature)
+def _read_note(descriptor: int) -> ForemanInfo | None:
+    """Return the Foreman that wrote the lock file last; None if a Foreman is just writing it."""
+    note = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
+    signature, _, state = note.partition("\n")
     try:
-        told = json.loads(state.strip() or "{}")
-        since = datetime.fromisoformat(found[3]) if found else None
-    except ValueError:
-        return None  # it is just signing
-    if found is None or since is None:
+        pid, host, since = _SIGNATURE.fullmatch(signature).groups()  # type: ignore[union-attr]
+        told = json.loads(state)
+        is_here = host == socket.gethostname() and told.get("pids") == _pid_namespace()
+        rest = told.get("workers", 0), told.get("stuck", []), is_here
+        return ForemanInfo(int(pid), host, datetime.fromisoformat(since), *rest)
+    except (AttributeError, ValueError):
         return None
-    is_here = found[2] == socket.gethostname() and told.get("pids") == pid_namespace()
-    return ForemanInfo(int(found[1]), found[2], since, told.get("workers", 0), told.get("stuck", []), is_here)
 
 
 class Lock:
-    """Held from its making until close(), or the end of the process."""
+    """Held from its creation until close(), or until the process ends."""
 
     def __init__(self, file: QueueFile) -> None:
-        """Take the lock. Raises CannotStart, with the name of its holder, if it is taken.
-
-        If that holder is dead, what is left of it has it: the lock is to be had in a moment.
-        """
+        """Take the lock. Raises CannotStart, with the name of its holder, if another process keeps it."""
         self._path = file.lock
         try:
             self.descriptor = open_beside(file, file.lock)
         except OSError as error:
             raise CannotStart(f"Cannot open {file.lock}: {error}.") from error
-        if not self._is_taken():
-            holder = self._holder()
+        if not self._acquire():
+            found = _read_note(self.descriptor)
             os.close(self.descriptor)
+            who = f"pid {found.pid} on {found.host}, since {found.since}" if found else "it has just started"
             raise CannotStart(
-                f"Another Foreman is at work on {file.path}: {holder or 'it has just started'}. "
-                "One is enough; stop that one first."
+                f"Another Foreman is at work on {file.path}: {who}. One is enough; stop that one first."
             )
         self._since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         self.tell()
         self._identity = os.fstat(self.descriptor)
 
-    def _is_taken(self) -> bool:
-        """Take the lock if it is to be had, and tell whether it was."""
+    def _acquire(self) -> bool:
+        """Take the lock if it is released in time. The children of a dead holder release it when they end."""
         began = steady_clock()
         while True:
             try:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except OSError:
-                signature, _, state = (
-                    os.pread(self.descriptor, _SIZE, 0).decode(errors="replace").partition("\n")
-                )
-                if steady_clock() - began >= (GLIMPSE if _is_alive(signature, state) else PATIENCE):
+                found = _read_note(self.descriptor)
+                is_dead = found is not None and not _is_alive(found)
+                if steady_clock() - began >= (PATIENCE if is_dead else GLIMPSE):
                     return False
                 time.sleep(0.01)
 
-    def _holder(self) -> str:
-        return os.pread(self.descriptor, 200, 0).decode(errors="replace").partition("\n")[0]
-
     def tell(self, **state: object) -> None:
-        """Write who holds the lock, and how he is: `workers`, and `stuck`, the ids of tasks."""
+        """Write which process holds the lock, and its state: `workers`, and `stuck`, the ids of tasks."""
         signature = f"pid {os.getpid()} on {socket.gethostname()}, since {self._since}"
-        told = json.dumps({"pids": pid_namespace(), **state})
+        told = json.dumps({"pids": _pid_namespace(), **state})
         note = f"{signature}\n{told}".ljust(_SIZE).encode()
         os.pwrite(self.descriptor, note, 0)
         os.ftruncate(self.descriptor, len(note))
 
     def is_lost(self) -> bool:
-        """Tell whether somebody removed the file, so that another Foreman could lock a new one."""
+        """Tell whether the file was removed, so that another Foreman could lock a new one."""
         try:
             return not os.path.samestat(os.stat(self._path), os.fstat(self.descriptor))
         except OSError:
             return True
 
     def require_open(self) -> None:
-        """End the process at once if a task has closed the descriptor, and so perhaps all others.
+        """End the process at once if a task has closed the descriptor, and perhaps all others.
 
-        SQLite would write into a file that took the place of the database's. Takes a microsecond.
+        SQLite would write into whatever file got its descriptor next. Takes a microsecond.
         """
         require_same(self.descriptor, self._identity)
 
     def close(self) -> None:
-        """Give the lock back. In a child that a task forked: give up its copy, which would keep it."""
+        """Release the lock; in a child that a task forked, only the copy that would keep it held."""
         os.close(self.descriptor)
 
 
 def require_same(descriptor: int, identity: os.stat_result) -> None:
-    """End the process at once if a descriptor does not lead to where it did."""
+    """End the process at once if a descriptor no longer refers to the same file."""
     try:
         if os.path.samestat(os.fstat(descriptor), identity):
             return
     except OSError:
         pass
-    say(ERROR, "A task has closed the Foreman's descriptors; it ends at once, and is to be started anew.")
+    say(ERROR, "A task has closed the Foreman's descriptors. The Foreman exits at once; start it again.")
     logging.shutdown()
     os._exit(1)
 
 
-def pid_namespace() -> str:
+def _pid_namespace() -> str:
     """Return which processes the pids seen here belong to; "" where the kernel does not say."""
     try:
         return os.readlink("/proc/self/ns/pid")
@@ -154,24 +146,18 @@ def pid_namespace() -> str:
         return ""
 
 
-def _is_alive(signature: str, state: str) -> bool:
-    """Tell whether the process that signed as holder of the lock may be alive.
-
-    The lock is held, so the answer is yes, unless the pid can be looked up here and is gone: then only the
-    children of that process still hold it.
-    """
-    holder = _parse(signature, state)
-    if holder is None or not holder.is_here:
-        return True  # it is just signing, or its pid means another process here
-    pid = holder.pid
+def _is_alive(info: ForemanInfo) -> bool:
+    """Tell whether the holder of the lock may be alive; if not, only its children still hold the lock."""
+    if not info.is_here:
+        return True  # its pid means another process here
     try:
-        os.kill(pid, 0)
+        os.kill(info.pid, 0)
     except ProcessLookupError:
         return False
     except OSError:  # another user's process
         pass
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+        with open(f"/proc/{info.pid}/stat", encoding="ascii", errors="replace") as stat:
             return stat.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:  # /proc may hide the processes of other users
         return True
