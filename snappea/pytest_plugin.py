@@ -9,8 +9,8 @@ import pytest
 @pytest.fixture(autouse=True)
 def _snappea_begins_with_none() -> None:
     """Forget the calls that an earlier test left in memory."""
-    if collected := sys.modules.get("snappea.tasks.memory_engine"):
-        collected.clear()
+    if memory_engine := sys.modules.get("snappea.tasks.memory_engine"):
+        memory_engine.clear()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 from django.db import connections
 from django.test import override_settings
 
-from snappea.tasks import engine
 from tests.site import Process, Site
 
 PROJECT = "tests.proj"
@@ -65,7 +64,6 @@ def celery_in_charge(migrated: Path, directory: Path, url: str) -> Iterator[Cele
         with site.app.connection_for_write() as connection:
             connection.SimpleQueue(name).clear()
     site.tasks = import_module("tests.proj.tasks")
-    before = engine.enqueue, engine.enqueue_many, engine.other
     with override_settings(SNAPPEA={**site.settings, "ENGINE": "celery"}, DIR=directory):
         ours = [made for made in vars(site.tasks).values() if isinstance(made, registry.TaskFunction)]
         for made in ours:
@@ -74,7 +72,6 @@ def celery_in_charge(migrated: Path, directory: Path, url: str) -> Iterator[Cele
         try:
             yield site
         finally:
-            engine.enqueue, engine.enqueue_many, engine.other = before
             registry.observers.clear()
             for made in ours:
                 for name in (made.name, *made.options.aliases):

@@ -16,6 +16,7 @@ from snappea import AsyncResult, task, testing
 from snappea.celery import beat
 from snappea.celery.checks import check_celery
 from snappea.celery.engine import project_app
+from snappea.celery.missing import MissingCelery
 from snappea.celery.translation import priority_of
 from snappea.errors import (
     ArgumentsTooLarge,
@@ -28,7 +29,6 @@ from snappea.errors import (
 )
 from snappea.models import Task
 from snappea.monitoring import inspect
-from snappea.tasks import engine
 from snappea.tasks.registry import registry
 from snappea.testing import override_snappea
 from tests.celerysite import CelerySite
@@ -335,12 +335,8 @@ def test_while_tests_run_calls_are_kept_in_memory(celery_site: CelerySite) -> No
 
 
 def test_the_id_of_a_call_that_celery_was_given(celery_site: CelerySite) -> None:
-    engine.other, before = None, engine.other
-    try:
-        with pytest.raises(LookupError, match="Celery is not in charge"):
-            AsyncResult("an id").get()
-    finally:
-        engine.other = before
+    with override_snappea(ENGINE="snappea"), pytest.raises(LookupError, match="Celery is not the engine"):
+        AsyncResult("an id").get()
 
 
 def test_a_broker_that_is_away(celery_site: CelerySite) -> None:
@@ -393,7 +389,7 @@ def test_results_that_celery_does_not_keep(celery_site: CelerySite, monkeypatch:
 def test_celery_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, site: Any) -> None:
     monkeypatch.setitem(sys.modules, "celery", None)
     assert "pip install 'django-snappea[celery]'" in found()["snappea.E012"][0]
-    missing = engine.MissingCelery()
+    missing = MissingCelery()
     with pytest.raises(ExtraMissing, match=r"pip install 'django-snappea\[celery\]'"):
         missing.enqueue("a call")
 

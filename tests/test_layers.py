@@ -37,7 +37,6 @@ EXCEPTIONS = {
     "management.commands.snappea -> celery.engine",
     "management.commands.snappea -> celery.handover",
     "monitoring.diagnostics -> celery.engine",
-    "queue.store -> tasks.memory_engine",
 }
 #: What projects import, as the manual says.
 PUBLIC = """

@@ -270,7 +270,7 @@ def test_failures_that_are_not_raised(site: Site, calls: str, caplog: pytest.Log
 def test_an_unknown_task(site: Site, calls: str) -> None:
     stranger = record.call(("x",), {})._replace(task_name="shop.tasks.gone")
     if calls == "collect":
-        memory_engine.add(stranger)
+        memory_engine.MEMORY.enqueue(stranger)
     else:
         Task.objects.create(task_name=stranger.task_name, args=["x"])
     with pytest.raises(errors.UnknownTask, match=r"Unknown task 'shop\.tasks\.gone'"):

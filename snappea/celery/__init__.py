@@ -5,12 +5,14 @@ from importlib.util import find_spec
 
 def register() -> None:
     """Make Celery the engine, and add its checks. The app calls this if SNAPPEA["ENGINE"] is "celery"."""
-    from ..tasks import engine
     from . import checks  # noqa: F401  (they register themselves)
 
     if find_spec("celery") is None:
-        engine.use(engine.MissingCelery())
-        return
-    from .engine import take_charge
+        from ..tasks import engine
+        from .missing import MissingCelery
 
-    take_charge()
+        engine.register("celery", MissingCelery())
+    else:
+        from .engine import take_charge
+
+        take_charge()

@@ -1,15 +1,14 @@
 """Celery as the engine: each @task is one of its tasks, and each call one of its messages."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, NoReturn, TypeVar
 
 from celery import _state, current_app
 from celery import exceptions as theirs
 
 from .. import schedules
-from ..conf import collects, current
+from ..conf import current
 from ..errors import (
     ConfigurationError,
     EnqueueError,
@@ -22,8 +21,8 @@ from ..models import Status, Task
 from ..monitoring import ping
 from ..queue.clock import now
 from ..queue.records import Call
-from ..tasks import engine, memory_engine
 from ..tasks.context import current_claim
+from ..tasks.engine import Caller, Engine, register
 from ..tasks.function import TaskFunction
 from ..tasks.registry import declared, observers, registry
 from . import beat
@@ -31,6 +30,7 @@ from .handover import Item, Ticket, Unreachable, forget
 from .task import SnappeaTask, arguments_of, driver_of, message_of
 from .translation import DEFAULT_QUEUE, task_options
 
+R = TypeVar("R")
 #: Known to every worker, for `manage.py snappea check`.
 PING = ping.ping.name
 #: Which of our states one of Celery's is; any other was made up by a task that runs.
@@ -66,7 +66,7 @@ def take_charge() -> None:
     for app in list(_state._get_active_apps()):
         if app.finalized:
             complete(app)
-    engine.use(cast(engine.Engine, sys.modules[__name__]))
+    register("celery", CeleryEngine())
 
 
 def project_app() -> Any:
@@ -116,24 +116,74 @@ def complete(app: Any) -> None:
     app.conf.beat_schedule = {**dict(beat.entries()), **app.conf.beat_schedule}
 
 
-# what the engine does
+class CeleryEngine(Engine):
+    """Sends each call as a message, and asks Celery's result backend what became of it."""
 
+    def enqueue(self, call: Call, moment: str | None = None) -> tuple[Any, bool]:
+        """Send a call. Raises EnqueueError if the broker refuses it."""
+        return _send(call, moment), True
 
-def enqueue(call: Call, moment: str | None = None) -> tuple[Any, bool]:
-    """Send a call. Raises EnqueueError if the broker refuses it."""
-    if collects():
-        return memory_engine.add(call)
-    return _send(call, moment), True
+    def enqueue_many(self, calls: Sequence[Call]) -> list[tuple[Any, bool]]:
+        """Send many calls, one after the other: if the broker refuses one, those before it are sent."""
+        if not calls:
+            return []
+        with project_app().producer_or_acquire() as producer:
+            return [(_send(call, producer=producer), True) for call in calls]
 
+    def broadcast(self, call: Call, caller: Caller[R]) -> NoReturn:
+        """Refuse: each message goes to one worker."""
+        raise NotImplementedError(f"{call.task_name}.broadcast(): Celery has no equivalent.")
 
-def enqueue_many(calls: Sequence[Call]) -> list[tuple[Any, bool]]:
-    """Send many calls, one after the other: if the broker refuses one, those before it are sent."""
-    if collects():
-        return [memory_engine.add(call) for call in calls]
-    if not calls:
-        return []
-    with project_app().producer_or_acquire() as producer:
-        return [(_send(call, producer=producer), True) for call in calls]
+    def find(self, call_id: Any) -> Task | None:
+        """Return what Celery knows of a call, as a row that is in no database; None if that is nothing."""
+        if not getattr(call_id, "keeps", True):
+            return None
+        result = project_app().AsyncResult(call_id)
+        try:
+            state, value = result.state, result.result
+        except (NotImplementedError, AttributeError):  # there is no result backend
+            return None
+        status = _STATES.get(state, Status.RUNNING)
+        found = Task(task_name=result.name or "", status=status.value, error=result.traceback or "")
+        if status == Status.SUCCESSFUL:
+            found.result = Task._meta.get_field("result").get_prep_value(value)
+        if status in _ENDED:
+            found.finished_at = result.date_done
+        if state == "PROGRESS" and isinstance(value, dict):
+            found.progress_done, found.progress_total = value.get("done"), value.get("total")
+            found.progress_note = value.get("note") or ""
+        return found
+
+    def wait(self, call_id: Any, timeout: float | None) -> Any:
+        """Wait for the end of a call, and return its result. Raises as `AsyncResult.get()` does."""
+        if not getattr(call_id, "keeps", True):
+            raise ResultNotKept(
+                f"Nothing is kept of {call_id}. Declare its task with @task(result_ttl=3600)."
+            )
+        result = project_app().AsyncResult(call_id)
+        try:
+            value = result.get(
+                timeout=timeout, propagate=False, disable_sync_subtasks=current_claim() is not None
+            )
+        except theirs.TimeoutError:
+            raise TimeoutError(f"Task {call_id} has not ended within {timeout:g} s.") from None
+        except (NotImplementedError, AttributeError):
+            raise ResultNotKept("Celery keeps no results here: set result_backend.") from None
+        if result.state == "SUCCESS":
+            return value
+        status = _STATES.get(result.state, Status.FAILED)
+        raise TaskFailed(f"Task {call_id} is {status.value}.", result.traceback or repr(value))
+
+    def cancel(self, call_id: Any, terminate: bool) -> bool:
+        """Tell Celery's workers not to run a call; with `terminate`, to end it if it runs.
+
+        Tells whether it is not known to have ended.
+        """
+        known = self.find(call_id)
+        with suppress(Unreachable):  # it may never have been there
+            forget(call_id)
+        project_app().control.revoke(call_id, terminate=terminate)
+        return known is None or known.status not in _ENDED
 
 
 def _send(call: Call, moment: str | None = None, producer: Any = None) -> CallId:
@@ -169,58 +219,3 @@ def _publish(call: Call, enqueued_at: str, ticket: Ticket | None = None, **how: 
 def send_handed_over(item: Item, ticket: Ticket) -> None:
     """Send a call that waited in the queue's table. Raises as `enqueue()` does."""
     _publish(item.call, item.enqueued_at, ticket, task_id=ticket.key, retries=item.retries)
-
-
-# what became of a call
-
-
-def find(call_id: str) -> Task | None:
-    """Return what Celery knows of a call, as a row that is in no database; None if that is nothing."""
-    if not getattr(call_id, "keeps", True):
-        return None
-    result = project_app().AsyncResult(call_id)
-    try:
-        state, value = result.state, result.result
-    except (NotImplementedError, AttributeError):  # there is no result backend
-        return None
-    status = _STATES.get(state, Status.RUNNING)
-    found = Task(task_name=result.name or "", status=status.value, error=result.traceback or "")
-    if status == Status.SUCCESSFUL:
-        found.result = Task._meta.get_field("result").get_prep_value(value)
-    if status in _ENDED:
-        found.finished_at = result.date_done
-    if state == "PROGRESS" and isinstance(value, dict):
-        found.progress_done, found.progress_total = value.get("done"), value.get("total")
-        found.progress_note = value.get("note") or ""
-    return found
-
-
-def wait(call_id: str, timeout: float | None) -> Any:
-    """Wait for the end of a call, and return its result. Raises as `AsyncResult.get()` does."""
-    if not getattr(call_id, "keeps", True):
-        raise ResultNotKept(f"Nothing is kept of {call_id}. Declare its task with @task(result_ttl=3600).")
-    result = project_app().AsyncResult(call_id)
-    try:
-        value = result.get(
-            timeout=timeout, propagate=False, disable_sync_subtasks=current_claim() is not None
-        )
-    except theirs.TimeoutError:
-        raise TimeoutError(f"Task {call_id} has not ended within {timeout:g} s.") from None
-    except (NotImplementedError, AttributeError):
-        raise ResultNotKept("Celery keeps no results here: set result_backend.") from None
-    if result.state == "SUCCESS":
-        return value
-    status = _STATES.get(result.state, Status.FAILED)
-    raise TaskFailed(f"Task {call_id} is {status.value}.", result.traceback or repr(value))
-
-
-def cancel(call_id: str, terminate: bool) -> bool:
-    """Tell Celery's workers not to run a call; with `terminate`, to end it if it runs.
-
-    Tells whether it is not known to have ended.
-    """
-    known = find(call_id)
-    with suppress(Unreachable):  # it may never have been there
-        forget(call_id)
-    project_app().control.revoke(call_id, terminate=terminate)
-    return known is None or known.status not in _ENDED

@@ -5,18 +5,15 @@ from contextvars import ContextVar, copy_context
 from traceback import format_exception
 from typing import Any, TypeVar
 
-from django.conf import settings
 from django.utils.crypto import get_random_string
 
-from .. import models, signals
-from ..conf import current
+from .. import signals
 from ..queue.clock import as_datetime, as_text, now
 from ..queue.records import Call
 from ..sync_only import refuse_event_loop
 from ..tasks import context, engine
 from ..tasks.arguments import require_whole
 from ..tasks.callables import plain_arity, without_context
-from ..tasks.calls import warn_of_open_transaction
 from ..tasks.function import NO_TERMS, TaskFunction
 from ..tasks.options import Options
 from .framework import (
@@ -133,44 +130,50 @@ def enqueue(function: DjangoTask, task: AnyTask, args: Any, kwargs: Any) -> AnyR
         worker_ids=[],
     )
     call = function.call_of(task, result)
-    if current().TASK_ALWAYS_EAGER:
-        return _run_now(function, call, result)
-    if settings.DEBUG:
-        warn_of_open_transaction()
-    moment = now()
-    task_id, is_new = engine.enqueue(call, moment)
-    if not is_new and (row := models.Task.objects.filter(pk=task_id).first()):
-        return result_of_row(row)
-    set_fields(result, id=str(task_id), enqueued_at=as_datetime(moment))
-    signals.tell(signals.task_enqueued, function, id=task_id)
-    task_enqueued.send_robust(sender=function.sender, task_result=result)
-    return result
+    enqueueing = _Enqueueing(function, result)
+    return engine.choose().submit(call, enqueueing, enqueueing.moment)
 
 
-def _run_now(function: DjangoTask, call: Call, result: AnyResult) -> AnyResult:
-    """Run a call where it was enqueued (TASK_ALWAYS_EAGER); whatever it raises stands in its result."""
-    set_fields(result, id=get_random_string(32), enqueued_at=as_datetime(now()))
-    signals.tell(signals.task_enqueued, function, id=0)
-    task_enqueued.send_robust(sender=function.sender, task_result=result)
-    began = as_datetime(now())
-    set_fields(result, status=TaskResultStatus.RUNNING, started_at=began, last_attempted_at=began)
-    result.worker_ids.append(WORKER)
-    inside = copy_context()
-    inside.run(_given.set, result)
-    try:
-        value = inside.run(function.run_now, call)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as failure:
-        kind, text = type(failure), "".join(format_exception(failure))
-        result.errors.append(
-            TaskError(exception_class_path=f"{kind.__module__}.{kind.__qualname__}", traceback=text)
-        )
-        set_fields(result, status=TaskResultStatus.FAILED, finished_at=as_datetime(now()))
-        task_finished.send_robust(sender=function.sender, task_result=result)
-    else:
-        set_fields(
-            result, status=TaskResultStatus.SUCCESSFUL, finished_at=as_datetime(now()), _return_value=value
-        )
-        task_finished.send_robust(sender=function.sender, task_result=result)
-    return result
+class _Enqueueing:
+    """A call on its way to the engine, which completes its TaskResult."""
+
+    def __init__(self, function: DjangoTask, result: AnyResult) -> None:
+        self.function = function
+        self.result = result
+        self.moment = now()
+
+    def accepted(self, call_id: Any, is_new: bool) -> AnyResult:
+        """Return the result of a call that was enqueued, or of the identical one that waits already."""
+        if not is_new and (row := engine.of(call_id).find(call_id)):
+            return result_of_row(row)
+        self._tell_enqueued(str(call_id), call_id)
+        return self.result
+
+    def _tell_enqueued(self, result_id: str, row_id: int) -> None:
+        set_fields(self.result, id=result_id, enqueued_at=as_datetime(self.moment))
+        signals.tell(signals.task_enqueued, self.function, id=row_id)
+        task_enqueued.send_robust(sender=self.function.sender, task_result=self.result)
+
+    def run_eagerly(self, call: Call) -> AnyResult:
+        """Run a call where it was enqueued; what it raises is stored in its result."""
+        result = self.result
+        self._tell_enqueued(get_random_string(32), 0)
+        began = as_datetime(now())
+        set_fields(result, status=TaskResultStatus.RUNNING, started_at=began, last_attempted_at=began)
+        result.worker_ids.append(WORKER)
+        inside = copy_context()
+        inside.run(_given.set, result)
+        end: dict[str, Any] = {"status": TaskResultStatus.SUCCESSFUL}
+        try:
+            end["_return_value"] = inside.run(self.function.run_now, call)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
+            kind, text = type(failure), "".join(format_exception(failure))
+            result.errors.append(
+                TaskError(exception_class_path=f"{kind.__module__}.{kind.__qualname__}", traceback=text)
+            )
+            end = {"status": TaskResultStatus.FAILED}
+        set_fields(result, **end, finished_at=as_datetime(now()))
+        task_finished.send_robust(sender=self.function.sender, task_result=result)
+        return result

@@ -14,13 +14,12 @@ from typing import Any, TypeVar
 from django.db import connections
 
 from .. import models
-from ..conf import collects, current
+from ..conf import current
 from ..errors import TaskInterrupted, TaskRevoked, UnknownTask, UnreadableArguments
 from ..models import Status
-from ..queue import foremen
 from ..queue.clock import as_datetime, as_text, now
 from ..queue.records import Claim, Outcome
-from ..tasks import memory_engine
+from ..tasks import engine
 from ..tasks.arguments import decode
 from ..tasks.discovery import import_task_modules, require_imported
 from .framework import (
@@ -152,9 +151,9 @@ class Result(TaskResult):  # type: ignore[type-arg]  # not subscriptable in each
         try:
             return super().return_value
         except ValueError as error:
-            if self.is_finished or collects() or outside_of_loops(foremen.is_attended):
+            if self.is_finished or not (trouble := outside_of_loops(lambda: engine.of(0).trouble())):
                 raise
-            raise ValueError(f"{error}: {foremen.NO_FOREMAN}") from None
+            raise ValueError(f"{error}: {trouble}") from None
 
 
 def result_of_claim(alias: str, claim: Claim, args: list[Any], kwargs: dict[str, Any]) -> AnyResult:
@@ -239,10 +238,8 @@ def get_result(backend: BaseTaskBackend, result_id: str) -> AnyResult:
 
 
 def _row(task_id: int, alias: str) -> models.Task | None:
-    if collects():
-        row = memory_engine.find(task_id)
-        return row if row and row.backend == alias else None
-    return models.Task.objects.filter(pk=task_id, backend=alias).first()
+    row = engine.of(task_id).find(task_id)
+    return row if row and row.backend == alias else None
 
 
 def outside_of_loops(look: Callable[[], T]) -> T:

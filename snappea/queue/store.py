@@ -13,10 +13,9 @@ from typing import Any
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
-from ..conf import collects, current
+from ..conf import current
 from ..errors import EnqueueError
 from ..models import Gate, Status, Task
-from ..tasks import memory_engine
 from . import statements as sql
 from .availability import UNUSABLE, explain
 from .clock import later, now
@@ -65,8 +64,6 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
     Returns the task's id, and whether it is new: False for a unique call that was enqueued before.
     Raises EnqueueError if the database refuses; then nothing was written.
     """
-    if collects():
-        return memory_engine.add(call)
     try:
         connection = connect()
         with connection.wrap_database_errors:
@@ -91,8 +88,6 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
     """Do as `enqueue()` for many calls, in one transaction and with one wakeup."""
     if not calls:
         return []
-    if collects():
-        return [memory_engine.add(call) for call in calls]
     try:
         connection = connect()
         with connection.wrap_database_errors, transact(connection) as db:

@@ -1,62 +1,243 @@
-"""Who takes the calls: our own queue, or what was put in its place when the app became ready.
+"""The engine takes the calls and knows what became of them. This file alone decides which engine that is.
 
-`engine.enqueue` is found as `queue.enqueue` would be, so that the choice costs no call anything.
+`TableEngine` writes rows for the Foreman, `MemoryEngine` keeps calls while tests run, `EagerEngine` runs them
+at once, and an adapter such as Celery's registers its own.
 """
 
+import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from importlib import import_module
+from json import loads
+from typing import Any, Protocol, TypeVar
 
-from ..errors import ExtraMissing
-from ..models import Task
-from ..queue import store
+from django.conf import settings
+from django.db.models import QuerySet
+from django.db.transaction import TransactionManagementError
+
+from ..conf import collects, current
+from ..errors import ResultNotKept, TaskFailed
+from ..models import Status, Task
+from ..queue import foremen, store
+from ..queue.clock import steady_clock
+from ..queue.database import connect, data_version
 from ..queue.records import Call
+from .calls import warn_of_open_transaction
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+#: How often `get()` looks for the end of a task, in seconds: a look costs microseconds.
+LOOK_EVERY = 0.005
+#: The same where each look is a query to a server.
+ASK_EVERY = 0.025
 
 
-class Engine(Protocol):
-    """What takes calls in the place of the queue, and tells what became of them. Its ids are text."""
+class Caller(Protocol[R_co]):
+    """What makes a call, and a result of what the engine says: a TaskFunction, say."""
+
+    def accepted(self, call_id: Any, is_new: bool) -> R_co:
+        """Return the result for a call that was taken. `is_new`: False for an identical unique call."""
+
+    def run_eagerly(self, call: Call) -> R_co:
+        """Run a call here and now, and return its result."""
+
+
+class Engine:
+    """Takes calls, and knows what became of them. An id is of the kind that the engine gives out."""
+
+    def submit(
+        self, call: Call, caller: Caller[R], moment: str | None = None, is_committed: bool = False
+    ) -> R:
+        """Take a call, and return the caller's result for it. Raises EnqueueError.
+
+        `moment`: the time, if it is known. `is_committed`: the caller's transaction has just ended.
+        """
+        if settings.DEBUG and not is_committed:
+            warn_of_open_transaction()
+        return caller.accepted(*self.enqueue(call, moment))
+
+    def submit_many(self, calls: Sequence[Call], caller: Caller[R]) -> list[R]:
+        """Take many calls. Raises EnqueueError; Celery's engine may have taken some of them then."""
+        if settings.DEBUG:
+            warn_of_open_transaction()
+        return [caller.accepted(call_id, is_new) for call_id, is_new in self.enqueue_many(calls)]
+
+    def broadcast(self, call: Call, caller: Caller[R]) -> list[R]:
+        """Take a call once for each Foreman at work."""
+        return [self.submit(call, caller)]
 
     def enqueue(self, call: Call, moment: str | None = None) -> tuple[Any, bool]:
         """Take a call; return its id, and whether it is new. Raises EnqueueError."""
+        raise NotImplementedError
 
     def enqueue_many(self, calls: Sequence[Call]) -> Sequence[tuple[Any, bool]]:
-        """Take many. Raises EnqueueError; it may have taken some of them then."""
+        """Take many calls."""
+        raise NotImplementedError
 
-    def find(self, call_id: str) -> Task | None:
-        """Return what is known of a call, as a row that is in no database; None if that is nothing."""
+    def find(self, call_id: Any) -> Task | None:
+        """Return the row of a call, or what is known of it as a row; None if that is nothing."""
+        raise NotImplementedError
 
-    def wait(self, call_id: str, timeout: float | None) -> Any:
-        """Wait for the end of a call, and return its result, as `AsyncResult.get()` does."""
+    def status(self, call_id: Any) -> str | None:
+        """Return the status of a call, None if nothing is known of it."""
+        found = self.find(call_id)
+        return found.status if found else None
 
-    def cancel(self, call_id: str, terminate: bool) -> bool:
-        """Have a call not run, or ended, as `AsyncResult.revoke()` does."""
+    def wait(self, call_id: Any, timeout: float | None) -> Any:
+        """Wait for the end of a call and return its result, as `AsyncResult.get()` does."""
+        raise NotImplementedError
 
+    def cancel(self, call_id: Any, terminate: bool) -> bool:
+        """Cancel a call, as `AsyncResult.revoke()` does."""
+        raise NotImplementedError
 
-class MissingCelery:
-    """In the place of Celery where that is not installed: it refuses everything."""
-
-    def _refuse(self, *args: object) -> Any:
-        raise ExtraMissing('SNAPPEA["ENGINE"] = "celery" needs Celery', "celery")
-
-    enqueue = enqueue_many = find = wait = cancel = _refuse
-
-
-enqueue = store.enqueue
-enqueue_many = store.enqueue_many
-#: Who is in the place of the queue; None: nobody.
-other: Engine | None = None
+    def trouble(self) -> str:
+        """Return why calls wait that could be run by now; empty if nothing is wrong."""
+        return ""
 
 
-def use(instead: Engine) -> None:
-    """Let another engine take the calls from now on."""
-    global enqueue, enqueue_many, other
-    enqueue, enqueue_many, other = instead.enqueue, instead.enqueue_many, instead  # type: ignore[assignment]  # methods
+class TableEngine(Engine):
+    """Writes calls into the queue's table, where the Foreman finds them."""
+
+    enqueue = staticmethod(store.enqueue)
+    enqueue_many = staticmethod(store.enqueue_many)
+
+    def broadcast(self, call: Call, caller: Caller[R]) -> list[R]:
+        """Write a row for each Foreman."""
+        if not foremen.is_shared():
+            return [self.submit(call, caller)]
+        return [caller.accepted(task_id, True) for task_id in foremen.enqueue_for_each(call)]
+
+    def find(self, call_id: Any) -> Task | None:
+        """Return the row."""
+        return _rows(call_id).first()
+
+    def status(self, call_id: Any) -> str | None:
+        """Read one column only."""
+        return _rows(call_id).values_list("status", flat=True).first()
+
+    def wait(self, call_id: Any, timeout: float | None) -> Any:
+        """Look at the row again whenever the database has changed."""
+        if connect().in_atomic_block:
+            raise TransactionManagementError(
+                "get() would wait for ever inside atomic() of the queue's database."
+            )
+        deadline = None if timeout is None else steady_clock() + timeout
+        seen = None
+        while True:
+            version = data_version(connect())  # anew: the files may be replaced in the meantime
+            if version is None or version != seen:
+                seen = version
+                if ended := require_kept(self.find(call_id), call_id):
+                    return result_of(ended)
+            if deadline is not None and steady_clock() >= deadline:
+                why = f": {trouble}" if (trouble := self.trouble()) else ""
+                raise TimeoutError(f"Task #{call_id} has not ended within {timeout:g} s{why}.")
+            time.sleep(LOOK_EVERY if version else ASK_EVERY)
+
+    def cancel(self, call_id: Any, terminate: bool) -> bool:
+        """Delete the row if it waits, or mark it if it runs."""
+        if store.cancel(_rows(call_id)):
+            return True
+        return terminate and bool(store.terminate(_rows(call_id)))
+
+    def trouble(self) -> str:
+        """Return that no Foreman runs, if that is so."""
+        return "" if foremen.is_attended() else foremen.NO_FOREMAN
 
 
-def of(call_id: str) -> Engine:
-    """Return who knows of a call whose id is text. Raises LookupError if nobody does."""
-    if other is None:
+def _rows(task_id: int) -> QuerySet[Task]:
+    return Task.objects.filter(pk=task_id)
+
+
+class EagerEngine(Engine):
+    """Runs each call where it is made (TASK_ALWAYS_EAGER). Such a call has no id."""
+
+    def submit(
+        self, call: Call, caller: Caller[R], moment: str | None = None, is_committed: bool = False
+    ) -> R:
+        """Run a call; raises what it raises."""
+        return caller.run_eagerly(call)
+
+    def submit_many(self, calls: Sequence[Call], caller: Caller[R]) -> list[R]:
+        """Run one after the other."""
+        return [caller.run_eagerly(call) for call in calls]
+
+    def find(self, call_id: Any) -> None:
+        """There is no row."""
+
+    def status(self, call_id: Any) -> str:
+        """It has returned, or there would be no result to ask."""
+        return Status.SUCCESSFUL.value
+
+    def cancel(self, call_id: Any, terminate: bool) -> bool:
+        """It is too late for that."""
+        return False
+
+
+TABLE, EAGER = TableEngine(), EagerEngine()
+#: What SNAPPEA["ENGINE"] may name beside the table. An adapter registers its own when the app is ready.
+_registered: dict[str, Engine] = {}
+#: Keeps calls in memory while tests run; loaded when it is first needed.
+_memory: Engine | None = None
+
+
+def register(name: str, engine: Engine) -> None:
+    """Let an engine take the calls while SNAPPEA["ENGINE"] has this name."""
+    _registered[name] = engine
+
+
+def choose() -> Engine:
+    """Return the engine that takes the next call. It follows the settings, which tests change."""
+    configured = current()
+    if configured.TASK_ALWAYS_EAGER:
+        return EAGER
+    if collects():
+        return _memory or _load_memory()
+    return _registered.get(configured.ENGINE, TABLE)
+
+
+def of(call_id: Any) -> Engine:
+    """Return the engine that knows a call. Raises LookupError for Celery's id without Celery."""
+    if call_id is None:
+        return EAGER
+    if not isinstance(call_id, str):
+        return (_memory or _load_memory()) if collects() else TABLE
+    found = _registered.get(current().ENGINE)
+    if found is None:
         raise LookupError(
-            f"{call_id!r} is Celery's id of a call, but Celery is not in charge "
+            f"{call_id!r} is Celery's id of a call, but Celery is not the engine "
             '(SNAPPEA["ENGINE"] = "celery").'
         )
-    return other
+    return found
+
+
+def _load_memory() -> Engine:
+    global _memory
+    _memory = import_module("snappea.tasks.memory_engine").MEMORY
+    return _memory
+
+
+# what a row says of the end of its task
+
+
+def require_kept(task: Task | None, task_id: int) -> Task | None:
+    """Return a task if it has ended, None if not yet. Raises ResultNotKept if it leaves no result."""
+    if task is None:
+        raise ResultNotKept(
+            f"Nothing is kept of task #{task_id}: it succeeded without a result_ttl, was cancelled, or has "
+            "expired."
+        )
+    if task.status not in (Status.SCHEDULED, Status.READY, Status.RUNNING):
+        return task
+    if task.result_ttl is None:
+        raise ResultNotKept(f"{task.task_name} keeps no result. Declare it with @task(result_ttl=3600).")
+    return None
+
+
+def result_of(task: Task) -> Any:
+    """Return the result of a task that has ended. Raises TaskFailed or ResultNotKept."""
+    if task.status != Status.SUCCESSFUL:
+        raise TaskFailed(f"{task} is {task.status}.", task.error)
+    if task.result is None:
+        raise ResultNotKept(f"{task}: {task.error}")
+    return loads(task.result)

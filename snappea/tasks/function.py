@@ -14,12 +14,10 @@ from types import MethodType, NoneType
 from typing import Any, Generic, Never, NoReturn, ParamSpec, TypeVar, overload
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
-from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from ..conf import collects, current, hook, shown, soft_time_limit_of
+from ..conf import current, hook, shown, soft_time_limit_of
 from ..errors import Retry
-from ..queue import foremen
 from ..queue.clock import as_text, now, seconds_until
 from ..queue.records import Call, Claim, Extras
 from ..signals import task_enqueued, task_failed, task_retried, task_started, task_succeeded, tell
@@ -33,7 +31,6 @@ from .calls import (
     require_queue,
     require_small,
     unique_key,
-    warn_of_open_transaction,
     with_options,
 )
 from .options import Options, is_priority
@@ -110,15 +107,7 @@ class TaskFunction(Generic[P, R]):
         if running_loop() is not None:
             refuse_event_loop(self.__name__, self.name)
         encoded = [self.call(checked_tuple(args, self.name), {}) for args in calls]
-        if current().TASK_ALWAYS_EAGER:
-            return [self._run_eagerly(call) for call in encoded]
-        if settings.DEBUG:
-            warn_of_open_transaction()
-        written = engine.enqueue_many(encoded)
-        for task_id, is_new in written if task_enqueued.receivers else ():
-            if is_new:
-                tell(task_enqueued, self, id=task_id)
-        return [AsyncResult(task_id) for task_id, _is_new in written]
+        return engine.choose().submit_many(encoded, self)
 
     def broadcast(self, /, *args: P.args, **kwargs: P.kwargs) -> list[AsyncResult]:
         """Enqueue a call for each Foreman at work, which runs it once, and no other does.
@@ -135,15 +124,7 @@ class TaskFunction(Generic[P, R]):
                 f"{self.name} cannot be broadcast: it has unique, max_concurrency or rate_limit, and would "
                 "not run on every Foreman."
             )
-        if engine.other is not None:
-            raise NotImplementedError(f"{self.name}.broadcast(): Celery has no equivalent.")
-        if collects() or current().TASK_ALWAYS_EAGER or not foremen.is_shared():
-            return [self.delay(*args, **kwargs)]
-        call = self.call(args, kwargs)
-        ids = foremen.enqueue_for_each(call)
-        for task_id in ids if task_enqueued.receivers else ():
-            tell(task_enqueued, self, id=task_id)
-        return list(map(AsyncResult, ids))
+        return engine.choose().broadcast(self.call(args, kwargs), self)
 
     @overload
     def delay_on_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> None: ...
@@ -282,16 +263,16 @@ class TaskFunction(Generic[P, R]):
     def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
         if running_loop() is not None:
             refuse_event_loop(self.__name__, self.name)
-        if current().TASK_ALWAYS_EAGER:
-            return self._run_eagerly(call)
-        if settings.DEBUG and not is_committed:
-            warn_of_open_transaction()
-        task_id, is_new = engine.enqueue(call)
-        if is_new and task_enqueued.receivers:
-            tell(task_enqueued, self, id=task_id)
-        return AsyncResult(task_id)
+        return engine.choose().submit(call, self, is_committed=is_committed)
 
-    def _run_eagerly(self, call: Call) -> AsyncResult:
+    def accepted(self, call_id: Any, is_new: bool) -> AsyncResult:
+        """Return the result for a call that the engine has taken, and send task_enqueued if it is new."""
+        if is_new and task_enqueued.receivers:
+            tell(task_enqueued, self, id=call_id)
+        return AsyncResult(call_id)
+
+    def run_eagerly(self, call: Call) -> AsyncResult:
+        """Run a call at once in the place of enqueueing it."""
         tell(task_enqueued, self, id=0)
         return AsyncResult(None, self.run_now(call))
 

@@ -8,17 +8,14 @@ import dataclasses
 import functools
 import json
 import threading
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
 from ..models import WAITING, Status, Task
 from ..queue.clock import as_datetime, later, now
 from ..queue.records import Call, Claim, Extras, Origin, Outcome
-
-_NO_TERMS = Extras()
-_lock = threading.RLock()  # a live server's threads enqueue as well
-_ids = count(1)
-_entries: "dict[int, Entry]" = {}
+from .engine import Engine, require_kept, result_of
 
 
 @dataclasses.dataclass
@@ -38,8 +35,13 @@ class Entry:
 
     @property
     def extras(self) -> Extras:
-        """What it has beside."""
-        return self.call.extras or _NO_TERMS
+        """The columns that most calls leave alone."""
+        return self.call.extras or Extras()
+
+    @property
+    def due(self) -> str:
+        """Since when it may run; the empty string if it is ready."""
+        return (self.run_after or "") if self.status == Status.SCHEDULED else ""
 
     def as_task(self) -> Task:
         """Return the row that it would be; it is not in any database."""
@@ -70,115 +72,127 @@ class Entry:
         )
 
 
-def add(call: Call) -> tuple[int, bool]:
-    """Keep a call. Return its id, and whether it is new: False for a unique one that was kept before."""
-    moment, extras = now(), call.extras or _NO_TERMS
-    with _lock:
-        _let_each_test_begin_with_none()
-        if extras.unique_key and (same := _identical(extras.unique_key)):
-            return same.id, False
-        is_later = extras.run_after is not None and extras.run_after > moment
-        status = Status.SCHEDULED if is_later else Status.READY
-        entry = Entry(next(_ids), call, moment, status.value, extras.run_after)
-        _entries[entry.id] = entry
-    return entry.id, True
+class MemoryEngine(Engine):
+    """Keeps calls in memory, in the order in which they were enqueued."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # the threads of a live server enqueue as well
+        self._ids = count(1)
+        self._entries: dict[int, Entry] = {}
+
+    def enqueue(self, call: Call, moment: str | None = None) -> tuple[int, bool]:
+        """Keep a call. Return its id, and whether it is new."""
+        moment, extras = moment or now(), call.extras or Extras()
+        with self._lock:
+            _clear_before_each_test()
+            if extras.unique_key and (same := self._identical(extras.unique_key)):
+                return same.id, False
+            is_later = extras.run_after is not None and extras.run_after > moment
+            status = Status.SCHEDULED if is_later else Status.READY
+            entry = Entry(next(self._ids), call, moment, status.value, extras.run_after)
+            self._entries[entry.id] = entry
+        return entry.id, True
+
+    def enqueue_many(self, calls: Sequence[Call]) -> list[tuple[int, bool]]:
+        """Keep many calls."""
+        return [self.enqueue(call) for call in calls]
+
+    def _identical(self, key: str) -> Entry | None:
+        for entry in self._entries.values():
+            if entry.extras.unique_key == key:
+                is_running = entry.extras.unique_running and entry.status == Status.RUNNING
+                if is_running or entry.status in WAITING:
+                    return entry
+        return None
+
+    def find(self, call_id: Any) -> Task | None:
+        """Return what the row would be now, None if it would be gone."""
+        with self._lock:
+            entry = self._entries.get(call_id)
+            return entry.as_task() if entry else None
+
+    def wait(self, call_id: Any, timeout: float | None) -> Any:
+        """Return the result if the test has run the call. Raises TimeoutError, as nothing else runs it."""
+        task = self.find(call_id)
+        if ended := require_kept(task, call_id):
+            return result_of(ended)
+        raise TimeoutError(
+            f"{task} is kept in memory, because tests run, and waits: call snappea.testing.drain(), or set "
+            "TASK_ALWAYS_EAGER."
+        )
+
+    def cancel(self, call_id: Any, terminate: bool = False) -> bool:
+        """Forget a call if it waits, and tell whether it did."""
+        with self._lock:
+            entry = self._entries.get(call_id)
+            if entry is None or entry.status not in WAITING:
+                return False
+            del self._entries[entry.id]
+            return True
+
+    # for snappea.testing
+
+    def waiting(self) -> list[Task]:
+        """Return the calls that wait."""
+        with self._lock:
+            return [entry.as_task() for entry in self._entries.values() if entry.status in WAITING]
+
+    def claim(self, including_scheduled: bool) -> Claim | None:
+        """Take the call that a Foreman would take first; if none is due, perhaps the one due next."""
+        moment = now()
+        with self._lock:
+            for entry in list(self._entries.values()):
+                if entry.status in WAITING and (entry.extras.expires_at or "never") <= moment:
+                    del self._entries[entry.id]
+            waiting = [entry for entry in self._entries.values() if entry.status in WAITING]
+            if including_scheduled and waiting:
+                moment = max(moment, min(entry.due for entry in waiting))
+            due = [entry for entry in waiting if entry.due <= moment]
+            if not due:
+                return None
+            first = min(due, key=lambda entry: (-entry.call.priority, entry.id))
+            first.status, first.attempts = Status.RUNNING.value, first.attempts + 1
+            return first.as_claim()
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note what became of a call, as a Foreman does on a row."""
+        moment = now()
+        with self._lock:
+            entry = self._entries.get(outcome.claim.id)
+            if entry is None:  # the test has cleared them in the meantime
+                return
+            entry.error, entry.finished_at = outcome.error, moment
+            if outcome.error:
+                entry.errors += outcome.error_line(moment) + "\n"
+            if not outcome.error and outcome.result is None:
+                del self._entries[entry.id]
+            elif not outcome.error:
+                entry.status, entry.result = Status.SUCCESSFUL.value, outcome.result
+            elif outcome.retry_after is not None:
+                entry.status, entry.finished_at = Status.SCHEDULED.value, None
+                entry.run_after = later(moment, outcome.retry_after)
+            else:
+                entry.status = Status.FAILED.value
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._entries.clear()
 
 
-def _identical(key: str) -> Entry | None:
-    for entry in _entries.values():
-        if entry.extras.unique_key == key:
-            is_alone = entry.extras.unique_running and entry.status == Status.RUNNING
-            if is_alone or entry.status in WAITING:
-                return entry
-    return None
-
-
-def find(task_id: int | None) -> Task | None:
-    """Return what a row would be now; None if it would be gone."""
-    with _lock:
-        entry = _entries.get(task_id or 0)
-        return entry.as_task() if entry else None
-
-
-def waiting() -> list[Task]:
-    """Return the calls that wait, in the order in which they were enqueued."""
-    with _lock:
-        return [entry.as_task() for entry in _entries.values() if entry.status in WAITING]
-
-
-def cancel(task_id: int | None) -> bool:
-    """Forget a call if it waits, and tell whether it did."""
-    with _lock:
-        entry = _entries.get(task_id or 0)
-        if entry is None or entry.status not in WAITING:
-            return False
-        del _entries[entry.id]
-        return True
-
-
-def claim(ahead: bool) -> Claim | None:
-    """Take the call that a Foreman would take first. `ahead`: if none is due, one of those due next."""
-    moment = now()
-    with _lock:
-        for entry in list(_entries.values()):
-            if entry.status in WAITING and (entry.extras.expires_at or "never") <= moment:
-                del _entries[entry.id]
-        chosen = _due(moment) or (_due(_next_due()) if ahead else [])
-        if not chosen:
-            return None
-        first = min(chosen, key=lambda entry: (-entry.call.priority, entry.id))
-        first.status, first.attempts = Status.RUNNING.value, first.attempts + 1
-        return first.as_claim()
-
-
-def _due(moment: str) -> list[Entry]:
-    return [
-        entry
-        for entry in _entries.values()
-        if entry.status == Status.READY
-        or (entry.status == Status.SCHEDULED and (entry.run_after or "") <= moment)
-    ]
-
-
-def _next_due() -> str:
-    scheduled = (entry for entry in _entries.values() if entry.status == Status.SCHEDULED)
-    return min((entry.run_after or "" for entry in scheduled), default="")
-
-
-def settle(outcome: Outcome) -> None:
-    """Note what became of a call, as a Foreman would of a row."""
-    moment = now()
-    with _lock:
-        entry = _entries.get(outcome.claim.id)
-        if entry is None:  # the test has cleared them in the meantime
-            return
-        entry.error, entry.finished_at = outcome.error, moment
-        if outcome.error:
-            entry.errors += outcome.error_line(moment) + "\n"
-        if not outcome.error and outcome.result is None:
-            del _entries[entry.id]
-        elif not outcome.error:
-            entry.status, entry.result = Status.SUCCESSFUL.value, outcome.result
-        elif outcome.retry_after is not None:
-            entry.status, entry.finished_at = Status.SCHEDULED.value, None
-            entry.run_after = later(moment, outcome.retry_after)
-        else:
-            entry.status = Status.FAILED.value
+#: The calls of this process.
+MEMORY = MemoryEngine()
 
 
 def clear() -> None:
-    """Forget all of them."""
-    with _lock:
-        _entries.clear()
+    """Forget all calls."""
+    MEMORY.clear()
 
 
 @functools.cache
-def _let_each_test_begin_with_none() -> None:
-    """Have each unittest.TestCase clear them before it runs, as Django does with `mail.outbox`.
-
-    From the first call on; there is no other sign of a test's beginning, and nothing to do before.
-    """
-    import unittest  # here, as only tests need it
+def _clear_before_each_test() -> None:
+    """Make each unittest.TestCase start with no calls, as Django does with `mail.outbox`."""
+    import unittest
 
     run = unittest.TestCase.run
 

@@ -15,7 +15,7 @@ import contextvars
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple, ParamSpec
@@ -23,14 +23,15 @@ from typing import Any, NamedTuple, ParamSpec
 from django.conf import settings
 from django.test.utils import override_settings
 
-from ..conf import collects, hook
+from ..conf import hook
 from ..models import WAITING, Task
 from ..queue import store
 from ..queue.clock import now
 from ..queue.database import connect, transact
 from ..queue.files import IS_UNIX, NEEDS_UNIX
 from ..queue.records import Claim, Outcome
-from ..tasks import context, frameworks, memory_engine
+from ..tasks import context, engine, frameworks
+from ..tasks.memory_engine import MEMORY, MemoryEngine
 from ..tasks.registry import TaskFunction, task_of
 from ..workers import execute
 from .live import LiveForeman, run_foreman
@@ -55,13 +56,12 @@ class Enqueued(NamedTuple):
 
 def enqueued(task: TaskFunction[..., Any] | None = None) -> list[Enqueued]:
     """Return the calls that wait, in the order in which they were enqueued: of one task, or all."""
-    rows = memory_engine.waiting() if collects() else Task.objects.filter(status__in=WAITING).order_by("pk")
     return [
         Enqueued(
             *(row.pk, row.task_name, json.loads(row.args), json.loads(row.kwargs)),
             *(row.queue, row.priority, row.run_after),
         )
-        for row in rows
+        for row in _calls().waiting()
         if task is None or row.task_name == task.name
     ]
 
@@ -102,7 +102,7 @@ def _shown(args: Any, kwargs: dict[str, Any]) -> str:
 
 def clear() -> None:
     """Forget the calls that are kept in memory. Every test begins with none."""
-    memory_engine.clear()
+    MEMORY.clear()
 
 
 def drain(including_scheduled: bool = False, raise_failures: bool = True, at_most: int = AT_MOST) -> int:
@@ -116,7 +116,7 @@ def drain(including_scheduled: bool = False, raise_failures: bool = True, at_mos
     `raise_failures` is False; RuntimeError if there is no end after `at_most` tasks.
     """
     for count in range(at_most):
-        claim = _claim(including_scheduled)
+        claim = _calls().claim(including_scheduled)
         if claim is None:
             return count
         failure = _run(claim)
@@ -125,19 +125,34 @@ def drain(including_scheduled: bool = False, raise_failures: bool = True, at_mos
     raise RuntimeError(f"drain() has run {at_most} tasks, and saw no end: do they enqueue themselves?")
 
 
-def _claim(ahead: bool) -> Claim | None:
-    """Take what is next. `ahead`: if nothing is due, what will be due next."""
-    if collects():
-        return memory_engine.claim(ahead)
-    connection = connect()
-    with transact(connection) as db:
-        store.expire(db, now(connection))
-        store.promote(db, now(connection))
-        claim = store.claim_any(db, now(connection))
-        if claim is None and ahead and (due := store.peek(db).due):
-            store.promote(db, due)
+class _Rows:
+    """The calls in the queue's table, as a MemoryEngine shows its own."""
+
+    def waiting(self) -> Iterable[Task]:
+        return Task.objects.filter(status__in=WAITING).order_by("pk")
+
+    def claim(self, including_scheduled: bool) -> Claim | None:
+        connection = connect()
+        with transact(connection) as db:
+            store.expire(db, now(connection))
+            store.promote(db, now(connection))
             claim = store.claim_any(db, now(connection))
-    return claim
+            if claim is None and including_scheduled and (due := store.peek(db).due):
+                store.promote(db, due)
+                claim = store.claim_any(db, now(connection))
+        return claim
+
+    def settle(self, outcome: Outcome) -> None:
+        connection = connect()
+        with transact(connection) as db:
+            store.note_progress(db, context.take_progress([outcome.claim.id]))
+            store.settle(db, now(connection), [outcome])
+
+
+def _calls() -> MemoryEngine | _Rows:
+    """Return where the calls of this test are."""
+    found = engine.of(0)
+    return found if isinstance(found, MemoryEngine) else _Rows()
 
 
 def _run(claim: Claim) -> BaseException | None:
@@ -152,21 +167,11 @@ def _run(claim: Claim) -> BaseException | None:
     except BaseException as raised:
         outcome = execute.after_failure(claim, task, time.monotonic() - began, raised)
         failure = None if outcome.retry_after is not None else execute.cause_of(raised)
-    _settle(outcome)
+    _calls().settle(outcome)
+    context.take_progress([claim.id])
     for framework in frameworks if claim.origin else ():
         framework.notify_settled(outcome, is_urgent=True)
     return failure
-
-
-def _settle(outcome: Outcome) -> None:
-    progress = context.take_progress([outcome.claim.id])
-    if collects():
-        memory_engine.settle(outcome)
-        return
-    connection = connect()
-    with transact(connection) as db:
-        store.note_progress(db, progress)
-        store.settle(db, now(connection), [outcome])
 
 
 def override_snappea(**keys: Any) -> override_settings:
