@@ -55,7 +55,7 @@ def wait(task: Any, *args: Any, **options: Any) -> Task:
     """Write a call into the table, as our own queue would have."""
     call = task.call(args, {})
     extras = call.extras._replace(**options.pop("terms", {})) if call.extras else None
-    task_id, _is_new = store.enqueue(call._replace(**{"terms": extras, **options}))
+    task_id, _is_new = store.enqueue(call._replace(**{"extras": extras, **options}))
     return Task.objects.get(pk=task_id)
 
 

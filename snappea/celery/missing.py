@@ -12,4 +12,4 @@ class MissingCelery(Engine):
     def _refuse(self, *args: object, **kwargs: object) -> Any:
         raise ExtraMissing('SNAPPEA["ENGINE"] = "celery" needs Celery', "celery")
 
-    enqueue = enqueue_many = broadcast = find = wait = cancel = _refuse  # type: ignore[assignment]
+    enqueue = enqueue_many = broadcast = find = wait = cancel = _refuse
