@@ -78,7 +78,7 @@ def run_foreman(timeout: float) -> Iterator[LiveForeman]:
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         ours = {VARIABLE: databases, SETTINGS: json.dumps(_changed(), default=_path)}
         environment = {**os.environ, **ours, "NOTIFY_SOCKET": address, "PYTHONPATH": paths}
-        command = [sys.executable, "-c", "from snappea.live import serve; serve()"]
+        command = [sys.executable, "-c", "from snappea.testing.live import serve; serve()"]
         foreman = LiveForeman(subprocess.Popen(command, env=environment, stdout=log, stderr=log), log)
         try:
             _wait_for_start(ear, foreman, timeout)

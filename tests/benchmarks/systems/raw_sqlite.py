@@ -45,7 +45,7 @@ class RawSqlite(Snappea):
 
     def enqueuer(self, task: Any) -> Function:
         execute, name = self.connection.execute, f"{task.__module__}.{task.__qualname__}"
-        statement = import_module("snappea.statements").INSERT
+        statement = import_module("snappea.queue.statements").INSERT
 
         def insert(*arguments: object) -> None:
             execute(statement, (name, json.dumps(arguments), "{}", "default", 0, 0, 0, NOW))
@@ -58,7 +58,7 @@ class RawSqlite(Snappea):
 
     def work(self, functions: dict[str, Function]) -> None:
         """Take tasks, run them and delete them, for ever."""
-        execute, statements = self.connection.execute, import_module("snappea.statements")
+        execute, statements = self.connection.execute, import_module("snappea.queue.statements")
         done: list[int] = []
         while True:
             execute("BEGIN IMMEDIATE")
