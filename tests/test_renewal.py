@@ -173,12 +173,12 @@ def test_a_workaholic_is_not_stopped_by_what_it_has_done(site: Site) -> None:
 
 TAKEN_BY_A_THREAD = """
 import os, signal, socket, threading, time
-from snappea.foreman.attention import Attention
+from snappea.foreman.process_signals import ProcessSignals
 from snappea.foreman.restart import start_anew
 reader, writer = socket.socketpair()
 reader.setblocking(False)
 writer.setblocking(False)
-attention = Attention()
+attention = ProcessSignals()
 is_second = "SNAPPEA_SIGNALS" in os.environ
 threading.Thread(target=time.sleep, args=[60], daemon=True).start()
 with attention.paid(writer.fileno(), lambda: None):
@@ -209,16 +209,16 @@ def test_signals_outlive_the_image_that_they_came_to(site: Site, how: str, count
 
 CALLED = """
 import threading, time
-from snappea.foreman import Foreman
+from snappea.foreman.loop import Foreman
 from tests.site import wait_until
 foreman = Foreman()
 
 def script():
-    wait_until(lambda: not foreman.departure.is_decided and foreman.accounts.in_flight)
-    foreman.renewal.call_for("a test")
-    wait_until(lambda: foreman.departure.is_to_start_anew)
-    foreman.renewal.call_for("")
-    wait_until(lambda: not foreman.departure.is_to_start_anew)
+    wait_until(lambda: not foreman.shutdown.is_decided and foreman.in_flight.claims)
+    foreman.restart.call_for("a test")
+    wait_until(lambda: foreman.shutdown.is_to_start_anew)
+    foreman.restart.call_for("")
+    wait_until(lambda: not foreman.shutdown.is_to_start_anew)
     record.delay("called-off")
 
 from snappea.management.commands.runsnappea import _log_to_stderr

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .operations import cancel as cancel
+    from .operations import delete as delete
     from .operations import pause as pause
     from .operations import paused as paused
     from .operations import requeue as requeue
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from .store import depth as depth
 
 _NAMES = {"depth": "store"} | dict.fromkeys(
-    ("cancel", "pause", "paused", "requeue", "resume", "terminate"), "operations"
+    ("cancel", "delete", "pause", "paused", "requeue", "resume", "terminate"), "operations"
 )
 __all__ = [*_NAMES]
 
