@@ -285,5 +285,5 @@ def test_two_at_once(site: CelerySite) -> None:
 
 def test_only_with_celery_in_charge(migrated: Any, settings: Any) -> None:
     settings.SNAPPEA = {}
-    with pytest.raises(CommandError, match="Celery is not in charge"):
+    with pytest.raises(CommandError, match="Celery is not the engine"):
         run()

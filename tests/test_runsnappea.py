@@ -48,7 +48,7 @@ def test_a_file_that_is_no_database(site: Site) -> None:
 
 def test_eager_tasks(site: Site) -> None:
     process = site.manage("runsnappea", TASK_ALWAYS_EAGER=True)
-    assert_refuses(process, 'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run at once')
+    assert_refuses(process, 'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run immediately')
 
 
 def test_wrong_settings(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py runsnappea`: the Foreman, beside gunicorn."""
+"""`manage.py runsnappea`: run the Foreman, beside gunicorn."""
 
 import argparse
 import logging
@@ -12,77 +12,57 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from snappea.checks import check_installation
 from snappea.conf import current, uses_celery
-from snappea.errors import CannotStart, ConfigurationError
-from snappea.queue.availability import UNUSABLE, explain, trouble
+from snappea.errors import CannotStart, ConfigurationError, QueueUnavailable
+from snappea.queue.availability import usable
 from snappea.queue.files import IS_UNIX, NEEDS_UNIX
 from snappea.tasks.context import name_tasks_in_log
 from snappea.tasks.registry import discover
 
-if IS_UNIX:  # elsewhere there is not what these import; handle() says so
+if IS_UNIX:  # what these import exists on Unix only; handle() says so elsewhere
     from snappea.foreman import reports
     from snappea.foreman.autoreload import is_rehearsal, require_no_new_failure, watch
     from snappea.foreman.loop import Foreman
-    from snappea.foreman.reports import report_failed_imports
     from snappea.foreman.restart import start_anew
     from snappea.workers.processes.fork_server import ForkServer
 
 
 class Command(BaseCommand):
-    """Run the Foreman until a signal says stop."""
+    """Run the Foreman until a signal stops it."""
 
-    help = "Runs the Foreman: the one process that runs what delay() enqueued."
+    help = "Runs the Foreman, the process that executes tasks."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add which queues to serve, how much of all, until when, and whether to watch the code."""
-        parser.add_argument(
-            "--workers", type=_at_least_one, metavar="N", help="How many tasks run at once (NUM_WORKERS)."
-        )
-        parser.add_argument(
-            "--queues", default="", help="The only queues to serve, separated by commas. All if not given."
-        )
-        parser.add_argument(
-            "--strict",
-            action="store_true",
-            help="Nothing from one of the --queues while a task waits in one that is named before it.",
-        )
-        parser.add_argument(
-            "--burst", action="store_true", help="Exit once nothing is ready or running any more."
-        )
-        parser.add_argument(
-            "--max-tasks",
-            type=_at_least_one,
-            metavar="N",
-            help="Start anew, under the same pid, after so many tasks (MAX_TASKS).",
-        )
-        parser.add_argument(
-            "--reload",
-            action=argparse.BooleanOptionalAction,
-            help="Start anew when the code changes. The default is settings.DEBUG.",
-        )
+        add = parser.add_argument
+        add("--workers", type=_at_least_one, metavar="N", help="How many tasks run at once (NUM_WORKERS).")
+        add("--queues", default="", help="Serve only these queues, separated by commas. Default: all.")
+        add("--strict", action="store_true", help="Serve --queues strictly in this order.")
+        add("--burst", action="store_true", help="Exit once no task is ready or running.")
+        restart = "Restart, under the same pid, after this many tasks (MAX_TASKS)."
+        add("--max-tasks", type=_at_least_one, metavar="N", help=restart)
+        reload = "Restart when the code changes. Default: settings.DEBUG."
+        add("--reload", action=argparse.BooleanOptionalAction, help=reload)
 
     def get_check_kwargs(self, options: Any) -> Any:
-        """Leave it to `handle()` to say that the queue cannot be used."""
+        """Skip database checks: `handle()` reports a queue that cannot be used."""
         return {**super().get_check_kwargs(options), "databases": []}
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Exit with 0 after an orderly stop, with 1 if it cannot start or had to stop by itself."""
+        """Exit with 0 after an orderly stop, and with 1 if the Foreman cannot start or had to stop."""
         _require_work_for_a_foreman()
-        for found in check_installation():  # also with --skip-checks: the files may be of two projects
+        for found in check_installation():  # even with --skip-checks: the files may be of two projects
             if not found.is_silenced():
                 raise CommandError(f"{found.msg} {found.hint}")
         _log_to_stderr(options["verbosity"])
         discover()
-        name_tasks_in_log()  # also by the handlers that a module of tasks has added
-        report_failed_imports()
+        name_tasks_in_log()  # in handlers that a tasks module has added, too
+        reports.report_failed_imports()
         flags = {"NUM_WORKERS": options["workers"], "MAX_TASKS": options["max_tasks"]}
         instead = {key: value for key, value in flags.items() if value is not None}
         queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
         try:
             require_no_new_failure()
-            with (
-                ForkServer() as fork_server
-            ):  # first of all: a process with connections or threads must not fork
-                _require_usable()
+            # the fork server comes first: a process with connections or threads must not fork
+            with ForkServer() as fork_server, usable():
                 foreman = Foreman(queues, options["strict"], fork_server, options["burst"], **instead)
                 if is_rehearsal():
                     return
@@ -91,11 +71,16 @@ class Command(BaseCommand):
                 exit_code = foreman.run()
         except (CannotStart, ConfigurationError) as error:
             raise CommandError(str(error)) from error
-        except UNUSABLE as error:
-            raise CommandError(f"The Foreman cannot start. {explain(error)}") from error
+        except QueueUnavailable as error:
+            raise CommandError(f"The Foreman cannot start. {error}") from error
+        is_busy = bool(foreman.in_flight.claims)
         if foreman.shutdown.is_to_start_anew:
-            _start_anew(at_once=bool(foreman.in_flight.claims))
-        _exit(exit_code, at_once=bool(foreman.in_flight.claims))
+            try:
+                start_anew(at_once=is_busy)
+            except OSError as error:
+                print(f"The Foreman cannot start anew: {error}.", file=sys.stderr)
+                exit_code = 1
+        _exit(exit_code, at_once=is_busy)
 
 
 def _require_work_for_a_foreman() -> None:
@@ -103,13 +88,13 @@ def _require_work_for_a_foreman() -> None:
         raise CommandError(NEEDS_UNIX)
     if current().TASK_ALWAYS_EAGER:
         raise CommandError(
-            'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run at once where they are enqueued, '
-            "and there is nothing for a Foreman to do. Remove it to run tasks in the background."
+            'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run immediately where they are enqueued, '
+            "so there is nothing for a Foreman to do. Remove it to run tasks in the background."
         )
     if uses_celery():
         raise CommandError(
-            'SNAPPEA["ENGINE"] is "celery": Celery is in charge, and its workers run the tasks. '
-            "Start one: celery -A proj worker. What still waits in the queue's database goes to them by: "
+            'SNAPPEA["ENGINE"] is "celery": the workers of Celery run the tasks. '
+            "Start one: celery -A proj worker. To hand over tasks that wait in the queue's database, run: "
             "python manage.py snappea handover."
         )
 
@@ -120,36 +105,22 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
-def _require_usable() -> None:
-    if found := trouble():
-        raise CannotStart(f"The Foreman cannot start. {found}")
-
-
 def _log_to_stderr(verbosity: int) -> None:
-    """Show the log on the console if the project's LOGGING sends it nowhere; set a level it leaves open."""
-    loggers = logging.getLogger("snappea"), logging.getLogger("snappea.foreman")
-    for logger in loggers:
-        logger.disabled = False  # as LOGGING has it by default, for all that was there before
-    is_shown = loggers[1].hasHandlers()
+    """Log to stderr if the project's LOGGING sends the log nowhere, and set a level if it sets none."""
+    package, foreman = logging.getLogger("snappea"), logging.getLogger("snappea.foreman")
+    package.disabled = foreman.disabled = False  # LOGGING disables existing loggers by default
+    is_shown = foreman.hasHandlers()
     if not is_shown:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        loggers[0].addHandler(handler)
-    if not is_shown or all(logger.level == logging.NOTSET for logger in loggers):
-        loggers[0].setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
+        package.addHandler(handler)
+    if not is_shown or package.level == foreman.level == logging.NOTSET:
+        package.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
     reports.prints_start = verbosity > 0
 
 
-def _start_anew(at_once: bool) -> None:
-    try:
-        start_anew(at_once)
-    except OSError as error:
-        print(f"The Foreman cannot start anew: {error}.", file=sys.stderr)
-        _exit(1, at_once)
-
-
 def _exit(exit_code: int, at_once: bool) -> None:
-    """End the process: at once if tasks still run, and soon even if a thread of theirs hangs."""
+    """End the process: immediately if tasks still run, and within seconds if one of its threads hangs."""
     if at_once:
         logging.shutdown()
         os._exit(exit_code)

@@ -1,4 +1,4 @@
-"""`manage.py snappea`: look at the queue, and steer it, from the command line."""
+"""`manage.py snappea`: show the queue and manage its tasks from the command line."""
 
 import argparse
 import json
@@ -22,136 +22,142 @@ from snappea.management import console
 from snappea.models import MOVES, Status, Task
 from snappea.monitoring import diagnostics, inspect
 from snappea.queue import store
-from snappea.queue.availability import UNUSABLE, explain, trouble
+from snappea.queue.availability import usable
 from snappea.queue.quarantine import quarantined
 from snappea.tasks.registry import TaskFunction, discover, load
-from snappea.tasks.results import AsyncResult
 
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_525)
+_SPAN = "90, 5m, 12h, 7d"
 #: The subcommands that show rows.
 _LOOKS = ("status", "list", "show", "schedules")
-#: Those that say themselves what is wrong with the queue, or do not need it.
-_WITHOUT_QUEUE = ("check", "run")
 _CLEAR = "\033[H\033[J"
 
 
 class Command(BaseCommand):
-    """A subcommand for each thing that can be looked at or done; `add_arguments` names them all."""
+    """Each subcommand has a method, which `add_arguments` names."""
 
-    help = "Looks at the queue, and steers it."
+    help = "Shows the queue and manages its tasks."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the subcommands and their options."""
         self._commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-        status = self._add("status", self._status, "How things stand: the Foreman, queues, what runs.")
-        status.add_argument("--json", action="store_true", help="As JSON.")
-        status.add_argument("--watch", action="store_true", help="Again each 2 seconds, until Ctrl-C.")
-        listing = self._add("list", self._list, "List tasks of a status.")
-        listing.add_argument("status", choices=Status.values, metavar="STATUS", help=", ".join(Status.values))
-        _add_filters(listing)
-        listing.add_argument("--limit", type=_number, default=50, metavar="N", help="At most so many (50).")
-        listing.add_argument("--json", action="store_true", help="As JSON.")
-        show = self._add("show", self._show, "Show all that is known of a task.")
-        show.add_argument("id", type=_number, metavar="ID")
-        show.add_argument("--json", action="store_true", help="As JSON.")
+        as_json, filters = _parent(), _parent()
+        as_json.add_argument("--json", action="store_true", help="Print JSON.")
+        filters.add_argument("--queue", help="Only tasks of this queue.")
+        filters.add_argument("--task", metavar="NAME", help="Only calls of this task.")
+        filters.add_argument(
+            "--older-than", type=_span, metavar="TIME", help=f"Only if enqueued this long ago: {_SPAN}."
+        )
+        self._add_looks(as_json, filters)
         self._add_calls()
-        self._add_decisions()
-        about = "List the periodic tasks and their next three times; pause one, resume it, or fire it now."
-        for_schedules = self._add("schedules", self._schedules, about)
-        chosen = for_schedules.add_mutually_exclusive_group()
-        chosen.add_argument("--pause", metavar="NAME", help="Let it enqueue nothing until it is resumed.")
-        chosen.add_argument("--resume", metavar="NAME", help="Let it go on with its next time.")
-        chosen.add_argument("--fire", metavar="NAME", help="Enqueue what it enqueues, now.")
-        about = "Hand over to Celery what waits here, each task once. Go on with it by calling it again."
-        handover = self._add("handover", self._hand_over, about)
-        _add_filters(handover)
-        handover.add_argument("--dry-run", action="store_true", help="Only say what would be handed over.")
+        self._add_decisions(filters)
+        handover = self._add(
+            "handover",
+            self._hand_over,
+            "Hand over waiting tasks to Celery, each once. Repeat to resume.",
+            filters,
+        )
+        handover.add_argument(
+            "--dry-run", action="store_true", help="Only print how many would be handed over."
+        )
         handover.add_argument(
             "--again",
             action="store_true",
-            help="Also send once more what no worker has taken yet; it runs once all the same.",
+            help="Send again what no worker has taken yet; it still runs once.",
         )
-        about = "Examine settings, database, disk and Foreman, and have a task run. Exits with 0 or 1."
-        check = self._add("check", self._check, about)
-        check.add_argument("--timeout", type=float, default=10.0, metavar="S", help="Wait so long (10 s).")
-        check.add_argument("--queue", default="default", help='The queue to send a task to ("default").')
+        check = self._add(
+            "check",
+            self._check,
+            "Check settings, database, disk and Foreman, and run a task. Exits with 0 or 1.",
+        )
+        check.add_argument("--timeout", type=float, default=10.0, metavar="S", help="Seconds to wait (10).")
+        check.add_argument("--queue", default="default", help='The queue of the task ("default").')
+
+    def _add_looks(self, as_json: Any, filters: Any) -> None:
+        status = self._add("status", self._status, "Show the Foreman, the queues and the tasks.", as_json)
+        status.add_argument("--watch", action="store_true", help="Repeat every 2 seconds until Ctrl-C.")
+        listing = self._add("list", self._list, "List the tasks with a status.", as_json, filters)
+        listing.add_argument("status", choices=Status.values, metavar="STATUS", help=", ".join(Status.values))
+        listing.add_argument("--limit", type=_number, default=50, metavar="N", help="At most this many (50).")
+        show = self._add("show", self._show, "Show all details of a task.", as_json)
+        show.add_argument("id", type=_number, metavar="ID")
+        about = "List the schedules with their next three runs, or pause, resume or fire one."
+        chosen = self._add("schedules", self._schedules, about).add_mutually_exclusive_group()
+        chosen.add_argument("--pause", metavar="NAME", help="Enqueue nothing until it is resumed.")
+        chosen.add_argument("--resume", metavar="NAME", help="Continue with the next run.")
+        chosen.add_argument("--fire", metavar="NAME", help="Enqueue its task now.")
 
     def _add_calls(self) -> None:
-        enqueue = self._add("enqueue", self._enqueue, "Enqueue a call of a task.")
-        _add_call(enqueue)
-        enqueue.add_argument("--countdown", type=_span, metavar="TIME", help="Not before: 90, 5m, 12h, 7d.")
-        enqueue.add_argument("--queue", help="Instead of the task's own.")
+        call = _parent()
+        call.add_argument("name", metavar="NAME", help="The task, such as shop.tasks.ship.")
+        for option, kind, example in (("args", list, "'[42, \"x\"]'"), ("kwargs", dict, "'{\"key\": 1}'")):
+            call.add_argument(
+                f"--{option}", dest=f"call_{option}", type=partial(_json, kind), default=kind(),
+                metavar="JSON", help=f"Such as {example}.",
+            )  # fmt: skip
+        enqueue = self._add("enqueue", self._enqueue, "Enqueue a call of a task.", call)
+        enqueue.add_argument("--countdown", type=_span, metavar="TIME", help=f"Run it after: {_SPAN}.")
+        enqueue.add_argument("--queue", help="Instead of the queue of the task.")
         enqueue.add_argument("--priority", type=int, metavar="N", help="From -100 to 100.")
-        enqueue.add_argument(
-            "--wait",
-            type=_span,
-            nargs="?",
-            const=timedelta(days=1),
-            metavar="TIME",
-            help="Wait for its result.",
-        )
-        _add_call(self._add("run", self._run, "Run a task here and now, without the queue."))
+        wait, a_day = "Wait for the result and print it; a day if no time is given.", timedelta(days=1)
+        enqueue.add_argument("--wait", type=_span, nargs="?", const=a_day, metavar="TIME", help=wait)
+        self._add("run", self._run, "Run a task in this process, without the queue.", call)
 
-    def _add_decisions(self) -> None:
-        requeue = self._add("requeue", self._decide, "Make kept or scheduled tasks ready again.")
-        requeue.add_argument("--countdown", type=_span, metavar="TIME", help="Not at once: 90, 5m, 12h, 7d.")
-        cancel = self._add("cancel", self._decide, "Delete tasks that wait.")
-        cancel.add_argument("--terminate", action="store_true", help="End those that run as well.")
-        delete = self._add("delete", self._decide, "Delete tasks that have ended and are kept.")
+    def _add_decisions(self, filters: Any) -> None:
+        requeue = self._add("requeue", self._decide, "Make kept or scheduled tasks ready again.", filters)
+        requeue.add_argument("--countdown", type=_span, metavar="TIME", help=f"Run them after: {_SPAN}.")
+        cancel = self._add("cancel", self._decide, "Delete waiting tasks.", filters)
+        cancel.add_argument("--terminate", action="store_true", help="Also end those that run.")
+        delete = self._add("delete", self._decide, "Delete tasks that have ended and are kept.", filters)
         for parser in (requeue, cancel, delete):
             parser.add_argument("ids", type=_number, nargs="*", metavar="ID")
-            parser.add_argument("--status", choices=Status.values, metavar="STATUS", help="Only those.")
-            _add_filters(parser)
-            parser.add_argument("--all", action="store_true", help="All of them, if nothing else is given.")
-        purge = self._add("purge", self._purge, "Delete what has ended: successful and cancelled tasks.")
+            parser.add_argument("--status", choices=Status.values, metavar="STATUS", help="Only this status.")
+            parser.add_argument("--all", action="store_true", help="All, if no other filter is given.")
+        purge = self._add("purge", self._purge, "Delete successful and cancelled tasks.")
+        purge.add_argument("statuses", nargs="*", metavar="STATUS", help="These statuses instead.")
         purge.add_argument(
-            "statuses", nargs="*", metavar="STATUS", help="These instead, as in: failed interrupted."
+            "--older-than", type=_span, metavar="TIME", help=f"Only if ended this long ago: {_SPAN}."
         )
-        purge.add_argument(
-            "--older-than", type=_span, metavar="TIME", help="That ended so long ago: 12h, 30d."
-        )
-        for verb, about in (
-            ("pause", "Let nothing be claimed from a queue. What runs goes on."),
-            ("resume", "Let a paused queue be served again."),
+        for name, about in (
+            ("pause", "Start no task of a queue. Running tasks continue."),
+            ("resume", "Resume a paused queue."),
         ):
-            self._add(verb, self._pause_or_resume, about).add_argument("queue", metavar="QUEUE")
+            self._add(name, self._pause_or_resume, about).add_argument("queue", metavar="QUEUE")
 
-    def _add(self, name: str, act: Callable[[dict[str, Any]], None], about: str) -> Any:
-        parser = self._commands.add_parser(name, help=about, description=about)
+    def _add(self, name: str, act: Callable[[dict[str, Any]], None], about: str, *parents: Any) -> Any:
+        parser = self._commands.add_parser(name, help=about, description=about, parents=parents)
         parser.set_defaults(act=act)
         return parser
 
     def get_check_kwargs(self, options: Any) -> Any:
-        """Leave it to `handle()` to say that the queue cannot be used."""
+        """Skip database checks: `handle()` reports a queue that cannot be used."""
         return {**super().get_check_kwargs(options), "databases": []}
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do what was asked for. Exits with 1 if it cannot be done, with 2 if it makes no sense."""
+        """Exit with 1 if the command fails. argparse exits with 2 if it is invalid."""
         discover()
-        command = options["command"]
-        if _needs_queue(command) and (found := trouble()):
-            raise CommandError(str(found))
+        command, act = options["command"], partial(options["act"], options)
+        if command == "run":
+            act()  # what it raises is the task's own
+            return
+        runs_elsewhere = command == "enqueue" and (uses_celery() or current().TASK_ALWAYS_EAGER)
         try:
-            act = partial(options["act"], options)
-            quarantined(act) if command in _LOOKS else act()
-        except (SnappeaError, *UNUSABLE) as error:
-            if command == "run":
-                raise  # it is the task's own
-            is_said = isinstance(error, SnappeaError)
-            raise CommandError(str(error if is_said else explain(error))) from error
+            with usable(looks_first=command != "check" and not runs_elsewhere):
+                quarantined(act) if command in _LOOKS else act()
+        except SnappeaError as error:
+            raise CommandError(str(error)) from error
 
-    def _say(self, lines: list[str] | str) -> None:
-        self.stdout.write(lines if isinstance(lines, str) else "\n".join(lines))
+    def _print(self, *lines: str) -> None:
+        self.stdout.write("\n".join(lines))
 
-    # look
+    # show
 
     def _status(self, options: dict[str, Any]) -> None:
         try:
             while True:
-                stands = stats.snapshot()
-                text = console.as_json(stands) if options["json"] else "\n".join(console.status(stands))
-                self._say(_CLEAR * (options["watch"] and sys.stdout.isatty()) + text)
+                seen = stats.snapshot()
+                text = console.as_json(seen) if options["json"] else "\n".join(console.status(seen))
+                self._print(_CLEAR * (options["watch"] and sys.stdout.isatty()) + text)
                 if not options["watch"]:
                     return
                 self.stdout.flush()
@@ -160,61 +166,63 @@ class Command(BaseCommand):
             pass
 
     def _list(self, options: dict[str, Any]) -> None:
-        state = options["status"]
-        if state == Status.RUNNING:
-            tasks = Task.objects.filter(status=state, pk__in=inspect.ids_in_flight())
+        status = Status(options["status"])
+        if status == Status.RUNNING:
+            tasks = Task.objects.filter(status=status, pk__in=inspect.ids_in_flight())
         else:
-            tasks = Task.objects.extra(where=[inspect.IN_STATE[Status(state)]])
+            tasks = Task.objects.extra(where=[inspect.IN_STATE[status]])
         found = list(_filtered(tasks, options).order_by("pk")[: options["limit"]])
         if options["json"]:
-            self._say(console.as_json([console.as_data(task) for task in found]))
+            self._print(console.as_json([console.as_data(task) for task in found]))
         elif found:
-            self._say(console.listed(found))
+            self._print(*console.listed(found))
 
     def _show(self, options: dict[str, Any]) -> None:
         task = Task.objects.filter(pk=options["id"]).first()
         if task is None:
-            raise CommandError(f"There is no task {options['id']}: it succeeded, was deleted, or never was.")
-        self._say(console.as_json(console.as_data(task)) if options["json"] else console.one(task))
+            raise CommandError(
+                f"There is no task {options['id']}. It succeeded, was deleted, or never existed."
+            )
+        self._print(*([console.as_json(console.as_data(task))] if options["json"] else console.one(task)))
 
     def _schedules(self, options: dict[str, Any]) -> None:
         if name := options["fire"]:
             try:
-                self._say(f"Enqueued {name} #{schedules.fire(name).id}.")
+                self._print(f"Enqueued {name} #{schedules.fire(name).id}.")
             except LookupError as error:
                 raise CommandError(str(error)) from error
         elif name := options["pause"] or options["resume"]:
             if not (schedules.pause if options["pause"] else schedules.resume)(name):
                 raise CommandError(f"There is no schedule {name!r}.")
-            self._say(f"{'Paused' if options['pause'] else 'Resumed'} {name}.")
+            self._print(f"{'Paused' if options['pause'] else 'Resumed'} {name}.")
         else:
             for plan, row, runs in schedules.listing():
-                self._say(console.schedule(plan, row, runs))
+                self._print(*console.schedule(plan, row, runs))
 
     def _hand_over(self, options: dict[str, Any]) -> None:
         if not uses_celery():
-            raise CommandError('Celery is not in charge. Set SNAPPEA["ENGINE"] = "celery" first.')
+            raise CommandError('Celery is not the engine. Set SNAPPEA["ENGINE"] = "celery" first.')
         tasks = _filtered(Task.objects.all(), options)
         if options["dry_run"]:
             ids, left = handover.choose(tasks)
-            self._say(f"Would hand over {len(ids)}.")
+            self._print(f"Would hand over {len(ids)}.")
         else:
             from snappea.celery.engine import send_handed_over  # which needs Celery
 
             report = handover.hand_over(tasks, send_handed_over, options["again"])
             left = report.left
-            self._say(f"Handed over {report.handed}.")
+            self._print(f"Handed over {report.handed}.")
         for why, count in sorted(left.items()):
-            self._say(f"Left {count} {why}.")
+            self._print(f"Left {count} {why}.")
         if (waiting := handover.outstanding()) and not options["dry_run"]:
-            self._say(f"{waiting} that were handed over wait for a worker of Celery's to take them.")
+            self._print(f"{waiting} that were handed over wait for a worker of Celery's to take them.")
 
     def _check(self, options: dict[str, Any]) -> None:
-        is_well = True
+        findings = []
         for finding in diagnostics.examine(options["queue"], options["timeout"]):
-            is_well = is_well and finding.is_well
+            findings.append(finding)
             (self.stdout if finding.is_well else self.stderr).write(str(finding))
-        if not is_well:
+        if not all(finding.is_well for finding in findings):
             raise CommandError("Something is wrong.")
 
     # call
@@ -223,7 +231,8 @@ class Command(BaseCommand):
         task, wait = load(options["name"]), options["wait"]
         try:
             result = task.apply_async(
-                *_arguments(options),
+                options["call_args"],
+                options["call_kwargs"],
                 countdown=options["countdown"],
                 queue=options["queue"],
                 priority=options["priority"],
@@ -232,18 +241,21 @@ class Command(BaseCommand):
         except (TypeError, ValueError) as error:  # its arguments, the queue or the priority
             raise CommandError(str(error)) from error
         if wait is None:
-            self._say(f"Enqueued {task.name} #{result.id}.")
-        else:
-            self._say(json.dumps(_waited_for(result, wait), ensure_ascii=False))
+            self._print(f"Enqueued {task.name} #{result.id}.")
+            return
+        try:
+            returned = result.get(timeout=wait.total_seconds())
+        except (TimeoutError, TaskFailed) as error:
+            raise CommandError(str(error)) from error
+        self._print(json.dumps(returned, ensure_ascii=False))
 
     def _run(self, options: dict[str, Any]) -> None:
-        args, kwargs = _arguments(options)
         try:
             task: TaskFunction[..., Any] = load(options["name"])
-            call = task.call(tuple(args), kwargs)
+            call = task.call(tuple(options["call_args"]), options["call_kwargs"])
         except (SnappeaError, TypeError) as error:
             raise CommandError(str(error)) from error
-        self._say(repr(task.run_now(call)))
+        self._print(repr(task.run_now(call)))
 
     # decide
 
@@ -259,29 +271,26 @@ class Command(BaseCommand):
         changed = self._change(verb, tasks, options)
         if (missed := len(set(options["ids"])) - changed) > 0:
             possible = ", ".join(MOVES[verb].origins)
-            raise CommandError(f"{missed} of these are gone, or in a state for it no more ({possible}).")
+            raise CommandError(f"{missed} of these tasks are gone, or their status is none of: {possible}.")
 
     def _change(self, verb: str, tasks: QuerySet[Task], options: dict[str, Any]) -> int:
-        """Apply a verb to tasks, show how far it is, and say and return how many were changed."""
-        done = {"requeue": "Requeued", "cancel": "Cancelled", "delete": "Deleted"}[verb]
-        left = tasks.filter(status__in=MOVES[verb].origins).count
-        tell = console.Progress(self.stderr, done, left)
+        """Apply a verb to tasks, show progress, and return how many were changed."""
+        past = {"requeue": "Requeued", "cancel": "Cancelled", "delete": "Deleted"}[verb]
+        progress = console.Progress(self.stderr, past, tasks.filter(status__in=MOVES[verb].origins).count)
         if verb == "requeue":
-            changed = store.requeue(tasks, options["countdown"], tell)
+            changed = store.requeue(tasks, options["countdown"], progress)
         elif verb == "cancel":
-            changed = store.cancel(tasks, tell) + (store.terminate(tasks) if options["terminate"] else 0)
+            changed = store.cancel(tasks, progress) + (store.terminate(tasks) if options["terminate"] else 0)
         else:
-            changed = store.delete(tasks, tell)
-        tell.clear()
-        self._say(f"{done} {changed}.")
+            changed = store.delete(tasks, progress)
+        progress.clear()
+        self._print(f"{past} {changed}.")
         return changed
 
     def _purge(self, options: dict[str, Any]) -> None:
-        statuses = options["statuses"] or [Status.SUCCESSFUL.value, Status.CANCELLED.value]
-        if wrong := set(statuses) - set(MOVES["delete"].origins):
-            raise CommandError(
-                f"{', '.join(wrong)}: only {', '.join(MOVES['delete'].origins)} can be purged."
-            )
+        statuses, possible = options["statuses"] or ["successful", "cancelled"], MOVES["delete"].origins
+        if wrong := set(statuses) - set(possible):
+            raise CommandError(f"{', '.join(wrong)}: only {', '.join(possible)} can be purged.")
         tasks = Task.objects.filter(status__in=statuses)
         if options["older_than"] is not None:
             tasks = tasks.filter(finished_at__lt=timezone.now() - options["older_than"])
@@ -290,35 +299,12 @@ class Command(BaseCommand):
     def _pause_or_resume(self, options: dict[str, Any]) -> None:
         name, pauses = options["queue"], options["command"] == "pause"
         changed = store.pause(name) if pauses else store.resume(name)
-        self._say(f"{name} {'is' if changed else 'was already'} {'paused' if pauses else 'being served'}.")
+        self._print(f"{name} {'is' if changed else 'was already'} {'paused' if pauses else 'being served'}.")
 
 
-def _needs_queue(command: str) -> bool:
-    runs_elsewhere = command == "enqueue" and (uses_celery() or current().TASK_ALWAYS_EAGER)
-    return command not in _WITHOUT_QUEUE and not runs_elsewhere
-
-
-def _add_call(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="Of the task, as in shop.tasks.ship.")
-    parser.add_argument(
-        "--args", dest="call_args", type=_json(list), default=[], metavar="JSON", help="As in '[42, \"x\"]'."
-    )
-    parser.add_argument(
-        "--kwargs",
-        dest="call_kwargs",
-        type=_json(dict),
-        default={},
-        metavar="JSON",
-        help="As in '{\"key\": 1}'.",
-    )
-
-
-def _add_filters(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--queue", help="Only of this queue.")
-    parser.add_argument("--task", metavar="NAME", help="Only of this task.")
-    parser.add_argument(
-        "--older-than", type=_span, metavar="TIME", help="Enqueued so long ago: 90, 5m, 12h, 7d."
-    )
+def _parent() -> argparse.ArgumentParser:
+    """Return a parser for options that several subcommands share."""
+    return argparse.ArgumentParser(add_help=False)
 
 
 def _filtered(tasks: QuerySet[Task], options: dict[str, Any]) -> QuerySet[Task]:
@@ -331,30 +317,15 @@ def _filtered(tasks: QuerySet[Task], options: dict[str, Any]) -> QuerySet[Task]:
     return tasks
 
 
-def _arguments(options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    return options["call_args"], options["call_kwargs"]
-
-
-def _waited_for(result: AsyncResult, wait: timedelta) -> object:
+def _json(kind: type, text: str) -> Any:
     try:
-        return result.get(timeout=wait.total_seconds())
-    except (TimeoutError, TaskFailed) as error:
-        raise CommandError(str(error)) from error
-
-
-def _json(kind: type) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise argparse.ArgumentTypeError(f"{text[:100]!r} is not JSON: {error}") from None
-        if not isinstance(found, kind):
-            raise argparse.ArgumentTypeError(
-                f"{text!r} must be a JSON {'list' if kind is list else 'object'}"
-            )
-        return found
-
-    return read
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{text[:100]!r} is not JSON: {error}") from None
+    if not isinstance(found, kind):
+        wanted = "list" if kind is list else "object"
+        raise argparse.ArgumentTypeError(f"{text!r} must be a JSON {wanted}")
+    return found
 
 
 def _number(text: str) -> int:
