@@ -178,15 +178,15 @@ from snappea.foreman.restart import start_anew
 reader, writer = socket.socketpair()
 reader.setblocking(False)
 writer.setblocking(False)
-attention = ProcessSignals()
+process_signals = ProcessSignals()
 is_second = "SNAPPEA_SIGNALS" in os.environ
 threading.Thread(target=time.sleep, args=[60], daemon=True).start()
-with attention.paid(writer.fileno(), lambda: None):
+with process_signals.paid(writer.fileno(), lambda: None):
     if is_second:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-        print(attention.signals, "SNAPPEA_SIGNALS" in os.environ, mask)
+        print(process_signals.signals, "SNAPPEA_SIGNALS" in os.environ, mask)
     else:
-        attention.hand_on(reader.fileno())
+        process_signals.hand_on(reader.fileno())
         if sys.argv[1] == "kept":
             signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
         elif sys.argv[1] == "taken":
@@ -202,38 +202,6 @@ def test_signals_outlive_the_image_that_they_came_to(site: Site, how: str, count
     process = site.program(TAKEN_BY_A_THREAD, how)
     assert process.wait() == 0
     assert process.output() == f"{count} False set()\nafter\n"
-
-
-# calls from elsewhere
-
-
-CALLED = """
-import threading, time
-from snappea.foreman.loop import Foreman
-from tests.site import wait_until
-foreman = Foreman()
-
-def script():
-    wait_until(lambda: not foreman.shutdown.is_decided and foreman.in_flight.claims)
-    foreman.restart.call_for("a test")
-    wait_until(lambda: foreman.shutdown.is_to_start_anew)
-    foreman.restart.call_for("")
-    wait_until(lambda: not foreman.shutdown.is_to_start_anew)
-    record.delay("called-off")
-
-from snappea.management.commands.runsnappea import _log_to_stderr
-_log_to_stderr(1)
-threading.Thread(target=script, daemon=True).start()
-print(foreman.run())
-"""
-
-
-def test_a_new_start_that_is_called_off(site: Site) -> None:
-    nap.delay("slow", 1)
-    foreman = site.program(CALLED)
-    wait_until(lambda: site.ledger.count("end", "called-off"), foreman.output())
-    assert foreman.stop() == 0
-    assert "to start anew, for a test" in foreman.output() and len(pids(foreman)) == 1
 
 
 def test_where_nothing_can_be_started_any_more(site: Site) -> None:

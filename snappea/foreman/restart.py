@@ -1,12 +1,12 @@
-"""A new start of the Foreman under the same pid: when it is due, and how a process does it."""
+"""The restart of the Foreman under the same pid: when it is due, and how the process does it."""
 
 import atexit
-import contextlib
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from logging import WARNING
 
 from ..conf import Settings
@@ -16,32 +16,25 @@ from ..queue.database import MEGABYTE
 from ..workers.execute import close_connections
 from .in_flight import InFlight
 
-#: How long what the process still has to do at its end may take, in seconds.
+#: How long the functions that are registered with atexit may take, in seconds.
 FAREWELL = 5.0
-
-
-def _here() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # it was deleted
-        return "."
-
-
-#: The directory in which the process was started: its command line may hold relative paths.
-HOME = _here()
+#: The directory in which the process was started: its command line may contain relative paths.
+HOME = "."
+with suppress(OSError):  # it was deleted
+    HOME = os.getcwd()
 
 
 class Restart:
-    """Tells whether a Foreman is to start anew, and why."""
+    """Tells whether the Foreman is to restart, and why."""
 
     def __init__(self, settings: Settings, in_flight: InFlight) -> None:
-        """Log a warning if a fresh Foreman already has more memory than MAX_MEMORY."""
+        """Log a warning if the Foreman exceeds MAX_MEMORY before its first task: a restart would not help."""
         self._in_flight = in_flight
         self._most = settings.MAX_TASKS or sys.maxsize
-        #: Wakes the Foreman; may be set, and is called by other threads.
+        #: Wakes the Foreman. The loop sets it, and other threads call it.
         self.nudge: Callable[[], None] = lambda: None
         self._limit = limit_in_bytes(settings.MAX_MEMORY)
-        self._due = self._called_for = ""
+        self._due = ""
         if self._limit and (has := resident()) > self._limit:
             say(
                 WARNING,
@@ -53,7 +46,7 @@ class Restart:
 
     @property
     def allowance(self) -> int:
-        """How many more tasks may be started before."""
+        """How many more tasks may be started before the restart."""
         return self._most - self._in_flight.started
 
     def room(self) -> int:
@@ -61,36 +54,31 @@ class Restart:
         return min(self._in_flight.count_free(), self.allowance)
 
     def look(self) -> None:
-        """Look at the memory; not before the first task: a new start would bring nothing."""
+        """Check the memory; not before the first task, when a restart would not help."""
         if self._limit and self._in_flight.started and not self._due and (has := resident()) > self._limit:
             self._due = f"it has {has // MEGABYTE} MB of memory (MAX_MEMORY: {self._limit // MEGABYTE} MB)"
 
     def why(self, backlog: int) -> str:
-        """Return why the Foreman is to start anew, or "". `backlog`: how many tasks are about to start."""
+        """Return why the Foreman is to restart, or "". `backlog`: how many tasks are about to start."""
         if self.allowance <= 0 and not backlog and not self._due:
             self._due = f"it has started {self._most} tasks (MAX_TASKS)"
-        return self._due or self._called_for
+        return self._due
 
-    def call_for(self, why: str) -> None:
-        """Have the Foreman start anew; "" calls that off, if it is not too late. For other threads."""
-        self._called_for = why
+    def request(self, why: str) -> None:
+        """Make the Foreman restart. May be called by any thread."""
+        self._due = why
         self.nudge()
 
     def waive(self) -> None:
-        """Let the Foreman start as many tasks as it likes from now on."""
+        """Let the Foreman start any number of tasks from now on."""
         self._most = sys.maxsize
 
 
-def command_line() -> list[str]:
-    """Return what started this process, with the options that Python itself was given."""
-    return [sys.executable, *sys.orig_argv[1:]]
-
-
 def start_anew(at_once: bool) -> None:
-    """Replace this process by a fresh one of the same command line and the same pid.
+    """Replace this process by a new one with the same command line and the same pid.
 
-    `at_once`: without what is registered with atexit, because tasks still run. Raises OSError if
-    there is nothing that could be started; there is no way back all the same.
+    `at_once`: skip what is registered with atexit, because tasks still run. Raises OSError if nothing can be
+    started; the process must end then.
     """
     close_connections()
     if at_once:
@@ -98,17 +86,17 @@ def start_anew(at_once: bool) -> None:
     else:
         guard = threading.Timer(FAREWELL, _execute)
         guard.daemon = True
-        with contextlib.suppress(RuntimeError):  # no thread to be had
+        with suppress(RuntimeError):  # no thread can be started
             guard.start()
-        atexit._run_exitfuncs()  # no end of a process, but one of all that was loaded into it
+        atexit._run_exitfuncs()  # the process goes on, but all that was loaded into it ends
         guard.cancel()
     _execute()
 
 
 def _execute() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # closed, or nobody reads it any more
+        with suppress(Exception):  # closed, or a broken pipe
             stream.flush()
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.chdir(HOME)
-    os.execv(sys.executable, command_line())
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

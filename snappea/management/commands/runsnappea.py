@@ -20,7 +20,7 @@ from snappea.tasks.registry import discover
 
 if IS_UNIX:  # what these import exists on Unix only; handle() says so elsewhere
     from snappea.foreman import reports
-    from snappea.foreman.autoreload import is_rehearsal, require_no_new_failure, watch
+    from snappea.foreman.autoreload import watch
     from snappea.foreman.loop import Foreman
     from snappea.foreman.restart import start_anew
     from snappea.workers.processes.fork_server import ForkServer
@@ -60,12 +60,9 @@ class Command(BaseCommand):
         instead = {key: value for key, value in flags.items() if value is not None}
         queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
         try:
-            require_no_new_failure()
             # the fork server comes first: a process with connections or threads must not fork
             with ForkServer() as fork_server, usable():
                 foreman = Foreman(queues, options["strict"], fork_server, options["burst"], **instead)
-                if is_rehearsal():
-                    return
                 if settings.DEBUG if options["reload"] is None else options["reload"]:
                     watch(foreman.restart)
                 exit_code = foreman.run()
