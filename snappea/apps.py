@@ -16,7 +16,6 @@ class SnappeaConfig(AppConfig):
 
     def ready(self) -> None:
         """Import the modules whose receivers and checks register themselves."""
-        from . import checks  # noqa: F401  (imported for what it registers)
         from .conf import uses_celery
         from .queue import database, store  # noqa: F401  (imported for what they register)
         from .tasks.context import name_tasks_in_log

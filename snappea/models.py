@@ -3,20 +3,24 @@
 import json
 from typing import Any, cast
 
+from django.apps import apps
 from django.db import models
 from django.db.models import Q
 from django.db.models.base import ModelBase
 from django.utils import timezone
 
+from .errors import ConfigurationError
 from .indexes import InOrder
 from .log import clean
-from .outbox import Handover as Handover
 from .queue.states import DELETED as DELETED
 from .queue.states import MOVES as MOVES
 from .queue.states import WAITING as WAITING
 from .queue.states import Gate as Gate
 from .queue.states import Move as Move
 from .queue.states import Status as Status
+
+if apps.models_ready and not apps.is_installed("snappea"):
+    raise ConfigurationError('snappea is used, but not installed. Add it: INSTALLED_APPS = [..., "snappea"]')
 
 
 class JSONText(models.TextField):  # type: ignore[type-arg]  # not subscriptable at run time
@@ -267,6 +271,27 @@ class Opening(models.Model):
 
     def __str__(self) -> str:
         return clean(self.lane)
+
+
+class Handover(models.Model):
+    """A call on its way to Celery: its row stays until a worker of Celery's has taken the call.
+
+    So it runs once, however often its message was sent.
+    """
+
+    #: Celery's id of the call.
+    key = models.CharField(max_length=36, primary_key=True)
+    task_name = models.CharField(max_length=255)
+    #: As JSON: a `records.Call`, when it was enqueued, and how often it was retried.
+    call = models.TextField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    #: When its message was last sent; None: it is not certain that it was.
+    sent_at = models.DateTimeField(null=True, blank=True)
+    #: The message of a call that may be repeated, while it runs.
+    taken_by = models.CharField(max_length=32, default="", db_default="", blank=True)
+
+    def __str__(self) -> str:
+        return f"{clean(self.task_name)} {self.key}"
 
 
 class Stat(models.Model):

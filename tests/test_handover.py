@@ -54,7 +54,7 @@ def site(celery_site: CelerySite) -> Iterator[CelerySite]:
 def wait(task: Any, *args: Any, **options: Any) -> Task:
     """Write a call into the table, as our own queue would have."""
     call = task.call(args, {})
-    extras = call.extras._replace(**options.pop("terms", {})) if call.extras else None
+    extras = call.extras._replace(**options.pop("extras", {})) if call.extras else None
     task_id, _is_new = store.enqueue(call._replace(**{"extras": extras, **options}))
     return Task.objects.get(pk=task_id)
 
@@ -145,7 +145,7 @@ def test_killed_in_the_middle_it_goes_on_and_each_task_runs_once(
 def test_what_the_broker_has_lost_is_sent_again(site: CelerySite) -> None:
     wait(site.tasks.record, "lost")
     handover.hand_over(Task.objects.all(), lambda item, ticket: None)
-    assert "Handed over 0.\n1 that were handed over wait for a worker" in run()
+    assert "Handed over 0.\n1 that were handed over wait for one of" in run()
     assert run("--again").startswith("Handed over 1.\n")
     settle(site)
     run("--again")
@@ -214,7 +214,7 @@ def test_what_is_not_to_go_stays_and_is_named(site: CelerySite) -> None:
         "Handed over 0.\n"
         "Left 1 in the queue halted, which is paused.\n"
         "Left 1 of django.tasks.\n"
-        "Left 1 of no task that is known here.\n"
+        "Left 1 of unknown tasks.\n"
         "Left 1 with arguments that cannot be read.\n"
     )
     assert Task.objects.count() == 8
@@ -263,14 +263,26 @@ def test_not_while_a_foreman_is_at_work(site: CelerySite) -> None:
     site.settings |= {"HOOK_ADD_TASK_KWARGS": None, "HOOK_RUN_TASK_CONTEXT": None}
     try:
         foreman = site.foreman("--queues", "somebody")
-        with pytest.raises(
-            CommandError, match=rf"A Foreman is at work \(pid {foreman.pid} on .*\), and would"
-        ):
+        with pytest.raises(CommandError, match=rf"Another Foreman is at work on .*: pid {foreman.pid} on"):
             run()
         foreman.stop()
         assert "Handed over 1." in run()
     finally:
         site.variables = before
+
+
+def test_what_an_earlier_version_has_left_is_sent(site: CelerySite) -> None:
+    """Its columns by position: they keep their order."""
+    name = site.tasks.record.name
+    extras = [None, None, 5.0, 7, None, False, None, None, None, True, None, None]
+    call = [[name, '["old"]', "{}", "later", 3, False, False, extras], "2026-01-01 00:00:00.000000", 1]
+    Handover.objects.create(key="an-earlier-id", task_name=name, call=json.dumps(call))
+    sent: list[Any] = []
+    assert handover.hand_over(Task.objects.none(), lambda item, ticket: sent.append((item, ticket))) == 1
+    ((item, ticket),) = sent
+    assert (item.call.queue, item.call.priority, item.retries) == ("later", 3, 1)
+    assert (item.call.extras.result_ttl, item.call.extras.parent_id) == (5.0, 7)
+    assert item.call.extras.is_sensitive and handover.take(ticket, may_repeat=False)
 
 
 def test_two_at_once(site: CelerySite) -> None:
@@ -280,7 +292,7 @@ def test_two_at_once(site: CelerySite) -> None:
         with pytest.raises(CannotStart):
             handover.hand_over(Task.objects.all(), send_handed_over)
 
-    assert handover.hand_over(Task.objects.all(), send).handed == 1
+    assert handover.hand_over(Task.objects.all(), send) == 1
 
 
 def test_only_with_celery_in_charge(migrated: Any, settings: Any) -> None:

@@ -15,7 +15,7 @@ HOME = Path(snappea.__file__).parent
 LINES = {
     # core
     "base": "conf distribution errors log memory signals sync_only",
-    "queue": "queue models router indexes outbox",
+    "queue": "queue models router indexes",
     "tasks": "tasks",
     "schedules": "schedules",
     "workers": "workers",

@@ -113,4 +113,4 @@ def test_a_router_that_is_an_object(site: Site, settings: Any) -> None:
 def test_without_a_router(site: Site, settings: Any) -> None:
     settings.DATABASE_ROUTERS = []
     (found,) = check_database()
-    assert "Django, without a router, reads snappea_handover in the database 'default'" in found.msg
+    assert "Django, without a router, reads snappea_task in the database 'default'" in found.msg

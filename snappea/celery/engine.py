@@ -26,7 +26,7 @@ from ..tasks.engine import Caller, Engine, register
 from ..tasks.function import TaskFunction
 from ..tasks.registry import declared, observers, registry
 from . import beat
-from .handover import Item, Ticket, Unreachable, forget
+from .handover import Item, Ticket, Unreachable, revoke
 from .task import SnappeaTask, arguments_of, driver_of, message_of
 from .translation import DEFAULT_QUEUE, task_options
 
@@ -181,7 +181,7 @@ class CeleryEngine(Engine):
         """
         known = self.find(call_id)
         with suppress(Unreachable):  # it may never have been there
-            forget(call_id)
+            revoke(call_id)
         project_app().control.revoke(call_id, terminate=terminate)
         return known is None or known.status not in _ENDED
 

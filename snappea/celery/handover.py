@@ -1,18 +1,21 @@
-"""Handing over what waits in the table to Celery: each call once, wherever it is interrupted.
+"""Handing over waiting tasks to Celery: each call runs once, wherever the handover is interrupted.
 
-A task's row is moved into the table of what is handed over, in one transaction. Then its message is sent, and
-then that is noted: if it cannot be known whether a message was sent, it is sent once more. So the worker that
-is to run it takes it out of the table first, and what is not there any more is refused. Every worker that
-gets such a message must reach the queue's database; one that does not puts the message back.
+1. A task's row is moved to the table snappea_handover, in one transaction.
+2. Its message is sent, and then `sent_at` is set. A crash in between means that it is sent once more.
+3. The worker takes the call out of the table before it runs the task, or refuses it if it is gone.
+
+So each worker must reach the queue's database; one that cannot puts the message back. The table is an outbox:
+a row that stayed in snappea_task would have to be left out by every statement that claims, counts, lists,
+cancels or warns, and each call would carry its two columns.
 """
 
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
-from uuid import NAMESPACE_URL, uuid5
+from uuid import uuid4
 
 from django.db import connections
 from django.db.models import QuerySet
@@ -22,28 +25,27 @@ from ..errors import CannotStart, UnreadableArguments
 from ..models import WAITING, Task
 from ..queue import logbook, operations, store
 from ..queue.clock import as_text, now
-from ..queue.connection import FAULTS, RawConnection
-from ..queue.database import QueueFile, connect, file_of, raw, transact
-from ..queue.foremen import foremen_at_work
+from ..queue.connection import FAULTS
+from ..queue.database import connect, file_of, raw, transact
 from ..queue.lock import Lock
 from ..queue.records import Call, Extras
 from ..tasks.arguments import decode
 from ..tasks.registry import discover, find
 
 #: How many rows are moved in one transaction, and how many messages are sent before that is noted.
-AT_ONCE = 100
+BATCH = 100
 _UNSENT = "SELECT key, call FROM snappea_handover WHERE sent_at IS NULL ORDER BY rowid LIMIT ?"
 _SENT = "UPDATE snappea_handover SET sent_at = ? WHERE key = ?"
-_AGAIN = "UPDATE snappea_handover SET sent_at = NULL WHERE sent_at IS NOT NULL AND taken_by = ''"
+_SEND_AGAIN = "UPDATE snappea_handover SET sent_at = NULL WHERE sent_at IS NOT NULL AND taken_by = ''"
 _EXPIRE = "DELETE FROM snappea_handover WHERE expires_at <= ?"
-_COUNT = "SELECT count(*) FROM snappea_handover"
 _TAKE = "DELETE FROM snappea_handover WHERE key = ?"
-_FORGET = "DELETE FROM snappea_handover WHERE key = ? AND taken_by = ''"
+#: For a task that may be repeated: the call stays until the task has ended, for this message only.
 _BORROW = "UPDATE snappea_handover SET taken_by = ? WHERE key = ? AND taken_by IN ('', ?)"
+_REVOKE = "DELETE FROM snappea_handover WHERE key = ? AND taken_by = ''"
 
 
 class Item(NamedTuple):
-    """A call that is handed over. `retries`: how often it was tried again before. `enqueued_at`: a time."""
+    """A call that is handed over, when it was enqueued, and how often it was retried before."""
 
     call: Call
     enqueued_at: str
@@ -51,11 +53,7 @@ class Item(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """What the message of a call that is handed over carries: with it a worker takes the call.
-
-    `database`: which one it lies in. `message`: a number of its own. `retries`: how often the call had been
-    tried again when it was handed over.
-    """
+    """With it a worker takes the call. `key`: Celery's id. `message`: differs each time that it is sent."""
 
     key: str
     database: int
@@ -63,79 +61,55 @@ class Ticket(NamedTuple):
     retries: int
 
 
-class Report(NamedTuple):
-    """What was done. `left`: why how many tasks stay where they are."""
-
-    handed: int
-    left: dict[str, int]
-
-
 class Unreachable(Exception):
     """The queue's database is not here, or it is another one."""
 
 
-# the side that gives
+# sending
 
 
-def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], again: bool = False) -> Report:
-    """Hand over those of the tasks that wait; and first what an earlier attempt has left half done.
+def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], again: bool = False) -> int:
+    """Hand over those of the tasks that wait, after what an earlier attempt has not sent; return how many.
 
     `send`: sends one message. `again`: send once more what no worker has taken yet. Raises CannotStart while
-    a Foreman is at work, and what `send` raises: what was not sent is, the next time.
+    a Foreman runs, and what `send` raises: the next call continues from there.
     """
     file = file_of(connect())
     if file is None:
-        raise CannotStart("The queue's database is no SQLite file: what waits there is not handed over.")
-    lock = _lock(file)
+        raise CannotStart("The queue's database is not a SQLite file: its tasks cannot be handed over.")
+    lock = Lock(file)
     try:
-        with transact(connect()) as db:  # what a dead Foreman left, as the next one would settle it
-            store.recover(db, now(), logbook.read(file))
+        with transact(connect()) as db:
+            store.recover(db, now(), logbook.read(file))  # as the next Foreman would
             db.execute(_EXPIRE, (now(),))
             if again:
-                db.execute(_AGAIN)
-        identity = _identity(mark=True)
-        handed = _send_all(send, identity)
-        ids, left = choose(tasks)
-        for start in range(0, len(ids), AT_ONCE):
-            operations.hand_over(ids[start : start + AT_ONCE], lambda task: _packed(task, identity))
-            handed += _send_all(send, identity)
-        return Report(handed, left)
+                db.execute(_SEND_AGAIN)
+        identity = _identity(create=True)
+        sent = _send_all(send, identity)
+        ids, _left = choose(tasks)
+        for start in range(0, len(ids), BATCH):
+            operations.hand_over(ids[start : start + BATCH], _pack)
+            sent += _send_all(send, identity)
+        return sent
     finally:
         lock.close()
 
 
-def _lock(file: QueueFile) -> Lock:
-    for alive in foremen_at_work():
-        raise CannotStart(
-            f"A Foreman is at work (pid {alive.pid} on {alive.host}), and would run meanwhile what is to be "
-            "handed over. Stop it first."
-        )
-    return Lock(file)
-
-
-def choose(tasks: QuerySet[Task]) -> tuple[list[int], dict[str, int]]:
+def choose(tasks: QuerySet[Task]) -> tuple[list[int], Counter[str]]:
     """Return which of the tasks can be handed over, the most urgent first, and why how many cannot."""
-    chosen: list[int] = []
-    left: dict[str, int] = {}
-    paused = operations.paused()
     discover()
-    known: dict[str, bool] = {}
+    chosen, left, paused = [], Counter[str](), operations.paused()
     for task in tasks.filter(status__in=WAITING).order_by("-priority", "pk").iterator():
-        name = task.task_name
-        if name not in known:
-            known[name] = find(name) is not None
         if task.backend is not None:
-            why = "of django.tasks"
+            left["of django.tasks"] += 1
         elif task.queue in paused:
-            why = f"in the queue {task.queue}, which is paused"
-        elif not known[name]:
-            why = "of no task that is known here"
+            left[f"in the queue {task.queue}, which is paused"] += 1
+        elif find(task.task_name) is None:
+            left["of unknown tasks"] += 1
         elif not _is_readable(task):
-            why = "with arguments that cannot be read"
+            left["with arguments that cannot be read"] += 1
         else:
             chosen.append(task.pk)
-            continue
-        left[why] = left.get(why, 0) + 1
     return chosen, left
 
 
@@ -149,13 +123,12 @@ def _is_readable(task: Task) -> bool:
 
 def outstanding() -> int:
     """Return how many calls were handed over that no worker has taken, or finished if it may be repeated."""
-    count: int = raw(connect()).execute(_COUNT).fetchone()[0]
+    count: int = raw(connect()).execute("SELECT count(*) FROM snappea_handover").fetchone()[0]
     return count
 
 
-def _packed(task: Task, identity: int) -> tuple[str, str]:
-    """Return Celery's id of a task, and all that is sent of it."""
-    enqueued_at = as_text(task.enqueued_at)
+def _pack(task: Task) -> tuple[str, str]:
+    """Return an id for Celery, and the task as JSON, an Item."""
     extras = Extras(
         run_after=as_text(task.run_after) if task.run_after and task.status == "scheduled" else None,
         expires_at=as_text(task.expires_at) if task.expires_at else None,
@@ -166,44 +139,37 @@ def _packed(task: Task, identity: int) -> tuple[str, str]:
     how = task.queue, task.priority, task.acks_late, task.is_async, extras
     call = Call(task.task_name, task.args, task.kwargs, *how)
     retries = max(0, task.attempts - task.interruptions)
-    key = str(uuid5(NAMESPACE_URL, f"snappea:{identity}:{task.pk}:{enqueued_at}"))
-    return key, json.dumps(Item(call, enqueued_at, retries))
+    return str(uuid4()), json.dumps(Item(call, as_text(task.enqueued_at), retries))
 
 
-def _unpacked(text: str) -> Item:
+def _unpack(text: str) -> Item:
     (*columns, extras), enqueued_at, retries = json.loads(text)
     return Item(Call(*columns)._replace(extras=Extras(*extras)), enqueued_at, retries)
 
 
 def _send_all(send: Callable[[Item, Ticket], object], identity: int) -> int:
-    """Send what is not known to be sent, and return how much that was."""
-    return sum(len(batch) for batch in _sent(send, identity))
-
-
-def _sent(send: Callable[[Item, Ticket], object], identity: int) -> Iterator[list[str]]:
-    db = raw(connect())
-    while batch := db.execute(_UNSENT, (AT_ONCE,)).fetchall():
+    """Send all messages that are not known to be sent; return how many."""
+    sent = 0
+    while batch := raw(connect()).execute(_UNSENT, (BATCH,)).fetchall():
         for key, text in batch:
-            item = _unpacked(text)
+            item = _unpack(text)
             send(item, Ticket(key, identity, secrets.token_hex(16), item.retries))
-        with transact(connect()) as below:
-            below.executemany(_SENT, [(now(), key) for key, _text in batch])
-        yield [key for key, _text in batch]
+        with transact(connect()) as db:
+            db.executemany(_SENT, [(now(), key) for key, _text in batch])
+        sent += len(batch)
+    return sent
 
 
-def _identity(mark: bool = False) -> int:
-    """Return the number by which the database can be told from others; 0 if it has none.
-
-    `mark`: then give it one. It goes where the file goes.
-    """
+def _identity(create: bool = False) -> int:
+    """Return the number that identifies the database file, wherever it is moved; 0 if it has none."""
     db = raw(connect())
-    if mark and not db.execute("PRAGMA application_id").fetchone()[0]:
+    if create and not db.execute("PRAGMA application_id").fetchone()[0]:
         db.execute(f"PRAGMA application_id = {secrets.randbelow(2**31 - 1) + 1}")
     number: int = db.execute("PRAGMA application_id").fetchone()[0]
     return number
 
 
-# the side that takes
+# taking
 
 
 def take(ticket: Ticket, may_repeat: bool) -> bool:
@@ -212,44 +178,29 @@ def take(ticket: Ticket, may_repeat: bool) -> bool:
     `may_repeat`: it stays in the table until `finish()`, and the same message can take it again. Raises
     Unreachable.
     """
-    with _reaching():
-        db = _reach(ticket)
-        if may_repeat:
-            return db.execute(_BORROW, (ticket.message, ticket.key, ticket.message)).rowcount == 1
-        return db.execute(_TAKE, (ticket.key,)).rowcount == 1
+    if may_repeat:
+        return _change(_BORROW, ticket.message, ticket.key, ticket.message, database=ticket.database)
+    return _change(_TAKE, ticket.key, database=ticket.database)
 
 
 def finish(ticket: Ticket) -> None:
     """Forget a call that may be repeated, once it has ended. Raises Unreachable."""
-    with _reaching():
-        _reach(ticket).execute(_TAKE, (ticket.key,))
+    _change(_TAKE, ticket.key, database=ticket.database)
 
 
-def forget(key: str) -> None:
-    """Have a call not run that was handed over from here, if no worker has taken it. Raises Unreachable."""
-    with _reaching():
-        if os.path.exists(_path()):
-            raw(connect()).execute(_FORGET, (key,))
+def revoke(key: str) -> None:
+    """Remove a call that no worker has taken, so that it does not run. Raises Unreachable."""
+    _change(_REVOKE, key)
 
 
-@contextmanager
-def _reaching() -> Iterator[None]:
-    """Raise Unreachable for whatever the database may raise."""
+def _change(statement: str, *parameters: object, database: int | None = None) -> bool:
+    """Run a statement, and tell whether it changed a row. `database`: the number of the one that is meant."""
+    path = str(connections[current().DATABASE].settings_dict["NAME"])
+    if not os.path.exists(path):  # to connect would create it
+        raise Unreachable(f"there is no {path}")
     try:
-        yield
+        if database not in (None, _identity()):
+            raise Unreachable(f"{path} is another database")
+        return raw(connect()).execute(statement, parameters).rowcount == 1
     except FAULTS as error:
         raise Unreachable(str(error)) from error
-
-
-def _reach(ticket: Ticket) -> RawConnection:
-    """Return the connection to the database in which a call was handed over. Raises Unreachable."""
-    path = _path()
-    if path and not os.path.exists(path):  # to connect would make a new one
-        raise Unreachable(f"there is no {path}")
-    if _identity() != ticket.database:
-        raise Unreachable(f"{path} is another database")
-    return raw(connect())
-
-
-def _path() -> str:
-    return str(connections[current().DATABASE].settings_dict["NAME"])

@@ -15,7 +15,6 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from snappea import schedules, stats
-from snappea.celery import handover
 from snappea.conf import current, uses_celery
 from snappea.errors import SnappeaError, TaskFailed
 from snappea.management import console
@@ -202,20 +201,19 @@ class Command(BaseCommand):
     def _hand_over(self, options: dict[str, Any]) -> None:
         if not uses_celery():
             raise CommandError('Celery is not the engine. Set SNAPPEA["ENGINE"] = "celery" first.')
-        tasks = _filtered(Task.objects.all(), options)
-        if options["dry_run"]:
-            ids, left = handover.choose(tasks)
-            self._print(f"Would hand over {len(ids)}.")
-        else:
-            from snappea.celery.engine import send_handed_over  # which needs Celery
+        from snappea.celery import handover
+        from snappea.celery.engine import send_handed_over  # which needs Celery
 
-            report = handover.hand_over(tasks, send_handed_over, options["again"])
-            left = report.left
-            self._print(f"Handed over {report.handed}.")
+        tasks = _filtered(Task.objects.all(), options)
+        if not options["dry_run"]:
+            self._print(f"Handed over {handover.hand_over(tasks, send_handed_over, options['again'])}.")
+        ids, left = handover.choose(tasks)
+        if options["dry_run"]:
+            self._print(f"Would hand over {len(ids)}.")
         for why, count in sorted(left.items()):
             self._print(f"Left {count} {why}.")
         if (waiting := handover.outstanding()) and not options["dry_run"]:
-            self._print(f"{waiting} that were handed over wait for a worker of Celery's to take them.")
+            self._print(f"{waiting} that were handed over wait for one of Celery's workers to take them.")
 
     def _check(self, options: dict[str, Any]) -> None:
         findings = []
