@@ -5,6 +5,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Tags, register
+from django.db.models.signals import post_migrate
 
 
 class SnappeaConfig(AppConfig):
@@ -24,12 +25,22 @@ class SnappeaConfig(AppConfig):
 
         register(_check)
         register(_check_deployment, Tags.security, deploy=True)
+        post_migrate.connect(_tell_after_migrate)
         if uses_celery():
             import_module("snappea.celery").register()
 
 
+# each imports what a process that only enqueues does not need
+
+
+def _tell_after_migrate(**kwargs: Any) -> None:
+    from .queue.availability import tell_after_migrate
+
+    tell_after_migrate(**kwargs)
+
+
 def _check(**kwargs: Any) -> list[CheckMessage]:
-    from . import checks  # which a process that only enqueues does not need
+    from . import checks
 
     return checks.run_all(**kwargs)
 

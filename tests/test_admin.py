@@ -16,7 +16,7 @@ from django.utils import timezone
 from snappea.admin.columns import LAYOUTS
 from snappea.management import console
 from snappea.models import LISTS, Schedule, Status, Task
-from snappea.queue import store
+from snappea.queue import operations, store
 from snappea.queue.clock import as_text, now
 from snappea.queue.database import connect, raw, transact
 from snappea.queue.logbook import Logbook, Note
@@ -113,7 +113,7 @@ def test_the_index_counts_them(site: Site) -> None:
 
 def test_tasks_that_wait_for_their_turn_are_pending_as_well(site: Site) -> None:
     put("ready", lane="x", lane_limit=1, task_name="held.task")
-    store.pause("stopped")
+    operations.pause("stopped")
     put("ready", queue="stopped", task_name="stopped.task")
     text = client().get(PAGE_OF["ready"]).content.decode()
     assert "a limit is reached" in text and "its queue, which is paused" in text
@@ -126,7 +126,7 @@ def test_what_runs_is_told_by_the_table_where_no_logbook_does(site: Site) -> Non
 
 def test_a_task_that_has_moved_on_is_shown_where_it_is_now(site: Site) -> None:
     task = put("failed")
-    store.requeue(Task.objects.all())
+    operations.requeue(Task.objects.all())
     response = client().get(f"{FAILED}{task.pk}/change/")
     assert response.status_code == 302 and response["Location"] == f"{PAGE_OF['ready']}{task.pk}/change/"
 
@@ -357,7 +357,7 @@ def test_the_matrix_of_permissions(site: Site, who: str) -> None:
         task = put("failed")
         path = address.format(page=FAILED, pk=task.pk)
         filled = {key: value.format(pk=task.pk) for key, value in data.items()}
-        before = Task.objects.order_by("pk").values_list("pk", "status"), store.paused()
+        before = Task.objects.order_by("pk").values_list("pk", "status"), operations.paused()
         seen = list(before[0])
         response = browser.post(path, filled)
         may = deletes if "delete" in verb else changes
@@ -365,7 +365,7 @@ def test_the_matrix_of_permissions(site: Site, who: str) -> None:
             assert response.status_code == 302 and "login" not in response["Location"], verb
         else:
             refused = response.status_code == 403 or "/login/" in response.get("Location", "")
-            assert refused and list(before[0].all()) == seen and store.paused() == before[1], verb
+            assert refused and list(before[0].all()) == seen and operations.paused() == before[1], verb
         Task.objects.all().delete()
     task = put("failed")
     for page in ("/admin/snappea/dashboard/", FAILED, f"{FAILED}{task.pk}/change/", PAGE_OF["ready"]):
@@ -392,7 +392,7 @@ def test_what_changes_something_is_a_post_with_a_token(site: Site, verb: str) ->
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(user("strict", is_superuser=True))
     assert strict.post(path, data).status_code == 403
-    assert Task.objects.get().status == "failed" and not store.paused()
+    assert Task.objects.get().status == "failed" and not operations.paused()
 
 
 def test_no_redirect_leads_to_where_a_header_says(site: Site) -> None:
@@ -427,7 +427,7 @@ def test_hostile_content_is_shown_as_text(site: Site) -> None:
     }
     tasks = {status: put(status, **columns) for status in Status.values}
     note_running(tasks["running"])
-    store.pause(HOSTILE)
+    operations.pause(HOSTILE)
     browser = client()
     pages = ["/admin/", "/admin/snappea/dashboard/", f"{FAILED}?exception=x"]
     for status, task in tasks.items():

@@ -29,7 +29,7 @@ from snappea.django_tasks.framework import (
     task_backends,
 )
 from snappea.models import Status, Task
-from snappea.queue import store
+from snappea.queue import operations
 from snappea.queue.database import connect, file_of
 from snappea.queue.logbook import Logbook, Note
 from snappea.queue.records import Claim
@@ -207,7 +207,7 @@ def test_priority_queue_and_time(site: Site) -> None:
     assert result.status == READY
     found = tasks.echo.get_result(result.id)
     assert found == result and found.task.run_after == due
-    store.requeue(Task.objects.all())
+    operations.requeue(Task.objects.all())
     assert tasks.echo.get_result(result.id).task.run_after == due, "as it was enqueued"
 
 
@@ -292,7 +292,7 @@ def test_a_cancelled_task_has_failed(site: Site) -> None:
     site.foreman()
     result = tasks.sleep.enqueue(60)
     wait_until(lambda: site.ledger.count("sleeps", result.id))
-    store.terminate(Task.objects.all())
+    operations.terminate(Task.objects.all())
     ended(result)
     assert (result.status, Task.objects.get().status) == (FAILED, "cancelled")
     assert result.errors[0].exception_class is errors.TaskRevoked

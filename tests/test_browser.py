@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from snappea.foreman import statistics
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations
 from snappea.queue.clock import later, now
 from snappea.queue.database import connect, raw
 from tests.playground.lifecycle import loop
@@ -280,7 +280,7 @@ def test_the_page_tells_who_cannot_see_it(site: Site, browser: Browser) -> None:
 def test_what_it_looks_like(site: Site, browser: Browser) -> None:
     """Each page, light and dark and on a phone, for people to look at; and nothing wider than the window."""
     _fill()
-    store.pause("reports")
+    operations.pause("reports")
     nap.apply_async(("x", 1), queue="reports")
     site.foreman()
     nap.delay("y", 60)

@@ -14,7 +14,7 @@ from django.core.management.base import CommandError, OutputWrapper
 
 from snappea.management import console
 from snappea.models import Status, Task
-from snappea.queue import store
+from snappea.queue import operations
 from snappea.tasks.registry import task
 from tests.playground.lifecycle import add, loop
 from tests.playground.tasks import fail, nap, record
@@ -48,7 +48,7 @@ def run(site: Site, *arguments: str, **settings: Any) -> "subprocess.CompletedPr
 
 def test_status(site: Site, say: Any) -> None:
     record.apply_async(("later",), countdown=3600)
-    store.pause("mail")
+    operations.pause("mail")
     assert "No Foreman runs. Start it: python manage.py runsnappea" in say("status")
     foreman = site.foreman(NUM_WORKERS=3)
     fail.delay("a")
@@ -247,7 +247,7 @@ def test_purge(site: Site, say: Any) -> None:
 def test_pause_and_resume(site: Site, say: Any) -> None:
     assert say("pause", "mail") == "mail is paused.\n"
     assert say("pause", "mail") == "mail was already paused.\n"
-    assert list(store.paused()) == ["mail"]
+    assert list(operations.paused()) == ["mail"]
     assert say("resume", "mail") == "mail is being served.\n"
     assert say("resume", "mail") == "mail was already being served.\n"
 
@@ -260,7 +260,7 @@ def test_check_finds_that_all_is_well(site: Site, say: Any) -> None:
     shown = say("check")
     assert [line.split()[0] for line in shown.splitlines()] == ["ok"] * 7
     assert "a task: answered 'pong'" in shown
-    store.pause("default")
+    operations.pause("default")
     assert "not tried: the queue default is paused" in say("check")
 
 

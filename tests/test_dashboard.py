@@ -17,7 +17,7 @@ from snappea.foreman.statistics import _INSERT
 from snappea.management import console
 from snappea.models import Task
 from snappea.monitoring import formatting, inspect
-from snappea.queue import store
+from snappea.queue import operations
 from snappea.queue.clock import later, now
 from snappea.queue.database import connect, file_of, raw
 from snappea.queue.lock import holder
@@ -259,4 +259,4 @@ def test_a_gap_in_what_is_known_is_a_gap_in_the_line() -> None:
 def test_a_queue_is_paused_once(browser: Client) -> None:
     for _ in range(2):
         browser.post(f"{DASHBOARD}pause/", {"queue": "default"})
-    assert list(store.paused()) == ["default"]
+    assert list(operations.paused()) == ["default"]

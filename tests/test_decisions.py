@@ -49,7 +49,7 @@ def test_many_are_changed_in_batches_between_which_others_may_write(
 
     monkeypatch.setattr(operations, "transact", noted)
     monkeypatch.setattr(operations, "BATCH", 0.001)
-    assert getattr(store, verb)(Task.objects.all()) == 2500
+    assert getattr(operations, verb)(Task.objects.all()) == 2500
     assert len(begun) > 3
     left = Task.objects.filter(is_revoked=verb == "terminate").count()
     assert left == (0 if verb in ("cancel", "delete") else 2500)
@@ -74,7 +74,7 @@ def test_others_write_while_many_are_requeued(site: Site) -> None:
     try:
         wait_until(lambda: writes)
         before = writes
-        assert store.requeue(Task.objects.filter(status="failed")) == 20_000
+        assert operations.requeue(Task.objects.filter(status="failed")) == 20_000
         assert writes > before
     finally:
         is_over.set()
@@ -94,28 +94,30 @@ def test_many_are_looked_up_in_pages_and_those_that_come_meanwhile_are_left(
     for rows in (0, 9, 10, 35):
         store.enqueue_many([CALL] * rows)
         told.clear()
-        assert store.cancel(Task.objects.all(), tell) == rows
+        assert operations.cancel(Task.objects.all(), tell) == rows
         assert told[-1:] == ([rows] if rows else []) and told == sorted(told) and len(told) >= rows // 10
         assert Task.objects.count() == len(told)
         site.sql("UPDATE snappea_task SET status = 'failed'")
-        assert store.requeue(Task.objects.all(), None, told.append) == store.cancel(Task.objects.all())
+        assert operations.requeue(Task.objects.all(), None, told.append) == operations.cancel(
+            Task.objects.all()
+        )
 
 
 def test_in_a_transaction_of_the_caller_all_is_one(site: Site) -> None:
     store.enqueue_many([CALL] * 300)
     with transaction.atomic(using="snappea"):
-        assert store.cancel(Task.objects.all()) == 300
+        assert operations.cancel(Task.objects.all()) == 300
         transaction.set_rollback(True, using="snappea")
     assert Task.objects.count() == 300
 
 
 def test_a_requeue_with_a_delay_waits_for_it(site: Site) -> None:
     Task.objects.create(task_name=record.name, args=["x"], status="failed", finished_at="2026-01-01T00:00Z")
-    assert store.requeue(Task.objects.all(), countdown=3600) == 1
+    assert operations.requeue(Task.objects.all(), countdown=3600) == 1
     task = Task.objects.get()
     assert (task.status, task.finished_at) == ("scheduled", None)
     assert task.run_after and 3500 < (task.run_after.timestamp() - time.time()) < 3700
-    assert store.requeue(Task.objects.all()) == 1
+    assert operations.requeue(Task.objects.all()) == 1
     task.refresh_from_db()
     assert task.status == "ready" and task.run_after is None
 
@@ -132,8 +134,8 @@ def test_what_ran_again_in_the_meantime_is_not_requeued(site: Site, monkeypatch:
         return found
 
     monkeypatch.setattr(operations, "_chosen", slow)
-    assert store.requeue(Task.objects.all()) == 0
-    assert store.delete(Task.objects.all()) == 0
+    assert operations.requeue(Task.objects.all()) == 0
+    assert operations.delete(Task.objects.all()) == 0
 
 
 # pauses
@@ -141,13 +143,13 @@ def test_what_ran_again_in_the_meantime_is_not_requeued(site: Site, monkeypatch:
 
 def test_nothing_is_claimed_from_a_paused_queue_until_it_is_resumed(site: Site, wakeups: str) -> None:
     site.foreman()
-    assert store.pause("default") and not store.pause("default")
+    assert operations.pause("default") and not operations.pause("default")
     record.delay("paused")
     record.apply_async(("other",), queue="other")
     wait_until(lambda: site.ledger.count("end", "other"))
     wait_until(lambda: site.counts() == {"ready": 1})
     assert started(site) == ["other"]
-    assert store.resume("default") and not store.resume("default")
+    assert operations.resume("default") and not operations.resume("default")
     wait_until(lambda: site.ledger.count("end", "paused"))
 
 
@@ -155,17 +157,17 @@ def test_a_pause_holds_for_what_is_enqueued_right_after_it(site: Site) -> None:
     """Not only from the Foreman's next look on: many times, as it is a race."""
     site.foreman()
     for turn in range(20):
-        store.pause("default")
+        operations.pause("default")
         record.delay(turn)
         record.apply_async((f"other-{turn}",), queue="other")
         wait_until(partial(site.ledger.count, "end", f"other-{turn}"))
         assert site.ledger.count("start", turn) == 0
-        store.resume("default")
+        operations.resume("default")
         wait_until(partial(site.ledger.count, "end", turn))
 
 
 def test_a_pause_survives_the_foreman(site: Site) -> None:
-    store.pause("default")
+    operations.pause("default")
     record.delay("x")
     foreman = site.foreman()
     record.apply_async(("other",), queue="other")
@@ -176,8 +178,8 @@ def test_a_pause_survives_the_foreman(site: Site) -> None:
     record.apply_async(("another",), queue="other")
     wait_until(lambda: site.ledger.count("end", "another"))
     wait_until(lambda: site.counts() == {"ready": 1})
-    assert list(store.paused()) == ["default"]
-    store.resume("default")
+    assert list(operations.paused()) == ["default"]
+    operations.resume("default")
     wait_until(lambda: site.ledger.count("end", "x"))
 
 
@@ -185,25 +187,25 @@ def test_what_runs_goes_on(site: Site) -> None:
     site.foreman()
     nap.delay("x", 0.3)
     wait_until(lambda: site.ledger.count("start", "x"))
-    store.pause("default")
+    operations.pause("default")
     wait_until(lambda: site.ledger.count("end", "x"))
 
 
 def test_the_event_loop_heeds_a_pause_as_well(site: Site) -> None:
     site.foreman()
-    store.pause("default")
+    operations.pause("default")
     record_async.delay("x")
     record.apply_async(("other",), queue="other")
     wait_until(lambda: site.ledger.count("end", "other"))
     wait_until(lambda: site.counts() == {"ready": 1})
-    store.resume("default")
+    operations.resume("default")
     wait_until(lambda: site.ledger.count("end", "x"))
 
 
 def test_a_paused_queue_costs_an_idle_foreman_nothing(site: Site) -> None:
     """It must not turn around and around for tasks that it may not claim."""
     foreman = site.foreman()
-    store.pause("default")
+    operations.pause("default")
     for key in range(50):
         record.delay(key)
     record.apply_async(("other",), queue="other")
@@ -226,13 +228,13 @@ def test_a_lane_does_not_wait_for_one_of_its_own_in_a_paused_queue(site: Site) -
     store.sort_in(db)
     store.admit(db, two_at_a_time.name)
     assert Task.objects.filter(gate=0).count() == 2
-    store.pause("paused")
+    operations.pause("paused")
     two_at_a_time.delay("d", 0)
     site.foreman()
     wait_until(lambda: site.ledger.count("end", "d"))
     wait_until(lambda: site.counts() == {"ready": 3})
     assert started(site) == ["d"]
-    store.resume("paused")
+    operations.resume("paused")
     site.wait_until_empty()
     assert sorted(started(site)) == ["a", "b", "c", "d"]
 
@@ -245,4 +247,4 @@ def test_a_claim_itself_refuses_a_paused_queue(site: Site) -> None:
 
 def test_the_names_of_queues_are_bound(site: Site) -> None:
     name = "'; DROP TABLE snappea_task; --\"\0"
-    assert store.pause(name) and list(store.paused()) == [name] and store.resume(name)
+    assert operations.pause(name) and list(operations.paused()) == [name] and operations.resume(name)

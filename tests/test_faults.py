@@ -19,7 +19,7 @@ from django.db import connections
 
 from snappea.errors import EnqueueError
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations
 from tests.clock import set_clock
 from tests.playground.tasks import (
     break_connection,
@@ -376,7 +376,7 @@ def test_no_descriptor_to_be_had(site: Site) -> None:
     assert site.counts() == {"failed": 20}
     assert "Too many open files" in Task.objects.all()[0].error
     resource.prlimit(foreman.pid, resource.RLIMIT_NOFILE, (hard, hard))
-    assert store.requeue(Task.objects.all()) == 20
+    assert operations.requeue(Task.objects.all()) == 20
     site.wait_until_empty()
     assert site.counts() == {} and len(site.ledger.keys("end")) == 21
 
@@ -489,7 +489,7 @@ def test_a_task_that_is_deployed_later_can_be_requeued(site: Site) -> None:
     assert early.stop() == 0
     site.variables["SNAPPEA_TEST_DEPLOYED"] = "yes"
     site.foreman()
-    assert store.requeue(Task.objects.filter(status="failed")) == 1
+    assert operations.requeue(Task.objects.filter(status="failed")) == 1
     wait_until(lambda: site.ledger.count("end", "x"))
 
 

@@ -18,7 +18,7 @@ from snappea.foreman.admission import Admission
 from snappea.foreman.in_flight import InFlight
 from snappea.foreman.loop import Foreman
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations, store
 from snappea.queue.clock import now
 from snappea.queue.connection import RawConnection
 from snappea.queue.database import connect, raw, transact
@@ -430,7 +430,7 @@ def test_what_is_requeued_goes_through_its_lane_again(site: Site) -> None:
     (site.directory / "broken").unlink()
     note("killed")  # those that failed noted no end
     before = len(site.ledger.lines())
-    assert store.requeue(Task.objects.all()) == 5
+    assert operations.requeue(Task.objects.all()) == 5
     site.wait_until_empty()
     assert site.counts() == {}
     assert peak(site.ledger.lines()[before:]) == 1 and len(site.ledger.keys("end")) == 5

@@ -18,7 +18,8 @@ from snappea.models import Task
 from snappea.queue import store
 from snappea.queue.clock import as_text
 from snappea.queue.database import connect, raw
-from snappea.queue.store import AT_ONCE, requeue
+from snappea.queue.operations import requeue
+from snappea.queue.store import AT_ONCE
 from snappea.tasks import calls
 from tests.playground.lifecycle import perishable
 from tests.playground.tasks import fail, nothing, record, wait_for

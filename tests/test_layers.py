@@ -118,7 +118,7 @@ def test_nothing_imports_the_foreman_but_its_command() -> None:
 def test_only_queue_writes_task_rows() -> None:
     statement = re.compile(r"(INSERT INTO|UPDATE|DELETE FROM)\s+snappea_task", re.IGNORECASE)
     orm = re.compile(
-        r"(?<!\bstore)(?<!LogEntry.objects)\.(save|update|bulk_update|bulk_create|create|get_or_create|delete)\("
+        r"(?<!\bstore)(?<!\boperations)(?<!LogEntry.objects)\.(save|update|bulk_update|bulk_create|create|get_or_create|delete)\("
     )
     for name, path in MODULES.items():
         if name in ("queue.store", "queue.operations", "queue.statements", "postgres.foremen"):

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from snappea.foreman.admission import Admission
 from snappea.foreman.in_flight import InFlight
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations, store
 from snappea.queue.database import connect, raw, transact
 from snappea.queue.logbook import Entry, Note
 from snappea.queue.records import Call, Claim, Extras, Outcome
@@ -128,7 +128,7 @@ class Lifecycle(RuleBasedStateMachine):
     def cancel(self, chosen: st.DataObject) -> None:
         task_id = self.any_row(chosen)
         is_waiting = task_id in self.rows and self.rows[task_id].status in WAITING
-        assert store.cancel(Task.objects.filter(pk=task_id)) == is_waiting
+        assert operations.cancel(Task.objects.filter(pk=task_id)) == is_waiting
         if is_waiting:
             del self.rows[task_id]
 
@@ -137,7 +137,7 @@ class Lifecycle(RuleBasedStateMachine):
         task_id = self.any_row(chosen)
         row = self.rows.get(task_id)
         can = row is not None and row.status not in ("ready", "running")
-        assert store.requeue(Task.objects.filter(pk=task_id)) == can
+        assert operations.requeue(Task.objects.filter(pk=task_id)) == can
         if can and row:
             self.wait_again(task_id, row, "ready")
             row.attempts = row.interruptions = 0
@@ -149,7 +149,7 @@ class Lifecycle(RuleBasedStateMachine):
         task_id = self.any_row(chosen)
         row = self.rows.get(task_id)
         runs = row is not None and row.status == "running"
-        assert store.terminate(Task.objects.filter(pk=task_id)) == runs
+        assert operations.terminate(Task.objects.filter(pk=task_id)) == runs
         if runs and row:
             row.revoked = True
             assert (task_id, row.claims) in [fence[:2] for fence in store.revoked(raw(connect()))]

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations
 from snappea.queue.database import connect, raw
 from tests.playground import isolated
 from tests.playground.coroutines import (
@@ -52,7 +52,7 @@ def test_what_waits_for_the_loop_does_not_keep_the_threads_waiting(site: Site) -
     record.delay_many((number,) for number in range(100))
     wait_until(lambda: sum(key.isdigit() for key in site.ledger.keys("end")) == 100)
     wait_until(lambda: site.counts() == {"running": 1, "ready": 1999})
-    assert store.cancel(Task.objects.filter(status="ready")) == 1999
+    assert operations.cancel(Task.objects.filter(status="ready")) == 1999
     go.touch()
     site.wait_until_empty()
 

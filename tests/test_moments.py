@@ -57,7 +57,7 @@ def test_nothing_of_a_queue_begins_after_it_was_paused(site: Site, other: str) -
             if other:
                 nap.apply_async((f"b-{turn}-{number}", 0.001), queue=other)
         wait_until(partial(site.ledger.count, "start", f"a-{turn}-2"))
-        assert store.pause("a")
+        assert operations.pause("a")
         paused_at = time.monotonic()
         record.apply_async((f"other-{turn}",), queue="c", priority=50)
         wait_until(partial(site.ledger.count, "end", f"other-{turn}"))
@@ -66,7 +66,7 @@ def test_nothing_of_a_queue_begins_after_it_was_paused(site: Site, other: str) -
         )
         assert not begun_after(site, paused_at, "a")
         assert Task.objects.filter(queue="a", status="ready").count() > 0
-        store.resume("a")
+        operations.resume("a")
         site.wait_until_empty()
     assert set(site.ledger.keys("start").values()) == {1} and not site.counts()
 
@@ -76,21 +76,21 @@ def test_a_pause_holds_for_processes_and_coroutines_that_are_about_to_begin(site
     for number in range(40):
         who.apply_async((f"a-process-{number}",), queue="a")
     wait_until(lambda: site.ledger.keys("who"))
-    store.pause("a")
+    operations.pause("a")
     paused_at = time.monotonic()
     coroutines.block.delay(1.0)  # what is handed to the loop in this second has not begun
     wait_until(lambda: site.sql("SELECT 1 FROM snappea_task WHERE status = 'running' AND queue = 'default'"))
     for number in range(5):
         coroutines.wait_for.apply_async((f"b-{number}", str(site.directory)), queue="b")
     wait_until(lambda: site.sql("SELECT 1 FROM snappea_task WHERE status = 'running' AND queue = 'b'"))
-    store.pause("b")
+    operations.pause("b")
     paused_too_at = time.monotonic()
     record.delay("last")
     wait_until(lambda: site.ledger.count("end", "last"))
     wait_until(lambda: "running" not in site.counts())
     assert not begun_after(site, paused_at, "a") and not begun_after(site, paused_too_at, "b-")
-    store.resume("a")
-    store.resume("b")
+    operations.resume("a")
+    operations.resume("b")
     site.wait_until_empty()
     assert {*site.ledger.keys("start").values(), *site.ledger.keys("who").values()} == {1}
     assert site.ledger.keys("who").total() == 40
@@ -100,13 +100,13 @@ def test_a_pause_is_confirmed_though_every_worker_is_busy_and_while_the_foreman_
     foreman = site.foreman(NUM_WORKERS=1)
     wait_for.delay("busy", str(site.directory / "go"))
     wait_until(lambda: site.ledger.count("start", "busy"))
-    assert store.pause("a")
+    assert operations.pause("a")
     foreman.send(signal.SIGTERM)
     foreman.wait_for_output("Stopping")
-    assert store.pause("b") and not store.pause("b")
+    assert operations.pause("b") and not operations.pause("b")
     (site.directory / "go").touch()
     assert foreman.wait() == 0
-    assert store.pause("c"), "and without a Foreman there is nobody to wait for"
+    assert operations.pause("c"), "and without a Foreman there is nobody to wait for"
 
 
 def _is_frozen_outside_of_a_transaction(site: Site, foreman: Process) -> bool:
@@ -128,11 +128,11 @@ def test_a_foreman_that_does_not_answer_is_said(site: Site, monkeypatch: pytest.
     wait_until(partial(_is_frozen_outside_of_a_transaction, site, foreman))
     monkeypatch.setattr(operations, "CONFIRM_WITHIN", 0.2)
     with pytest.raises(PauseUnconfirmed, match="'a' is paused, but a Foreman has not confirmed it within"):
-        store.pause("a")
-    assert list(store.paused()) == ["a"]
+        operations.pause("a")
+    assert list(operations.paused()) == ["a"]
     monkeypatch.undo()
     foreman.send(signal.SIGCONT)
-    assert not store.pause("a")
+    assert not operations.pause("a")
 
 
 # priorities
@@ -225,8 +225,8 @@ def test_what_was_cancelled_never_begins_and_what_is_terminated_ends_soon(site: 
     wait_until(lambda: site.ledger.count("start", "runs"))
     for number in range(5):
         record.delay(f"waits-{number}")
-    cancelled = store.cancel(Task.objects.filter(status="ready"))
-    assert store.terminate(Task.objects.filter(status="running")) == 1
+    cancelled = operations.cancel(Task.objects.filter(status="ready"))
+    assert operations.terminate(Task.objects.filter(status="running")) == 1
     wait_until(lambda: site.ledger.count("end", "runs"))
     site.wait_until_empty()
     assert len(begun_after(site, 0, "waits")) == 5 - cancelled and cancelled > 0

@@ -15,7 +15,7 @@ from django.test import RequestFactory
 from snappea.health import health
 from snappea.metrics import metrics
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations
 from snappea.tasks.registry import task
 from tests.playground.tasks import fail, nap, record
 from tests.site import Made, Site, wait_until
@@ -122,7 +122,7 @@ def test_a_task_that_waits_too_long(site: Site) -> None:
     response = ask(health)
     assert response.status_code == 503
     assert 99 < json.loads(response.content)["oldest"] < 200
-    store.pause("default")
+    operations.pause("default")
     assert ask(health).status_code == 200, "somebody wants it to wait"
 
 
@@ -161,7 +161,7 @@ def page() -> dict[str, float]:
 
 def test_metrics(site: Site) -> None:
     assert page()["snappea_foreman_up"] == 0
-    store.pause("mail")
+    operations.pause("mail")
     foreman = site.foreman(NUM_WORKERS=3)
     for number in range(5):
         record.delay(number)

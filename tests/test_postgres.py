@@ -293,7 +293,7 @@ def test_a_broadcast_that_fails_is_tried_again_there(site: PostgresSite) -> None
         assert store.claim(db, now(), 10, {"default": 10}) == []
         (claim,) = store.claim_addressed(db, now(), 10)
         store.settle(db, now(), [Outcome(claim, 0.1, "error", "reason")])
-    store.requeue(Task.objects.all())  # by a person, who wants it run at all
+    operations.requeue(Task.objects.all())  # by a person, who wants it run at all
     with transact(connect()) as db:
         assert len(store.claim(db, now(), 10, {"default": 10})) == 1
 

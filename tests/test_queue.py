@@ -10,7 +10,7 @@ from django.db import OperationalError, connections, transaction
 
 from snappea.errors import EnqueueError, SnappeaError
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations, store
 from snappea.queue.clock import now
 from snappea.queue.connection import RawConnection
 from snappea.queue.database import connect, raw, transact
@@ -90,7 +90,7 @@ def test_interruptions(site: Site, settings: Any) -> None:
         assert store.interrupt(db, MOMENT, claimed.fence, "why") == expected
     row = Task.objects.get()
     assert (row.attempts, row.claims, row.interruptions, row.error) == (3, 3, 3, "why")
-    assert store.requeue(Task.objects.all()) == 1
+    assert operations.requeue(Task.objects.all()) == 1
     row.refresh_from_db()
     assert (row.status, row.attempts, row.claims, row.interruptions) == ("ready", 0, 3, 0)
 
@@ -233,6 +233,6 @@ def test_cancel_does_not_need_a_fast_delete(site: Site) -> None:
     """With receivers on delete, Django looks first and deletes then; nothing may be claimed in between."""
     store.enqueue_many([CALL] * 3)
     with connections["snappea"].execute_wrapper(lambda execute, *rest: execute(*rest)):
-        assert store.cancel(Task.objects.all()) == 3
+        assert operations.cancel(Task.objects.all()) == 3
     record.delay("x")
     assert Task.objects.count() == 1

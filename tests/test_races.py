@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations
 from tests.playground.tasks import nap, nothing, record, wait_for
 from tests.site import Site, wait_until
 
@@ -71,8 +71,8 @@ def test_cancel_and_requeue_race_with_the_foreman(site: Site) -> None:
     nap.delay_many((key, 0.001) for key in keys)
     cancelled = 0
     while {"ready", "running"} & set(site.counts()):
-        cancelled += store.cancel(Task.objects.filter(id__in=Task.objects.order_by("-id")[:5]))
-        assert store.requeue(Task.objects.filter(status__in=("ready", "running"))) == 0
+        cancelled += operations.cancel(Task.objects.filter(id__in=Task.objects.order_by("-id")[:5]))
+        assert operations.requeue(Task.objects.filter(status__in=("ready", "running"))) == 0
     ran = site.ledger.keys("end")
     assert cancelled + len(ran) == 300 and set(ran.values()) == {1}
     assert site.counts() == {}

@@ -12,7 +12,7 @@ from django.utils.timezone import now
 from snappea import AsyncResult
 from snappea.errors import ResultNotKept, TaskFailed
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations, store
 from snappea.queue.database import connect, raw
 from snappea.queue.logbook import Entry, Note
 from snappea.queue.records import Claim
@@ -376,7 +376,7 @@ def test_a_cancelled_task_can_be_run_again(site: Site) -> None:
         wait_until(lambda: result.status == "running")
         assert result.revoke(terminate=True)
         wait_until(lambda: result.status == "cancelled")
-        assert store.requeue(Task.objects.all()) == 1
+        assert operations.requeue(Task.objects.all()) == 1
     wait_until(lambda: site.ledger.count("start", "x") == 3)
     row = result.refresh()
     assert row is not None and not row.is_revoked and row.attempts == 1

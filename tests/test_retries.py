@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from snappea import Retry, current_task
 from snappea.errors import NoCurrentTask, TaskDefinitionError
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations, store
 from snappea.queue.database import connect, raw
 from snappea.queue.logbook import Entry, Note
 from snappea.tasks.options import Options
@@ -249,7 +249,7 @@ def test_a_requeue_gives_all_retries_back(site: Site) -> None:
     site.foreman()
     fail_until.delay("x", 9)
     wait_until(lambda: site.counts() == {"failed": 1})
-    assert store.requeue(Task.objects.all()) == 1
+    assert operations.requeue(Task.objects.all()) == 1
     wait_until(lambda: len(starts(site)) == 6 and site.counts() == {"failed": 1})
     assert starts(site) == ["1", "2", "3"] * 2
     row = Task.objects.get()
@@ -260,7 +260,7 @@ def test_a_requeue_gives_all_retries_back(site: Site) -> None:
 def test_a_requeue_does_not_wait_for_the_time(site: Site) -> None:
     site.foreman()
     try_later.apply_async(("x", 1), countdown=3600)
-    assert store.requeue(Task.objects.all()) == 1
+    assert operations.requeue(Task.objects.all()) == 1
     wait_until(lambda: site.ledger.count("end", "x"))
 
 

@@ -18,7 +18,7 @@ from snappea import schedules
 from snappea.errors import CannotStart, ConfigurationError, ExtraMissing, TaskDefinitionError, UnknownQueue
 from snappea.foreman.scheduler import Scheduler
 from snappea.models import Schedule, Task
-from snappea.queue import store
+from snappea.queue import operations
 from snappea.queue.clock import as_text, now
 from snappea.queue.database import connect, raw, transact
 from snappea.signals import task_enqueued
@@ -362,7 +362,7 @@ def test_the_outcome_of_one_that_failed(outcomes: Site) -> None:
 
 
 def test_the_outcome_of_one_that_was_cancelled(outcomes: Site) -> None:
-    store.cancel(Task.objects.all())
+    operations.cancel(Task.objects.all())
     assert Schedule.objects.get().outcome() == "cancelled"
 
 

@@ -11,7 +11,7 @@ from django.db import OperationalError
 
 from snappea.foreman.statistics import Stats
 from snappea.models import Stat, Task
-from snappea.queue import store
+from snappea.queue import operations
 from snappea.queue.clock import now
 from snappea.queue.database import connect, transact
 from snappea.queue.quarantine import Quarantine, quarantined
@@ -145,7 +145,7 @@ def test_a_schedule_is_put_right(site: Site, settings: Any, column: str, value: 
 
 
 def test_what_is_only_looked_at_is_put_right(site: Site, capsys: Any) -> None:
-    store.pause("mail")
+    operations.pause("mail")
     site.sql("UPDATE snappea_pause SET since = 'since long ago'")
     site.sql(
         "INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired, wait_sum,"

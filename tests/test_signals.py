@@ -15,7 +15,7 @@ import tests.playground.lifecycle
 from snappea import Retry, current_task, signals, task
 from snappea.errors import ConfigurationError, TaskDefinitionError
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations
 from snappea.signals import task_enqueued
 from snappea.tasks.registry import registry, resolve
 from tests.playground.lifecycle import (
@@ -355,7 +355,7 @@ def test_hooks(site: Site, settings: Any) -> None:
     site.sql("UPDATE snappea_task SET kwargs = '{}' WHERE id = 3")  # from before there was a hook
     site.foreman(NUM_WORKERS=1, **hooks)
     wait_until(lambda: site.counts() == {"scheduled": 1})
-    store.requeue(Task.objects.all())  # after the others
+    operations.requeue(Task.objects.all())  # after the others
     wait_until(lambda: site.counts() == {})
     assert site.ledger.lines() == [
         *(["enter", "alice"], ["start", "x"], ["end", "x"], ["leave", "alice"]),

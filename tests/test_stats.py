@@ -14,7 +14,7 @@ from snappea.foreman import statistics
 from snappea.foreman.statistics import Stats
 from snappea.models import Stat, Task
 from snappea.monitoring import inspect
-from snappea.queue import store
+from snappea.queue import operations, store
 from snappea.queue.clock import later, now
 from snappea.queue.database import connect, raw, transact
 from snappea.queue.records import Claim, Expired, Outcome
@@ -226,7 +226,7 @@ def test_a_snapshot_of_a_foreman_at_work(site: Site) -> None:
     wait_for.delay("x", str(go_on))
     fail.delay("y")
     Task.objects.create(task_name="later", status="scheduled", run_after=timezone.now() + timedelta(hours=1))
-    store.pause("slow")
+    operations.pause("slow")
     nap.apply_async(("z", 1), queue="slow")
     wait_until(lambda: site.counts() == {"failed": 1, "running": 1, "scheduled": 1, "ready": 1})
     wait_until(lambda: stats.snapshot()["running"])

@@ -24,7 +24,7 @@ from snappea.errors import (
     UnserializableArgument,
 )
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations
 from snappea.tasks.registry import registry, resolve
 from tests.playground.tasks import echo, nap, nap_late, nothing, record, record_async
 from tests.site import ROOT, Made, Site
@@ -218,9 +218,9 @@ def test_what_blocks_is_refused_on_an_event_loop_with_the_place_and_the_cure(
         "status": (lambda: result.status, "await sync_to_async(lambda: result.status)()"),
         "refresh": (result.refresh, "sync_to_async(result.refresh)(...)"),
         "revoke": (result.revoke, "sync_to_async(result.revoke)(...)"),
-        "cancel": (lambda: store.cancel(tasks), "sync_to_async(queue.cancel)(...)"),
-        "requeue": (lambda: store.requeue(tasks), "sync_to_async(queue.requeue)(...)"),
-        "pause": (lambda: store.pause("mail"), "sync_to_async(queue.pause)(...)"),
+        "cancel": (lambda: operations.cancel(tasks), "sync_to_async(queue.cancel)(...)"),
+        "requeue": (lambda: operations.requeue(tasks), "sync_to_async(queue.requeue)(...)"),
+        "pause": (lambda: operations.pause("mail"), "sync_to_async(queue.pause)(...)"),
         "fire": (lambda: schedules.fire("x"), "sync_to_async(schedules.fire)(...)"),
     }
 

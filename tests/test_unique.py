@@ -10,7 +10,7 @@ from django.db import transaction
 
 from snappea import TaskFunction
 from snappea.models import Task
-from snappea.queue import store
+from snappea.queue import operations, store
 from snappea.queue.clock import now
 from snappea.queue.database import connect, raw
 from tests.playground.gated import (
@@ -176,7 +176,7 @@ def test_two_that_failed_may_both_be_tried_once_more(site: Site, unique: Unique)
         wait_until(partial(lambda expected: site.counts() == expected, failed))
     (site.directory / "broken").unlink()
     foreman.stop()
-    assert store.requeue(Task.objects.all()) == 2
+    assert operations.requeue(Task.objects.all()) == 2
     assert site.counts() == {"ready": 2}
     assert unique.delay("x", "broken").id in Task.objects.values_list("id", flat=True)
     assert site.counts() == {"ready": 2}
@@ -195,7 +195,7 @@ def test_requeue_while_an_identical_one_runs(site: Site) -> None:
     wait_until(lambda: site.counts() == {"interrupted": 1})
     only_one.delay("x", "wait")
     wait_until(lambda: site.ledger.count("start", "x") == 2)
-    assert store.requeue(Task.objects.filter(status="interrupted")) == 1
+    assert operations.requeue(Task.objects.filter(status="interrupted")) == 1
     wait_until(lambda: site.ledger.count("start", "x") == 3)
     (site.directory / "go").touch()
     site.wait_until_empty()

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from ..models import MOVES, Task
 from ..monitoring.formatting import duration
 from ..monitoring.permissions import Access
-from ..queue import store
+from ..queue import operations
 from .columns import state_label
 
 #: How many tasks are looked up together.
@@ -38,11 +38,11 @@ class Verb(NamedTuple):
 VERBS = {
     verb.name: verb
     for verb in (
-        Verb("requeue", "Requeue", "requeued", "requeue", "change", store.requeue),
-        Verb("postpone", "Requeue with a delay", "requeued", "requeue", "change", store.requeue, True),
-        Verb("cancel", "Cancel", "cancelled", "cancel", "change", store.cancel),
-        Verb("terminate", "Terminate", "asked to end", "terminate", "change", store.terminate),
-        Verb("delete", "Delete", "deleted", "delete", "delete", store.delete),
+        Verb("requeue", "Requeue", "requeued", "requeue", "change", operations.requeue),
+        Verb("postpone", "Requeue with a delay", "requeued", "requeue", "change", operations.requeue, True),
+        Verb("cancel", "Cancel", "cancelled", "cancel", "change", operations.cancel),
+        Verb("terminate", "Terminate", "asked to end", "terminate", "change", operations.terminate),
+        Verb("delete", "Delete", "deleted", "delete", "delete", operations.delete),
     )
 }
 

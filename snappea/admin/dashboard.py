@@ -21,7 +21,7 @@ from ..models import LISTS, Status, Task
 from ..monitoring import inspect
 from ..monitoring.formatting import plain
 from ..monitoring.permissions import may
-from ..queue import store
+from ..queue import operations
 from .actions import VERBS, decide, note
 from .charts import history_charts
 from .guarded import GuardedAdmin
@@ -110,7 +110,7 @@ class DashboardAdmin(GuardedAdmin):
     def pause(self, request: HttpRequest) -> HttpResponse:
         name = _require(request, "queue")
         try:
-            if store.pause(name):
+            if operations.pause(name):
                 note(request, "paused", f"the queue {name}")
                 messages.success(request, f"Paused: the queue {plain(name)}.")
         except PauseUnconfirmed as error:
@@ -120,7 +120,7 @@ class DashboardAdmin(GuardedAdmin):
 
     def resume(self, request: HttpRequest) -> HttpResponse:
         name = _require(request, "queue")
-        if store.resume(name):
+        if operations.resume(name):
             note(request, "resumed", f"the queue {name}")
             messages.success(request, f"Resumed: the queue {plain(name)}.")
         return self._back(request)

@@ -12,7 +12,7 @@ from itertools import chain
 from ..conf import current, declared_queues
 from ..errors import CannotStart
 from ..postgres import foremen
-from ..queue import store
+from ..queue import operations, store
 from ..queue.connection import RawConnection
 from ..queue.records import Claim, Expired, Peek
 from ..workers.threads import WorkerPool
@@ -116,7 +116,7 @@ class Admission:
 
         `peek`: of the same transaction, so that nothing more urgent is passed over.
         """
-        self._paused = set(store.paused(db)) if peek.has_pauses else set()
+        self._paused = set(operations.paused(db)) if peek.has_pauses else set()
         if self._is_shared and (peek.has_newcomers or self._left or self._openings or self._limits):
             foremen.hold_gates(db)
         newcomers = store.sort_in(db) if peek.has_newcomers else []

@@ -18,20 +18,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models.signals import post_migrate
-from django.dispatch import receiver
 from django.utils.connection import ConnectionDoesNotExist
 
 from .. import migrations
 from ..conf import alias, setting_problems, uses_celery
 from ..errors import QueueUnavailable, SnappeaError
 from ..router import APP_LABEL, misrouted, routers_to_paste
-from .connection import FAULTS
+from .connection import UNUSABLE as UNUSABLE
 from .database import connect
 from .files import writers
-
-#: What is raised where the queue cannot be used, also by wrong settings.
-UNUSABLE = (*FAULTS, ConnectionDoesNotExist, ImproperlyConfigured)
 
 
 def trouble(error: BaseException | None = None) -> QueueUnavailable | None:
@@ -322,7 +317,6 @@ def forget_false_migrations(connection: Any) -> bool:
     return bool(applied)
 
 
-@receiver(post_migrate)
 def tell_after_migrate(*, sender: Any, using: str, verbosity: int, **kwargs: Any) -> None:
     """Say what is left to do after `migrate` of another database, which lists our migrations as well."""
     is_ours = sender.name == APP_LABEL and "plan" in kwargs and using != alias()

@@ -4,10 +4,14 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
+from django.utils.connection import ConnectionDoesNotExist
 
 #: What a database may raise.
 FAULTS = (sqlite3.Error, Error)
+#: What is raised where the queue cannot be used, also by wrong settings.
+UNUSABLE = (*FAULTS, ConnectionDoesNotExist, ImproperlyConfigured)
 
 
 class Rows(Protocol):

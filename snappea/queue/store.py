@@ -8,7 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
@@ -17,18 +17,9 @@ from ..conf import current
 from ..errors import EnqueueError
 from ..models import Gate, Status, Task
 from . import statements as sql
-from .availability import UNUSABLE, explain
 from .clock import later, now
-from .connection import RawConnection
+from .connection import UNUSABLE, RawConnection
 from .database import connect, is_left_behind, raw, transact
-from .logbook import Entry, Note
-from .operations import cancel as cancel
-from .operations import delete as delete
-from .operations import pause as pause
-from .operations import paused as paused
-from .operations import requeue as requeue
-from .operations import resume as resume
-from .operations import terminate as terminate
 from .records import (
     Call,
     Claim,
@@ -43,6 +34,9 @@ from .records import (
     error_line,
 )
 from .wakeup import ring_on_commit
+
+if TYPE_CHECKING:
+    from .logbook import Entry, Note
 
 #: How many rows a round promotes, expires, sorts in: so that 100,000 of them do not stall it.
 AT_ONCE = 1000
@@ -132,6 +126,8 @@ def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
 
 
 def _refusal(error: Exception, task_name: str) -> EnqueueError:
+    from .availability import explain
+
     found, said = explain(error), str(error)
     # a connection that breaks during a commit leaves nobody knowing
     written = "Perhaps it was, all the same" if "closed the connection" in said else "Nothing was written"
@@ -335,11 +331,13 @@ def interrupt(db: RawConnection, moment: str, fence: Fence, why: str) -> str | N
     return found[0][0] if found else None
 
 
-def recover(db: RawConnection, moment: str, notes: Mapping[Entry, Note] | None) -> list[Recovered]:
+def recover(db: RawConnection, moment: str, notes: "Mapping[Entry, Note] | None") -> list[Recovered]:
     """Settle what a dead Foreman left running, by the notes in its logbook.
 
     A claim is noted before it is committed: a task without a note of its own may have begun.
     """
+    from .logbook import Entry, Note
+
     recovered = []
     for *fence, name in db.execute(sql.RUNNING).fetchall():
         note = (notes or {}).get(Entry.of(*fence), Note.BEGUN)
@@ -348,8 +346,10 @@ def recover(db: RawConnection, moment: str, notes: Mapping[Entry, Note] | None) 
     return recovered
 
 
-def _recover(db: RawConnection, moment: str, fence: Fence, note: Note) -> tuple[str, str | None]:
+def _recover(db: RawConnection, moment: str, fence: Fence, note: "Note") -> tuple[str, str | None]:
     """Settle one of them. Return what became of it, and its status if it was interrupted."""
+    from .logbook import Note
+
     lost = "the Foreman died before the {} was written."
     if note is Note.CLAIMED:
         db.execute(sql.GIVE_BACK, fence)

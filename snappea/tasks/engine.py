@@ -17,7 +17,7 @@ from django.db.transaction import TransactionManagementError
 from ..conf import collects, current
 from ..errors import ResultNotKept, TaskFailed
 from ..models import Status, Task
-from ..queue import foremen, store
+from ..queue import store
 from ..queue.clock import steady_clock
 from ..queue.database import connect, data_version
 from ..queue.records import Call
@@ -103,6 +103,8 @@ class TableEngine(Engine):
 
     def broadcast(self, call: Call, caller: Caller[R]) -> list[R]:
         """Write a row for each Foreman."""
+        from ..queue import foremen
+
         if not foremen.is_shared():
             return [self.submit(call, caller)]
         return [caller.accepted(task_id, True) for task_id in foremen.enqueue_for_each(call)]
@@ -136,12 +138,16 @@ class TableEngine(Engine):
 
     def cancel(self, call_id: Any, terminate: bool) -> bool:
         """Delete the row if it waits, or mark it if it runs."""
-        if store.cancel(_rows(call_id)):
+        from ..queue import operations
+
+        if operations.cancel(_rows(call_id)):
             return True
-        return terminate and bool(store.terminate(_rows(call_id)))
+        return terminate and bool(operations.terminate(_rows(call_id)))
 
     def trouble(self) -> str:
         """Return that no Foreman runs, if that is so."""
+        from ..queue import foremen
+
         return "" if foremen.is_attended() else foremen.NO_FOREMAN
 
 

@@ -20,7 +20,7 @@ from snappea.errors import SnappeaError, TaskFailed
 from snappea.management import console
 from snappea.models import MOVES, Status, Task
 from snappea.monitoring import diagnostics, inspect
-from snappea.queue import store
+from snappea.queue import operations
 from snappea.queue.availability import usable
 from snappea.queue.quarantine import quarantined
 from snappea.tasks.registry import TaskFunction, discover, load
@@ -276,11 +276,13 @@ class Command(BaseCommand):
         past = {"requeue": "Requeued", "cancel": "Cancelled", "delete": "Deleted"}[verb]
         progress = console.Progress(self.stderr, past, tasks.filter(status__in=MOVES[verb].origins).count)
         if verb == "requeue":
-            changed = store.requeue(tasks, options["countdown"], progress)
+            changed = operations.requeue(tasks, options["countdown"], progress)
         elif verb == "cancel":
-            changed = store.cancel(tasks, progress) + (store.terminate(tasks) if options["terminate"] else 0)
+            changed = operations.cancel(tasks, progress) + (
+                operations.terminate(tasks) if options["terminate"] else 0
+            )
         else:
-            changed = store.delete(tasks, progress)
+            changed = operations.delete(tasks, progress)
         progress.clear()
         self._print(f"{past} {changed}.")
         return changed
@@ -296,7 +298,7 @@ class Command(BaseCommand):
 
     def _pause_or_resume(self, options: dict[str, Any]) -> None:
         name, pauses = options["queue"], options["command"] == "pause"
-        changed = store.pause(name) if pauses else store.resume(name)
+        changed = operations.pause(name) if pauses else operations.resume(name)
         self._print(f"{name} {'is' if changed else 'was already'} {'paused' if pauses else 'being served'}.")
 
 
