@@ -277,9 +277,9 @@ def test_check_finds_what_is_wrong(site: Site, settings: Any, say: Any, capsys: 
             call_command("snappea", "check", *arguments)
         assert re.search(f"^WRONG  .*{words}", capsys.readouterr().err, re.MULTILINE)
 
-    finds("Foreman: none runs; start it: python manage.py runsnappea")
+    finds("Foreman: not running; start it: python manage.py runsnappea")
     site.foreman("--queues", "mail")
-    finds("was not run within 0.2 s; is the queue default among those", "--timeout", "0.2")
+    finds("not run within 0.2 s; does a Foreman serve the queue default", "--timeout", "0.2")
     assert not Task.objects.exists(), "which nobody will want later"
     assert "answered" in say("check", "--queue", "mail")
     settings.SNAPPEA = {**site.settings, "SCHEDULES": [{"task": "shop.gone", "every": 60}]}

@@ -1,4 +1,4 @@
-"""`manage.py snappea check`: is all well, from the settings to a task that really runs?"""
+"""`manage.py snappea check`: diagnostics from the settings up to a task that really runs."""
 
 import os
 import shutil
@@ -15,15 +15,14 @@ from ..queue import operations
 from ..queue.availability import trouble
 from ..queue.database import MEGABYTE, connect, file_of
 from ..queue.foremen import foremen_at_work
-from ..tasks.results import AsyncResult
 from .ping import ping
 
-#: Less room than this on the disk is too little, in bytes.
+#: The least free space on the disk, in bytes.
 LEAST_ROOM = 100 * MEGABYTE
 
 
 class Finding(NamedTuple):
-    """What was looked at, and what was found."""
+    """The result of a check."""
 
     what: str
     said: str
@@ -34,12 +33,11 @@ class Finding(NamedTuple):
 
 
 def examine(queue: str, timeout: float) -> Iterator[Finding]:
-    """Yield what is found, from the settings upwards; what builds on something wrong is not looked at.
+    """Yield the findings, and stop after the first part that has a problem.
 
-    `queue`: which one a task is sent to. `timeout`: how long to wait for it, in seconds.
+    `queue`: where a task is sent. `timeout`: how long to wait for it, in seconds.
     """
-    parts = [_settings(), _database(), _celery() if uses_celery() else _foreman(), _task(queue, timeout)]
-    for part in parts:
+    for part in (_settings(), _database(), _celery() if uses_celery() else _foreman(), _task(queue, timeout)):
         findings = list(part)
         yield from findings
         if not all(finding.is_well for finding in findings):
@@ -51,7 +49,7 @@ def _settings() -> Iterator[Finding]:
     for message in found:
         yield Finding("settings", f"{message.msg} {message.hint}", message.level < ERROR)
     if not found:
-        yield Finding("settings", "nothing to say against them")
+        yield Finding("settings", "no problems found")
 
 
 def _database() -> Iterator[Finding]:
@@ -60,27 +58,27 @@ def _database() -> Iterator[Finding]:
         return
     connection = connect()
     file = file_of(connection)
-    if file is None and connection.vendor == "sqlite":
-        yield Finding("database", "it is in memory", False)
-        return
-    yield Finding("database", file.path if file else str(connection.settings_dict["NAME"]))
     if file:
+        yield Finding("database", file.path)
         yield Finding("SQLite", sqlite3.sqlite_version)
-        yield Finding("permissions", "this process may write it")
+        yield Finding("permissions", "this process can write the database")
         free = shutil.disk_usage(os.path.dirname(file.path)).free
         yield Finding("disk", f"{free // MEGABYTE} MB free", free >= LEAST_ROOM)
+    elif connection.vendor == "sqlite":
+        yield Finding("database", "in memory, where other processes cannot reach it", False)
     else:
+        yield Finding("database", str(connection.settings_dict["NAME"]))
         yield Finding("PostgreSQL", ".".join(map(str, connection.get_database_version())))
 
 
 def _foreman() -> Iterator[Finding]:
     foremen = foremen_at_work()
     if not foremen:
-        yield Finding("Foreman", "none runs; start it: python manage.py runsnappea", False)
-    for alive in foremen:
-        yield Finding("Foreman", f"pid {alive.pid} on {alive.host}, since {alive.since:%Y-%m-%d %H:%M:%S}")
-        if alive.stuck:
-            yield Finding("workers", f"{len(alive.stuck)} hang beyond their task's limit")
+        yield Finding("Foreman", "not running; start it: python manage.py runsnappea", False)
+    for info in foremen:
+        yield Finding("Foreman", f"pid {info.pid} on {info.host}, since {info.since:%Y-%m-%d %H:%M:%S}")
+        if info.stuck:
+            yield Finding("workers", f"{len(info.stuck)} stuck beyond a time limit")
 
 
 def _celery() -> Iterator[Finding]:
@@ -89,11 +87,13 @@ def _celery() -> Iterator[Finding]:
     try:
         found = project_app().control.ping(timeout=2.0)
     except Exception as error:  # each broker has its own
-        yield Finding("Celery", f"its broker does not answer: {error}", False)
+        yield Finding("Celery", f"the broker does not answer: {error}", False)
         return
     names = [name for answer in found for name in answer]
-    said = f"{len(names)} workers answer: {', '.join(names)}" if names else "no worker answers"
-    yield Finding("Celery", said if names else f"{said}; start one: celery -A proj worker", bool(names))
+    if names:
+        yield Finding("Celery", f"{len(names)} workers answer: {', '.join(names)}")
+    else:
+        yield Finding("Celery", "no worker answers; start one: celery -A proj worker", False)
 
 
 def _task(queue: str, timeout: float) -> Iterator[Finding]:
@@ -104,13 +104,10 @@ def _task(queue: str, timeout: float) -> Iterator[Finding]:
     try:
         yield Finding("a task", f"answered {result.get(timeout)!r}")
     except TimeoutError:
-        yield Finding("a task", _why_not(result, queue, timeout), False)
+        result.revoke(terminate=True)
+        said = f"not run within {timeout:g} s; does a Foreman serve the queue {queue} (--queues)?"
+        yield Finding("a task", said, False)
     except ResultNotKept as error:
         yield Finding("a task", str(error), uses_celery())
     except SnappeaError as error:
         yield Finding("a task", str(error), False)
-
-
-def _why_not(result: AsyncResult, queue: str, timeout: float) -> str:
-    result.revoke(terminate=True)
-    return f"was not run within {timeout:g} s; is the queue {queue} among those that are served (--queues)?"

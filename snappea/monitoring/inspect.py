@@ -1,7 +1,7 @@
-"""How things stand: what waits, what runs, what failed, and who is at work.
+"""The state of the queue: waiting, running and failed tasks, queues, and warnings.
 
-Only looks, and that without a scan of the table, however many rows there are: by the partial indexes of the
-queue, and for what runs by the Foreman's logbook.
+Nothing here changes the database or scans the table. Waiting and kept tasks are found by partial indexes,
+and running tasks by the Foreman's logbook.
 """
 
 import json
@@ -13,7 +13,7 @@ from ..conf import current, declared_queues, uses_celery
 from ..memory import resident
 from ..models import Status
 from ..queue import logbook, store
-from ..queue.clock import now
+from ..queue.clock import as_datetime, now
 from ..queue.connection import RawConnection
 from ..queue.database import connect, file_of, raw
 from ..queue.foremen import foremen_at_work
@@ -22,17 +22,18 @@ from ..queue.operations import paused
 from ..queue.records import ForemanInfo
 from ..tasks.registry import find
 
-#: Of so many waiting tasks it is looked at which they are; if there are more, the numbers end with a "+".
+#: At most this many waiting tasks are counted by name. If there are more, the numbers end with a "+".
 SAMPLE = 5_000
-#: So many of the first tasks of a queue and priority are looked at for the one that has waited longest.
+#: How many of the first tasks of a queue and priority are examined for the one that has waited longest.
 ELDERS = 20
-#: What somebody should see to who has put Celery in charge.
-LEFT_BEHIND = "Tasks wait in the queue's database, but Celery is in charge: manage.py snappea handover"
-#: At most so many groups of failures are shown.
+LEFT_BEHIND = (
+    "Tasks wait in the queue's database, but Celery is the engine. Run: python manage.py snappea handover"
+)
+#: At most this many groups of failures are shown.
 MOST_SHOWN = 100
 
 _KEPT = "NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')"
-#: Which rows are in a state, in words that the partial indexes understand.
+#: Which rows are in a state, phrased so that the partial indexes apply.
 IN_STATE: dict[Status, str] = {
     Status.READY: """snappea_task.id IN (
         SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0
@@ -71,16 +72,16 @@ _IN_FLIGHT = """
     SELECT id, claims, task_name, queue, +started_at, attempts,
         progress_done, progress_total, progress_note, +is_revoked, foreman_id, +is_async
     FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running' ORDER BY id"""
-#: Where no logbook tells: there has been no Foreman since the machine started, or there may be several.
+#: Without a logbook: no Foreman has run since the machine started, or there may be several.
 _RUNNING = """
     SELECT id, claims, +started_at FROM snappea_task
     WHERE status = 'running' /*+ AND foreman_id IS NOT NULL */ LIMIT ?"""
 
 
 class Running(NamedTuple):
-    """A task that runs. `elapsed` and `limit` are in seconds, `total` and `limit` None if there is none.
+    """A running task. `elapsed` and `limit` are in seconds; `total` and `limit` are None if there is none.
 
-    `foreman`: the number of the one that runs it, where there may be several.
+    `foreman`: the number of its Foreman, where there may be several. `is_async`: it runs on the event loop.
     """
 
     id: int
@@ -94,13 +95,12 @@ class Running(NamedTuple):
     note: str
     is_revoked: bool
     foreman: int | None
-    #: Whether it runs on the event loop, not in a thread.
     is_async: bool
     is_stuck: bool
 
 
 class QueueState(NamedTuple):
-    """A queue. `held`: how many wait for a limit of their own; `oldest`: how long one has waited by now."""
+    """A queue. `held`: how many tasks a limit holds back; `oldest`: the longest wait in seconds."""
 
     name: str
     ready: int
@@ -112,7 +112,7 @@ class QueueState(NamedTuple):
 
 
 class Failures(NamedTuple):
-    """Tasks that failed in the same way: `number` of them."""
+    """A group of tasks that failed in the same way."""
 
     exception: str
     place: str
@@ -125,7 +125,7 @@ def _db() -> RawConnection:
 
 
 def in_flight() -> Mapping[Entry, Note]:
-    """Return how far each claim is that the Foreman has in hand, or had when it died."""
+    """Return the claims that the Foreman holds, or held when it died, with what the logbook notes of each."""
     file = file_of(connect())
     notes = logbook.read(file) if file else None
     if notes is None:
@@ -135,12 +135,12 @@ def in_flight() -> Mapping[Entry, Note]:
 
 
 def ids_in_flight() -> list[int]:
-    """Return the ids of the tasks that the Foreman has in hand, or had when it died."""
+    """Return the ids of the tasks that the Foreman has claimed, or had when it died."""
     return [entry.id for entry in in_flight()]
 
 
 def running(claims: Mapping[Entry, Note], stuck: Collection[int] = ()) -> list[Running]:
-    """Return what runs of these claims, the oldest first; not what has not begun. `stuck`: ids."""
+    """Return the tasks of these claims that have begun, the oldest first. `stuck`: ids."""
     begun = [entry.id for entry, note in claims.items() if note is Note.BEGUN]
     rows = _db().execute(_IN_FLIGHT, (json.dumps(begun),)).fetchall()
     limits = {queue_and_name: _limit(*queue_and_name) for queue_and_name in {row[2:4] for row in rows}}
@@ -154,24 +154,24 @@ def running(claims: Mapping[Entry, Note], stuck: Collection[int] = ()) -> list[R
 
 
 def _limit(name: str, queue: str) -> float | None:
-    """Return after how many seconds a task of a queue is ended, None if never."""
+    """Return the time limit of a task in a queue, in seconds."""
     task = find(name)
     limits = (task.options.time_limit, task.soft_time_limit(queue)) if task else ()
     return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _age(moment: str | None) -> float | None:
-    """Return how many seconds have passed since a moment in the database."""
+    """Return how many seconds have passed since a time in the database."""
     if moment is None:
         return None
     try:
         return max(0.0, (datetime.fromisoformat(now()) - datetime.fromisoformat(moment)).total_seconds())
-    except (ValueError, TypeError):  # somebody wrote the row by hand
+    except (ValueError, TypeError):  # written by hand
         return None
 
 
 def memory_of(info: ForemanInfo) -> int:
-    """Return how much memory a Foreman has, in bytes; 0 if this process cannot see it."""
+    """Return the resident memory of a Foreman in bytes; 0 if this process cannot see it."""
     return resident(info.pid) if info.is_here else 0
 
 
@@ -183,7 +183,7 @@ def described(info: ForemanInfo) -> dict[str, Any]:
 
 
 def count(status: str, claims: Mapping[Entry, Note] | None = None) -> int:
-    """Return how many tasks are in a state. `claims`: what is in flight, if that is known."""
+    """Return how many tasks are in a state. `claims`: those in flight, if they are known."""
     if status == Status.RUNNING:
         ids = json.dumps([entry.id for entry in (in_flight() if claims is None else claims)])
         return len(_db().execute(_IN_FLIGHT, (ids,)).fetchall())
@@ -199,7 +199,7 @@ def counts() -> dict[str, int]:
 
 
 def queues(runs: Collection[Running] = ()) -> list[QueueState]:
-    """Return how the queues stand, by name. `runs`: what runs."""
+    """Return the state of the queues, by name. `runs`: the running tasks."""
     db = _db()
     ready: dict[str, int] = {}
     oldest: dict[str, float] = {}
@@ -220,44 +220,42 @@ def queues(runs: Collection[Running] = ()) -> list[QueueState]:
             busy.count(name),
             oldest.get(name),
             None if (limit := limits.get(name)) is None else int(limit),
-            datetime.fromisoformat(stopped[name]).replace(tzinfo=connect().timezone)
-            if name in stopped
-            else None,
+            as_datetime(stopped[name]) if name in stopped else None,
         )
         for name in sorted(names)
     ]
 
 
 def oldest_wait(states: Collection[QueueState]) -> float | None:
-    """Return how long a task has waited that could be run, in seconds; None if none waits."""
+    """Return the longest wait of a task that could run, in seconds; None if none waits."""
     waits = (state.oldest for state in states if state.paused_since is None and state.oldest is not None)
     return max(waits, default=None)
 
 
 def waiting_names() -> tuple[dict[str, int], bool]:
-    """Return how many of which task wait, and whether there are more than were looked at."""
+    """Return how many tasks of each name wait, and whether there are more than were counted."""
     found = dict(_db().execute(_NAMES, (SAMPLE,)).fetchall())
     return found, sum(found.values()) >= SAMPLE
 
 
 def failures() -> list[Failures]:
-    """Return what failed, grouped by the exception and by where it was raised, the most frequent first."""
+    """Return failed tasks grouped by exception, place and task, the most frequent first."""
     return list(map(Failures._make, _db().execute(_FAILURES).fetchall()))
 
 
 def warnings(is_alive: bool, oldest: float | None) -> list[str]:
-    """Return what somebody should see to, in words. `oldest`: how long a task has waited."""
-    said = []
+    """Return what needs attention. `oldest`: the longest wait of a ready task."""
     if uses_celery():
         return [] if oldest is None else [LEFT_BEHIND]
+    found = []
     if not is_alive:
-        said.append("No Foreman runs: nothing that is enqueued will be done. Start it: manage.py runsnappea")
+        found.append("No Foreman runs, so no task is executed. Start it: python manage.py runsnappea")
     limit = current().WARN_BACKLOG_SECONDS
     if limit is not None and (oldest or 0.0) > limit:
-        said.append(f"The oldest ready task has waited for {oldest:,.0f} s; {limit:g} s is what you allow.")
-    return said
+        found.append(f"The oldest ready task has waited for {oldest:,.0f} s. The limit is {limit:g} s.")
+    return found
 
 
 def look_for_warnings() -> list[str]:
-    """Return what somebody should see to, as of now."""
+    """Return what needs attention now."""
     return warnings(bool(foremen_at_work()), oldest_wait(queues()))
