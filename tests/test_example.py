@@ -64,7 +64,7 @@ def work_off() -> None:
     """Run what is in the queue, in this thread, until there is nothing."""
     db = raw(connect())
     while claims := claim(db, now(connect()), 10, {"default": 10}):
-        outcomes = [execute.run(claimed, TaskHandle()) for claimed in claims]
+        outcomes = [execute.execute(claimed, TaskHandle()) for claimed in claims]
         assert [outcome.error for outcome in outcomes] == [""] * len(outcomes)
         settle(db, now(connect()), outcomes)
 

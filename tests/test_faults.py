@@ -362,7 +362,7 @@ def test_no_fork_server_to_be_had(site: Site) -> None:
     assert process.wait() == 1
     (line,) = process.output().splitlines()
     assert line.startswith(
-        "CommandError: The Foreman cannot start: no process to be had for isolated tasks: "
+        "CommandError: The Foreman cannot start: no process could be started for isolated tasks: "
     )
 
 

@@ -56,7 +56,7 @@ def run_next() -> Arguments:
     """Run what was enqueued, and return what it was given."""
     claim = store.claim_any(raw(connect()), now())
     assert claim
-    outcome = execute.run(claim, TaskHandle())
+    outcome = execute.execute(claim, TaskHandle())
     assert not outcome.error, outcome.error
     store.settle(raw(connect()), now(), [outcome])
     return _taken.pop()
@@ -366,5 +366,5 @@ def test_any_bytes_for_the_envelope_endpoint(
     assert stored == tasks <= (answer.status_code < 300), "an event and its task, or neither"
     if tasks:
         claim = store.claim_any(raw(connect()), now())
-        assert claim and not (outcome := execute.run(claim, TaskHandle())).error, outcome.error
+        assert claim and not (outcome := execute.execute(claim, TaskHandle())).error, outcome.error
         assert Event.objects.get().issue

@@ -46,7 +46,7 @@ def name_of(pid: int) -> str:
 def fork_server_of(foreman: Process) -> int:
     """Return the pid of the fork server, which takes a moment to name itself."""
     (fork_server,) = wait_until(
-        lambda: [child for child in children_of(foreman.pid) if name_of(child) == "snappea-nursery"]
+        lambda: [child for child in children_of(foreman.pid) if name_of(child) == "snappea-forks"]
     )
     return int(fork_server)
 
@@ -349,7 +349,7 @@ def test_without_its_fork_server_the_foreman_stops_to_be_started_anew(site: Site
 
 def test_without_a_fork_server_it_fails_and_says_so(site: Site) -> None:
     outcome = Supervisor(Claim(0, 1, 1, isolated.who.name, "[1]", "{}"), isolated.who, None, print).run()
-    assert "a process of its own is to be had from `manage.py runsnappea` only" in outcome.reason
+    assert "only `manage.py runsnappea` can start a process for it" in outcome.reason
 
 
 @pytest.mark.needs("strace")
@@ -364,7 +364,7 @@ def test_where_no_process_is_to_be_had_it_waits(site: Site) -> None:
         noted(site, "who", "x")
         strace.terminate()
     site.wait_until_empty()
-    assert foreman.output().count("no process to be had for it: [Errno 11]") == 3
+    assert foreman.output().count("no process could be started for it: [Errno 11]") == 3
     assert foreman.output().count("Tasks wait for a process of their own") == 1
 
 
@@ -372,10 +372,11 @@ def test_where_no_descriptors_are_to_be_had_it_waits(site: Site) -> None:
     foreman = site.hasty_foreman(supervisor__TRY_AGAIN=0.2)
     fork_server = fork_server_of(foreman)
     _soft, hard = before = resource.prlimit(fork_server, resource.RLIMIT_NOFILE)
-    resource.prlimit(fork_server, resource.RLIMIT_NOFILE, (8, hard))
+    most = 1 + max(int(path.name) for path in Path(f"/proc/{fork_server}/fd").iterdir())
+    resource.prlimit(fork_server, resource.RLIMIT_NOFILE, (most, hard))
     isolated.who.delay("x")
     foreman.wait_for_output(
-        "no process to be had for it: the fork server has ended, or has no descriptors left"
+        "no process could be started for it: the fork server has ended, or has no descriptors left"
     )
     resource.prlimit(fork_server, resource.RLIMIT_NOFILE, before)
     noted(site, "who", "x")

@@ -74,10 +74,10 @@ def test_an_interrupt_reaches_a_loop_in_another_thread_and_only_once(site: Site,
 
     outcomes = []
     claim = claim_of(loop)
-    person = Worker(lambda handle: outcomes.append(execute.run(claim, handle)))
-    wait_until(lambda: person.handle.interrupt(claim))
+    person = Worker(lambda handle: outcomes.append(execute.execute(claim, handle)))
+    wait_until(lambda: person.handle.revoke(claim))
     wait_until(lambda: raised)
-    assert [person.handle.interrupt(claim) for _ in range(3)] == [False] * 3
+    assert [person.handle.revoke(claim) for _ in range(3)] == [False] * 3
     goes_on.set()
     person.join()
     assert len(raised) == 1
@@ -88,11 +88,11 @@ def test_an_interrupt_reaches_a_loop_in_another_thread_and_only_once(site: Site,
 def test_what_is_not_in_hand_cannot_be_interrupted() -> None:
     handle = TaskHandle()
     first, second = object(), object()
-    assert not handle.interrupt(first)
+    assert not handle.revoke(first)
     handle.take(first)
-    assert not handle.interrupt(second)
+    assert not handle.revoke(second)
     assert not handle.put_down()
-    assert not handle.interrupt(first)
+    assert not handle.revoke(first)
 
 
 def test_an_equal_claim_is_not_the_same(made: Made) -> None:
@@ -100,7 +100,7 @@ def test_an_equal_claim_is_not_the_same(made: Made) -> None:
     handle = TaskHandle()
     taken = Claim(0, 1, 1, "some.task", "[]", "{}")
     handle.take(taken)
-    assert not handle.interrupt(Claim(*taken))
+    assert not handle.revoke(Claim(*taken))
     assert not handle.put_down()
 
 
@@ -108,14 +108,14 @@ def test_it_is_taken_back_if_it_has_not_been_raised() -> None:
     """Interrupted in the very moment in which it is put down: not a trace of it afterwards."""
     hits: list[bool] = []
 
-    def interrupt(handle: TaskHandle, claim: object) -> None:
-        hits.append(handle.interrupt(claim))
+    def revoke(handle: TaskHandle, claim: object) -> None:
+        hits.append(handle.revoke(claim))
 
     def work(handle: TaskHandle) -> None:
         for number in range(500):
             claim = object()
             handle.take(claim)
-            other = threading.Thread(target=interrupt, args=(handle, claim))
+            other = threading.Thread(target=revoke, args=(handle, claim))
             try:
                 other.start()
                 for _ in range(number % 50):
@@ -152,7 +152,7 @@ def test_it_never_hits_the_worker_itself_however_it_comes(site: Site, made: Made
     def work(handle: TaskHandle) -> None:
         while len(outcomes) < 3000 or (len(revoked) < 50 and time.monotonic() < deadline):
             claim = current[0] = claim_of(tiny, len(outcomes))
-            outcome = execute.run(claim, handle)
+            outcome = execute.execute(claim, handle)
             outcomes.append(outcome)
             if outcome.is_revoked:
                 revoked.add(claim.id)
@@ -164,7 +164,7 @@ def test_it_never_hits_the_worker_itself_however_it_comes(site: Site, made: Made
         claim = current[0]
         for _ in range(dice.randrange(300)):
             pass
-        if claim and person.handle.interrupt(claim):
+        if claim and person.handle.revoke(claim):
             hits.add(claim.id)
     person.join()
     assert revoked <= hits and 50 <= len(revoked) < len(outcomes)
@@ -186,8 +186,8 @@ def test_a_task_that_was_blocked_outside_python_is_reached_when_it_returns(site:
 
     outcomes = []
     claim = claim_of(read)
-    person = Worker(lambda handle: outcomes.append(execute.run(claim, handle)))
-    wait_until(lambda: person.handle.interrupt(claim))
+    person = Worker(lambda handle: outcomes.append(execute.execute(claim, handle)))
+    wait_until(lambda: person.handle.revoke(claim))
     time.sleep(0.05)  # for it to end, if it could
     assert not outcomes
     os.write(writer, b"x")
@@ -210,8 +210,8 @@ def test_a_task_may_catch_it_and_return(site: Site, made: Made) -> None:
 
     outcomes = []
     claim = claim_of(stubborn)
-    person = Worker(lambda handle: outcomes.append(execute.run(claim, handle)))
-    wait_until(lambda: person.handle.interrupt(claim))
+    person = Worker(lambda handle: outcomes.append(execute.execute(claim, handle)))
+    wait_until(lambda: person.handle.revoke(claim))
     person.join()
     assert not outcomes[0].error and not outcomes[0].is_revoked
 
@@ -236,9 +236,9 @@ def test_a_forked_child_is_not_affected(site: Site, made: Made) -> None:
 
     outcomes = []
     claim = claim_of(fork)
-    person = Worker(lambda handle: outcomes.append(execute.run(claim, handle)))
+    person = Worker(lambda handle: outcomes.append(execute.execute(claim, handle)))
     wait_until(lambda: children)
-    assert person.handle.interrupt(claim)
+    assert person.handle.revoke(claim)
     person.join()
     os.write(writer, b"x")
     _pid, status = os.waitpid(children[0], 0)

@@ -136,7 +136,7 @@ def test_nothing_that_it_started_outlives_it(site: Site) -> None:
     foreman = site.foreman()
     leave_behind.delay("x")
     wait_until(lambda: site.ledger.count("gone", "x"))
-    foreman.wait_for_output(r"leave_behind #1 left 1 running that it started")
+    foreman.wait_for_output("leave_behind #1 has ended and left 1 asyncio tasks running")
     leave_behind.delay("y", exits=True)
     foreman.wait_for_output("Something on the event loop raised SystemExit")
     assert sleep.delay(0).get(timeout=DEADLINE) == 0
@@ -148,7 +148,9 @@ def test_what_blocks_the_loop_is_named(site: Site) -> None:
     foreman = site.foreman()
     block.delay(5)
     sleep.delay(0)
-    foreman.wait_for_output(r"The event loop is blocked; it is tests\.playground\.coroutines\.block #1 that")
+    foreman.wait_for_output(
+        r"The event loop is blocked by tests\.playground\.coroutines\.block #1, which does"
+    )
     record.delay("beside")
     wait_until(lambda: site.ledger.count("end", "beside"))
     site.wait_until_empty()

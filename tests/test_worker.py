@@ -25,7 +25,7 @@ def test_success(made: Made) -> None:
     def keep(*args: Any, **kwargs: Any) -> None:
         seen.append((args, kwargs))
 
-    outcome = execute.run(claim_of(keep, '[1, "two"]', '{"three": [3]}'), TaskHandle())
+    outcome = execute.execute(claim_of(keep, '[1, "two"]', '{"three": [3]}'), TaskHandle())
     assert seen == [((1, "two"), {"three": [3]})]
     assert (outcome.error, outcome.reason) == ("", "") and 0 <= outcome.duration < 60
 
@@ -38,7 +38,7 @@ def test_failure_has_a_traceback_and_a_reason(made: Made) -> None:
         except KeyError as error:
             raise ValueError("second\nline") from error
 
-    outcome = execute.run(claim_of(fail), TaskHandle())
+    outcome = execute.execute(claim_of(fail), TaskHandle())
     assert "KeyError: 'first'" in outcome.error and "direct cause" in outcome.error
     assert outcome.error.rstrip().endswith("ValueError: second\nline")
     assert outcome.reason == r"ValueError: second\nline"
@@ -49,7 +49,7 @@ def test_long_and_odd_messages(made: Made) -> None:
     def fail() -> None:
         raise ValueError("\ud800" + "x" * 1_000_000)
 
-    outcome = execute.run(claim_of(fail), TaskHandle())
+    outcome = execute.execute(claim_of(fail), TaskHandle())
     assert len(outcome.error) < execute.MAX_ERROR + 100 and "characters left out" in outcome.error
     assert len(outcome.reason) <= execute.MAX_REASON + 20
     outcome.error.encode()
@@ -63,7 +63,7 @@ def test_an_asynchronous_task_runs_to_its_end(made: Made) -> None:
     async def keep(value: int) -> None:
         seen.append(value)
 
-    assert execute.run(claim_of(keep, "[3]"), TaskHandle()).error == ""
+    assert execute.execute(claim_of(keep, "[3]"), TaskHandle()).error == ""
     assert seen == [3]
 
 
@@ -73,7 +73,7 @@ def test_what_a_task_activates_ends_with_it(made: Made) -> None:
         translation.activate("nl")
 
     before = translation.get_language()
-    assert execute.run(claim_of(activate), TaskHandle()).error == ""
+    assert execute.execute(claim_of(activate), TaskHandle()).error == ""
     assert translation.get_language() == before != "nl"
 
 
@@ -84,7 +84,7 @@ def test_a_transaction_left_open_is_rolled_back(made: Made, caplog: pytest.LogCa
         with connections["default"].cursor() as cursor:
             cursor.execute("CREATE TABLE leaked (id integer)")
 
-    assert execute.run(claim_of(leak), TaskHandle()).error == ""
+    assert execute.execute(claim_of(leak), TaskHandle()).error == ""
     execute.tidy_connections()
     assert "left a transaction open on 'default'" in caplog.text
     assert "leaked" not in connections["default"].introspection.table_names()
@@ -99,7 +99,7 @@ def test_a_connection_closed_within_a_transaction_can_be_used_again(made: Made) 
         connections["default"].ensure_connection()
         connections["default"].close()
 
-    execute.run(claim_of(close), TaskHandle())
+    execute.execute(claim_of(close), TaskHandle())
     execute.tidy_connections()
     assert connections["default"].introspection.table_names()
 
@@ -109,7 +109,7 @@ def test_connections_are_closed_as_around_a_request(made: Made) -> None:
     def query() -> None:
         connections["default"].ensure_connection()
 
-    execute.run(claim_of(query), TaskHandle())
+    execute.execute(claim_of(query), TaskHandle())
     execute.tidy_connections()
     assert connections["default"].connection is None, "CONN_MAX_AGE is 0"
 
@@ -121,4 +121,4 @@ def test_a_child_that_a_task_forked_never_returns(made: Made) -> None:
             raise SystemExit
         assert os.waitpid(child, 0)[1] == 256, "it ended by itself, with exit code 1"
 
-    assert execute.run(claim_of(fork), TaskHandle()).error == ""
+    assert execute.execute(claim_of(fork), TaskHandle()).error == ""

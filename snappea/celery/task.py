@@ -1,6 +1,5 @@
 """A task as one of Celery's: what Celery's worker does with a message of ours."""
 
-import contextvars
 import functools
 import json
 import math
@@ -22,12 +21,12 @@ from celery.exceptions import Retry as CeleryRetry
 from ..errors import SoftTimeLimitExceeded, TaskFailed, TaskRevoked
 from ..log import clean
 from ..queue.clock import as_datetime, later, now
-from ..queue.records import Call, Claim, Extras, Progress
+from ..queue.records import Call, Claim, Extras, Outcome, Progress
 from ..tasks import context
 from ..tasks.function import TaskFunction
 from ..tasks.registry import find, resolve
 from ..workers import execute
-from ..workers.cleanup import close_caches
+from ..workers.limits import Ending, NoLimits
 from . import handover
 from .handover import Ticket, Unreachable
 from .translation import DEFAULT_QUEUE, priority_of
@@ -80,37 +79,17 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
 
     def _run(self, task: TaskFunction[..., Any], claim: Claim) -> Any:
         context.send_progress(_say_progress)
-        began = time.monotonic()
-        inside = contextvars.Context()
-        with _endings() as is_revoked:
-            try:
-                encoded = inside.run(execute.call, task, claim, _deadline(self.request, began))
-                return None if encoded is None else json.loads(encoded)
-            except CELERYS_OWN:
-                raise
-            except BaseException as failure:
-                if _is_end_of_process(failure):
-                    raise
-                self._fail(task, claim, time.monotonic() - began, failure, bool(is_revoked))
-            finally:
-                close_caches(inside)
+        with _ended_by_signals(CeleryHandle(self.request)) as handle:
+            outcome = execute.execute(claim, handle, task)
+            if outcome.failure:
+                self._fail(outcome, outcome.failure)
+            return None if outcome.result is None else json.loads(outcome.result)
 
-    def _fail(
-        self,
-        task: TaskFunction[..., Any],
-        claim: Claim,
-        duration: float,
-        failure: BaseException,
-        is_revoked: bool,
-    ) -> NoReturn:
+    def _fail(self, outcome: Outcome, cause: BaseException) -> NoReturn:
         """Have the task tried again, or let it fail. Raises what tells Celery so."""
-        if isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
-            failure.args = (f"it took more than {_limits(self.request)[1]:g} s",)
-        outcome = execute.after_failure(claim, task, duration, failure, is_revoked)
-        cause = execute.cause_of(failure)
+        claim, wait = outcome.claim, outcome.retry_after
         if claim.is_sensitive or not isinstance(cause, Exception):
             cause = TaskFailed(outcome.reason)
-        wait = outcome.retry_after
         if wait is not None and (claim.expires_at is None or later(now(), wait) < claim.expires_at):
             # whether there is a retry left was decided, perhaps by the Retry's own max_retries
             raise self.retry(exc=cause, countdown=wait, max_retries=self.request.retries + 1)
@@ -132,12 +111,6 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
                 request, args, kwargs, countdown=PUT_BACK, retries=request.retries
             ).apply_async()
         raise Ignore
-
-
-def _is_end_of_process(failure: BaseException) -> bool:
-    """Tell whether it is what the pool's process raises in itself when a signal tells it to end."""
-    code = failure.code if isinstance(failure, SystemExit) else None
-    return isinstance(code, int) and -256 < code < -256 + signal.NSIG
 
 
 def _finish(ticket: Ticket) -> None:
@@ -217,45 +190,53 @@ def _claim_of(celerys: SnappeaTask, told: Mapping[str, Any], args: Any, kwargs: 
 # time limits, and the end of a task before its own
 
 
-def _limits(request: Any) -> tuple[float, float]:
-    """Return after how many seconds the task is killed, and after how many it is interrupted."""
-    hard, soft = request.timelimit or (None, None)
-    return hard or math.inf, soft or math.inf
+class CeleryHandle(NoLimits):
+    """A task in one of Celery's workers. In the prefork pool signals end it; elsewhere nothing can."""
 
+    def __init__(self, request: Any) -> None:
+        hard, soft = request.timelimit or (None, None)
+        self.soft_limit: float = soft or math.inf
+        self.deadline = time.monotonic() + min(hard or math.inf, self.soft_limit)
+        self.revoked_by: int | None = None
 
-def _deadline(request: Any, began: float) -> float:
-    return began + min(_limits(request))
+    def put_down(self) -> Ending | None:
+        """Return the exception that ended the task, if it was revoked."""
+        return None if self.revoked_by is None else TaskRevoked
+
+    def is_failure(self, raised: BaseException) -> bool:
+        """Tell whether it is neither Celery's own, nor what ends the pool's process at a signal."""
+        code = raised.code if isinstance(raised, SystemExit) else None
+        ends_process = isinstance(code, int) and -256 < code < -256 + signal.NSIG
+        return not (ends_process or isinstance(raised, CELERYS_OWN))
 
 
 @contextmanager
-def _endings() -> Iterator[list[int]]:
+def _ended_by_signals(handle: CeleryHandle) -> Iterator[CeleryHandle]:
     """Raise our exceptions in the task where the prefork pool sends its process a signal.
 
-    Yields a list that is not empty once the task is revoked; then the process ends after it, as Celery
-    expects. Elsewhere, in a thread say, nothing can reach a task.
+    Once the task is revoked the process ends after it, as Celery expects.
     """
-    revoked: list[int] = []
     if not _is_in_prefork_pool():
-        yield revoked
+        yield handle
         return
     terminate = signal.getsignal(signal.SIGTERM)
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
-        revoked.append(number)
+        handle.revoked_by = number
         raise TaskRevoked
 
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise SoftTimeLimitExceeded
+    def end_at_limit(number: int, frame: FrameType | None) -> NoReturn:
+        raise SoftTimeLimitExceeded(f"it took more than {handle.soft_limit:g} s")
 
-    signal.signal(signal.SIGUSR1, interrupt)
+    signal.signal(signal.SIGUSR1, end_at_limit)
     signal.signal(signal.SIGTERM, end)
     try:
-        yield revoked
+        yield handle
     finally:
         signal.signal(signal.SIGTERM, terminate)
         signal.signal(signal.SIGUSR1, soft_timeout_sighandler)
-        if revoked and callable(terminate):
-            terminate(revoked[0], None)
+        if handle.revoked_by and callable(terminate):
+            terminate(handle.revoked_by, None)
 
 
 def _is_in_prefork_pool() -> bool:

@@ -6,21 +6,20 @@ written, so that what was accepted arrives, and arrives equal (but tuples arrive
 
 import functools
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import copy_context
 from datetime import datetime, timedelta
 from types import MethodType, NoneType
 from typing import Any, Generic, Never, NoReturn, ParamSpec, TypeVar, overload
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.db import DEFAULT_DB_ALIAS, transaction
+from django.utils.module_loading import import_string
 
 from ..conf import current, hook, shown, soft_time_limit_of
 from ..errors import Retry
 from ..queue.clock import as_text, now, seconds_until
 from ..queue.records import Call, Claim, Extras
-from ..signals import task_enqueued, task_failed, task_retried, task_started, task_succeeded, tell
+from ..signals import task_enqueued, tell
 from ..sync_only import refuse_event_loop, running_loop
 from . import context, engine
 from .arguments import encode, simplified
@@ -42,6 +41,8 @@ R = TypeVar("R")
 MOST_BYTES = 4  # of a character in UTF-8
 MAX_LANE = 600  # characters
 NO_TERMS = Extras()
+#: Runs a claim where it was enqueued; loaded when it is needed, as only workers need it otherwise.
+RUN_EAGERLY = "snappea.workers.execute.run_eagerly"
 
 
 class TaskFunction(Generic[P, R]):
@@ -280,23 +281,7 @@ class TaskFunction(Generic[P, R]):
         """Run a call here and now, as a worker would, and return its result. Raises what it raises."""
         # what a worker would get, so that a test sees what the JSON makes of the arguments
         claim = Claim(0, 0, 0, call.task_name, call.args, call.kwargs, call.queue, enqueued_at=now())
-        return copy_context().run(self._run_as, claim)
-
-    def _run_as(self, claim: Claim) -> Any:
-        context.begin(claim)
-        tell(task_started, self, id=claim.id, attempt=claim.attempts)
-        try:
-            result = self.run(json.loads(claim.args), json.loads(claim.kwargs))
-        except BaseException as failure:
-            retry_after = self.retry_after(failure, 0)
-            cause = failure.exc if isinstance(failure, Retry) and failure.exc else failure
-            if retry_after is None:
-                tell(task_failed, self, id=claim.id, exception=cause)
-            else:
-                tell(task_retried, self, id=claim.id, exception=cause, delay=retry_after)
-            raise
-        tell(task_succeeded, self, id=claim.id, result=result)
-        return result
+        return import_string(RUN_EAGERLY)(self, claim)
 
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Run the function to its end, in an event loop if it is asynchronous.

@@ -11,10 +11,7 @@ While tests run, `delay()` keeps its calls in memory (`SNAPPEA["IN_TESTS"]`). Ea
 ...         self.assertEqual(len(mail.outbox), 1)
 """
 
-import contextvars
 import json
-import math
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -32,8 +29,9 @@ from ..queue.files import IS_UNIX, NEEDS_UNIX
 from ..queue.records import Claim, Outcome
 from ..tasks import context, engine, frameworks
 from ..tasks.memory_engine import MEMORY, MemoryEngine
-from ..tasks.registry import TaskFunction, task_of
-from ..workers import execute
+from ..tasks.registry import TaskFunction
+from ..workers.execute import execute
+from ..workers.limits import NoLimits
 from .live import LiveForeman, run_foreman
 
 P = ParamSpec("P")
@@ -157,21 +155,12 @@ def _calls() -> MemoryEngine | _Rows:
 
 def _run(claim: Claim) -> BaseException | None:
     """Run a claim and settle it. Return with what it failed, None if it succeeded or is tried again."""
-    task: TaskFunction[..., Any] | None = None
-    began = time.monotonic()
-    failure: BaseException | None = None
-    try:
-        task = task_of(claim)
-        result = contextvars.Context().run(execute.call, task, claim, math.inf)
-        outcome = Outcome(claim, time.monotonic() - began, result=result)
-    except BaseException as raised:
-        outcome = execute.after_failure(claim, task, time.monotonic() - began, raised)
-        failure = None if outcome.retry_after is not None else execute.cause_of(raised)
+    outcome = execute(claim, NoLimits())
     _calls().settle(outcome)
     context.take_progress([claim.id])
     for framework in frameworks if claim.origin else ():
         framework.notify_settled(outcome, is_urgent=True)
-    return failure
+    return None if outcome.retry_after is not None else outcome.failure
 
 
 def override_snappea(**keys: Any) -> override_settings:

@@ -1,7 +1,7 @@
-"""The Loop: `async def` tasks, many at a time, on one event loop in a thread of its own.
+"""The event loop: runs `async def` tasks, many at a time, in one thread.
 
-Its thread is made when the first such task comes. Each task has a context of its own, and a thread of its
-own for what it calls by sync_to_async (the ORM), if it does.
+The thread starts with the first such task. Each task has its own context, and, if it uses sync_to_async (the
+ORM), its own thread for that.
 """
 
 import asyncio
@@ -12,49 +12,49 @@ import time
 import types
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from logging import ERROR, WARNING
+from logging import DEBUG, ERROR, WARNING
 from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
 from ..errors import SoftTimeLimitExceeded, TaskRevoked
-from ..log import clean, say, say_seldom
+from ..log import clean, foreman, say, say_seldom
 from ..queue.logbook import Logbook, Note
 from ..queue.records import Claim, Outcome
-from ..signals import task_started, task_succeeded, tell
-from ..tasks.arguments import decode
-from ..tasks.context import begin
 from ..tasks.registry import TaskFunction, find_task_of, task_of
 from . import execute
 from .cleanup import TidyThreads, close_caches
 from .limits import Ending
 
-#: How long a task that has ended may leave others behind that it started, in seconds.
+#: How long to wait for asyncio tasks that a task has started and left running, in seconds.
 LEFT_BEHIND = 1.0
-#: How long a task may keep the loop from all others before that is said, in seconds.
+#: How long a task may block the loop before a warning is logged, in seconds.
 BLOCKED_AFTER = 2.0
 
-_offspring: contextvars.ContextVar["set[asyncio.Task[Any]]"] = contextvars.ContextVar("snappea_offspring")
+Result = tuple[str | None, BaseException | None]
+
+#: The asyncio tasks that the task of this context has started.
+_started: contextvars.ContextVar["set[asyncio.Task[Any]]"] = contextvars.ContextVar("snappea_started")
 
 
 class _TakenBack(BaseException):
-    """A claim does not begin after all."""
+    """A claim was taken back before its task began."""
 
 
 class Slot:
-    """Where a coroutine runs, and by which exception it was told to end.
+    """A task on an event loop, and the exception that was raised in it to end it.
 
-    `may_begin`: called when its task is about to begin; tells whether it still may.
+    `may_begin` is called right before the task begins, and tells whether it still may.
     """
 
     def __init__(self, claim: Claim, may_begin: Callable[[], bool] = lambda: True) -> None:
         self.claim = claim
         self._may_begin = may_begin
         self.has_begun = False
-        #: What runs it, and what sees to that.
-        self.supervisor: asyncio.Task[None] | None = None
-        self.task: asyncio.Task[tuple[str | None, BaseException | None]] | None = None
-        #: By what it was told to end, and what of that has not arrived yet.
+        #: Keeps what runs the slot alive.
+        self.runner: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[Result] | None = None
+        #: The exception to end it by, and the same until it is raised.
         self.ending: Ending | None = None
         self.pending: Ending | None = None
 
@@ -63,8 +63,8 @@ class Slot:
         self.has_begun = self._may_begin()
         return self.has_begun
 
-    def end(self, ending: Ending) -> None:
-        """Raise an exception in the coroutine, where it waits; nothing, if it was revoked before."""
+    def raise_in_task(self, ending: Ending) -> None:
+        """Raise an exception in the coroutine, where it waits; nothing if it was revoked before."""
         if self.ending is TaskRevoked or (self.task and self.task.done()):
             return
         self.ending = self.pending = ending
@@ -72,42 +72,36 @@ class Slot:
             self.task.cancel()
 
     def arriving(self, raised: BaseException) -> BaseException:
-        """Return what is to be raised in the coroutine instead of what asyncio raises."""
+        """Return the exception to raise in the coroutine instead of the one that asyncio raises."""
         if not self.pending or not isinstance(raised, asyncio.CancelledError):
             return raised
         ending, self.pending = self.pending, None
         if self.task:
-            self.task.uncancel()  # otherwise asyncio.timeout() would think that it was meant
+            self.task.uncancel()  # or asyncio.timeout() would take it for its own
         return ending()
 
 
-class Loop:
-    """Runs claims of asynchronous tasks. Its methods are the Foreman's to call.
+class EventLoop:
+    """Runs claims of asynchronous tasks. The Foreman calls its methods.
 
-    `report` is called with each outcome, in the loop's thread; `run_elsewhere`, in another thread, with a
-    claim whose function was asynchronous when it was enqueued, and is not any more.
+    `report` is called with each outcome, in the loop's thread; `call`, in another thread, with a claim of a
+    function that was asynchronous when it was enqueued and is not any more.
     """
 
     def __init__(
-        self,
-        logbook: Logbook,
-        report: Callable[[int, Outcome], None],
-        run_elsewhere: Callable[[Claim], Outcome],
+        self, logbook: Logbook, report: Callable[[int, Outcome], None], call: Callable[[int, Claim], Outcome]
     ) -> None:
         self._logbook = logbook
         self._report = report
-        self._run_elsewhere = run_elsewhere
+        self._call = call
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots: dict[int, Slot] = {}
-        #: Handed over, and neither begun nor taken back; by id and claims, as a cell can be used again.
+        #: Claims that have neither begun nor been taken back, by id and `claims`: cells are used again.
         self._waiting: dict[tuple[int, int], tuple[int, Claim]] = {}
-        self._asked_at = 0.0  # when the loop was asked whether it is there, if it has not answered
+        self._pinged_at = 0.0  # 0 once the loop has answered
 
     def hand_over(self, claims: list[tuple[int, Claim]]) -> None:
-        """Let it run claims, each with the number of its logbook cell.
-
-        Raises RuntimeError if there is no thread to be had.
-        """
+        """Run claims, each with its logbook cell. Raises RuntimeError if no thread can be started."""
         if self._loop is None:
             self._loop = self._start()
         self._waiting |= {(claim.id, claim.claims): (cell, claim) for cell, claim in claims}
@@ -119,31 +113,31 @@ class Loop:
             raise
 
     def take_back(self, queue: str) -> list[tuple[int, Claim]]:
-        """Return the claims of a queue that have not begun; they are the loop's no longer."""
+        """Return the claims of a queue that have not begun; they will not run here."""
         waiting = [fence for fence, (_cell, claim) in list(self._waiting.items()) if claim.queue == queue]
         return [entered for fence in waiting if (entered := self._waiting.pop(fence, None))]
 
     def revoke(self, claim: Claim) -> None:
-        """Raise TaskRevoked in a claim, if it has it in hand."""
+        """Raise TaskRevoked in the task of a claim, if it is here."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._revoke, claim)
 
     def look(self) -> None:
-        """Log it if a task blocks the loop. Call it once a second or so while a task runs there."""
+        """Log a warning if a task blocks the loop. Called once a second or so while a task runs there."""
         if self._loop is None:
             return
         here = time.monotonic()
-        if not self._asked_at:
-            self._asked_at = here
+        if not self._pinged_at:
+            self._pinged_at = here
             self._loop.call_soon_threadsafe(self._answer)
-        elif here - self._asked_at > BLOCKED_AFTER:
-            say_seldom(WARNING, "The event loop is blocked; it is %s that does not await", self._at_work())
+        elif here - self._pinged_at > BLOCKED_AFTER:
+            say_seldom(WARNING, "The event loop is blocked by %s, which does not await", self._running())
 
-    def _at_work(self) -> str:
+    def _running(self) -> str:
         assert self._loop
-        now_at_work = asyncio.current_task(self._loop)
-        claims = (slot.claim for slot in list(self._slots.values()) if slot.task is now_at_work)
-        return next((f"{clean(claim.task_name)} #{claim.id}" for claim in claims), repr(now_at_work))
+        running = asyncio.current_task(self._loop)
+        claims = (slot.claim for slot in list(self._slots.values()) if slot.task is running)
+        return next((f"{clean(claim.task_name)} #{claim.id}" for claim in claims), repr(running))
 
     def _start(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
@@ -160,25 +154,25 @@ class Loop:
     def _begin(self, claims: list[tuple[int, Claim]]) -> None:
         for cell, claim in claims:
             try:
-                slot = self._slots[cell] = Slot(claim, partial(self._begins, cell, claim))
-                slot.supervisor = asyncio.ensure_future(self._run(cell, slot))
-            except BaseException as failure:  # no memory left: the other claims must not be lost with it
+                slot = self._slots[cell] = Slot(claim, partial(self._may_begin, cell, claim))
+                slot.runner = asyncio.ensure_future(self._run(cell, slot))
+            except BaseException as failure:  # no memory left: the other claims must run all the same
                 if self._withdraw(claim):
-                    self._end(cell, execute.after_failure(claim, None, 0.0, failure))
+                    self._end(cell, execute.fail(claim, None, 0.0, failure))
 
     def _answer(self) -> None:
-        self._asked_at = 0.0
+        self._pinged_at = 0.0
 
     def _revoke(self, claim: Claim) -> None:
         for slot in self._slots.values():
             if slot.claim is claim:
-                slot.end(TaskRevoked)
+                slot.raise_in_task(TaskRevoked)
 
     def _withdraw(self, claim: Claim) -> bool:
-        """Tell, once, that a claim no longer waits here; False if it was taken back or has begun."""
+        """Remove a claim from those that wait; tell whether it was among them."""
         return self._waiting.pop((claim.id, claim.claims), None) is not None
 
-    def _begins(self, cell: int, claim: Claim) -> bool:
+    def _may_begin(self, cell: int, claim: Claim) -> bool:
         """Note that a task begins, unless its claim was taken back."""
         if not self._withdraw(claim):
             return False
@@ -187,22 +181,22 @@ class Loop:
 
     async def _run(self, cell: int, slot: Slot) -> None:
         try:
-            outcome = await self._outcome_of(slot)
+            outcome = await self._outcome_of(cell, slot)
         except _TakenBack:
             if self._slots.get(cell) is slot:
                 del self._slots[cell]
             return
-        except BaseException as failure:  # of ours: no thread to be had, say
-            outcome = execute.after_failure(slot.claim, None, 0.0, failure)
+        except BaseException as failure:  # of our own code: no thread could be started, for example
+            outcome = execute.fail(slot.claim, None, 0.0, failure)
         self._end(cell, outcome)
 
-    async def _outcome_of(self, slot: Slot) -> Outcome:
-        """Run a claim and return what became of it. Raises _TakenBack if it was before it began."""
+    async def _outcome_of(self, cell: int, slot: Slot) -> Outcome:
+        """Run a claim and return its outcome. Raises _TakenBack if it was taken back before it began."""
         task = find_task_of(slot.claim)
         if task is None or task.is_async:
-            outcome = await run(slot)
+            outcome = await execute_on_loop(slot, task=task)
         elif slot.begin():
-            outcome = await asyncio.to_thread(self._run_elsewhere, slot.claim)
+            outcome = await asyncio.to_thread(self._call, cell, slot.claim)
         else:
             raise _TakenBack
         if not slot.has_begun and not self._withdraw(slot.claim):
@@ -221,45 +215,48 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
     while True:
         try:
             loop.run_forever()
-        except BaseException as error:  # asyncio lets a SystemExit pass, in something that a task started
+        except BaseException as error:  # asyncio lets SystemExit pass, in what a task has started
             say(ERROR, "Something on the event loop raised %r", error)
 
 
-def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **how: Any) -> "asyncio.Task[Any]":
-    """Make an asyncio.Task, and note whose it is, so that none outlives the task that started it."""
-    made: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **how)
-    offspring = _offspring.get(None)
-    if offspring is not None:
-        offspring.add(made)
-        made.add_done_callback(offspring.discard)
+def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> "asyncio.Task[Any]":
+    """Make an asyncio.Task, and note which task of ours has started it: it must not outlive that."""
+    made: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+    started = _started.get(None)
+    if started is not None:
+        started.add(made)
+        made.add_done_callback(started.discard)
     return made
 
 
-def run_alone(slot: Slot, number: int, deadline: float) -> Outcome:
-    """Do as run() on a loop of its own, in the main thread, where a signal of this number revokes it."""
+def execute_alone(slot: Slot, task: TaskFunction[..., Any], number: int, deadline: float) -> Outcome:
+    """Do as execute_on_loop(), on a new loop in the main thread, where a signal of this number revokes it."""
 
     async def main() -> Outcome:
         loop = asyncio.get_running_loop()
         loop.set_task_factory(_make_task)
-        loop.add_signal_handler(number, slot.end, TaskRevoked)
-        return await run(slot, deadline)
+        loop.add_signal_handler(number, slot.raise_in_task, TaskRevoked)
+        return await execute_on_loop(slot, deadline, task)
 
     return asyncio.run(main())
 
 
-async def run(slot: Slot, deadline: float = math.inf) -> Outcome:
-    """Run a claimed task on this loop and return what became of it, whatever that is.
+async def execute_on_loop(
+    slot: Slot, deadline: float = math.inf, task: TaskFunction[..., Any] | None = None
+) -> Outcome:
+    """Await a claimed task on this loop and return its outcome.
 
-    `deadline`: when it is killed, by time.monotonic().
+    `deadline`: when it is killed, by time.monotonic(). `task`: the claim's, if it was looked up already.
     """
     claim = slot.claim
-    execute.say_start(claim)
-    task: TaskFunction[..., Any] | None = None
+    if foreman.isEnabledFor(DEBUG):
+        execute.log_start(claim)
     limit: float | None = None
-    result, failure = None, None
+    result: str | None = None
+    failure: BaseException | None = None
     began = time.monotonic()
     try:
-        task = task_of(claim)
+        task = task or task_of(claim)
         limit = task.soft_time_limit(claim.queue)
         result, failure = await _run_apart(task, slot, limit, deadline)
     except BaseException as raised:
@@ -269,61 +266,63 @@ async def run(slot: Slot, deadline: float = math.inf) -> Outcome:
     duration = time.monotonic() - began
     if failure is None:
         return Outcome(claim, duration, result=result)
-    is_revoked = slot.ending is TaskRevoked
-    return execute.outcome_of_failure(claim, task, duration, failure, is_revoked, limit)
+    return execute.fail(claim, task, duration, failure, limit, slot.ending is TaskRevoked)
 
 
 async def _run_apart(
     task: TaskFunction[..., Any], slot: Slot, limit: float | None, deadline: float
-) -> tuple[str | None, BaseException | None]:
+) -> Result:
     """Run it in an asyncio.Task and a context of its own; return its result or its failure."""
     loop = asyncio.get_running_loop()
     context = contextvars.Context()
-    offspring: set[asyncio.Task[Any]] = set()
+    started: set[asyncio.Task[Any]] = set()
     threads = ThreadSensitiveContext()
     context.run(SyncToAsync.thread_sensitive_context.set, threads)
     if limit is not None:
         deadline = min(deadline, time.monotonic() + limit)
-    driven = slot.task = loop.create_task(_drive(task, slot, deadline, offspring), context=context)
+    slot.task = loop.create_task(_drive(task, slot, deadline, started), context=context)
     if slot.pending:  # revoked before it began
-        driven.cancel()
-    alarm = loop.call_later(limit, slot.end, SoftTimeLimitExceeded) if limit is not None else None
+        slot.task.cancel()
+    timer = loop.call_later(limit, slot.raise_in_task, SoftTimeLimitExceeded) if limit is not None else None
     try:
-        return await driven
+        return await slot.task
     except asyncio.CancelledError:  # before its first step
         return None, slot.ending() if slot.ending else asyncio.CancelledError()
     finally:
-        if alarm:
-            alarm.cancel()
-        if offspring:
-            await _end_offspring(slot.claim, offspring)
+        if timer:
+            timer.cancel()
+        if started:
+            await _cancel(slot.claim, list(started))
         close_caches(context)
         if executor := SyncToAsync.context_to_thread_executor.pop(threads, None):
             executor.submit(execute.close_connections)
-            executor.shutdown(wait=False)  # whatever still blocks it there: the loop must go on
+            executor.shutdown(wait=False)  # even if that thread is blocked: the loop must go on
 
 
-async def _end_offspring(claim: Claim, offspring: "set[asyncio.Task[Any]]") -> None:
-    left = list(offspring)
-    say(WARNING, "%s #%d left %d running that it started", clean(claim.task_name), claim.id, len(left))
-    for one in left:
+async def _cancel(claim: Claim, started: "list[asyncio.Task[Any]]") -> None:
+    said = "%s #%d has ended and left %d asyncio tasks running; they are cancelled."
+    say(WARNING, said, clean(claim.task_name), claim.id, len(started))
+    for one in started:
         one.cancel()
-    await asyncio.wait(left, timeout=LEFT_BEHIND)
+    await asyncio.wait(started, timeout=LEFT_BEHIND)
 
 
 async def _drive(
-    task: TaskFunction[..., Any], slot: Slot, deadline: float, offspring: "set[asyncio.Task[Any]]"
-) -> tuple[str | None, BaseException | None]:
-    _offspring.set(offspring)
+    task: TaskFunction[..., Any], slot: Slot, deadline: float, started: "set[asyncio.Task[Any]]"
+) -> Result:
+    _started.set(started)
     try:
-        return await _interruptible(_call(task, slot, deadline), slot), None
+        if not slot.begin():
+            raise _TakenBack
+        _result, encoded = await _endable(execute.call_on_loop(task, slot.claim, deadline), slot)
+        return encoded, None
     except BaseException as failure:
         return None, failure  # not raised: asyncio would end the loop for a SystemExit
 
 
 @types.coroutine
-def _interruptible(coroutine: Coroutine[Any, Any, Any], slot: Slot) -> Generator[Any, Any, Any]:
-    """Run a coroutine to its end. What it was told to end by arrives in it as itself."""
+def _endable(coroutine: Coroutine[Any, Any, Any], slot: Slot) -> Generator[Any, Any, Any]:
+    """Run a coroutine to its end. The exception that is to end it is raised in it as itself."""
     error: BaseException | None = None
     got: Any = None
     while True:
@@ -336,17 +335,3 @@ def _interruptible(coroutine: Coroutine[Any, Any, Any], slot: Slot) -> Generator
             got = yield waits_for
         except BaseException as raised:
             error = slot.arriving(raised)
-
-
-async def _call(task: TaskFunction[..., Any], slot: Slot, deadline: float) -> str | None:
-    """Call the function, and return its result as JSON if that is to be kept."""
-    if not slot.begin():
-        raise _TakenBack
-    claim = slot.claim
-    args, kwargs = decode(claim.args, claim.kwargs)
-    begin(claim, deadline)
-    tell(task_started, task, id=claim.id, attempt=claim.attempts)
-    result = await task.run_on_loop(args, kwargs)
-    encoded = execute.result_to_keep(claim, result)
-    tell(task_succeeded, task, id=claim.id, result=result)
-    return encoded

@@ -1,11 +1,24 @@
-"""One task to one Outcome. Never raises, and never writes to the queue's tables."""
+"""Run a claimed task: a pipeline from a Claim to an Outcome.
+
+Worker threads, the event loop, child processes, eager mode, `testing.drain()`, Celery's worker and
+django.tasks all take a task through these steps:
+
+    begin      decode the arguments, make it the current task, send task_started
+    (call)     the task function itself, inside HOOK_RUN_TASK_CONTEXT
+    succeed    encode the result if it is kept, send task_succeeded
+    fail       or decide on a retry, send task_failed or task_retried, write the error as text, log it
+
+A task is either called (`execute`) or awaited (`event_loop.execute_on_loop`). Both return an Outcome and
+write nothing: the Foreman writes outcomes to the queue.
+"""
 
 import contextvars
+import math
 import os
 import time
 import traceback
 from logging import DEBUG, ERROR
-from typing import Any
+from typing import Any, Protocol
 
 from ..conf import current
 from ..errors import Retry, SoftTimeLimitExceeded, TaskKilled, TaskRevoked
@@ -14,22 +27,21 @@ from ..queue.files import at_fork
 from ..queue.logbook import Note
 from ..queue.records import Claim, Outcome
 from ..signals import task_failed, task_retried, task_started, task_succeeded, tell
+from ..tasks import context
 from ..tasks.arguments import decode, encode_result
-from ..tasks.context import begin
 from ..tasks.registry import TaskFunction, is_sensitive, task_of
 from .cleanup import close_caches
 from .cleanup import close_connections as close_connections
 from .cleanup import tidy_connections as tidy_connections
-from .limits import TaskHandle
 
-#: The most that is kept of an error, in characters.
+#: The longest error that is kept, in characters.
 MAX_ERROR = 20_000
-#: The most of it that a line of the log shows, in characters.
+#: The longest error that a log line shows, in characters.
 MAX_REASON = 300
-#: What is shown instead of what an exception of a sensitive task says.
+#: Shown instead of the message of an exception if the task is sensitive.
 HIDDEN = "(not shown: the task is sensitive)"
 
-_forks = 0  # which led to this process; to compare it costs less than to ask for the process's number
+_forks = 0  # since this process was the first one; cheaper to compare than os.getpid()
 
 
 def _count_fork() -> None:
@@ -40,31 +52,54 @@ def _count_fork() -> None:
 at_fork(after_in_child=_count_fork)
 
 
-def run(claim: Claim, handle: TaskHandle) -> Outcome:
-    """Run a claimed task in this thread and return what became of it, whatever that is."""
-    say_start(claim)
+class Handle(Protocol):
+    """Where a task runs, and how it can be ended there."""
+
+    #: Whether start and failure are logged here. If not, the caller is given each exception.
+    is_worker: bool
+    #: When the task is ended, by time.monotonic().
+    deadline: float
+
+    def take(self, task: object, /) -> None:
+        """Prepare to run a task. From now on it can be ended."""
+
+    def limit(self, seconds: float, /) -> float:
+        """Have the task ended after its soft time limit; return its deadline."""
+
+    def put_down(self) -> type[BaseException] | None:
+        """Finish a task; return the exception that was raised in it to end it, if any."""
+
+    def is_failure(self, raised: BaseException, /) -> bool:
+        """Tell whether an exception is a failure of the task; others are raised to the caller."""
+
+
+def execute(claim: Claim, handle: Handle, task: TaskFunction[..., Any] | None = None) -> Outcome:
+    """Call a claimed task in this thread and return its outcome.
+
+    `task`: the claim's task if the caller has looked it up already.
+    """
+    if handle.is_worker and foreman.isEnabledFor(DEBUG):
+        log_start(claim)
     forks = _forks
-    task: TaskFunction[..., Any] | None = None
     failure: BaseException | None = None
     result: str | None = None
     limit: float | None = None
-    # a context of its own: what a task activates (a language, a time zone) ends with it
-    inside = contextvars.Context()
+    inside = contextvars.Context()  # so that a language or time zone that the task activates ends with it
     began = time.monotonic()
     try:
         handle.take(claim)
-        task = task_of(claim)
+        task = task or task_of(claim)
         limit = task.soft_time_limit(claim.queue)
         deadline = handle.deadline if limit is None else handle.limit(limit)
-        result = inside.run(call, task, claim, deadline)
+        result = inside.run(call, task, claim, deadline)[1]
     except BaseException as raised:
         failure = raised
     try:
         try:
             if forks != _forks:
-                os._exit(1 if failure else 0)  # the task forked, and this is the child: it has no claim
+                os._exit(1 if failure else 0)  # forked by the task: the claim is not its own
             ending = handle.put_down()
-        except INTERRUPTIONS:  # it came a moment too late; and so may one more
+        except INTERRUPTIONS:  # raised too late for the task; a second one may follow
             ending = handle.put_down()
     except INTERRUPTIONS:
         ending = handle.put_down()
@@ -72,60 +107,129 @@ def run(claim: Claim, handle: TaskHandle) -> Outcome:
     close_caches(inside)
     if failure is None:
         return Outcome(claim, duration, result=result)
-    return outcome_of_failure(claim, task, duration, failure, ending is TaskRevoked, limit)
+    if not handle.is_failure(failure):
+        raise failure
+    return fail(claim, task, duration, failure, limit, ending is TaskRevoked, handle.is_worker)
 
 
-def say_start(claim: Claim) -> None:
-    """Log that a task begins."""
-    if foreman.isEnabledFor(DEBUG):
-        say(DEBUG, "Starting %s #%d", clean(claim.task_name), claim.id)
+def log_start(claim: Claim) -> None:
+    """Log that a task starts."""
+    say(DEBUG, "Starting %s #%d", clean(claim.task_name), claim.id)
 
 
-def outcome_of_failure(
+def call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> tuple[Any, str | None]:
+    """Call the task function; return its result, and as JSON if the result is kept."""
+    args, kwargs = begin(task, claim, deadline)
+    result = task.run(args, kwargs)
+    return result, succeed(task, claim, result)
+
+
+async def call_on_loop(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> tuple[Any, str | None]:
+    """Await the task function; return its result, and as JSON if the result is kept."""
+    args, kwargs = begin(task, claim, deadline)
+    result = await task.run_on_loop(args, kwargs)
+    return result, succeed(task, claim, result)
+
+
+def begin(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> tuple[list[Any], dict[str, Any]]:
+    """Make a claim the current task of this context and return its arguments. Raises UnreadableArguments."""
+    arguments = decode(claim.args, claim.kwargs)
+    context.begin(claim, deadline)
+    if task_started.receivers:
+        tell(task_started, task, id=claim.id, attempt=claim.attempts)
+    return arguments
+
+
+def succeed(task: TaskFunction[..., Any], claim: Claim, result: Any) -> str | None:
+    """Return the result as JSON if it is kept. Raises UnserializableResult."""
+    is_kept = claim.extras is not None and claim.result_ttl is not None
+    encoded = encode_result(result, claim.task_name) if is_kept else None
+    if task_succeeded.receivers:
+        tell(task_succeeded, task, id=claim.id, result=result)
+    return encoded
+
+
+def fail(
     claim: Claim,
     task: TaskFunction[..., Any] | None,
     duration: float,
     failure: BaseException,
-    is_revoked: bool,
-    limit: float | None,
+    limit: float | None = None,
+    is_revoked: bool = False,
+    is_worker: bool = True,
 ) -> Outcome:
-    """Tell what is next after a claim raised something, and return its outcome."""
+    """Return the outcome of a claim that raised an exception.
+
+    `limit`: its soft time limit. `is_worker`: log the failure, and keep the exception only for django.tasks.
+    """
     if limit and isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
         failure.args = (f"it took more than {limit:g} s",)
-    outcome = after_failure(claim, task, duration, failure, is_revoked)
-    _report(outcome, None if is_sensitive(claim, task) else cause_of(failure))
-    return outcome
+    retry_after = None if task is None or is_revoked else _retry_after(task, claim, failure)
+    cause = cause_of(failure)
+    hides = is_sensitive(claim, task) and not isinstance(cause, TaskKilled)
+    outcome = Outcome(
+        claim,
+        duration,
+        _traceback_of(failure if failure.__traceback__ else cause, hides),
+        _reason_of(cause, hides),
+        retry_after,
+        is_revoked,
+        exception=f"{type(cause).__module__}.{type(cause).__qualname__}",
+        failure=cause,
+    )
+    if not is_worker:
+        return outcome
+    if retry_after is None and not is_revoked:
+        _log_failure(outcome, None if hides else cause)
+    return outcome if claim.origin and not hides else outcome._replace(failure=None)
 
 
-def after_failure(
-    claim: Claim,
-    task: TaskFunction[..., Any] | None,
-    duration: float,
-    failure: BaseException,
-    is_revoked: bool = False,
-) -> Outcome:
-    """Do as outcome_of_failure(), without a word to the log."""
-    retry_after = None
-    if task is not None and not is_revoked:
-        retry_after = _next_try(task, claim, failure)
-    cause, hides = cause_of(failure), is_sensitive(claim, task)
-    text, reason = _traceback_of(failure, hides), _reason_of(cause, hides)
-    outcome = Outcome(claim, duration, text, reason, retry_after, is_revoked)
-    return _with_cause(outcome, cause, hides)
+def run_eagerly(task: TaskFunction[..., Any], claim: Claim) -> Any:
+    """Call a task where it was enqueued, and return its result. Raises what it raises."""
+    try:
+        return contextvars.copy_context().run(call, task, claim, math.inf)[0]
+    except BaseException as failure:
+        fail(claim, task, 0.0, failure, is_worker=False)
+        raise
 
 
-def _report(outcome: Outcome, cause: BaseException | None) -> None:
-    """Log a failure, with the exception, if that is not to be hidden; not what is tried again.
+def note_of(outcome: Outcome) -> Note:
+    """Return the logbook's note of an outcome."""
+    if not outcome.error:
+        return Note.SUCCEEDED
+    return Note.FAILED if outcome.retry_after is None else Note.TO_RETRY
 
-    Here, and not by the Foreman with all other ends: whoever listens (Sentry, say) may take his time. The
-    name is part of the message, so that what groups by messages groups by tasks.
+
+def cause_of(failure: BaseException) -> BaseException:
+    """Return the exception behind a Retry; any other exception as it is."""
+    return failure.exc if isinstance(failure, Retry) and failure.exc else failure
+
+
+def _retry_after(task: TaskFunction[..., Any], claim: Claim, failure: BaseException) -> float | None:
+    """Return after how many seconds to retry, None if it has failed; send the signal of either."""
+    retry_after, cause = None, cause_of(failure)
+    try:
+        retry_after = task.retry_after(failure, claim.attempts - 1 - claim.interruptions)
+        if retry_after is None:
+            tell(task_failed, task, id=claim.id, exception=cause)
+        else:
+            tell(task_retried, task, id=claim.id, exception=cause, delay=retry_after)
+    except BaseException as error:  # a receiver that calls sys.exit(), an incomplete subclass of Retry
+        what = type(error).__name__ if is_sensitive(claim, task) else repr(error)
+        say(ERROR, "After %s #%d had failed: %s", clean(claim.task_name), claim.id, what)
+    return retry_after
+
+
+def _log_failure(outcome: Outcome, cause: BaseException | None) -> None:
+    """Log a failure, with its exception if that is shown.
+
+    In the worker, as handlers may be slow (Sentry). The task's name is part of the message, so that what
+    groups by message groups by task.
     """
     claim = outcome.claim
-    if outcome.retry_after is not None or outcome.is_revoked:
-        return
     name = clean(claim.task_name).replace("%", "%%")
-    has_arguments = cause is not None and current().LOG_ARGUMENTS
-    arguments = f"(*{clean(claim.args)}, **{clean(claim.kwargs)})" if has_arguments else ""
+    shows_arguments = cause is not None and current().LOG_ARGUMENTS
+    arguments = f"(*{clean(claim.args)}, **{clean(claim.kwargs)})" if shows_arguments else ""
     say_failure(
         f"Failed {name}%s #%d after %.3f s: %s",
         *(arguments, claim.id, outcome.duration, outcome.reason),
@@ -136,85 +240,19 @@ def _report(outcome: Outcome, cause: BaseException | None) -> None:
     )
 
 
-def call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> str | None:
-    """Call the function, and return its result as JSON if that is to be kept."""
-    args, kwargs = decode(claim.args, claim.kwargs)
-    begin(claim, deadline)
-    if task_started.receivers:
-        tell(task_started, task, id=claim.id, attempt=claim.attempts)
-    result = task.run(args, kwargs)
-    encoded = result_to_keep(claim, result) if claim.extras else None
-    if task_succeeded.receivers:
-        tell(task_succeeded, task, id=claim.id, result=result)
-    return encoded
-
-
-def result_to_keep(claim: Claim, result: Any) -> str | None:
-    """Return a result as JSON; None if it is not to be kept. Raises UnserializableResult."""
-    return None if claim.result_ttl is None else encode_result(result, claim.task_name)
-
-
-def note_of(outcome: Outcome) -> Note:
-    """Return what the logbook says of an outcome."""
-    if not outcome.error:
-        return Note.SUCCEEDED
-    return Note.FAILED if outcome.retry_after is None else Note.TO_RETRY
-
-
-def _next_try(task: TaskFunction[..., Any], claim: Claim, failure: BaseException) -> float | None:
-    """Tell what is next, and return in how many seconds to try again; None if it has failed."""
-    retry_after, cause = None, cause_of(failure)
-    try:
-        retry_after = task.retry_after(failure, claim.attempts - 1 - claim.interruptions)
-        if retry_after is None:
-            tell(task_failed, task, id=claim.id, exception=cause)
-        else:
-            tell(task_retried, task, id=claim.id, exception=cause, delay=retry_after)
-    except BaseException as error:  # a receiver that wants to exit, a Retry that is only half made
-        what = type(error).__name__ if is_sensitive(claim, task) else repr(error)
-        say(ERROR, "After %s #%d had failed: %s", clean(claim.task_name), claim.id, what)
-    return retry_after
-
-
-def after_death(task: TaskFunction[..., Any], claim: Claim, failure: Exception, duration: float) -> Outcome:
-    """Return the outcome of a claim whose process died with it, after telling those who listen."""
-    retry_after = _next_try(task, claim, failure)
-    cause, hides = cause_of(failure), is_sensitive(claim, task) and not isinstance(failure, TaskKilled)
-    outcome = Outcome(claim, duration, _traceback_of(cause, hides), _reason_of(cause, hides), retry_after)
-    _report(outcome, None if hides else cause)
-    return _with_cause(outcome, cause, hides)
-
-
-def _with_cause(outcome: Outcome, cause: BaseException, hides: bool) -> Outcome:
-    """Return an outcome with what was raised, if somebody is to hear of that."""
-    if outcome.claim.origin is None:
-        return outcome
-    kind = type(cause)
-    path = f"{kind.__module__}.{kind.__qualname__}"
-    return outcome._replace(exception=path, failure=None if hides else cause)
-
-
-def cause_of(failure: BaseException) -> BaseException:
-    """Return what is behind a Retry; any other exception as it is."""
-    return failure.exc if isinstance(failure, Retry) and failure.exc else failure
-
-
 def _traceback_of(failure: BaseException, hides: bool) -> str:
-    """Return the traceback as text, the middle left out if it is long.
-
-    If it `hides` something: only where it came to pass and what it was, without what the exceptions say.
-    """
+    """Return the traceback as text, without the middle if it is long, without messages if it `hides` them."""
     try:
-        text = "".join(_places_of(failure) if hides else traceback.format_exception(failure))
+        text = "".join(_frames_of(failure) if hides else traceback.format_exception(failure))
     except BaseException as worse:  # a __str__ that raises, no memory, no stack left
         return f"{type(failure).__name__} (no traceback: {type(worse).__name__} while it was written)"
     return shortened(text.encode(errors="backslashreplace").decode().replace("\0", "\\x00"), MAX_ERROR)
 
 
-def _places_of(failure: BaseException) -> list[str]:
-    """Return the lines of a traceback that hides what the exceptions say."""
+def _frames_of(failure: BaseException) -> list[str]:
+    """Return the lines of a traceback without the messages of the exceptions."""
     before = failure.__cause__ or (None if failure.__suppress_context__ else failure.__context__)
-    lines = [*_places_of(before), "\nand then:\n\n"] if before else []
+    lines = [*_frames_of(before), "\nand then:\n\n"] if before else []
     frames = traceback.format_tb(failure.__traceback__)
     return [*lines, "Traceback (most recent call last):\n", *frames, f"{type(failure).__name__}: {HIDDEN}\n"]
 

@@ -73,7 +73,7 @@ def _run(task_id: int, queue_name: str) -> None:
     from snappea.queue.clock import now
     from snappea.queue.database import connect, transact
     from snappea.workers import execute
-    from snappea.workers.event_loop import Slot, run
+    from snappea.workers.event_loop import Slot, execute_on_loop
     from snappea.workers.limits import TaskHandle
 
     Task.objects.exclude(pk=task_id).delete()  # what other tests have left
@@ -86,9 +86,9 @@ def _run(task_id: int, queue_name: str) -> None:
     (claim,) = claims
     if claim.is_async:
         with ThreadPoolExecutor(1) as thread:
-            outcome = thread.submit(lambda: asyncio.run(run(Slot(claim)))).result()
+            outcome = thread.submit(lambda: asyncio.run(execute_on_loop(Slot(claim)))).result()
     else:
-        outcome = execute.run(claim, TaskHandle())
+        outcome = execute.execute(claim, TaskHandle())
     with transact(connect()) as db:
         assert store.settle(db, now(), [outcome]) == 0
     send_for_outcome(outcome)

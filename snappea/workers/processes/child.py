@@ -1,4 +1,4 @@
-"""A task's own process, from its birth in the ForkServer to its end: one order, one task, one outcome."""
+"""The process of one isolated task: it reads one order, runs one task, and tells one outcome."""
 
 import ctypes
 import json
@@ -20,20 +20,20 @@ from ...queue.records import Claim, Outcome, Progress
 from ...tasks import context
 from ...tasks.registry import TaskFunction, find_task_of
 from .. import execute
-from ..event_loop import Slot, run_alone
-from ..limits import Ending, TaskHandle
+from ..event_loop import Slot, execute_alone
+from ..limits import Ending
 
-#: Has TaskRevoked raised. Not SIGTERM: at a service's stop that is sent to every process of it at once.
-INTERRUPT = signal.SIGUSR1
+#: Raises TaskRevoked in the task. Not SIGTERM: at a service's stop that is sent to each of its processes.
+REVOKED = signal.SIGUSR1
 #: The exit code of a child whose task closed its channel, so that it cannot tell the outcome.
 MUTE = 74
 #: How long Sentry and OpenTelemetry may take to send what a task has left, in seconds.
 FLUSH = 2.0
-#: If the machine runs out of memory, the child is to go rather than the Foreman.
+#: If memory runs out, the system kills the child rather than the Foreman.
 OOM_SCORE = b"500"
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
-_prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux has it
-_LONGEST = 1e8  # seconds that a timer can be set to, and then some
+_prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
+_LONGEST = 1e8  # a timer cannot be set to many more seconds
 
 
 def name_process(name: str) -> None:
@@ -43,7 +43,7 @@ def name_process(name: str) -> None:
 
 
 class Channel:
-    """The child's end of the socket to its guardian; a line of JSON is a message."""
+    """The child's end of the socket to its supervisor; a message is a line of JSON."""
 
     def __init__(self, end: socket.socket, lock: int | None) -> None:
         """Take the socket, and the descriptor by which the child holds the Foreman's lock."""
@@ -52,13 +52,13 @@ class Channel:
         self._identities = {fd: os.fstat(fd) for fd in (end.fileno(), lock) if fd is not None}
 
     def order(self) -> dict[str, Any]:
-        """Wait for the only line that the guardian sends, and return what is in it."""
+        """Wait for the only line that the supervisor sends, and return its content."""
         with self._socket.makefile("rb") as lines:
             order: dict[str, Any] = json.loads(lines.readline())
             return order
 
-    def say(self, **words: object) -> None:
-        """Send a line. Ends the process if the task has closed the descriptor, which may be another's now."""
+    def tell(self, **words: object) -> None:
+        """Send a line. Ends the process if the task has closed the descriptor: it may be another file now."""
         line = json.dumps(words).encode() + b"\n"
         with self._turns:
             if not self._is_own(self._socket.fileno()):
@@ -72,39 +72,41 @@ class Channel:
             return False
 
     def close(self) -> None:
-        """Close what is still this process's own: for what a task forks."""
+        """Close what is still open and ours: in a process that a task forks."""
         for descriptor in self._identities:
             if self._is_own(descriptor):
                 os.close(descriptor)
 
 
-class ChildTaskHandle(TaskHandle):
-    """The desk of a child: its task is interrupted by signals, which even end a sleep.
+class ChildHandle:
+    """The handle of an isolated task, which signals end: they end even a sleep.
 
-    Their handlers run between two steps of the same thread, so there is nothing to lock.
+    Their handlers run in the task's thread, between two of its steps, so no lock is needed.
     """
+
+    is_worker = True
 
     def __init__(self, max_memory: int | None, deadline: float) -> None:
         """Take how much memory the task may have, in bytes, and when it is killed, by time.monotonic()."""
-        super().__init__()
         self.deadline = deadline
         self._max_memory = max_memory
         self._memory_before = resource.getrlimit(resource.RLIMIT_AS)
-        #: By what the task is to be ended, as soon as it has begun.
+        #: The exception to end the task by, as soon as it has begun; and the one that was raised in it.
         self.wanted: Ending | None = None
-        self._is_shielded = False
-        signal.signal(INTERRUPT, self._heed)
+        self._ending: Ending | None = None
+        self._is_running = self._is_shielded = False
+        signal.signal(REVOKED, self._heed)
         signal.signal(signal.SIGALRM, self._heed)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {INTERRUPT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {REVOKED})
 
     def take(self, task: object) -> None:
-        """Begin with a task. Raises TaskRevoked if that came before, MemoryError if it is too large."""
-        super().take(task)
+        """Start with the task. Raises TaskRevoked if that came before, MemoryError if there is no memory."""
+        self._is_running = True
         self._raise_wanted()
         self.bound_memory()
 
     def bound_memory(self) -> None:
-        """Let the process have as much memory as the task may have. Raises MemoryError if it has more."""
+        """Apply the task's memory limit to the process. Raises MemoryError if it exceeds that already."""
         if self._max_memory is not None:
             _require_below(self._max_memory)
             _soft, hard = self._memory_before
@@ -112,49 +114,53 @@ class ChildTaskHandle(TaskHandle):
             resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
     def limit(self, seconds: float) -> float:
-        """Have the task interrupted after so many seconds; return when it has to end, by time.monotonic()."""
+        """Raise SoftTimeLimitExceeded in the task after so many seconds; return its deadline."""
         signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST))
         self.deadline = min(self.deadline, time.monotonic() + seconds)
         return self.deadline
 
     def put_down(self) -> Ending | None:
-        """End with the task, and tell how it was interrupted. May raise that, at most twice."""
-        self._task = None
+        """Finish the task; return which exception was raised in it. May raise one, at most twice."""
+        self._is_running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
-        if self._max_memory is not None:  # so that there is some to tell of the lack of it
+        if self._max_memory is not None:  # so that there is memory to tell the outcome
             resource.setrlimit(resource.RLIMIT_AS, self._memory_before)
         return self._ending
 
-    def say_progress(self, channel: Channel, progress: Progress) -> None:
-        """Send how far the task is: the whole line, whatever comes in the meantime."""
+    def is_failure(self, raised: BaseException) -> bool:
+        """Any exception is a failure of the task."""
+        return True
+
+    def tell_progress(self, channel: Channel, progress: Progress) -> None:
+        """Send how far the task is: the whole line, whatever signal arrives meanwhile."""
         if threading.current_thread() is not threading.main_thread():
-            channel.say(progress=progress)
+            channel.tell(progress=progress)
             return
         self._is_shielded = True
         try:
-            channel.say(progress=progress)
+            channel.tell(progress=progress)
         finally:
             self._is_shielded = False
         self._raise_wanted()
 
     def _heed(self, number: int, _frame: FrameType | None) -> None:
-        if number == INTERRUPT:
+        if number == REVOKED:
             self.wanted = TaskRevoked
         elif self.wanted is None:
             self.wanted = SoftTimeLimitExceeded
         self._raise_wanted()
 
     def _raise_wanted(self) -> None:
-        """Raise what was asked for: in the task only, and each once."""
+        """Raise the exception that is to end the task: only in the task, and each once."""
         wanted = self.wanted
-        if wanted is None or wanted is self._ending or self._is_shielded or self._task is None:
+        if wanted is None or wanted is self._ending or self._is_shielded or not self._is_running:
             return
         self._ending = wanted
         raise wanted
 
 
 def _require_below(limit: int) -> None:
-    """Raise MemoryError, with the reason, if the process is larger than its limit before the task begins."""
+    """Raise MemoryError, with the reason, if the process exceeds its limit before the task begins."""
     try:
         with open("/proc/self/statm", "rb") as sizes:
             size = int(sizes.read().split()[0]) * resource.getpagesize()
@@ -166,8 +172,8 @@ def _require_below(limit: int) -> None:
         )
 
 
-def live(end: socket.socket, lock: int | None, fork_server: int) -> NoReturn:
-    """Run the task that comes over a socket, send what became of it, and end the process.
+def main(end: socket.socket, lock: int | None, fork_server: int) -> NoReturn:
+    """Run the task that is ordered on a socket, tell its outcome there, and end the process.
 
     `lock`: the descriptor of the Foreman's lock, `fork_server`: the pid of the parent.
     """
@@ -175,8 +181,8 @@ def live(end: socket.socket, lock: int | None, fork_server: int) -> NoReturn:
     try:
         _stand_alone(fork_server)
         channel = Channel(end, lock)
-        os.register_at_fork(after_in_child=lambda: _leave_to_parent(channel))
-        _work(channel)
+        os.register_at_fork(after_in_child=lambda: _become_ordinary(channel))
+        _run(channel)
         exit_code = 0
     except BaseException:
         traceback.print_exc()
@@ -184,55 +190,55 @@ def live(end: socket.socket, lock: int | None, fork_server: int) -> NoReturn:
         for flush in (logging.shutdown, _flush_background, sys.stdout.flush, sys.stderr.flush):
             try:
                 flush()
-            except Exception:  # closed by the task, or full: there is nobody left to tell
+            except Exception:  # closed by the task, or full: there is nowhere left to report it
                 pass
         os._exit(exit_code)
 
 
 def _flush_background() -> None:
-    """Send what is sent in the background: of the end of this process nobody else is told."""
+    """Send what Sentry and OpenTelemetry send in the background: os._exit() does not wait for that."""
     if sentry := sys.modules.get("sentry_sdk"):
         sentry.flush(timeout=FLUSH)
     if tracing := sys.modules.get("opentelemetry.trace"):
-        flush = getattr(tracing.get_tracer_provider(), "force_flush", None)  # without the SDK there is none
+        flush = getattr(tracing.get_tracer_provider(), "force_flush", None)  # missing without the SDK
         if flush:
             flush(int(FLUSH * 1000))
 
 
-def _work(channel: Channel) -> None:
+def _run(channel: Channel) -> None:
     order = channel.order()
-    handle = ChildTaskHandle(
-        order["max_memory"], math.inf if order["deadline"] is None else order["deadline"]
-    )
-    context.send_progress(lambda progress: handle.say_progress(channel, progress))
+    deadline = order["deadline"]
+    handle = ChildHandle(order["max_memory"], math.inf if deadline is None else deadline)
+    context.send_progress(lambda progress: handle.tell_progress(channel, progress))
     claim = Claim(*order["claim"])
     task = find_task_of(claim)
-    outcome = (
-        _run_coroutine(claim, handle, task) if task and task.is_coroutine else execute.run(claim, handle)
-    )
-    _claim, _duration, *rest = outcome._replace(failure=None)  # which no line could carry
+    if task and task.is_coroutine:
+        outcome = _run_coroutine(claim, handle, task)
+    else:
+        outcome = execute.execute(claim, handle, task)
+    _claim, _duration, *rest = outcome._replace(failure=None)  # an exception does not fit into JSON
     execute.tidy_connections()
     execute.close_connections()
-    channel.say(outcome=rest)
+    channel.tell(outcome=rest)
 
 
-def _run_coroutine(claim: Claim, handle: ChildTaskHandle, task: TaskFunction[..., Any]) -> Outcome:
-    """Run an asynchronous task on a loop of its own, where it is ended as it would be in the Foreman."""
+def _run_coroutine(claim: Claim, handle: ChildHandle, task: TaskFunction[..., Any]) -> Outcome:
+    """Run an asynchronous task on an event loop, where it is ended as it would be in the Foreman."""
     slot, deadline = Slot(claim), handle.deadline
     try:
         handle.bound_memory()
         if handle.wanted:
-            slot.end(handle.wanted)
-        return run_alone(slot, INTERRUPT, deadline)
+            slot.raise_in_task(handle.wanted)
+        return execute_alone(slot, task, REVOKED, deadline)
     except MemoryError as error:
-        return execute.outcome_of_failure(claim, task, 0.0, error, False, None)
+        return execute.fail(claim, task, 0.0, error)
     finally:
-        signal.signal(INTERRUPT, signal.SIG_IGN)
+        signal.signal(REVOKED, signal.SIG_IGN)
         handle.put_down()
 
 
 def _stand_alone(fork_server: int) -> None:
-    """Be a session and a group of one, that ends with the ForkServer."""
+    """Make this process a session and a group of its own, which ends with the fork server."""
     os.setsid()
     if _prctl:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -241,22 +247,19 @@ def _stand_alone(fork_server: int) -> None:
     name_process("snappea-task")
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # blocked where the Foreman has started anew
+    # blocked where the Foreman has restarted itself
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    signal.signal(signal.SIGTERM, _ignore)  # the Foreman decides; and what it executes does not ignore it
+    # the Foreman decides; not SIG_IGN, which programs that the task starts would inherit
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     try:
         with open("/proc/self/oom_score_adj", "wb", buffering=0) as score:
             score.write(OOM_SCORE)
     except OSError:
-        pass  # no Linux, or it stands higher already
+        pass  # not Linux, or the score is higher already
 
 
-def _ignore(_number: int, _frame: FrameType | None) -> None:
-    pass
-
-
-def _leave_to_parent(channel: Channel) -> None:
-    """Let what a task forked be a process like any other."""
+def _become_ordinary(channel: Channel) -> None:
+    """Make a process that a task forked one like any other."""
     channel.close()
-    for number in (INTERRUPT, signal.SIGALRM, signal.SIGTERM):
+    for number in (REVOKED, signal.SIGALRM, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)

@@ -1,25 +1,27 @@
-"""The ForkServer: a process that forks the processes of isolated tasks.
+"""The fork server: a process that forks the processes of isolated tasks.
 
-The Foreman has threads, and must not fork; it forks the ForkServer before there are any. That has
-everything imported, nothing open, and one thread. A guardian (a worker's thread) sends it two sockets:
-the child's end of a channel, and a line, on which it tells how the child ended, and hears whether to
-interrupt or kill it. It alone reaps and signals, so no signal ever goes to a process that took over a
-pid. It ends when the Foreman does, and its children with it; until the last of them is gone, it holds
-the Foreman's lock.
+The Foreman has threads, so it must not fork; it forks the fork server before it starts any. The fork server
+has everything imported, nothing open, and one thread. Only it reaps and signals children, so no signal goes
+to a process that got the pid of another one. It ends when the Foreman does, and its children with it; until
+the last of them has ended it holds the Foreman's lock.
+
+There are two kinds of sockets. On *control* the Foreman asks for children and for their end. On its
+*channel* a child and its supervisor (a worker's thread) talk; the fork server keeps a copy of the child's
+end, and tells there that the child starts and how it ended. A message on a channel is a line of JSON.
 """
 
 import contextlib
 import gc
+import json
 import os
 import select
-import selectors
 import signal
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
+from itertools import count
 from typing import NoReturn
 
 from django.db import connections
@@ -27,23 +29,22 @@ from django.db import connections
 from ...errors import CannotStart
 from . import child
 
-#: What the Foreman sends, and with which descriptors.
-LOCK, BEAR = b"lock", b"bear"
-#: What a guardian sends on its line; to close it means to kill as well.
-INTERRUPT, KILL = b"interrupt", b"kill"
-#: What comes back: before it forks, and how the words begin with the exit code, or the reason, after it.
-BORN, ENDED, REFUSED = "born", "ended ", "refused "
-#: The longest of these, in bytes.
+#: What the Foreman asks for: with the lock's descriptor, with the child's end of a channel, and of a child.
+LOCK, SPAWN, REVOKE, KILL = b"lock", b"spawn", b"revoke", b"kill"
+#: The longest request, in bytes.
 MOST_BYTES = 1000
-#: How long to wait for the end of the ForkServer, in seconds.
+#: How long to wait for the end of the fork server, in seconds.
 PATIENCE = 5.0
+#: How long a supervisor may take to read what fills its channel before it is told of the end, in seconds.
+TOLD_WITHIN = 5.0
 
 
 class ForkServer:
-    """The Foreman's end of it. Making one forks; `bear()` is for the guardians' threads."""
+    """The Foreman's end of it. Making one forks; supervisors call the other methods."""
 
     def __init__(self) -> None:
-        """Fork. To be called before the process has threads. Raises CannotStart."""
+        """Fork. Call it before this process has threads. Raises CannotStart."""
+        self._numbers = count(1)
         connections.close_all()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, ValueError, OSError):  # there is none, or it is closed
@@ -52,9 +53,9 @@ class ForkServer:
             self._fork()
         except OSError as error:
             raise CannotStart(
-                f"The Foreman cannot start: no process to be had for isolated tasks: {error}."
+                f"The Foreman cannot start: no process could be started for isolated tasks: {error}."
             ) from error
-        # a copy in what a task forks would keep the ForkServer from hearing of the Foreman's end
+        # in a process that a task forks, a copy would keep the fork server from noticing the Foreman's end
         os.register_at_fork(after_in_child=self._control.close)
 
     def _fork(self) -> None:
@@ -72,20 +73,24 @@ class ForkServer:
         self.close()
 
     def keep(self, lock: int) -> None:
-        """Have the lock of this descriptor held until the last child is gone."""
+        """Hold the lock of this descriptor until the last child has ended."""
         socket.send_fds(self._control, [LOCK], [lock])
 
-    def bear(self) -> tuple[socket.socket, socket.socket]:
-        """Ask for a child, and return its guardian's ends of channel and line.
+    def spawn(self) -> tuple[int, socket.socket]:
+        """Ask for a child; return its number and the supervisor's end of its channel.
 
-        Raises OSError if the ForkServer is gone, or there are no descriptors to be had.
+        Raises OSError if the fork server has ended, or there are no descriptors left.
         """
-        channel, childs = socket.socketpair()
+        number = next(self._numbers)
+        ours, childs = socket.socketpair()
         with childs:
-            line, servers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with servers:
-                socket.send_fds(self._control, [BEAR], [childs.fileno(), servers.fileno()])
-        return channel, line
+            socket.send_fds(self._control, [b"%s %d" % (SPAWN, number)], [childs.fileno()])
+        return number, ours
+
+    def signal(self, request: bytes, number: int, flags: int = 0) -> None:
+        """Ask to REVOKE or KILL a child, if it still runs."""
+        with contextlib.suppress(OSError):  # the fork server has ended, and its children with it
+            self._control.send(b"%s %d" % (request, number), flags)
 
     def is_gone(self) -> bool:
         """Tell whether it has ended, which it should not."""
@@ -120,116 +125,104 @@ class _Server:
         self._control = control
         self._pid = os.getpid()
         self._lock: int | None = None
-        #: To the guardian of each child, by the child's pid.
-        self._lines: dict[int, socket.socket] = {}
-        self._is_over = False
-        self._selector = selectors.PollSelector()  # not epoll, which children would share
+        #: The number of each child and its end of the channel, by pid.
+        self._children: dict[int, tuple[int, socket.socket]] = {}
+        #: SIGCHLD writes to one, so that the other wakes poll().
         self._alarm, self._ringer = socket.socketpair()
-        self._listen(control, self._hear)
-        self._listen(self._alarm, self._reap)
-
-    def _listen(self, to: socket.socket, hear: Callable[[], object]) -> None:
-        self._selector.register(to, selectors.EVENT_READ, hear)
 
     def serve(self) -> None:
-        """Bear and reap until the Foreman is gone, or wants no more."""
-        child.name_process("snappea-nursery")
+        """Fork and reap until the Foreman has ended."""
+        child.name_process("snappea-forks")
         self._set_signals()
         gc.collect()
         gc.freeze()  # so that a collection in a child does not copy all the pages
-        while not self._is_over:
-            for key, _events in self._selector.select():
-                key.data()
-        for pid in self._lines:
-            self._kill(pid)
-        for pid in self._lines:
+        poll = select.poll()
+        for readable in (self._control, self._alarm):
+            poll.register(readable, select.POLLIN)
+        is_over = False
+        while not is_over:
+            ready = {descriptor for descriptor, _events in poll.poll()}
+            if self._alarm.fileno() in ready:
+                self._reap()
+            if self._control.fileno() in ready:
+                is_over = not self._answer()
+        for pid in self._children:
+            _kill(pid)
+        for pid in self._children:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-            self._kill(pid)  # what it may have forked in its last moment
+            _kill(pid)  # processes that it may have forked last
 
     def _set_signals(self) -> None:
-        # a terminal, or a service's stop, sends them to all; it is the Foreman who decides
+        # a terminal, or a service's stop, sends them to all processes; the Foreman decides
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        # until a child can handle it
-        signal.pthread_sigmask(signal.SIG_BLOCK, {child.INTERRUPT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {child.REVOKED})  # until a child can handle it
         for end in (self._alarm, self._ringer):
             end.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(self._ringer.fileno(), warn_on_full_buffer=False)
 
-    def _hear(self) -> None:
-        """Do what the Foreman asks for."""
-        words, descriptors, _flags, _sender = socket.recv_fds(
-            self._control, MOST_BYTES, 2, socket.MSG_CMSG_CLOEXEC
+    def _answer(self) -> bool:
+        """Do what the Foreman asks for; False once it has ended."""
+        request, descriptors, _flags, _sender = socket.recv_fds(
+            self._control, MOST_BYTES, 1, socket.MSG_CMSG_CLOEXEC
         )
-        if not words:
-            self._is_over = True
-        elif words == LOCK and descriptors:
+        word, _space, number = request.partition(b" ")
+        if word == LOCK and descriptors:
             self._lock = descriptors[0]
-        elif words == BEAR and len(descriptors) == 2:
-            self._bear(*(socket.socket(fileno=descriptor) for descriptor in descriptors))
-        else:  # no descriptors left: closing what came tells the guardian
-            for descriptor in descriptors:
-                os.close(descriptor)
+        elif word == SPAWN and descriptors:  # none are left: then the channel just ends
+            self._spawn(int(number), socket.socket(fileno=descriptors[0]))
+        elif word in (REVOKE, KILL):
+            for pid in self._pids_of(int(number)):
+                os.kill(pid, child.REVOKED) if word == REVOKE else _kill(pid)
+        return bool(request)
 
-    def _bear(self, channel: socket.socket, line: socket.socket) -> None:
-        with channel:
-            try:
-                line.send(BORN.encode())  # beforehand: where this was not said, nothing can have run
-                pid = os.fork()
-            except OSError as error:
-                _say(line, f"{REFUSED}{error}")
-                line.close()
-                return
-            if pid == 0:
-                self._let_live(channel, line)
-        self._lines[pid] = line
-        self._listen(line, partial(self._obey, pid, line))
+    def _pids_of(self, number: int) -> Iterator[int]:
+        return (pid for pid, (one, _channel) in self._children.items() if one == number)
 
-    def _let_live(self, channel: socket.socket, line: socket.socket) -> NoReturn:
-        """Be the child, with nothing that is not its own."""
+    def _spawn(self, number: int, channel: socket.socket) -> None:
+        try:
+            _tell(channel, started=True)  # beforehand: as long as this is not said, nothing can have run
+            pid = os.fork()
+        except OSError as error:
+            _tell(channel, refused=str(error))
+            channel.close()
+            return
+        if pid == 0:
+            self._be_child(channel)
+        self._children[pid] = number, channel
+
+    def _be_child(self, channel: socket.socket) -> NoReturn:
+        """Be the child, without what belongs to others."""
         try:
             signal.set_wakeup_fd(-1)
-            for others in (self._control, self._alarm, self._ringer, line, *self._lines.values()):
-                others.close()
-            child.live(channel, self._lock, self._pid)
+            others = [other for _number, other in self._children.values()]
+            for one in (self._control, self._alarm, self._ringer, *others):
+                one.close()
+            child.main(channel, self._lock, self._pid)
         finally:
             os._exit(1)
 
-    def _obey(self, pid: int, line: socket.socket) -> None:
-        """Do to a child what its guardian asks for."""
-        if self._lines.get(pid) is not line:
-            return  # it ended in this very turn
-        try:
-            word = line.recv(MOST_BYTES)
-        except OSError:  # the guardian went without having read what it was told
-            word = b""
-        if word == INTERRUPT:
-            os.kill(pid, child.INTERRUPT)
-            return
-        if not word:
-            self._selector.unregister(line)
-        self._kill(pid)
-
-    def _kill(self, pid: int) -> None:
-        for kill in (os.killpg, os.kill):  # it has no group yet if it was born just now
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill(pid, signal.SIGKILL)
-
     def _reap(self) -> None:
-        """Take leave of the children that have ended, and end what they left in their groups."""
+        """Reap the children that have ended, after ending what they left in their groups."""
         self._alarm.recv(MOST_BYTES)
-        while self._lines and (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
+        while self._children and (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
             pid = ended.si_pid
-            self._kill(pid)
+            _kill(pid)
             _pid, status = os.waitpid(pid, 0)
-            line = self._lines.pop(pid)
-            _say(line, f"{ENDED}{os.waitstatus_to_exitcode(status)}")
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(line)
-            line.close()
+            _number, channel = self._children.pop(pid)
+            channel.settimeout(TOLD_WITHIN)
+            _tell(channel, ended=os.waitstatus_to_exitcode(status))
+            channel.close()
 
 
-def _say(line: socket.socket, words: str) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
-        line.send(words.encode()[:MOST_BYTES])
+def _kill(pid: int) -> None:
+    for kill in (os.killpg, os.kill):  # it has no group yet if it was forked just now
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def _tell(channel: socket.socket, **words: object) -> None:
+    """Send a line to a supervisor. The child may have been killed in the middle of its own."""
+    with contextlib.suppress(OSError):  # the supervisor does not listen any more
+        channel.sendall(b"\n%s\n" % json.dumps(words).encode())

@@ -1,12 +1,13 @@
-"""The Supervisor: a worker's thread, while its task runs in a process of its own."""
+"""The supervisor: a worker's thread while its task runs in a process of its own."""
 
 import json
 import math
 import select
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from logging import ERROR
 from typing import Any
@@ -18,29 +19,27 @@ from ...queue.records import Claim, Outcome
 from ...tasks import context
 from ...tasks.registry import TaskFunction
 from .. import execute
-from ..limits import TaskHandle
 from .child import MUTE
-from .fork_server import BORN, ENDED, INTERRUPT, KILL, MOST_BYTES, REFUSED, ForkServer
+from .fork_server import KILL, REVOKE, ForkServer
 
 #: How long a task may take to end once TaskRevoked was raised in it, in seconds; then it is killed.
 REVOKE_GRACE = 5.0
-#: When a task is tried again for which there was no process to be had, in seconds.
+#: When a task is retried whose process could not be started, in seconds.
 TRY_AGAIN = 5.0
-#: How often to see whether somebody asked for the end, in seconds.
+#: How often to check whether the task was revoked, in seconds.
 LOOK_EVERY = 1.0
-#: How long to wait for the death of a child whose ForkServer is gone, in seconds.
-LAST_BREATH = 5.0
-#: How long to hear nothing but the end after a word of progress, in seconds: a chatterbox must cost little.
-REST = 0.02
+#: How long to wait after a progress message, in seconds, so that frequent ones cost little.
+REST = 0.01
 _CHUNK = 65536
+_PROGRESS = b'{"progress"'
 
 
 class _NoProcess(Exception):
-    """There is none to be had; nothing ran."""
+    """The process could not be started; nothing ran."""
 
 
-class Supervisor(TaskHandle):
-    """Sees one task through in a process of its own. To the crew it is the desk where the task lies."""
+class Supervisor:
+    """Runs a task in a process of its own."""
 
     def __init__(
         self,
@@ -50,202 +49,182 @@ class Supervisor(TaskHandle):
         note: Callable[[Outcome], None],
     ) -> None:
         """`note` is called as soon as the outcome is known; the process may take seconds more to end."""
-        super().__init__()
-        self._note = note
         self._claim = claim
-        self._function = task
+        self._task = task
         self._fork_server = fork_server
-        self._line: socket.socket | None = None  # under the lock, as the Foreman's thread uses it as well
+        self._note = note
+        self._lock = threading.Lock()  # the Foreman's thread calls revoke()
+        self._number: int | None = None  # of the child
         self._unread = b""
-        self._told: list[Any] | None = None
+        self._outcome: list[Any] | None = None
         self._kill_at = self._revoked_at = math.inf
-        self._is_born = False
-        self._verdict = ""
+        self._has_started = False
+        self._killed = ""  # why, in words
+        self._exit_code: int | None = None
 
-    def interrupt(self, task: object) -> bool:
-        """Raise TaskRevoked in the task, once, and tell whether it was this one. For other threads."""
+    def revoke(self, claim: Claim) -> bool:
+        """Raise TaskRevoked in the task, once, and tell whether it is this claim's. For other threads."""
         with self._lock:
-            if task is not self._claim or self._revoked_at != math.inf:
+            if claim is not self._claim or self._revoked_at != math.inf:
                 return False
             self._revoked_at = time.monotonic()
-            self._ask(INTERRUPT)
+            self._signal(REVOKE, socket.MSG_DONTWAIT)
             return True
 
     def is_starting(self, queue: str) -> bool:
         """Tell whether its task is of a queue and has no process yet. For other threads."""
-        return self._claim.queue == queue and not self._is_born
+        return self._claim.queue == queue and not self._has_started
 
     def run(self) -> Outcome:
-        """Have the task run, and return what became of it, whatever that is."""
+        """Run the task, and return its outcome."""
         began = time.monotonic()
         failure: Exception
         try:
-            end = self._see_through(began)
+            end = self._run(began)
             failure = TaskKilled(end)
-            if self._function.options.retry_on_kill:
+            if self._task.options.retry_on_kill:
                 failure = Retry(exc=failure)
         except _NoProcess as error:
-            end = f"no process to be had for it: {error}"
+            end = f"no process could be started for it: {error}"
             say_seldom(ERROR, "Tasks wait for a process of their own: %s", error)
             failure = Retry(exc=TaskKilled(end), countdown=TRY_AGAIN, max_retries=self._claim.attempts)
         except Exception as error:
             end = f"{type(error).__name__}: {error}"
             failure = error
         duration = time.monotonic() - began
-        if self._told is not None:
-            return Outcome(self._claim, duration, *self._told)
+        if self._outcome is not None:
+            return Outcome(self._claim, duration, *self._outcome)
         if self._revoked_at != math.inf:
             reason = f"TaskRevoked: {end}"
             return Outcome(self._claim, duration, reason, reason, is_revoked=True)
-        return execute.after_death(self._function, self._claim, failure, duration)
+        return execute.fail(self._claim, self._task, duration, failure)
 
-    def _see_through(self, began: float) -> str:
-        """Return how the process ended. Raises _NoProcess if there was none."""
+    def _run(self, began: float) -> str:
+        """Return how the process ended, in words. Raises _NoProcess if there was none."""
         if self._fork_server is None:
-            return "it was not run: a process of its own is to be had from `manage.py runsnappea` only"
+            return "it was not run: only `manage.py runsnappea` can start a process for it"
         try:
-            channel, line = self._fork_server.bear()
+            number, channel = self._fork_server.spawn()
         except OSError as error:
-            raise _NoProcess("the fork server is gone" if self._fork_server.is_gone() else error) from error
-        with channel, line:
+            raise _NoProcess("the fork server has ended" if self._fork_server.is_gone() else error) from error
+        with channel:
             with self._lock:
-                self._line = line
+                self._number = number
                 if self._revoked_at != math.inf:
-                    self._ask(INTERRUPT)
-            if (limit := self._function.options.time_limit) is not None:
+                    self._signal(REVOKE)
+            if (limit := self._task.options.time_limit) is not None:
                 self._kill_at = began + limit
             try:
-                return self._watch(channel, line)
-            finally:
-                with self._lock:
-                    self._line = None
+                self._converse(channel)
+            except BaseException:
+                self._signal(KILL)
+                raise
+        return self._end()
+
+    def _signal(self, request: bytes, flags: int = 0) -> None:
+        if self._fork_server and self._number is not None:
+            self._fork_server.signal(request, self._number, flags)
 
     def _order(self) -> bytes:
         order = {
             "claim": self._claim,
-            "max_memory": parse_size(self._function.options.max_memory),
+            "max_memory": parse_size(self._task.options.max_memory),
             "deadline": None if self._kill_at == math.inf else self._kill_at,
         }
         return json.dumps(order).encode() + b"\n"
 
-    def _watch(self, channel: socket.socket, line: socket.socket) -> str:
-        """Hand the order over, and hear what the child and the ForkServer say until it has ended."""
+    def _converse(self, channel: socket.socket) -> None:
+        """Send the order, and read what the child and the fork server tell, until the child has ended."""
         channel.setblocking(False)
         order = memoryview(self._order())
-        poll, rest = select.poll(), select.poll()
-        for waiting in (poll, rest):
-            waiting.register(line, select.POLLIN)
+        poll = select.poll()
         poll.register(channel, select.POLLIN | select.POLLOUT)
-        while True:
-            ready = dict(poll.poll(self._patience()))
-            events = ready.get(channel.fileno(), 0)
-            if events & select.POLLOUT and not (order := order[_send(channel, order) :]):
-                poll.modify(channel, select.POLLIN)
-            if events & ~select.POLLOUT:
-                if not self._listen(channel):
-                    poll.unregister(channel)
-                elif self._told is None:
-                    rest.poll(REST * 1000)
-            if line.fileno() in ready:
-                words = line.recv(MOST_BYTES).decode(errors="replace")
-                if words != BORN:
-                    return self._hear_the_end(channel, words)
-                self._is_born = True
+        while self._exit_code is None:
+            patience = min(LOOK_EVERY, self._kill_at - time.monotonic())
+            for _descriptor, events in poll.poll(max(0, math.ceil(patience * 1000))):
+                if events & select.POLLOUT and not (order := order[_send(channel, order) :]):
+                    poll.modify(channel, select.POLLIN)
+                if events & ~select.POLLOUT and not self._read(channel):
+                    return
             self._kill_if_due()
-
-    def _patience(self) -> float:
-        """Return how long to wait for a word, in milliseconds."""
-        return max(0.0, math.ceil(min(LOOK_EVERY, self._kill_at - time.monotonic()) * 1000))
 
     def _kill_if_due(self) -> None:
         here = time.monotonic()
         if here >= self._kill_at:
-            self._verdict = f"killed after {self._function.options.time_limit:g} s"
-        elif here >= self._revoked_at + REVOKE_GRACE and not self._verdict:
-            self._verdict = f"killed, as it had not ended {REVOKE_GRACE:g} s later"
+            self._killed = f"killed after {self._task.options.time_limit:g} s"
+        elif here >= self._revoked_at + REVOKE_GRACE and not self._killed:
+            self._killed = f"killed, as it had not ended {REVOKE_GRACE:g} s later"
         else:
             return
         self._kill_at = math.inf
-        with self._lock:
-            self._ask(KILL)
+        self._signal(KILL)
 
-    def _ask(self, word: bytes) -> None:
+    def _read(self, channel: socket.socket) -> bool:
+        """Read what there is. Tell whether there may be more."""
         try:
-            if self._line is not None:
-                self._line.send(word, socket.MSG_DONTWAIT)
-        except OSError:
-            pass  # the ForkServer is gone, and its children with it
-
-    def _listen(self, channel: socket.socket) -> bool:
-        """Take what the child said. Tell whether it may say more."""
-        try:
-            said = channel.recv(_CHUNK)
+            received = channel.recv(_CHUNK)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        *lines, self._unread = (self._unread + said).split(b"\n")
-        for words in _understood(lines[-2:]):  # the outcome is the last word, and of progress the last counts
-            if "progress" in words:
-                with suppress(TypeError, ValueError):  # not by our own code: the task wrote it
-                    done, total, note, *_ = words["progress"]
-                    context.note(context.checked_progress(done, total, note, self._claim))
-            else:
-                self._told = words.get("outcome")
-                if self._told is not None:
-                    self._note(Outcome(self._claim, 0.0, *self._told))
-        return bool(said)
+        *lines, self._unread = (self._unread + received).split(b"\n")
+        progress = [line for line in lines if line.startswith(_PROGRESS)]
+        for line in (*progress[-1:], *(line for line in lines if line and not line.startswith(_PROGRESS))):
+            with suppress(TypeError, ValueError):  # not by our code: the task wrote to the descriptor
+                self._heed(**json.loads(line))
+        if progress and self._outcome is None and self._exit_code is None:
+            time.sleep(REST)
+        return bool(received)
 
-    def _hear_the_end(self, channel: socket.socket, words: str) -> str:
-        """Return how it ended, by the ForkServer's last words on it; none if that is gone."""
-        if words.startswith(REFUSED):
-            raise _NoProcess(words.removeprefix(REFUSED))
-        poll = select.poll()
-        poll.register(channel, select.POLLIN)
-        # without the ForkServer, the end of the channel tells of the child's
-        patience = 0 if words else LAST_BREATH * 1000
-        while poll.poll(patience) and self._listen(channel):
-            pass
-        if words.startswith(ENDED):
-            exit_code = int(words.removeprefix(ENDED))
-            return self._verdict if self._verdict and exit_code == -signal.SIGKILL else _end_of(exit_code)
-        if self._is_born:
+    def _heed(
+        self,
+        started: bool = False,
+        progress: Any = None,
+        outcome: list[Any] | None = None,
+        refused: str | None = None,
+        ended: int | None = None,
+    ) -> None:
+        """Take a message of the child, or of the fork server (`started`, `refused`, `ended`)."""
+        self._has_started = self._has_started or started
+        if progress is not None:
+            done, total, note, *_ = progress
+            context.note(context.checked_progress(done, total, note, self._claim))
+        elif outcome is not None:
+            told = Outcome(self._claim, 0.0, *outcome)
+            self._outcome = outcome
+            self._note(told)
+        elif refused is not None:
+            raise _NoProcess(refused)
+        elif ended is not None:
+            self._exit_code = int(ended)
+
+    def _end(self) -> str:
+        """Return in words how the process ended. Raises _NoProcess if it never began."""
+        code = self._exit_code
+        if code is None and not self._has_started:
+            raise _NoProcess("the fork server has ended, or has no descriptors left")
+        if code is None:
             return "its process died with the fork server"
-        raise _NoProcess("the fork server has ended, or has no descriptors left")
+        if code == -signal.SIGKILL:
+            return self._killed or "killed by SIGKILL (perhaps the machine was short of memory)"
+        if code == MUTE:
+            return (
+                f"exited with code {MUTE}, as it could not tell the outcome any more: "
+                "a task must not close descriptors that it did not open"
+            )
+        if code >= 0:
+            return f"exited with code {code}"
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
 
 
 def _send(channel: socket.socket, order: memoryview) -> int:
-    """Send a part of the order, and return how much; all of it, if nobody wants it any more."""
+    """Send a part of the order, and return its size; the whole one if the child does not read any more."""
     try:
         return channel.send(order)
     except BlockingIOError:
         return 0
     except OSError:
         return len(order)
-
-
-def _understood(lines: list[bytes]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        try:
-            words = json.loads(line)
-        except ValueError:  # somebody else's: the task wrote to a descriptor that it does not know
-            continue
-        if isinstance(words, dict):
-            yield words
-
-
-def _end_of(exit_code: int) -> str:
-    """Return in words how a process ended."""
-    if exit_code == MUTE:
-        return (
-            f"exited with code {MUTE}, as it could not tell the outcome any more: "
-            "a task must not close descriptors that it did not open"
-        )
-    if exit_code >= 0:
-        return f"exited with code {exit_code}"
-    if exit_code == -signal.SIGKILL:
-        return "killed by SIGKILL (perhaps the machine was short of memory)"
-    try:
-        return f"killed by {signal.Signals(-exit_code).name}"
-    except ValueError:
-        return f"killed by signal {-exit_code}"
