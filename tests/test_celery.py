@@ -13,11 +13,10 @@ from django.test import override_settings
 from django.utils import timezone
 
 from snappea import AsyncResult, task, testing
-from snappea.celery import beat
+from snappea.celery import MissingCelery, beat
 from snappea.celery.checks import check_celery
 from snappea.celery.engine import project_app
-from snappea.celery.missing import MissingCelery
-from snappea.celery.translation import priority_of
+from snappea.celery.messages import priority_of
 from snappea.errors import (
     ArgumentsTooLarge,
     ConfigurationError,

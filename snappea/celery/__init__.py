@@ -1,6 +1,19 @@
 """Celery in place of the Foreman."""
 
 from importlib.util import find_spec
+from typing import Any
+
+from ..errors import ExtraMissing
+from ..tasks import engine
+
+
+class MissingCelery(engine.Engine):
+    """The engine if Celery is not installed: it refuses every call, and says what to install."""
+
+    def _refuse(self, *args: object, **kwargs: object) -> Any:
+        raise ExtraMissing('SNAPPEA["ENGINE"] = "celery" needs Celery', "celery")
+
+    enqueue = enqueue_many = broadcast = find = wait = cancel = _refuse
 
 
 def register() -> None:
@@ -8,9 +21,6 @@ def register() -> None:
     from . import checks  # noqa: F401  (they register themselves)
 
     if find_spec("celery") is None:
-        from ..tasks import engine
-        from .missing import MissingCelery
-
         engine.register("celery", MissingCelery())
     else:
         from .engine import take_charge

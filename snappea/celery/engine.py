@@ -18,7 +18,7 @@ from ..errors import (
     UnserializableArgument,
 )
 from ..models import Status, Task
-from ..monitoring import ping
+from ..monitoring import ping  # noqa: F401  (a task for `manage.py snappea check` that each worker is to know)
 from ..queue.clock import now
 from ..queue.records import Call
 from ..tasks.context import current_claim
@@ -27,13 +27,11 @@ from ..tasks.function import TaskFunction
 from ..tasks.registry import declared, observers, registry
 from . import beat
 from .handover import Item, Ticket, Unreachable, revoke
+from .messages import DEFAULT_QUEUE, task_options
 from .task import SnappeaTask, arguments_of, driver_of, message_of
-from .translation import DEFAULT_QUEUE, task_options
 
 R = TypeVar("R")
-#: Known to every worker, for `manage.py snappea check`.
-PING = ping.ping.name
-#: Which of our states one of Celery's is; any other was made up by a task that runs.
+#: Our status for each of Celery's states; any other is one that a running task has set.
 _STATES = {
     "PENDING": Status.READY,
     "RECEIVED": Status.READY,
@@ -49,7 +47,7 @@ _app: Any = None
 
 
 class CallId(str):
-    """Celery's id of a call that was made here. `keeps`: whether its result is."""
+    """Celery's id of a call that this process has sent. `keeps`: whether its result is kept."""
 
     keeps = True
 
@@ -58,14 +56,13 @@ class CallId(str):
 
 
 def take_charge() -> None:
-    """Let Celery take the calls from now on, and know all tasks."""
+    """Make Celery the engine, and register all tasks with its apps."""
     for task in declared():
         declare(task)
     observers.append(declare)
     _state.connect_on_app_finalize(complete)
-    for app in list(_state._get_active_apps()):
-        if app.finalized:
-            complete(app)
+    for app in _finalized_apps():
+        complete(app)
     register("celery", CeleryEngine())
 
 
@@ -74,7 +71,7 @@ def project_app() -> Any:
     global _app
     if _app is None:
         app = current_app._get_current_object()
-        if app.main == "default" and not app.set_as_current:  # which Celery makes where there is none
+        if app.main == "default" and not app.set_as_current:  # Celery makes it if there is no other
             raise ConfigurationError(
                 'SNAPPEA["ENGINE"] is "celery", but the project has no Celery app. Make one in celery.py '
                 'beside settings.py: app = Celery("proj"), and import it in __init__.py there: '
@@ -85,39 +82,38 @@ def project_app() -> Any:
 
 
 def declare(task: TaskFunction[..., Any]) -> None:
-    """Let each Celery app know a task, under its name and its aliases."""
-    for name in (task.name, *task.options.aliases):
-        _state.connect_on_app_finalize(lambda app, name=name: _register(app, name, task))
-    for app in list(_state._get_active_apps()):
-        if app.finalized:
-            for name in (task.name, *task.options.aliases):
-                _register(app, name, task)
-            complete(app)
+    """Register a task with each Celery app, under its name and its aliases."""
+
+    def add_to(app: Any) -> None:
+        for name in (task.name, *task.options.aliases):
+            if name not in app._tasks:
+                attributes = {"name": name, "__doc__": task.__doc__, **task_options(task.options)}
+                app.register_task(type(task.__name__, (SnappeaTask,), attributes)())
+
+    _state.connect_on_app_finalize(add_to)
+    for app in _finalized_apps():
+        add_to(app)
+        complete(app)
 
 
-def _register(app: Any, name: str, task: TaskFunction[..., Any]) -> None:
-    if name in app._tasks:
-        return
-    made = type(
-        task.__name__, (SnappeaTask,), {"name": name, "__doc__": task.__doc__} | task_options(task.options)
-    )
-    app.register_task(made())
+def _finalized_apps() -> list[Any]:
+    return [app for app in _state._get_active_apps() if app.finalized]
 
 
 def complete(app: Any) -> None:
-    """Let an app have the queues and the schedules of what is known by now."""
+    """Add the queues and the schedules that are known by now to an app."""
     if app.main == "default":
         return
-    if not app.conf.task_queues:  # otherwise somebody has chosen them
-        declared = [*(current().QUEUES or ()), *(task.options.queue for task in registry.values())]
-        for queue in {*declared, *(plan.queue for plan in schedules.plans() if plan.queue)} - {DEFAULT_QUEUE}:
-            if queue not in app.amqp.queues:
-                app.amqp.queues.select_add(queue)
+    if not app.conf.task_queues:  # otherwise the project has chosen them
+        names = {*(current().QUEUES or ()), *(task.options.queue for task in registry.values())}
+        names |= {plan.queue for plan in schedules.plans() if plan.queue}
+        for queue in names - {DEFAULT_QUEUE} - app.amqp.queues.keys():
+            app.amqp.queues.select_add(queue)
     app.conf.beat_schedule = {**dict(beat.entries()), **app.conf.beat_schedule}
 
 
 class CeleryEngine(Engine):
-    """Sends each call as a message, and asks Celery's result backend what became of it."""
+    """Sends each call as a message, and asks Celery's result backend for its outcome."""
 
     def enqueue(self, call: Call, moment: str | None = None) -> tuple[Any, bool]:
         """Send a call. Raises EnqueueError if the broker refuses it."""
@@ -135,7 +131,7 @@ class CeleryEngine(Engine):
         raise NotImplementedError(f"{call.task_name}.broadcast(): Celery has no equivalent.")
 
     def find(self, call_id: Any) -> Task | None:
-        """Return what Celery knows of a call, as a row that is in no database; None if that is nothing."""
+        """Return what Celery knows of a call, as a row that is in no database; None if it knows nothing."""
         if not getattr(call_id, "keeps", True):
             return None
         result = project_app().AsyncResult(call_id)
@@ -157,14 +153,11 @@ class CeleryEngine(Engine):
     def wait(self, call_id: Any, timeout: float | None) -> Any:
         """Wait for the end of a call, and return its result. Raises as `AsyncResult.get()` does."""
         if not getattr(call_id, "keeps", True):
-            raise ResultNotKept(
-                f"Nothing is kept of {call_id}. Declare its task with @task(result_ttl=3600)."
-            )
+            raise ResultNotKept(f"{call_id} keeps no result. Declare its task with @task(result_ttl=3600).")
         result = project_app().AsyncResult(call_id)
+        is_in_task = current_claim() is not None
         try:
-            value = result.get(
-                timeout=timeout, propagate=False, disable_sync_subtasks=current_claim() is not None
-            )
+            value = result.get(timeout=timeout, propagate=False, disable_sync_subtasks=is_in_task)
         except theirs.TimeoutError:
             raise TimeoutError(f"Task {call_id} has not ended within {timeout:g} s.") from None
         except (NotImplementedError, AttributeError):
@@ -175,12 +168,12 @@ class CeleryEngine(Engine):
         raise TaskFailed(f"Task {call_id} is {status.value}.", result.traceback or repr(value))
 
     def cancel(self, call_id: Any, terminate: bool) -> bool:
-        """Tell Celery's workers not to run a call; with `terminate`, to end it if it runs.
+        """Tell Celery's workers not to run a call, or with `terminate` to end it.
 
-        Tells whether it is not known to have ended.
+        Returns False if it is known to have ended.
         """
         known = self.find(call_id)
-        with suppress(Unreachable):  # it may never have been there
+        with suppress(Unreachable):  # most calls were never in the queue's database
             revoke(call_id)
         project_app().control.revoke(call_id, terminate=terminate)
         return known is None or known.status not in _ENDED
@@ -191,19 +184,24 @@ def _send(call: Call, moment: str | None = None, producer: Any = None) -> CallId
     if extras and extras.backend is not None:
         raise ConfigurationError(
             f"{call.task_name} is a task of django.tasks, which Celery does not run: give TASKS another "
-            'backend, or drop SNAPPEA["ENGINE"].'
+            'backend, or remove SNAPPEA["ENGINE"].'
         )
     sent = CallId(_publish(call, moment or now(), producer=producer).id)
     sent.keeps = extras is not None and extras.result_ttl is not None
     return sent
 
 
+def send_handed_over(item: Item, ticket: Ticket) -> None:
+    """Send a call that was in the queue's table. Raises as `enqueue()` does."""
+    _publish(item.call, item.enqueued_at, ticket, task_id=ticket.key, retries=item.retries)
+
+
 def _publish(call: Call, enqueued_at: str, ticket: Ticket | None = None, **how: Any) -> Any:
     app = project_app()
     if '"__type__"' in call.args or '"__type__"' in call.kwargs:
         raise UnserializableArgument(
-            f'{call.task_name}(): a dict has the key "__type__", to which Celery\'s JSON gives a meaning of '
-            "its own: name it otherwise."
+            f'{call.task_name}(): a dict has the key "__type__", which has a special meaning in Celery\'s '
+            "JSON: use another name."
         )
     try:
         options = message_of(call, enqueued_at, driver_of(app), ticket) | how
@@ -214,8 +212,3 @@ def _publish(call: Call, enqueued_at: str, ticket: Ticket | None = None, **how: 
         raise EnqueueError(
             f"{call.task_name} was not enqueued: Celery's broker refused it: {error}."
         ) from error
-
-
-def send_handed_over(item: Item, ticket: Ticket) -> None:
-    """Send a call that waited in the queue's table. Raises as `enqueue()` does."""
-    _publish(item.call, item.enqueued_at, ticket, task_id=ticket.key, retries=item.retries)

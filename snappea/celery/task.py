@@ -29,7 +29,7 @@ from ..workers import execute
 from ..workers.limits import Ending, NoLimits
 from . import handover
 from .handover import Ticket, Unreachable
-from .translation import DEFAULT_QUEUE, priority_of
+from .messages import DEFAULT_QUEUE, priority_of
 
 #: Under which header a message has what only we know.
 HEADER = "snappea"
