@@ -20,12 +20,13 @@ from django.urls import get_resolver
 from . import distribution, schedules
 from .conf import current, setting_problems, uses_celery
 from .errors import ConfigurationError, ExtraMissing
+from .monitoring.undiscovered import undiscovered
 from .queue.availability import migrate_command, trouble
 from .queue.database import NETWORK_FILE_SYSTEMS, file_system
 from .queue.files import FLEETING_FILE_SYSTEMS, LAYERED_FILE_SYSTEMS
 from .router import misrouted, routers_to_paste
 from .tasks.callables import fault_of
-from .tasks.discovery import failures, undiscovered
+from .tasks.discovery import failures
 from .tasks.registry import declared, discover
 
 SQLITE = "django.db.backends.sqlite3"

@@ -55,7 +55,7 @@ def test_a_row_that_ends_a_round_is_set_aside(site: Site) -> None:
         site.wait_until_empty()
         for row in Task.objects.all():
             assert (row.pk, row.status, row.exception) == (number, "failed", "UnusableRow")
-            assert column in row.error and "Somebody wrote" in row.error
+            assert column in row.error and "invalid values" in row.error
         site.sql("DELETE FROM snappea_task")
     assert foreman.stop() == 0
 

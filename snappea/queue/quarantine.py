@@ -1,7 +1,7 @@
-"""The Quarantine: sets aside the rows that somebody wrote by hand so that nobody can work with them.
+"""The quarantine: sets aside rows that were written by hand so that they cannot be used.
 
-SQLite takes anything into any column. To look at each row before it is claimed or shown would cost all of
-them; so they are looked at when something has failed in a way in which no disk fails.
+SQLite accepts any value in any column. To check each row before it is claimed or shown would slow down all of
+them, so they are checked only after something has failed in a way in which no disk fails.
 """
 
 import sqlite3
@@ -27,15 +27,14 @@ from .records import Unusable
 T = TypeVar("T")
 _Field: TypeAlias = "models.Field[Any, Any]"
 
-#: It rests so many times as long as it took to look.
+#: After a check of all rows, the next one waits this many times as long as it took.
 REST = 20.0
-#: The kinds of SQLite's errors that may come from what stands in a row: ERROR, TOOBIG, CONSTRAINT, MISMATCH.
+#: The kinds of SQLite's errors that a row may cause: ERROR, TOOBIG, CONSTRAINT, MISMATCH.
 _OF_ROWS = {1, 18, 19, 20}
-#: Other errors that may.
+#: Other errors that a row may cause.
 _OF_VALUES = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
-#: Numbers beyond these can neither be counted on nor entered in the logbook.
+#: Larger integers fit neither into a float nor into the logbook.
 _MOST = 2**53
-#: Whose rows are put right; those of tasks fail as well.
 _MODELS: tuple[type[models.Model], ...] = (Task, Schedule, Pause, Stat, Total)
 
 
@@ -45,7 +44,7 @@ def is_of_values(error: BaseException) -> bool:
         return True
     if isinstance(error, DjangoError) and error.__cause__:
         error = error.__cause__
-    if isinstance(error, sqlite3.Error):  # one without a code comes from the module: no UTF-8, say
+    if isinstance(error, sqlite3.Error):  # one without a code comes from the module: invalid UTF-8, say
         return getattr(error, "sqlite_errorcode", 1) & 0xFF in _OF_ROWS
     return isinstance(error, _OF_VALUES)
 
@@ -62,30 +61,29 @@ class Quarantine:
         self._is_needed = is_of_values(error)
 
     def inspect_rows(self, connection: BaseDatabaseWrapper) -> bool:
-        """Set aside the rows that nobody can work with, if one may be to blame; tell whether any was.
+        """Set aside the unusable rows, if one may have caused the last failure; tell whether there was any.
 
-        Those that wait or run fail; those that are kept stay what they are. Raises sqlite3.Error.
+        A task that waits or runs fails; other rows keep their status, and get values that can be read. Raises
+        sqlite3.Error.
         """
         if not self._is_needed or time.monotonic() < self._next or connection.vendor != "sqlite":
             return False
         self._is_needed = False
-        began = time.monotonic()
-        moment = now(connection)
-        found = {model: _unusable(connection.connection, model, moment) for model in _MODELS}
+        began, moment = time.monotonic(), now(connection)
+        found = [(model, row) for model in _MODELS for row in _unusable(connection.connection, model, moment)]
         self._next = time.monotonic() + REST * (time.monotonic() - began)
-        for model, rows in found.items():
-            for row in rows:
-                with transact(connection) as db:
-                    if model is Task:
-                        store.set_aside(db, moment, row)
-                    else:
-                        _put_right(db, model, row)
-                say(ERROR, "Set aside %s #%d. %s", model._meta.model_name, row.id, clean(row.why))
-        return any(found.values())
+        for model, row in found:
+            with transact(connection) as db:
+                if model is Task:
+                    store.set_aside(db, moment, row)
+                else:
+                    _repair(db, model, row)
+            say(ERROR, "Set aside %s #%d. %s", model._meta.model_name, row.id, clean(row.why))
+        return bool(found)
 
 
 def quarantined(look: Callable[[], T]) -> T:
-    """Return what it returns; if it fails because of a row that nobody can read, once that is set aside."""
+    """Call a function; if it fails because of an unusable row, set that aside and call it again."""
     try:
         return look()
     except Exception as error:
@@ -98,64 +96,55 @@ def quarantined(look: Callable[[], T]) -> T:
 
 def _unusable(db: sqlite3.Connection, model: type[models.Model], moment: str) -> list[Unusable]:
     fields = [field for field in model._meta.concrete_fields if field.column != "id"]
-    columns = ", ".join(f"+{field.column}" for field in fields)  # as it stands there, whatever its type
-    before, db.text_factory = db.text_factory, bytearray  # what is no UTF-8 must not end the reading
+    columns = ", ".join(f"+{field.column}" for field in fields)  # without the conversion by the column's type
+    before, db.text_factory = db.text_factory, bytearray  # invalid UTF-8 must not end the reading
+    found = []
     try:
-        rows = db.execute(f"SELECT rowid, {columns} FROM {model._meta.db_table}")
-        return [found for row in rows if (found := _look_at(fields, moment, *row))]
+        for number, *row in db.execute(f"SELECT rowid, {columns} FROM {model._meta.db_table}"):
+            if wrong := [pair for pair in zip(fields, row, strict=True) if not _is_right(*pair)]:
+                said = "; ".join(f"{field.column} is {_shown(value)}" for field, value in wrong)
+                instead = {str(field.column): _instead(field, value, moment) for field, value in wrong}
+                found.append(Unusable(number, instead, f"This row was written with invalid values: {said}."))
     finally:
         db.text_factory = before
+    return found
 
 
-def _look_at(fields: "list[_Field]", moment: str, number: int, *values: Any) -> Unusable | None:
-    """Return what is wrong with a row; None if nothing is."""
-    pairs = zip(fields, values, strict=True)
-    wrong = [(field, value) for field, value in pairs if not _is_right(field, value)]
-    if not wrong:
-        return None
-    said = [f"{field.column} is {_shown(value)}" for field, value in wrong]
-    instead = {str(field.column): _instead(field, value, moment) for field, value in wrong}
-    return Unusable(number, instead, f"Somebody wrote into this row what it cannot have: {'; '.join(said)}.")
+def _is_right(field: "_Field", value: Any) -> bool:
+    """Tell whether a value fits its column. Text comes as a bytearray, a BLOB as bytes."""
+    if value is None:
+        return field.null
+    try:
+        if isinstance(field, models.BooleanField):
+            return type(value) is int and value in (0, 1)
+        if isinstance(field, models.IntegerField):
+            return type(value) is int and -_MOST < value < _MOST
+        if isinstance(field, models.FloatField):
+            return isfinite(value)
+        text = value.decode()
+        is_date = isinstance(field, models.DateTimeField)
+        return type(value) is bytearray and not (is_date and datetime.fromisoformat(text).tzinfo)
+    except (AttributeError, TypeError, ValueError):
+        return False
 
 
 def _instead(field: "_Field", value: Any, moment: str) -> Any:
-    """Return what a column may have instead."""
+    """Return what a column may have instead. Text is kept, escaped: nothing is lost, and nothing invented."""
     if isinstance(field, models.DateTimeField):
         return None if field.null and field.column != "next_run" else moment
     if isinstance(field, (models.CharField, models.TextField)):
-        return bytes(value).decode(errors="backslashreplace")  # no value is lost, and none is made up
+        return bytes(value).decode(errors="backslashreplace")
     return None if field.null else field.get_default()
 
 
-def _put_right(db: RawConnection, model: type[models.Model], row: Unusable) -> None:
+def _shown(value: Any) -> str:
+    if isinstance(value, bytearray):
+        value = value.decode(errors="backslashreplace")
+    return "no text" if isinstance(value, bytes) else f"{value!r:.100}"
+
+
+def _repair(db: RawConnection, model: type[models.Model], row: Unusable) -> None:
     columns = ", ".join(f"{column} = ?" for column in row.instead)
     db.execute(
         f"UPDATE {model._meta.db_table} SET {columns} WHERE rowid = ?", (*row.instead.values(), row.id)
     )
-
-
-def _shown(value: Any) -> str:
-    return "no text" if isinstance(value, bytes) else f"{_text(value)!r:.100}"
-
-
-def _text(value: Any) -> Any:
-    return value.decode(errors="backslashreplace") if isinstance(value, bytearray) else value
-
-
-def _is_right(field: "_Field", value: Any) -> bool:
-    """Tell whether a value is of the kind that its column is for; text comes as a bytearray."""
-    if value is None:
-        return field.null
-    if isinstance(field, models.BooleanField):
-        return value in (0, 1) and isinstance(value, int)
-    if isinstance(field, models.IntegerField):
-        return isinstance(value, int) and -_MOST < value < _MOST
-    if isinstance(field, models.FloatField):
-        return isinstance(value, (int, float)) and isfinite(value)
-    if not isinstance(value, bytearray):
-        return False
-    try:
-        text = value.decode()
-        return not isinstance(field, models.DateTimeField) or datetime.fromisoformat(text).tzinfo is None
-    except ValueError:  # no UTF-8, no date
-        return False
