@@ -121,8 +121,8 @@ django.setup()
 from django.contrib.auth.models import User
 from django.test import Client, override_settings
 from snappea import stats
-from snappea.models import Task
-from snappea.admin.dashboard import PAGES
+from snappea.models import LISTS, Task
+PAGES = {status: model._meta.model_name for status, model in LISTS.items()}
 user, _made = User.objects.get_or_create(username="ada", is_staff=True, is_superuser=True)
 for status in ("failed", "ready"):
     Task.objects.create(task_name="shop.services.run", status=status)
