@@ -11,7 +11,7 @@ import pytest
 from snappea import task
 from snappea.errors import TaskDefinitionError
 from snappea.tasks import foreign, signature
-from snappea.tasks.options import Options, TaskOptions
+from snappea.tasks.options import Options
 from snappea.tasks.registry import TaskFunction, registry
 
 
@@ -30,14 +30,6 @@ def declared(**options: Any) -> TaskFunction[..., None]:
 
     function.__module__, function.__qualname__ = "shop.tasks", "ship"
     return task(**options)(function)
-
-
-def test_both_lists_of_options_name_the_same() -> None:
-    fields = {field.name: field.type for field in dataclasses.fields(Options)}
-    assert list(fields) == list(TaskOptions.__annotations__)
-    theirs, ours = get_type_hints(TaskOptions), get_type_hints(Options)
-    assert theirs == ours
-    assert TaskOptions.__total__ is False
 
 
 def test_every_option_has_a_default_and_none_is_positional() -> None:
@@ -297,4 +289,4 @@ def test_what_runs_in_a_process_of_its_own(options: dict[str, Any]) -> None:
 
 
 def test_the_literals_of_unique() -> None:
-    assert get_args(get_args(get_type_hints(TaskOptions)["unique"])[1]) == ("running",)
+    assert get_args(get_args(get_type_hints(Options)["unique"])[1]) == ("running",)

@@ -326,4 +326,4 @@ def test_a_foreman_that_does_not_start_says_why(project: Project) -> None:
     project.write("shop/tests/test_live.py", LIVE)
     exit_code, output = project.try_to_run("django", "test")
     assert exit_code == 1 and "The Foreman did not start" in output
-    assert 'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run at once' in output
+    assert 'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run immediately' in output

@@ -4,7 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from types import NoneType
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from ..errors import TaskDefinitionError, UnknownTask
 from ..models import Task as Row
@@ -19,10 +19,11 @@ from .discovery import (
     wait_for_import,
 )
 from .function import TaskFunction as TaskFunction
-from .options import Options, TaskOptions
+from .options import Options
 from .signature import Signature as Signature
 
 P = ParamSpec("P")
+Written = ParamSpec("Written")
 R = TypeVar("R")
 
 registry: dict[str, TaskFunction[..., Any]] = {}
@@ -30,22 +31,30 @@ registry: dict[str, TaskFunction[..., Any]] = {}
 observers: list[Callable[[TaskFunction[..., Any]], object]] = []
 
 
-@overload
-def task(function: Callable[P, R], /) -> TaskFunction[P, R]: ...
-@overload
-def task(
-    *, retry_kwargs: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
-) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
-def task(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    retry_kwargs: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> Any:
-    """Make a function of a module a task. The options are those of `snappea.options.Options`.
+class _Decorator(Protocol[Written]):
+    """@task for type checkers: bare, or with the arguments that `Options` takes."""
 
-    `retry_kwargs`: django-taskq's way to write `max_retries` and, as `countdown`, `default_retry_delay`.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # no option is positional
+        self, function: Callable[P, R], /
+    ) -> TaskFunction[P, R]: ...
+    @overload
+    def __call__(
+        self, *_: Written.args, **options: Written.kwargs
+    ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+
+
+def _takes_arguments_of(
+    options: Callable[Written, Options],
+) -> Callable[[Callable[..., Any]], _Decorator[Written]]:
+    return lambda function: cast(_Decorator[Written], function)
+
+
+@_takes_arguments_of(Options)
+def task(
+    function: Callable[..., Any] | None = None, /, *, retry_kwargs: Any = None, **options: Any
+) -> Callable[..., Any]:
+    """Make a function of a module a task. The options are those of `snappea.tasks.options.Options`.
 
     Raises TaskDefinitionError, at import, if the name is taken, the function cannot be found by name,
     or an option makes no sense.
