@@ -23,7 +23,7 @@ from .options import Options
 from .signature import Signature as Signature
 
 P = ParamSpec("P")
-Written = ParamSpec("Written")
+Opts = ParamSpec("Opts")
 R = TypeVar("R")
 
 registry: dict[str, TaskFunction[..., Any]] = {}
@@ -31,7 +31,7 @@ registry: dict[str, TaskFunction[..., Any]] = {}
 observers: list[Callable[[TaskFunction[..., Any]], object]] = []
 
 
-class _Decorator(Protocol[Written]):
+class _Decorator(Protocol[Opts]):
     """@task for type checkers: bare, or with the arguments that `Options` takes."""
 
     @overload
@@ -40,17 +40,17 @@ class _Decorator(Protocol[Written]):
     ) -> TaskFunction[P, R]: ...
     @overload
     def __call__(
-        self, *_: Written.args, **options: Written.kwargs
+        self, *_: Opts.args, **options: Opts.kwargs
     ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
 
 
-def _takes_arguments_of(
-    options: Callable[Written, Options],
-) -> Callable[[Callable[..., Any]], _Decorator[Written]]:
-    return lambda function: cast(_Decorator[Written], function)
+def _typed_by(
+    options: Callable[Opts, Options],
+) -> Callable[[Callable[..., Any]], _Decorator[Opts]]:
+    return lambda function: cast(_Decorator[Opts], function)
 
 
-@_takes_arguments_of(Options)
+@_typed_by(Options)
 def task(
     function: Callable[..., Any] | None = None, /, *, retry_kwargs: Any = None, **options: Any
 ) -> Callable[..., Any]:
