@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 from ..checks import SETUP, listed
 from ..conf import current, uses_celery
 from ..errors import ConfigurationError, ExtraMissing
+from ..monitoring.diagnostics import WORKERS, Finding
 from ..monitoring.ping import ping
 from ..tasks.options import Options
 from ..tasks.registry import declared, discover, registry
@@ -57,7 +58,24 @@ def check_celery(**kwargs: Any) -> Iterator[CheckMessage]:
         yield Error(str(error), "See First steps with Django in Celery's manual.", id="snappea.E015")
 
 
+def examine_workers() -> Iterator[Finding]:
+    """Ask Celery's workers whether they are there, for `manage.py snappea check`."""
+    from .engine import project_app
+
+    try:
+        found = project_app().control.ping(timeout=2.0)
+    except Exception as error:  # each broker has its own
+        yield Finding("Celery", f"the broker does not answer: {error}", False)
+        return
+    names = [name for answer in found for name in answer]
+    if names:
+        yield Finding("Celery", f"{len(names)} workers answer: {', '.join(names)}")
+    else:
+        yield Finding("Celery", "no worker answers; start one: celery -A proj worker", False)
+
+
 SETUP.append(check_celery)
+WORKERS["celery"] = examine_workers
 
 
 def _check_options() -> Iterator[CheckMessage]:

@@ -3,13 +3,13 @@
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from django.core.checks import ERROR
 
 from .. import checks
-from ..conf import uses_celery
+from ..conf import current, uses_celery
 from ..errors import ResultNotKept, SnappeaError
 from ..queue import operations
 from ..queue.availability import trouble
@@ -37,7 +37,7 @@ def examine(queue: str, timeout: float) -> Iterator[Finding]:
 
     `queue`: where a task is sent. `timeout`: how long to wait for it, in seconds.
     """
-    for part in (_settings(), _database(), _celery() if uses_celery() else _foreman(), _task(queue, timeout)):
+    for part in (_settings(), _database(), WORKERS[current().ENGINE](), _task(queue, timeout)):
         findings = list(part)
         yield from findings
         if not all(finding.is_well for finding in findings):
@@ -81,19 +81,8 @@ def _foreman() -> Iterator[Finding]:
             yield Finding("workers", f"{len(info.stuck)} stuck beyond a time limit")
 
 
-def _celery() -> Iterator[Finding]:
-    from ..celery.engine import project_app
-
-    try:
-        found = project_app().control.ping(timeout=2.0)
-    except Exception as error:  # each broker has its own
-        yield Finding("Celery", f"the broker does not answer: {error}", False)
-        return
-    names = [name for answer in found for name in answer]
-    if names:
-        yield Finding("Celery", f"{len(names)} workers answer: {', '.join(names)}")
-    else:
-        yield Finding("Celery", "no worker answers; start one: celery -A proj worker", False)
+#: Checks what runs the tasks, by the name of the engine. An adapter adds its own.
+WORKERS: dict[str, Callable[[], Iterator[Finding]]] = {"snappea": _foreman}
 
 
 def _task(queue: str, timeout: float) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -201,12 +202,11 @@ class Command(BaseCommand):
     def _hand_over(self, options: dict[str, Any]) -> None:
         if not uses_celery():
             raise CommandError('Celery is not the engine. Set SNAPPEA["ENGINE"] = "celery" first.')
-        from snappea.celery import handover
-        from snappea.celery.engine import send_handed_over  # which needs Celery
-
+        handover = import_module("snappea.celery.handover")  # here, because only this needs Celery
+        send = import_module("snappea.celery.engine").send_handed_over
         tasks = _filtered(Task.objects.all(), options)
         if not options["dry_run"]:
-            self._print(f"Handed over {handover.hand_over(tasks, send_handed_over, options['again'])}.")
+            self._print(f"Handed over {handover.hand_over(tasks, send, options['again'])}.")
         ids, left = handover.choose(tasks)
         if options["dry_run"]:
             self._print(f"Would hand over {len(ids)}.")
