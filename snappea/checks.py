@@ -25,7 +25,7 @@ from .queue.availability import migrate_command, trouble
 from .queue.database import NETWORK_FILE_SYSTEMS, file_system
 from .queue.files import FLEETING_FILE_SYSTEMS, LAYERED_FILE_SYSTEMS
 from .router import misrouted, routers_to_paste
-from .tasks.callables import fault_of
+from .tasks.calls import fault_of
 from .tasks.discovery import failures
 from .tasks.registry import declared, discover
 

@@ -15,7 +15,7 @@ from django.db import transaction
 
 from snappea.errors import SnappeaError, TaskDefinitionError, UnfinishedResult
 from snappea.models import Task
-from snappea.tasks.callables import plain_arity, require_finished, signature_of
+from snappea.tasks.calls import plain_arity, require_finished, signature_of
 from snappea.tasks.registry import registry, task
 from snappea.testing import assert_enqueued, drain
 from tests.playground import tasks

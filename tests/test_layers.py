@@ -14,7 +14,7 @@ HOME = Path(snappea.__file__).parent
 #: Each line imports only from itself and from the lines above it.
 LINES = {
     # core
-    "base": "conf distribution errors log memory signals sync_only",
+    "base": "conf distribution errors log memory signals",
     "queue": "queue models router indexes",
     "tasks": "tasks",
     "schedules": "schedules",

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 from django.utils.crypto import get_random_string
 
 from .. import signals
+from ..errors import refuse_event_loop
 from ..queue.clock import as_datetime, as_text, now
 from ..queue.records import Call
-from ..sync_only import refuse_event_loop
 from ..tasks import context, engine
 from ..tasks.arguments import require_whole
-from ..tasks.callables import plain_arity, without_context
+from ..tasks.calls import plain_arity, without_context
 from ..tasks.function import NO_TERMS, TaskFunction
 from ..tasks.options import Options
 from .framework import (

@@ -12,9 +12,8 @@ from typing import Any, TypeAlias
 from django.db.models import QuerySet
 
 from ..conf import current
-from ..errors import PauseUnconfirmed
+from ..errors import PauseUnconfirmed, refuse_event_loop
 from ..models import MOVES, Schedule, Task
-from ..sync_only import refuse_event_loop
 from . import statements as sql
 from .clock import as_text, later, now, seconds_of
 from .connection import RawConnection

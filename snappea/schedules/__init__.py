@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from ..conf import current
-from ..errors import ConfigurationError, UnknownQueue, UnknownTask
+from ..errors import ConfigurationError, UnknownQueue, UnknownTask, refuse_event_loop
 from ..log import clean, say
 from ..models import Schedule
 from ..queue.clock import as_datetime, as_text, now
@@ -19,7 +19,6 @@ from ..queue.connection import RawConnection
 from ..queue.database import connect, raw, transact
 from ..queue.records import Call
 from ..queue.wakeup import ring_on_commit
-from ..sync_only import refuse_event_loop
 from ..tasks.arguments import encode
 from ..tasks.calls import require_queue
 from ..tasks.registry import declared, discover, find, resolve

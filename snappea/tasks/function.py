@@ -16,25 +16,26 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils.module_loading import import_string
 
 from ..conf import current, hook, shown, soft_time_limit_of
-from ..errors import Retry
+from ..errors import Retry, refuse_event_loop, running_loop
 from ..queue.clock import as_text, now, seconds_until
 from ..queue.records import Call, Claim, Extras
 from ..signals import task_enqueued, tell
-from ..sync_only import refuse_event_loop, running_loop
 from . import context, engine
 from .arguments import encode, simplified
-from .callables import FINISHED, plain_arity, require_finished, signature_of
 from .calls import (
+    FINISHED,
     checked_tuple,
     moment_of,
+    plain_arity,
+    require_finished,
     require_queue,
     require_small,
+    signature_of,
     unique_key,
     with_options,
 )
 from .options import Options, is_priority
-from .results import AsyncResult
-from .signature import Signature, require_known
+from .results import AsyncResult, Signature, require_known
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -20,7 +20,7 @@ from .discovery import (
 )
 from .function import TaskFunction as TaskFunction
 from .options import Options
-from .signature import Signature as Signature
+from .results import Signature as Signature
 
 P = ParamSpec("P")
 Opts = ParamSpec("Opts")
