@@ -98,9 +98,9 @@ def test_all_that_a_row_says_goes_over(site: CelerySite) -> None:
     ((item, ticket),) = sent
     assert (item.call.queue, item.call.priority, item.retries, ticket.retries) == ("later", -100, 2, 2)
     assert item.enqueued_at == str(row.enqueued_at.replace(tzinfo=None))
-    from snappea.celery.task import HEADER, message_of
+    from snappea.celery.messages import HEADER, message_of
 
-    options = message_of(item.call, item.enqueued_at, "redis", ticket)
+    options = message_of(item.call, item.enqueued_at, site.app, ticket)
     assert (options["eta"], options["expires"]) == (due, end)
     assert (options["queue"], options["priority"], options["ignore_result"]) == ("later", 9, False)
     told = options["headers"][HEADER]
@@ -121,7 +121,7 @@ def test_it_goes_on_with_the_attempts_there_were(site: CelerySite) -> None:
 def test_killed_in_the_middle_it_goes_on_and_each_task_runs_once(
     site: CelerySite, where: str, number: int
 ) -> None:
-    log, refused = site.processes[0], "was handed over twice; it is run once only"
+    log, refused = site.processes[0], "was handed over twice; it runs only once"
     before = log.output().count(refused)
     keys = [f"{where}-{number}-{each}" for each in range(4)]
     for key in keys:

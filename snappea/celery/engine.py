@@ -27,8 +27,8 @@ from ..tasks.function import TaskFunction
 from ..tasks.registry import declared, observers, registry
 from . import beat
 from .handover import Item, Ticket, Unreachable, revoke
-from .messages import DEFAULT_QUEUE, task_options
-from .task import SnappeaTask, arguments_of, driver_of, message_of
+from .messages import DEFAULT_QUEUE, arguments_of, message_of, task_options
+from .task import SnappeaTask
 
 R = TypeVar("R")
 #: Our status for each of Celery's states; any other is one that a running task has set.
@@ -204,7 +204,7 @@ def _publish(call: Call, enqueued_at: str, ticket: Ticket | None = None, **how: 
             "JSON: use another name."
         )
     try:
-        options = message_of(call, enqueued_at, driver_of(app), ticket) | how
+        options = message_of(call, enqueued_at, app, ticket) | how
         return app.tasks[call.task_name].apply_async(*arguments_of(call), **options)
     except (SnappeaError, TypeError, ValueError):
         raise

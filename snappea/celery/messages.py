@@ -1,8 +1,19 @@
-"""What the options of @task and of a call are in Celery."""
+"""Calls as Celery's messages: what a message says, and the claim that a worker makes of it."""
 
-from typing import Any
+import functools
+import json
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any, cast
 
+from ..queue.clock import as_datetime, now
+from ..queue.records import Call, Claim, Extras
 from ..tasks.options import Options
+from ..tasks.registry import find, resolve
+from .handover import Ticket
+
+#: The header of a message with what Snappea adds to it.
+HEADER = "snappea"
 
 #: It stands for the queue that Celery's settings name as the default.
 DEFAULT_QUEUE = "default"
@@ -31,3 +42,70 @@ def priority_of(priority: int, driver: str) -> int:
     """Return a priority from -100 to 100 as a broker takes it: on Redis 0 is the most urgent."""
     level = round((priority + 100) * MOST_URGENT / 200)
     return MOST_URGENT - level if driver == "redis" else level
+
+
+def arguments_of(call: Call) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a call as Celery takes them."""
+    return json.loads(call.args), json.loads(call.kwargs)
+
+
+def message_of(call: Call, enqueued_at: str, app: Any, ticket: Ticket | None = None) -> dict[str, Any]:
+    """Return the options with which Celery sends a call."""
+    extras, task = call.extras or Extras(), find(call.task_name)
+    header: dict[str, Any] = {
+        "enqueued_at": enqueued_at,
+        "result_ttl": extras.result_ttl,
+        "parent_id": extras.parent_id,
+        "expires_at": extras.expires_at,
+    }
+    if ticket:
+        header["ticket"] = list(ticket)
+    options: dict[str, Any] = {
+        "headers": {HEADER: header},
+        "priority": priority_of(call.priority, _driver_of(app)),
+        "ignore_result": extras.result_ttl is None,
+    }
+    if call.queue != DEFAULT_QUEUE:
+        options["queue"] = call.queue
+    if extras.run_after:
+        options["eta"] = as_datetime(extras.run_after).astimezone(UTC)
+    if extras.expires_at:
+        options["expires"] = as_datetime(extras.expires_at).astimezone(UTC)
+    if task:
+        options["soft_time_limit"] = task.soft_time_limit(call.queue)
+    return options
+
+
+@functools.cache
+def _driver_of(app: Any) -> str:
+    """Return the kind of Celery's broker, as in "redis"."""
+    return str(app.connection_for_write().transport.driver_type)
+
+
+def header_of(request: Any) -> Mapping[str, Any]:
+    """Return what Snappea has added to a message; empty if another program has sent it."""
+    return cast(Mapping[str, Any], (request.headers or {}).get(HEADER) or {})
+
+
+def claim_of(celerys: Any, args: Any, kwargs: Any) -> Claim:
+    """Return what one of our own workers would get. `celerys`: the task, which knows its request."""
+    request, options, header = celerys.request, resolve(celerys.name).options, header_of(celerys.request)
+    queue = (request.delivery_info or {}).get("routing_key") or DEFAULT_QUEUE
+    if queue == celerys.app.conf.task_default_queue:
+        queue = DEFAULT_QUEUE
+    ttl = header["result_ttl"] if header else options.result_ttl
+    # Celery considers a task that is retried its own parent
+    parent = header["parent_id"] if header else request.parent_id
+    extras = [ttl, None, None, 0, parent, header.get("expires_at"), None, options.sensitive, None]
+    return Claim(
+        0,
+        request.id,
+        0,
+        celerys.name,
+        json.dumps(args),
+        json.dumps(kwargs),
+        queue,
+        request.retries + 1,
+        header.get("enqueued_at") or now(),
+        extras=json.dumps(extras),
+    )
