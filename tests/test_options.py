@@ -10,7 +10,7 @@ import pytest
 
 from snappea import task
 from snappea.errors import TaskDefinitionError
-from snappea.tasks import foreign, signature
+from snappea.tasks import foreign, results
 from snappea.tasks.options import Options
 from snappea.tasks.registry import TaskFunction, registry
 
@@ -235,8 +235,8 @@ def test_an_option_of_another_queue_is_refused_with_its_equivalent(theirs: str, 
 def test_no_option_of_ours_is_among_those_of_others() -> None:
     ours = {field.name for field in dataclasses.fields(Options)} | {"retry_kwargs"}
     assert not ours & set(foreign.TASK_OPTIONS)
-    assert not set(signature.CALL_OPTIONS) & set(foreign.CALL_OPTIONS)
-    assert list(signature.CALL_OPTIONS) == list(inspect.signature(TaskFunction.apply_async).parameters)[3:-1]
+    assert not set(results.CALL_OPTIONS) & set(foreign.CALL_OPTIONS)
+    assert list(results.CALL_OPTIONS) == list(inspect.signature(TaskFunction.apply_async).parameters)[3:-1]
 
 
 def test_a_key_that_would_have_to_be_awaited() -> None:
