@@ -14,7 +14,7 @@ from .errors import SoftTimeLimitExceeded, TaskRevoked
 #: What the Foreman does; `snappea` is the logger to configure for all of it.
 foreman = logging.getLogger("snappea.foreman")
 #: What is raised in a task to end it, wherever its thread is.
-INTERRUPTIONS = (TaskRevoked, SoftTimeLimitExceeded)
+ENDINGS = (TaskRevoked, SoftTimeLimitExceeded)
 _said_until: dict[str, float] = {}
 
 
@@ -24,7 +24,7 @@ def say(
     """Log a line as the Foreman, whatever state the log handlers are in. Nothing they raise gets out."""
     try:
         logger.log(level, message, *args, stacklevel=stacklevel + 1)
-    except INTERRUPTIONS:  # meant for the task that runs in this thread
+    except ENDINGS:  # meant for the task that runs in this thread
         raise
     except BaseException:  # SystemExit, say; there is nowhere left to report it
         pass
@@ -42,7 +42,7 @@ def say_failure(
             record = foreman.makeRecord(*place, message, args, exc_info, function, extra=more)
             record.exc_text = text  # which is of a bounded length, and was written once already
             foreman.handle(record)
-    except INTERRUPTIONS:
+    except ENDINGS:
         raise
     except BaseException:
         pass

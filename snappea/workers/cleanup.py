@@ -1,4 +1,4 @@
-"""What a task leaves behind in its thread, and how that is undone."""
+"""Undo what a task leaves behind in its thread."""
 
 import contextvars
 import threading
@@ -43,8 +43,8 @@ def _note_connection(connection: Any, **kwargs: Any) -> None:
 def tidy_connections() -> None:
     """Undo what a task left on the connections that this thread has used.
 
-    Does what Django does around a request: rolls back, closes connections that are due for it, and empties
-    the log of queries. And no task sees what another one set on a connection, such as a tenant. Never raises.
+    As Django does around a request: roll back, close connections that are too old, and empty the log of
+    queries. Also, no task sees what another one set on a connection, such as a tenant. Never raises.
     """
     for connection in list(_thread.used.values()):
         try:
@@ -70,45 +70,35 @@ def _tidy(connection: Any) -> None:
 
 
 def _is_marked(connection: Any) -> bool:
-    """Return whether there is something on a connection that neither Django nor its backend put there.
+    """Tell whether there is something on a connection that neither Django nor its backend put there.
 
-    If in doubt it is: then the next task gets a new connection, which costs time and nothing else.
+    If in doubt there is: then the next task gets a new connection, which costs time and nothing else.
     """
     here: dict[str, Any] = vars(connection)
     kind: Any = type(connection)
-    unused = _unused(kind, connection.alias)
+    known, initial = _unmarked(kind, connection.alias)
     return bool(
         connection.execute_wrappers
         or connection.force_debug_cursor
-        or here.keys() - unused.keys() - _attributes_of(kind)
-        or any(here.get(name) != unused[name] for name in unused.keys() - _djangos())
+        or here.keys() - known
+        or any(here.get(name) != value for name, value in initial.items())
     )
 
 
 @cache
-def _unused(kind: type[Any], alias: str) -> dict[str, Any]:
-    """Return the attributes of a connection that has not been used."""
-    unused: dict[str, Any] = vars(kind(connections.settings[alias], alias))
-    return unused
-
-
-@cache
-def _attributes_of(kind: type[Any]) -> set[str]:
-    """Return what may appear on a connection while it is used, cached properties for example."""
-    return {*dir(kind), *_IN_USE}
-
-
-@cache
-def _djangos() -> set[str]:
-    """Return the attributes of each connection that are Django's own to change."""
+def _unmarked(kind: Any, alias: str) -> tuple[set[str], dict[str, Any]]:
+    """Return which attributes an unmarked connection may have, and the values of those that never change."""
     from django.db.backends.sqlite3.base import DatabaseWrapper
 
-    kind: Any = DatabaseWrapper
-    return set(_unused(kind, DEFAULT_DB_ALIAS))
+    wrapper: Any = DatabaseWrapper
+    djangos = vars(wrapper(connections.settings[DEFAULT_DB_ALIAS], DEFAULT_DB_ALIAS))  # Django changes them
+    unused = vars(kind(connections.settings[alias], alias))
+    known = {*unused, *dir(kind), *_IN_USE}
+    return known, {name: value for name, value in unused.items() if name not in djangos}
 
 
 def close_connections() -> None:
-    """Close this thread's connections, whatever they say to that."""
+    """Close this thread's connections. Never raises."""
     for connection in connections.all(initialized_only=True):
         try:
             connection.close()

@@ -11,7 +11,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator
-from functools import partial
+from contextlib import suppress
 from logging import DEBUG, ERROR, WARNING
 from typing import Any
 
@@ -31,41 +31,25 @@ LEFT_BEHIND = 1.0
 #: How long a task may block the loop before a warning is logged, in seconds.
 BLOCKED_AFTER = 2.0
 
-Result = tuple[str | None, BaseException | None]
-
 #: The asyncio tasks that the task of this context has started.
 _started: contextvars.ContextVar["set[asyncio.Task[Any]]"] = contextvars.ContextVar("snappea_started")
 
 
-class _TakenBack(BaseException):
-    """A claim was taken back before its task began."""
-
-
 class Slot:
-    """A task on an event loop, and the exception that was raised in it to end it.
+    """A task on an event loop, and the exception that was raised in it to end it."""
 
-    `may_begin` is called right before the task begins, and tells whether it still may.
-    """
-
-    def __init__(self, claim: Claim, may_begin: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        self._may_begin = may_begin
-        self.has_begun = False
-        #: Keeps what runs the slot alive.
+        #: Keeps the claim's asyncio.Task alive; the same while the task function runs in it.
         self.runner: asyncio.Task[None] | None = None
-        self.task: asyncio.Task[Result] | None = None
+        self.task: asyncio.Task[Any] | None = None
         #: The exception to end it by, and the same until it is raised.
         self.ending: Ending | None = None
         self.pending: Ending | None = None
 
-    def begin(self) -> bool:
-        """Tell, right before its task begins, whether it still may."""
-        self.has_begun = self._may_begin()
-        return self.has_begun
-
     def raise_in_task(self, ending: Ending) -> None:
         """Raise an exception in the coroutine, where it waits; nothing if it was revoked before."""
-        if self.ending is TaskRevoked or (self.task and self.task.done()):
+        if self.ending is TaskRevoked:
             return
         self.ending = self.pending = ending
         if self.task:
@@ -154,8 +138,9 @@ class EventLoop:
     def _begin(self, claims: list[tuple[int, Claim]]) -> None:
         for cell, claim in claims:
             try:
-                slot = self._slots[cell] = Slot(claim, partial(self._may_begin, cell, claim))
-                slot.runner = asyncio.ensure_future(self._run(cell, slot))
+                slot = self._slots[cell] = Slot(claim)
+                run = self._run(cell, slot)
+                slot.runner = asyncio.get_running_loop().create_task(run, context=contextvars.Context())
             except BaseException as failure:  # no memory left: the other claims must run all the same
                 if self._withdraw(claim):
                     self._end(cell, execute.fail(claim, None, 0.0, failure))
@@ -172,36 +157,23 @@ class EventLoop:
         """Remove a claim from those that wait; tell whether it was among them."""
         return self._waiting.pop((claim.id, claim.claims), None) is not None
 
-    def _may_begin(self, cell: int, claim: Claim) -> bool:
-        """Note that a task begins, unless its claim was taken back."""
-        if not self._withdraw(claim):
-            return False
-        self._logbook.note(cell, Note.BEGUN)
-        return True
-
     async def _run(self, cell: int, slot: Slot) -> None:
-        try:
-            outcome = await self._outcome_of(cell, slot)
-        except _TakenBack:
+        """Run a claim, in a context of its own, unless it was taken back."""
+        claim = slot.claim
+        task = find_task_of(claim)
+        if not self._withdraw(claim):
             if self._slots.get(cell) is slot:
                 del self._slots[cell]
             return
+        self._logbook.note(cell, Note.BEGUN)
+        try:
+            if task is None or task.is_async:
+                outcome = await execute_on_loop(slot, task=task)
+            else:
+                outcome = await asyncio.to_thread(self._call, cell, claim)
         except BaseException as failure:  # of our own code: no thread could be started, for example
-            outcome = execute.fail(slot.claim, None, 0.0, failure)
+            outcome = execute.fail(claim, None, 0.0, failure)
         self._end(cell, outcome)
-
-    async def _outcome_of(self, cell: int, slot: Slot) -> Outcome:
-        """Run a claim and return its outcome. Raises _TakenBack if it was taken back before it began."""
-        task = find_task_of(slot.claim)
-        if task is None or task.is_async:
-            outcome = await execute_on_loop(slot, task=task)
-        elif slot.begin():
-            outcome = await asyncio.to_thread(self._call, cell, slot.claim)
-        else:
-            raise _TakenBack
-        if not slot.has_begun and not self._withdraw(slot.claim):
-            raise _TakenBack  # just before it failed, being unknown or revoked
-        return outcome
 
     def _end(self, cell: int, outcome: Outcome) -> None:
         self._logbook.note(cell, execute.note_of(outcome))
@@ -244,7 +216,7 @@ def execute_alone(slot: Slot, task: TaskFunction[..., Any], number: int, deadlin
 async def execute_on_loop(
     slot: Slot, deadline: float = math.inf, task: TaskFunction[..., Any] | None = None
 ) -> Outcome:
-    """Await a claimed task on this loop and return its outcome.
+    """Await a claimed task in this asyncio.Task, which is its own, and return its outcome.
 
     `deadline`: when it is killed, by time.monotonic(). `task`: the claim's, if it was looked up already.
     """
@@ -254,49 +226,37 @@ async def execute_on_loop(
     limit: float | None = None
     result: str | None = None
     failure: BaseException | None = None
+    timer: asyncio.TimerHandle | None = None
+    threads = ThreadSensitiveContext()
+    SyncToAsync.thread_sensitive_context.set(threads)
+    started: set[asyncio.Task[Any]] = set()
+    _started.set(started)
     began = time.monotonic()
     try:
         task = task or task_of(claim)
         limit = task.soft_time_limit(claim.queue)
-        result, failure = await _run_apart(task, slot, limit, deadline)
-    except BaseException as raised:
+        if limit is not None:
+            deadline = min(deadline, began + limit)
+            timer = asyncio.get_running_loop().call_later(limit, slot.raise_in_task, SoftTimeLimitExceeded)
+        slot.task = asyncio.current_task()
+        if slot.pending:  # revoked before it began
+            raise slot.pending
+        _result, result = await _endable(execute.call_on_loop(task, claim, deadline), slot)
+    except BaseException as raised:  # SystemExit too, which would end the loop
         failure = raised
-    if isinstance(failure, _TakenBack):
-        raise failure
-    duration = time.monotonic() - began
+    slot.task = None
+    duration, is_revoked = time.monotonic() - began, slot.ending is TaskRevoked
+    if timer:
+        timer.cancel()
+    if started:
+        await _cancel(claim, list(started))
+    close_caches(contextvars.copy_context())
+    if executor := SyncToAsync.context_to_thread_executor.pop(threads, None):
+        executor.submit(execute.close_connections)
+        executor.shutdown(wait=False)  # even if that thread is blocked: the loop must go on
     if failure is None:
         return Outcome(claim, duration, result=result)
-    return execute.fail(claim, task, duration, failure, limit, slot.ending is TaskRevoked)
-
-
-async def _run_apart(
-    task: TaskFunction[..., Any], slot: Slot, limit: float | None, deadline: float
-) -> Result:
-    """Run it in an asyncio.Task and a context of its own; return its result or its failure."""
-    loop = asyncio.get_running_loop()
-    context = contextvars.Context()
-    started: set[asyncio.Task[Any]] = set()
-    threads = ThreadSensitiveContext()
-    context.run(SyncToAsync.thread_sensitive_context.set, threads)
-    if limit is not None:
-        deadline = min(deadline, time.monotonic() + limit)
-    slot.task = loop.create_task(_drive(task, slot, deadline, started), context=context)
-    if slot.pending:  # revoked before it began
-        slot.task.cancel()
-    timer = loop.call_later(limit, slot.raise_in_task, SoftTimeLimitExceeded) if limit is not None else None
-    try:
-        return await slot.task
-    except asyncio.CancelledError:  # before its first step
-        return None, slot.ending() if slot.ending else asyncio.CancelledError()
-    finally:
-        if timer:
-            timer.cancel()
-        if started:
-            await _cancel(slot.claim, list(started))
-        close_caches(context)
-        if executor := SyncToAsync.context_to_thread_executor.pop(threads, None):
-            executor.submit(execute.close_connections)
-            executor.shutdown(wait=False)  # even if that thread is blocked: the loop must go on
+    return execute.fail(claim, task, duration, failure, limit, is_revoked)
 
 
 async def _cancel(claim: Claim, started: "list[asyncio.Task[Any]]") -> None:
@@ -304,20 +264,8 @@ async def _cancel(claim: Claim, started: "list[asyncio.Task[Any]]") -> None:
     say(WARNING, said, clean(claim.task_name), claim.id, len(started))
     for one in started:
         one.cancel()
-    await asyncio.wait(started, timeout=LEFT_BEHIND)
-
-
-async def _drive(
-    task: TaskFunction[..., Any], slot: Slot, deadline: float, started: "set[asyncio.Task[Any]]"
-) -> Result:
-    _started.set(started)
-    try:
-        if not slot.begin():
-            raise _TakenBack
-        _result, encoded = await _endable(execute.call_on_loop(task, slot.claim, deadline), slot)
-        return encoded, None
-    except BaseException as failure:
-        return None, failure  # not raised: asyncio would end the loop for a SystemExit
+    with suppress(asyncio.CancelledError):  # which the task may have asked for itself
+        await asyncio.wait(started, timeout=LEFT_BEHIND)
 
 
 @types.coroutine

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from ..conf import current
 from ..errors import Retry, SoftTimeLimitExceeded, TaskKilled, TaskRevoked
-from ..log import INTERRUPTIONS, clean, foreman, say, say_failure, shortened
+from ..log import ENDINGS, clean, foreman, say, say_failure, shortened
 from ..queue.files import at_fork
 from ..queue.logbook import Note
 from ..queue.records import Claim, Outcome
@@ -53,7 +53,7 @@ at_fork(after_in_child=_count_fork)
 
 
 class Handle(Protocol):
-    """Where a task runs, and how it can be ended there."""
+    """Where a task runs, and how it is ended there."""
 
     #: Whether start and failure are logged here. If not, the caller is given each exception.
     is_worker: bool
@@ -61,16 +61,16 @@ class Handle(Protocol):
     deadline: float
 
     def take(self, task: object, /) -> None:
-        """Prepare to run a task. From now on it can be ended."""
+        """Start with a task: from now on it can be ended."""
 
     def limit(self, seconds: float, /) -> float:
         """Have the task ended after its soft time limit; return its deadline."""
 
     def put_down(self) -> type[BaseException] | None:
-        """Finish a task; return the exception that was raised in it to end it, if any."""
+        """Finish the task; return the exception that was raised in it to end it, if any."""
 
     def is_failure(self, raised: BaseException, /) -> bool:
-        """Tell whether an exception is a failure of the task; others are raised to the caller."""
+        """Tell whether an exception is a failure of the task; any other is raised to the caller."""
 
 
 def execute(claim: Claim, handle: Handle, task: TaskFunction[..., Any] | None = None) -> Outcome:
@@ -99,9 +99,9 @@ def execute(claim: Claim, handle: Handle, task: TaskFunction[..., Any] | None = 
             if forks != _forks:
                 os._exit(1 if failure else 0)  # forked by the task: the claim is not its own
             ending = handle.put_down()
-        except INTERRUPTIONS:  # raised too late for the task; a second one may follow
+        except ENDINGS:  # raised too late for the task; a second one may follow
             ending = handle.put_down()
-    except INTERRUPTIONS:
+    except ENDINGS:
         ending = handle.put_down()
     duration = time.monotonic() - began
     close_caches(inside)
