@@ -10,6 +10,7 @@ from .models import Status
 from .monitoring import inspect
 from .queue.clock import later, now
 from .queue.database import connect, raw
+from .queue.dialects import statement
 from .queue.foremen import foremen_at_work
 from .queue.records import ForemanInfo
 
@@ -18,10 +19,10 @@ _TOTALS = ("done", "failed", "retried", "cancelled", "expired", "wait_sum", "run
 _SINCE = """
     SELECT task_name, done, failed, done + failed + retried + cancelled, expired, run_sum, run_times
     FROM snappea_stat WHERE minute >= ? AND task_name <> ''"""
-_BY_MINUTE = """
-    SELECT +minute, sum(done), sum(failed), sum(retried + cancelled),
+_BY_MINUTE = statement("""
+    SELECT {untyped}minute, sum(done), sum(failed), sum(retried + cancelled),
         sum(wait_sum), max(wait_max), sum(run_sum), max(run_max), max(backlog)
-    FROM snappea_stat WHERE minute >= ? GROUP BY minute"""
+    FROM snappea_stat WHERE minute >= ? GROUP BY minute""")
 
 
 class Histogram(dict[int, int]):

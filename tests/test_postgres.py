@@ -17,7 +17,7 @@ from snappea.errors import EnqueueError
 from snappea.models import Presence, Status, Task
 from snappea.monitoring import inspect
 from snappea.postgres import foremen as sharing
-from snappea.postgres.connection import translated
+from snappea.postgres.connection import DIALECT
 from snappea.postgres.host import ROBUST_PLANS
 from snappea.queue import operations, store
 from snappea.queue import statements as sql
@@ -422,25 +422,23 @@ def test_a_task_that_closes_all_descriptors_ends_the_foreman(site: PostgresSite)
 
 def plan(statement: str, *parameters: object) -> str:
     """Return how PostgreSQL would go about a statement."""
-    rows = raw(connect()).execute("EXPLAIN " + translated(statement), parameters).fetchall()
+    rows = raw(connect()).execute("EXPLAIN " + DIALECT.text_of(statement), parameters).fetchall()
     return "\n".join(line for (line,) in rows)
 
 
 def plans() -> dict[str, str]:
     """Return how the server would go about what a round asks."""
     moment = now()
-    lane = {"lane": "lane10", "served": None, "room": 1}
-    rows = raw(connect()).execute("EXPLAIN " + translated(sql.ADMIT), lane).fetchall()
     return {
-        "ADMIT": "\n".join(line for (line,) in rows),
+        "ADMIT": plan(sql.ADMIT, "lane10", None, None, 1),
         "CLAIM": plan(sql.CLAIM, moment, False, "default", "default", 10),
         "CLAIM_ADDRESSED": plan(sql.CLAIM_ADDRESSED, moment, False, 10),
         "CLAIM_THESE": plan(sql.CLAIM_THESE, moment, "[1, 2]"),
         "PROMOTE": plan(sql.PROMOTE, moment, 10),
         "EXPIRE": plan(sql.EXPIRE, moment, 10),
-        "GLANCE": plan(sql.GLANCE),
+        "PEEK": plan(sql.PEEK),
         "FIRST": plan(sql.FIRST, False, "default", 10),
-        "NEWCOMERS": plan(sql.NEWCOMERS, 10),
+        "BLOCK_NEW": plan(sql.BLOCK_NEW, 10),
         "TAKEN": plan(sql.TAKEN, "lane10"),
         "RUNNING": plan(sql.RUNNING),
         "REVOKED": plan(sql.REVOKED),
@@ -472,7 +470,7 @@ def test_a_plan_that_was_made_for_an_empty_table_does_for_a_full_one(site: Postg
     assert sorting <= {"CLAIM_ADDRESSED"}, "of which there are few"
     assert not [name for name, how in found.items() if "JIT" in how]
     all_rows = r"Aggregate[^\n]*\n[^\n]* (using|on) \S* ?(on )?snappea_task"
-    assert not re.search(all_rows, found["GLANCE"])
+    assert not re.search(all_rows, found["PEEK"])
 
 
 def test_moments_are_as_on_sqlite(site: PostgresSite) -> None:

@@ -11,12 +11,14 @@ from ..log import clean, say
 from ..queue import store
 from ..queue.clock import as_datetime, as_text
 from ..queue.connection import RawConnection
+from ..queue.dialects import statement
 from ..queue.records import Call, Extras
 from ..schedules import (
-    ALL,
     ASTRAY,
+    DUE,
     MISSED,
     NOTE_RUN,
+    ONE,
     Planned,
     after,
     aware,
@@ -29,10 +31,9 @@ from ..schedules.triggers import trigger
 from ..signals import task_enqueued, tell
 from ..tasks.registry import find
 
-_DUE = f"{ALL} WHERE NOT is_paused AND is_paused = 0 AND next_run <= ? ORDER BY next_run, id"
-_MOVE_ON = """
+_MOVE_ON = statement("""
     UPDATE snappea_schedule SET next_run = ?
-    WHERE name = ? AND next_run = ? AND NOT is_paused AND is_paused = 0"""
+    WHERE name = ? AND next_run = ? AND NOT is_paused AND is_paused = {false}""")
 
 
 class Tick(NamedTuple):
@@ -72,16 +73,14 @@ class Scheduler:
 
     def prepare(self, db: RawConnection, moment: str) -> None:
         """See what is due; outside the transaction, because the user's code may be asked."""
-        self._ticks = [_tick(Planned.of(row), moment) for row in db.execute(_DUE, (moment,)).fetchall()]
+        self._ticks = [_tick(Planned.of(row), moment) for row in db.execute(DUE, (moment,)).fetchall()]
 
     def fire(self, db: RawConnection, moment: str) -> None:
         """Enqueue what was found due, and move on, in a transaction."""
         self._enqueued = []
         for tick in self._ticks:
             plan = tick.planned.plan
-            if tick.planned not in map(
-                Planned.of, db.execute(f"{ALL} WHERE name = ?", (plan.name,)).fetchall()
-            ):
+            if tick.planned not in map(Planned.of, db.execute(ONE, (plan.name,)).fetchall()):
                 continue  # it was changed since
             if not db.execute(_MOVE_ON, (tick.following, plan.name, tick.planned.next_run)).rowcount:
                 continue  # somebody else did, or paused it

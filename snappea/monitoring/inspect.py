@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from ..conf import current, declared_queues, uses_celery
 from ..memory import resident
-from ..models import Status
+from ..models import Gate, Status
 from ..queue import logbook, store
 from ..queue.clock import as_datetime, now
 from ..queue.connection import RawConnection
 from ..queue.database import connect, file_of, raw
+from ..queue.dialects import statement
 from ..queue.foremen import foremen_at_work
 from ..queue.logbook import Entry, Note
 from ..queue.operations import paused
@@ -35,10 +36,11 @@ MOST_SHOWN = 100
 _KEPT = "NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')"
 #: Which rows are in a state, phrased so that the partial indexes apply.
 IN_STATE: dict[Status, str] = {
-    Status.READY: """snappea_task.id IN (
-        SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0
+    Status.READY: f"""snappea_task.id IN (
+        SELECT id FROM snappea_task WHERE status = 'ready' AND gate = {Gate.OPEN}
         UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
-        UNION ALL SELECT id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)""",
+        UNION ALL SELECT id FROM snappea_task
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {Gate.OPEN})""",
     Status.SCHEDULED: "status = 'scheduled'",
     **{
         status: f"status = '{status}' AND {_KEPT}"
@@ -52,30 +54,30 @@ _COUNT: dict[Status, str] = {
     for status, condition in IN_STATE.items()
     if status != Status.READY
 }
-_GROUPS = """
-    SELECT queue, priority, is_async, count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0
-    GROUP BY is_async, queue, priority"""
-_ELDEST = """
+_GROUPS = statement("""
+    SELECT queue, priority, is_async, count(*) FROM snappea_task WHERE status = 'ready' AND gate = {OPEN}
+    GROUP BY is_async, queue, priority""")
+_ELDEST = statement("""
     SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-        WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ? AND priority = ?
-        ORDER BY id LIMIT ?) AS eldest"""
-_HELD = """
+        WHERE status = 'ready' AND gate = {OPEN} AND is_async = ? AND queue = ? AND priority = ?
+        ORDER BY id LIMIT ?) AS eldest""")
+_HELD = statement("""
     SELECT queue, count(*) FROM (SELECT queue FROM snappea_task
-        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT ?) AS few GROUP BY queue"""
-_NAMES = """
+        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {OPEN} LIMIT ?) AS few GROUP BY queue""")
+_NAMES = statement("""
     SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
-        WHERE status = 'ready' AND gate = 0 LIMIT ?) AS few GROUP BY task_name"""
-_FAILURES = """
+        WHERE status = 'ready' AND gate = {OPEN} LIMIT ?) AS few GROUP BY task_name""")
+_FAILURES = statement("""
     SELECT exception, place, task_name, count(*) AS number FROM snappea_task WHERE status = 'failed'
-    GROUP BY exception, place, task_name ORDER BY number DESC"""
-_IN_FLIGHT = """
-    SELECT id, claims, task_name, queue, +started_at, attempts,
-        progress_done, progress_total, progress_note, +is_revoked, foreman_id, +is_async
-    FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running' ORDER BY id"""
+    GROUP BY exception, place, task_name ORDER BY number DESC""")
+_IN_FLIGHT = statement("""
+    SELECT id, claims, task_name, queue, {untyped}started_at, attempts,
+        progress_done, progress_total, progress_note, {untyped}is_revoked, foreman_id, {untyped}is_async
+    FROM snappea_task WHERE id {ids} AND status = 'running' ORDER BY id""")
 #: Without a logbook: no Foreman has run since the machine started, or there may be several.
-_RUNNING = """
-    SELECT id, claims, +started_at FROM snappea_task
-    WHERE status = 'running' /*+ AND foreman_id IS NOT NULL */ LIMIT ?"""
+_RUNNING = statement("""
+    SELECT id, claims, {untyped}started_at FROM snappea_task
+    WHERE status = 'running' {and_claimed} LIMIT ?""")
 
 
 class Running(NamedTuple):

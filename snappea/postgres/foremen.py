@@ -14,6 +14,7 @@ from ..queue import store
 from ..queue.clock import as_datetime, now
 from ..queue.connection import RawConnection
 from ..queue.database import connect, raw, transact
+from ..queue.dialects import statement
 from ..queue.records import Call, ForemanInfo, Recovered
 from ..queue.wakeup import ring_on_commit
 
@@ -37,12 +38,11 @@ _RUNNING_IN = """
     SELECT queue, count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'running'
     GROUP BY queue"""
 #: Of somebody who is dead.
-_RUNNING_OF = (
-    "SELECT id, claims, started_at, task_name FROM snappea_task "
-    "WHERE foreman_id = ? AND status = 'running' ORDER BY id"
-)
+_RUNNING_OF = """
+    SELECT id, claims, started_at, task_name FROM snappea_task
+    WHERE foreman_id = ? AND status = 'running' ORDER BY id"""
 _DISMISS = "DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')"
-_ADDRESS = "UPDATE snappea_task SET foreman_id = ?, gate = 3 WHERE id = ?"
+_ADDRESS = statement("UPDATE snappea_task SET foreman_id = ?, gate = {ADDRESSED} WHERE id = ?")
 #: By the server's clock, which all of them share.
 _OPENS_IN = (
     "SELECT extract(epoch FROM opens_at - clock_timestamp())::float FROM snappea_opening WHERE lane = ?"
@@ -53,11 +53,11 @@ _CLOSE_FOR = """
 _FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'"
 
 #: Pauses that this Foreman has not confirmed yet, and how it does; 0 is the only one on SQLite.
-_UNHEARD = """
-    SELECT queue, +since FROM snappea_pause WHERE replace(heard_by, ' ' || /*me*/ 0 || ' ', '') = heard_by"""
-_CONFIRM = (
-    "UPDATE snappea_pause SET heard_by = heard_by || ' ' || /*me*/ 0 || ' ' WHERE queue = ? AND since = ?"
-)
+_UNHEARD = statement("""
+    SELECT queue, {untyped}since FROM snappea_pause
+    WHERE replace(heard_by, ' ' || {me} || ' ', '') = heard_by""")
+_CONFIRM = statement("""
+    UPDATE snappea_pause SET heard_by = heard_by || ' ' || {me} || ' ' WHERE queue = ? AND since = ?""")
 
 
 # presence

@@ -26,6 +26,7 @@ from django.dispatch import receiver
 
 from ..conf import alias, current, tests_run
 from .connection import RawConnection
+from .dialects import statement
 from .files import IS_UNIX, at_fork, close_to_others, give_to_owner_of_directory, identity_of, rescue
 from .files import NETWORK_FILE_SYSTEMS as NETWORK_FILE_SYSTEMS
 from .files import QueueFile as QueueFile
@@ -52,6 +53,7 @@ RESTING = 16
 LEAVE_EVERY = 0.05
 LEAVE_TRIES = 100
 
+BEGIN = statement("{begin}")
 logger = logging.getLogger("snappea.database")
 
 
@@ -270,7 +272,7 @@ def transact(connection: BaseDatabaseWrapper) -> Iterator[RawConnection]:
     if connection.in_atomic_block:
         yield below
         return
-    below.execute("BEGIN IMMEDIATE")
+    below.execute(BEGIN)
     file = file_of(connection)
     try:
         yield below

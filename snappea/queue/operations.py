@@ -146,7 +146,7 @@ def resume(queue: str) -> bool:
     with transact(connect()) as db:
         was_paused = db.execute(sql.RESUME, (queue,)).rowcount == 1
     if was_paused:
-        _stir({lane for (lane,) in raw(connect()).execute(sql.LANES).fetchall()})
+        _stir({lane for (lane,) in raw(connect()).execute(sql.BLOCKED_GROUPS).fetchall()})
     ring_on_commit(connect())
     return was_paused
 
@@ -175,7 +175,7 @@ def _pages(tasks: QuerySet[Task], columns: Sequence[str]) -> Iterator[list[Any]]
 
 def _stir(lanes: set[str]) -> None:
     """Have others of these lanes looked at, whose turn it may be now."""
-    _apply(sql.STIR, [(lane,) for lane in sorted(lanes)])
+    _apply(sql.RECHECK, [(lane,) for lane in sorted(lanes)])
 
 
 def _note_gone(ids: Iterable[int], what: str) -> None:

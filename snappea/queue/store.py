@@ -118,7 +118,7 @@ def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
         written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *extras))
         if written.rowcount:
             return written.lastrowid, True
-        if found := db.execute(sql.IDENTICAL, {"key": extras.unique_key}).fetchone():
+        if found := db.execute(sql.IDENTICAL, (extras.unique_key,) * 2).fetchone():
             return found[0], False
     raise EnqueueError(
         f"{call.task_name} was not enqueued: an identical call is in the way, but cannot be seen."
@@ -180,12 +180,12 @@ def expire_claimed(db: RawConnection, claims: Iterable[Claim]) -> list[Expired]:
 
 def peek(db: RawConnection) -> Peek:
     """Tell what there is to do."""
-    return Peek._make(db.execute(sql.GLANCE).fetchone())
+    return Peek._make(db.execute(sql.PEEK).fetchone())
 
 
 def waiting_queues(db: RawConnection, is_async: bool = False) -> list[str]:
     """Return the queues in which tasks wait that may be claimed: for a thread, or for the event loop."""
-    return [name for (name,) in db.execute(sql.QUEUES, {"is_async": is_async}).fetchall()]
+    return [name for (name,) in db.execute(sql.QUEUES, (is_async, is_async)).fetchall()]
 
 
 def claim(
@@ -288,12 +288,12 @@ def claim_addressed(db: RawConnection, moment: str, limit: int, is_async: bool =
 
 def sort_in(db: RawConnection) -> list[str]:
     """Put newcomers behind the gates of their lanes, not too many at once, and return the lane of each."""
-    return [lane for (lane,) in db.execute(sql.NEWCOMERS, (AT_ONCE,)).fetchall()]
+    return [lane for (lane,) in db.execute(sql.BLOCK_NEW, (AT_ONCE,)).fetchall()]
 
 
 def stir_all(db: RawConnection) -> None:
     """Have all lanes looked at again."""
-    db.execute(sql.STIR_ALL)
+    db.execute(sql.RECHECK_ALL)
 
 
 def admit(db: RawConnection, lane: str, queues: Sequence[str] = ()) -> None:
@@ -302,19 +302,19 @@ def admit(db: RawConnection, lane: str, queues: Sequence[str] = ()) -> None:
     Only for those in the given queues, if there are any.
     """
     served = json.dumps(queues) if queues else None
-    found = db.execute(sql.LANE, {"lane": lane, "served": served}).fetchone()
+    found = db.execute(sql.NEXT_IN_GROUP, (lane, served, served)).fetchone()
     if found is None:
         return
     limit, interval, priority = found
     taken = dict(db.execute(sql.TAKEN, (lane,)).fetchall())
     if Status.READY in taken:
-        yielded = db.execute(sql.YIELD, {"lane": lane, "served": served, "priority": priority}).rowcount
+        yielded = db.execute(sql.YIELD, (lane, priority, served, served)).rowcount
         taken[Status.READY] -= yielded
     room = AT_ONCE if limit is None else limit - sum(taken.values())
     if interval is not None:
         room = min(room, 1 - taken.get(Status.READY, 0))
     if room > 0:
-        db.execute(sql.ADMIT, {"lane": lane, "served": served, "room": room})
+        db.execute(sql.ADMIT, (lane, served, served, room))
 
 
 # the end of a Foreman
@@ -375,8 +375,8 @@ def set_aside(db: RawConnection, moment: str, row: Unusable) -> None:
     """Settle a row that nobody can work with."""
     ours = ("status", "finished_at", "exception", "place", "error")
     instead = {column: value for column, value in row.instead.items() if column not in ours}
-    columns = "".join(f", {column} = ?" for column in instead)
-    db.execute(sql.SET_ASIDE.format(columns=columns), (*instead.values(), moment, row.why, row.id))
+    repairs = "".join(f", {column} = ?" for column in instead)
+    db.execute(sql.SET_ASIDE.format(repairs=repairs), (moment, row.why, *instead.values(), row.id))
 
 
 def depth(db: RawConnection) -> int:

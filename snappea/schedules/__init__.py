@@ -17,6 +17,7 @@ from ..models import Schedule
 from ..queue.clock import as_datetime, as_text, now
 from ..queue.connection import RawConnection
 from ..queue.database import connect, raw, transact
+from ..queue.dialects import statement
 from ..queue.records import Call
 from ..queue.wakeup import ring_on_commit
 from ..tasks.arguments import encode
@@ -31,8 +32,12 @@ ASTRAY = timedelta(days=1)
 MISSED = timedelta(seconds=60)
 
 _COLUMNS = "name, task_name, expression, timezone, args, kwargs, queue, catch_up"
-#: All that a row plans.
-ALL = f"SELECT {_COLUMNS}, +next_run, +last_run FROM snappea_schedule"
+#: The columns of a Planned.
+_FIND = f"SELECT {_COLUMNS}, {{untyped}}next_run, {{untyped}}last_run FROM snappea_schedule"
+ALL = statement(_FIND)
+ONE = statement(f"{_FIND} WHERE name = ?")
+DUE = statement(f"""{_FIND}
+    WHERE NOT is_paused AND is_paused = {{false}} AND next_run <= ? ORDER BY next_run, id""")
 #: What was enqueued last.
 NOTE_RUN = "UPDATE snappea_schedule SET last_run = ?, last_task_id = ?, last_outcome = ? WHERE name = ?"
 _WRITE = f"""
@@ -42,8 +47,8 @@ _WRITE = f"""
         timezone = excluded.timezone, args = excluded.args, kwargs = excluded.kwargs,
         queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run"""
 _REMOVE = "DELETE FROM snappea_schedule WHERE name = ?"
-_PAUSE = "UPDATE snappea_schedule SET is_paused = 1 WHERE name = ?"
-_RESUME = "UPDATE snappea_schedule SET is_paused = 0, next_run = ? WHERE name = ?"
+_PAUSE = statement("UPDATE snappea_schedule SET is_paused = {true} WHERE name = ?")
+_RESUME = statement("UPDATE snappea_schedule SET is_paused = {false}, next_run = ? WHERE name = ?")
 
 
 class Plan(NamedTuple):
@@ -197,7 +202,7 @@ def resume(name: str) -> bool:
     refuse_event_loop("schedules")
     db = connect()
     with transact(db) as below:
-        rows = below.execute(f"{ALL} WHERE name = ?", (name,)).fetchall()
+        rows = below.execute(ONE, (name,)).fetchall()
         for planned in map(Planned.of, rows):
             moment = now(db)
             is_missed = planned.next_run is None or planned.next_run <= moment
@@ -217,7 +222,7 @@ def fire(name: str) -> AsyncResult:
     discover()  # in a web process, which may have no other use for the task
     db = connect()
     with transaction.atomic(using=db.alias):
-        rows = raw(db).execute(f"{ALL} WHERE name = ?", (name,)).fetchall()
+        rows = raw(db).execute(ONE, (name,)).fetchall()
         if not rows:
             raise LookupError(f"There is no schedule {name!r}.")
         plan = Planned.of(rows[0]).plan

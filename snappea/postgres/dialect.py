@@ -1,0 +1,59 @@
+"""The queue's statements in PostgreSQL's words: several Foremen share the table there."""
+
+from ..queue.dialects import TEMPLATES, Dialect, SqliteDialect
+
+#: The Foreman that asks; for any other connection NULL, which finds nothing.
+_ME = "nullif(current_setting('snappea.foreman', true), '')::bigint"
+_MOMENT = "to_char({}, 'YYYY-MM-DD HH24:MI:SS.US')"
+
+
+class PostgresDialect(Dialect):
+    """PostgreSQL."""
+
+    parameter = "%s"
+    fragments = {
+        "begin": "BEGIN",
+        "true": "true",
+        "false": "false",
+        "flag": "?::int::boolean",
+        "is": "IS NOT DISTINCT FROM",
+        "untyped": "",
+        # an array: a subquery may be run again for each row, and then locks other rows
+        "among": "= ANY(ARRAY",
+        "end": ")",
+        "ids": "= ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(?::json)))",
+        "texts": "IN (SELECT value FROM json_array_elements_text(?::json))",
+        "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "few_by_id": "id + 0",  # or it would walk the primary key, past all other rows
+        "returning_id": "RETURNING id",
+        "me": _ME,
+        "set_foreman": f"foreman_id = {_ME},",
+        "keep_addressee": "foreman_id = CASE WHEN gate = 3 THEN foreman_id END,",
+        "no_foreman": "foreman_id = NULL,",
+        "and_mine": f"AND foreman_id IS NOT NULL AND foreman_id = {_ME}",
+        "and_still_mine": f"AND foreman_id IS NOT DISTINCT FROM {_ME}",
+        "and_claimed": "AND foreman_id IS NOT NULL",
+        "append_error": """errors = right(errors || '{"attempt": ' || attempts || substr(?, 17) || chr(10),
+            CASE WHEN backend IS NULL THEN 20000 ELSE 200000 END)""",
+        "after_result_ttl": "CAST(? AS timestamptz) + make_interval(secs => result_ttl)",
+        "json_extras": f"""CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
+            nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
+        THEN json_build_array(result_ttl, lane, lane_interval, interruptions, parent_id,
+            {_MOMENT.format("expires_at")}, {_MOMENT.format("run_after")}, is_sensitive,
+            CASE WHEN backend <> '' THEN json_build_array(backend, overrides, {_MOMENT.format("started_at")},
+                {_MOMENT.format("first_started_at")}, errors) END)::text END""",
+        **{name: "" for name in SqliteDialect.fragments if name.startswith("by_")},
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._composed: dict[str, str] = {}
+
+    def text_of(self, statement: str) -> str:
+        """Return a statement, given as SQLite runs it, in PostgreSQL's words."""
+        text = self._composed.get(statement)
+        if text is None:
+            template = TEMPLATES.get(statement)
+            text = self.compose(template) if template else statement.replace("?", self.parameter)
+            self._composed[statement] = text
+        return text

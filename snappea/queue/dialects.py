@@ -1,0 +1,88 @@
+"""How a statement is composed from named fragments, once for each database.
+
+A statement is a string: its text for SQLite, which the sqlite3 module runs as it is. A connection to another
+database finds the template behind that text and composes its own text from it, the first time it is run.
+In a template `{UPPER}` stands for a phrase that all databases share, `{lower}` for one that they say in their
+own words, and `?` for a parameter.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from .states import Gate
+
+#: Phrases that statements share, by name. `statements.py` adds its own.
+PHRASES: dict[str, str] = {gate.name: str(gate.value) for gate in Gate}
+
+
+class _Words(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        self[name] = PHRASES[name].format_map(self)
+        return self[name]
+
+
+class Dialect:
+    """What one database says in its own words."""
+
+    #: How a parameter is written.
+    parameter: ClassVar[str]
+    fragments: ClassVar[Mapping[str, str]]
+
+    def __init__(self) -> None:
+        self._words = _Words(self.fragments)
+
+    def compose(self, template: str) -> str:
+        """Return a statement in this database's words."""
+        return template.format_map(self._words).replace("?", self.parameter)
+
+
+class SqliteDialect(Dialect):
+    """SQLite, where one Foreman works on the queue: what only several of them need is left out."""
+
+    parameter = "?"
+    fragments = {
+        "begin": "BEGIN IMMEDIATE",
+        "true": "1",
+        "false": "0",
+        "flag": "?",
+        "is": "IS",
+        # a column as it is stored: an expression is not parsed as a datetime or boolean column would be
+        "untyped": "+",
+        "among": "IN ",
+        "end": "",
+        "ids": "IN (SELECT value FROM json_each(?))",
+        "texts": "IN (SELECT value FROM json_each(?))",
+        "skip_locked": "",
+        "few_by_id": "id",
+        "returning_id": "",
+        "me": "0",
+        "set_foreman": "",
+        "keep_addressee": "",
+        "no_foreman": "",
+        "and_mine": "",
+        "and_still_mine": "",
+        "and_claimed": "",
+        "append_error": """errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10),
+            CASE WHEN backend IS NULL THEN -20000 ELSE -200000 END)""",
+        "after_result_ttl": "datetime(?, '+' || result_ttl || ' seconds')",
+        "json_extras": """CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
+            nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
+        THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at, run_after,
+            is_sensitive, json(CASE WHEN coalesce(backend, '') <> ''
+                THEN json_array(backend, overrides, started_at, first_started_at, errors) END)) END""",
+        # SQLite has no statistics of the table, and would prefer an index that looks more selective
+        **{f"by_{name}": f"INDEXED BY snappea_{name}" for name in ("expires", "revoked", "new", "foreman")},
+        "by_next_run": "INDEXED BY snappea_next_run",
+    }
+
+
+SQLITE = SqliteDialect()
+#: The templates, by the text that SQLite runs.
+TEMPLATES: dict[str, str] = {}
+
+
+def statement(template: str) -> str:
+    """Return a statement as SQLite runs it, and remember its template for other databases."""
+    text = SQLITE.compose(template)
+    TEMPLATES[text] = template
+    return text

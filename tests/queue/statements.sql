@@ -1,0 +1,909 @@
+-- celery.handover._AGAIN, both
+UPDATE snappea_handover SET sent_at = NULL WHERE sent_at IS NOT NULL AND taken_by = ''
+
+-- celery.handover._BORROW, SQLite
+UPDATE snappea_handover SET taken_by = ? WHERE key = ? AND taken_by IN ('', ?)
+
+-- celery.handover._BORROW, PostgreSQL
+UPDATE snappea_handover SET taken_by = %s WHERE key = %s AND taken_by IN ('', %s)
+
+-- celery.handover._COUNT, both
+SELECT count(*) FROM snappea_handover
+
+-- celery.handover._EXPIRE, SQLite
+DELETE FROM snappea_handover WHERE expires_at <= ?
+
+-- celery.handover._EXPIRE, PostgreSQL
+DELETE FROM snappea_handover WHERE expires_at <= %s
+
+-- celery.handover._FORGET, SQLite
+DELETE FROM snappea_handover WHERE key = ? AND taken_by = ''
+
+-- celery.handover._FORGET, PostgreSQL
+DELETE FROM snappea_handover WHERE key = %s AND taken_by = ''
+
+-- celery.handover._SENT, SQLite
+UPDATE snappea_handover SET sent_at = ? WHERE key = ?
+
+-- celery.handover._SENT, PostgreSQL
+UPDATE snappea_handover SET sent_at = %s WHERE key = %s
+
+-- celery.handover._TAKE, SQLite
+DELETE FROM snappea_handover WHERE key = ?
+
+-- celery.handover._TAKE, PostgreSQL
+DELETE FROM snappea_handover WHERE key = %s
+
+-- celery.handover._UNSENT, SQLite
+SELECT key, call FROM snappea_handover WHERE sent_at IS NULL ORDER BY rowid LIMIT ?
+
+-- celery.handover._UNSENT, PostgreSQL
+SELECT key, call FROM snappea_handover WHERE sent_at IS NULL ORDER BY rowid LIMIT %s
+
+-- foreman.scheduler._MOVE_ON, SQLite
+UPDATE snappea_schedule SET next_run = ?
+WHERE name = ? AND next_run = ? AND NOT is_paused AND is_paused = 0
+
+-- foreman.scheduler._MOVE_ON, PostgreSQL
+UPDATE snappea_schedule SET next_run = %s
+WHERE name = %s AND next_run = %s AND NOT is_paused AND is_paused = false
+
+-- foreman.statistics._ADD_UP, SQLite
+INSERT INTO snappea_total AS total (task_name, done, failed, retried, cancelled, expired, wait_sum, run_sum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (task_name) DO UPDATE SET done = total.done + excluded.done,
+    failed = total.failed + excluded.failed, retried = total.retried + excluded.retried,
+    cancelled = total.cancelled + excluded.cancelled, expired = total.expired + excluded.expired,
+    wait_sum = total.wait_sum + excluded.wait_sum, run_sum = total.run_sum + excluded.run_sum
+
+-- foreman.statistics._ADD_UP, PostgreSQL
+INSERT INTO snappea_total AS total (task_name, done, failed, retried, cancelled, expired, wait_sum, run_sum)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (task_name) DO UPDATE SET done = total.done + excluded.done,
+    failed = total.failed + excluded.failed, retried = total.retried + excluded.retried,
+    cancelled = total.cancelled + excluded.cancelled, expired = total.expired + excluded.expired,
+    wait_sum = total.wait_sum + excluded.wait_sum, run_sum = total.run_sum + excluded.run_sum
+
+-- foreman.statistics._INSERT, SQLite
+INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired,
+    wait_sum, wait_max, run_sum, run_max, run_times, backlog)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- foreman.statistics._INSERT, PostgreSQL
+INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired,
+    wait_sum, wait_max, run_sum, run_max, run_times, backlog)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+
+-- foreman.statistics._PURGE, SQLite
+DELETE FROM snappea_stat WHERE id IN (
+    SELECT id FROM snappea_stat WHERE minute < ? ORDER BY minute LIMIT ?)
+
+-- foreman.statistics._PURGE, PostgreSQL
+DELETE FROM snappea_stat WHERE id IN (
+    SELECT id FROM snappea_stat WHERE minute < %s ORDER BY minute LIMIT %s)
+
+-- monitoring.inspect._ELDEST, SQLite
+SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
+    WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ? AND priority = ?
+    ORDER BY id LIMIT ?) AS eldest
+
+-- monitoring.inspect._ELDEST, PostgreSQL
+SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
+    WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s AND priority = %s
+    ORDER BY id LIMIT %s) AS eldest
+
+-- monitoring.inspect._FAILURES, both
+SELECT exception, place, task_name, count(*) AS number FROM snappea_task WHERE status = 'failed'
+GROUP BY exception, place, task_name ORDER BY number DESC
+
+-- monitoring.inspect._GROUPS, both
+SELECT queue, priority, is_async, count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0
+GROUP BY is_async, queue, priority
+
+-- monitoring.inspect._HELD, SQLite
+SELECT queue, count(*) FROM (SELECT queue FROM snappea_task
+    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT ?) AS few GROUP BY queue
+
+-- monitoring.inspect._HELD, PostgreSQL
+SELECT queue, count(*) FROM (SELECT queue FROM snappea_task
+    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT %s) AS few GROUP BY queue
+
+-- monitoring.inspect._IN_FLIGHT, SQLite
+SELECT id, claims, task_name, queue, +started_at, attempts,
+    progress_done, progress_total, progress_note, +is_revoked, foreman_id, +is_async
+FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running' ORDER BY id
+
+-- monitoring.inspect._IN_FLIGHT, PostgreSQL
+SELECT id, claims, task_name, queue, started_at, attempts,
+    progress_done, progress_total, progress_note, is_revoked, foreman_id, is_async
+FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running' ORDER BY id
+
+-- monitoring.inspect._NAMES, SQLite
+SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
+    WHERE status = 'ready' AND gate = 0 LIMIT ?) AS few GROUP BY task_name
+
+-- monitoring.inspect._NAMES, PostgreSQL
+SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
+    WHERE status = 'ready' AND gate = 0 LIMIT %s) AS few GROUP BY task_name
+
+-- monitoring.inspect._RUNNING, SQLite
+SELECT id, claims, +started_at FROM snappea_task
+WHERE status = 'running'  LIMIT ?
+
+-- monitoring.inspect._RUNNING, PostgreSQL
+SELECT id, claims, started_at FROM snappea_task
+WHERE status = 'running' AND foreman_id IS NOT NULL LIMIT %s
+
+-- postgres.foremen._ADDRESS, SQLite
+UPDATE snappea_task SET foreman_id = ?, gate = 3 WHERE id = ?
+
+-- postgres.foremen._ADDRESS, PostgreSQL
+UPDATE snappea_task SET foreman_id = %s, gate = 3 WHERE id = %s
+
+-- postgres.foremen._BE_KNOWN, SQLite
+SELECT set_config('snappea.foreman', ?, false)
+
+-- postgres.foremen._BE_KNOWN, PostgreSQL
+SELECT set_config('snappea.foreman', %s, false)
+
+-- postgres.foremen._CLOSE_FOR, SQLite
+INSERT INTO snappea_opening (lane, opens_at) VALUES (?, clock_timestamp() + make_interval(secs => ?))
+ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at
+
+-- postgres.foremen._CLOSE_FOR, PostgreSQL
+INSERT INTO snappea_opening (lane, opens_at) VALUES (%s, clock_timestamp() + make_interval(secs => %s))
+ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at
+
+-- postgres.foremen._CONFIRM, SQLite
+UPDATE snappea_pause SET heard_by = heard_by || ' ' || 0 || ' ' WHERE queue = ? AND since = ?
+
+-- postgres.foremen._CONFIRM, PostgreSQL
+UPDATE snappea_pause SET heard_by = heard_by || ' ' || nullif(current_setting('snappea.foreman', true), '')::bigint || ' ' WHERE queue = %s AND since = %s
+
+-- postgres.foremen._DISMISS, SQLite
+DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')
+
+-- postgres.foremen._DISMISS, PostgreSQL
+DELETE FROM snappea_task WHERE foreman_id = %s AND status IN ('ready', 'scheduled')
+
+-- postgres.foremen._FORGET_OPENINGS, both
+DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'
+
+-- postgres.foremen._HOLD_GATES, both
+SELECT pg_advisory_xact_lock(1936613744, 1)
+
+-- postgres.foremen._HOLD_SCHEDULES, both
+SELECT pg_advisory_xact_lock(1936613744, 2)
+
+-- postgres.foremen._LEAVE, SQLite
+DELETE FROM snappea_presence WHERE id = ?
+
+-- postgres.foremen._LEAVE, PostgreSQL
+DELETE FROM snappea_presence WHERE id = %s
+
+-- postgres.foremen._PRESENT, SQLite
+SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?)) ORDER BY id
+
+-- postgres.foremen._PRESENT, PostgreSQL
+SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => %s)) ORDER BY id
+
+-- postgres.foremen._REGISTER, SQLite
+INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)
+VALUES (?, ?, clock_timestamp(), clock_timestamp(), ?, '[]') RETURNING id
+
+-- postgres.foremen._REGISTER, PostgreSQL
+INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)
+VALUES (%s, %s, clock_timestamp(), clock_timestamp(), %s, '[]') RETURNING id
+
+-- postgres.foremen._RENEW, SQLite
+UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ? WHERE id = ?
+
+-- postgres.foremen._RENEW, PostgreSQL
+UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = %s, stuck = %s WHERE id = %s
+
+-- postgres.foremen._RUNNING_IN, both
+SELECT queue, count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'running'
+GROUP BY queue
+
+-- postgres.foremen._RUNNING_OF, SQLite
+SELECT id, claims, started_at, task_name FROM snappea_task
+WHERE foreman_id = ? AND status = 'running' ORDER BY id
+
+-- postgres.foremen._RUNNING_OF, PostgreSQL
+SELECT id, claims, started_at, task_name FROM snappea_task
+WHERE foreman_id = %s AND status = 'running' ORDER BY id
+
+-- postgres.foremen._SILENT, SQLite
+SELECT id, pid, host FROM snappea_presence WHERE greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?) ORDER BY id FOR UPDATE SKIP LOCKED
+
+-- postgres.foremen._SILENT, PostgreSQL
+SELECT id, pid, host FROM snappea_presence WHERE greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => %s) ORDER BY id FOR UPDATE SKIP LOCKED
+
+-- postgres.foremen._UNHEARD, SQLite
+SELECT queue, +since FROM snappea_pause
+WHERE replace(heard_by, ' ' || 0 || ' ', '') = heard_by
+
+-- postgres.foremen._UNHEARD, PostgreSQL
+SELECT queue, since FROM snappea_pause
+WHERE replace(heard_by, ' ' || nullif(current_setting('snappea.foreman', true), '')::bigint || ' ', '') = heard_by
+
+-- postgres.host.ROBUST_PLANS, both
+SELECT set_config(name, 'off', false)
+FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name
+
+-- queue.statements.ADMIT, SQLite
+UPDATE snappea_task SET gate = 0 WHERE id IN (
+    SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
+        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
+    ORDER BY priority DESC, id LIMIT ? )
+
+-- queue.statements.ADMIT, PostgreSQL
+UPDATE snappea_task SET gate = 0 WHERE id = ANY(ARRAY(
+    SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
+        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
+    ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED))
+
+-- queue.statements.BLOCKED_GROUPS, both
+SELECT DISTINCT lane FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate = 2
+
+-- queue.statements.BLOCK_NEW, SQLite
+UPDATE snappea_task SET gate = 2 WHERE id IN (
+    SELECT id FROM snappea_task INDEXED BY snappea_new
+    WHERE gate = 1 AND status = 'ready' ORDER BY id LIMIT ? )
+RETURNING lane
+
+-- queue.statements.BLOCK_NEW, PostgreSQL
+UPDATE snappea_task SET gate = 2 WHERE id = ANY(ARRAY(
+    SELECT id FROM snappea_task
+    WHERE gate = 1 AND status = 'ready' ORDER BY id + 0 LIMIT %s FOR UPDATE SKIP LOCKED))
+RETURNING lane
+
+-- queue.statements.CANCEL, SQLite
+DELETE FROM snappea_task WHERE id = ? AND status IN ('ready', 'scheduled')
+
+-- queue.statements.CANCEL, PostgreSQL
+DELETE FROM snappea_task WHERE id = %s AND status IN ('ready', 'scheduled')
+
+-- queue.statements.CLAIM, SQLite
+UPDATE snappea_task SET status = 'running',
+    started_at = ?, attempts = attempts + 1, claims = claims + 1 WHERE id IN (
+    SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
+        AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = ?)
+    ORDER BY priority DESC, id LIMIT ? )
+RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
+    +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
+        nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
+    THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at, run_after,
+        is_sensitive, json(CASE WHEN coalesce(backend, '') <> ''
+            THEN json_array(backend, overrides, started_at, first_started_at, errors) END)) END
+
+-- queue.statements.CLAIM, PostgreSQL
+UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint,
+    started_at = %s, attempts = attempts + 1, claims = claims + 1 WHERE id = ANY(ARRAY(
+    SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
+        AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = %s)
+    ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED))
+RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
+    enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
+        nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
+    THEN json_build_array(result_ttl, lane, lane_interval, interruptions, parent_id,
+        to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'), is_sensitive,
+        CASE WHEN backend <> '' THEN json_build_array(backend, overrides, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
+            to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), errors) END)::text END
+
+-- queue.statements.CLAIM_ADDRESSED, SQLite
+UPDATE snappea_task SET status = 'running',
+    started_at = ?, attempts = attempts + 1, claims = claims + 1 WHERE id IN (
+    SELECT id FROM snappea_task
+    WHERE foreman_id IS NOT NULL AND foreman_id = 0 AND status = 'ready' AND is_async = ?
+        AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = snappea_task.queue)
+    ORDER BY priority DESC, id LIMIT ? )
+RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
+    +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
+        nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
+    THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at, run_after,
+        is_sensitive, json(CASE WHEN coalesce(backend, '') <> ''
+            THEN json_array(backend, overrides, started_at, first_started_at, errors) END)) END
+
+-- queue.statements.CLAIM_ADDRESSED, PostgreSQL
+UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint,
+    started_at = %s, attempts = attempts + 1, claims = claims + 1 WHERE id = ANY(ARRAY(
+    SELECT id FROM snappea_task
+    WHERE foreman_id IS NOT NULL AND foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint AND status = 'ready' AND is_async = %s
+        AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = snappea_task.queue)
+    ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED))
+RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
+    enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
+        nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
+    THEN json_build_array(result_ttl, lane, lane_interval, interruptions, parent_id,
+        to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'), is_sensitive,
+        CASE WHEN backend <> '' THEN json_build_array(backend, overrides, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
+            to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), errors) END)::text END
+
+-- queue.statements.CLAIM_THESE, SQLite
+UPDATE snappea_task SET status = 'running',
+    started_at = ?, attempts = attempts + 1, claims = claims + 1 WHERE id IN (
+    SELECT id FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND +status = 'ready' )
+RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
+    +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
+        nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
+    THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at, run_after,
+        is_sensitive, json(CASE WHEN coalesce(backend, '') <> ''
+            THEN json_array(backend, overrides, started_at, first_started_at, errors) END)) END
+
+-- queue.statements.CLAIM_THESE, PostgreSQL
+UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint,
+    started_at = %s, attempts = attempts + 1, claims = claims + 1 WHERE id = ANY(ARRAY(
+    SELECT id FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'ready' FOR UPDATE SKIP LOCKED))
+RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
+    enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
+        nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
+    THEN json_build_array(result_ttl, lane, lane_interval, interruptions, parent_id,
+        to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'), is_sensitive,
+        CASE WHEN backend <> '' THEN json_build_array(backend, overrides, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
+            to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), errors) END)::text END
+
+-- queue.statements.DELETE, SQLite
+DELETE FROM snappea_task WHERE id = ? AND claims = ? AND status IN ('failed', 'interrupted', 'cancelled', 'successful')
+
+-- queue.statements.DELETE, PostgreSQL
+DELETE FROM snappea_task WHERE id = %s AND claims = %s AND status IN ('failed', 'interrupted', 'cancelled', 'successful')
+
+-- queue.statements.DEPTH, both
+SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
+    + (SELECT count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready')
+    + (SELECT count(*) FROM snappea_task
+        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)
+
+-- queue.statements.EXPIRE, SQLite
+DELETE FROM snappea_task WHERE id IN (
+    SELECT id FROM snappea_task WHERE expires_at <= ? AND expires_at IS NOT NULL
+    AND status IN ('ready', 'scheduled', 'successful')
+    ORDER BY expires_at LIMIT ? )
+RETURNING id, task_name, status, lane
+
+-- queue.statements.EXPIRE, PostgreSQL
+DELETE FROM snappea_task WHERE id = ANY(ARRAY(
+    SELECT id FROM snappea_task WHERE expires_at <= %s AND expires_at IS NOT NULL
+    AND status IN ('ready', 'scheduled', 'successful')
+    ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED))
+RETURNING id, task_name, status, lane
+
+-- queue.statements.EXPIRE_CLAIMED, SQLite
+DELETE FROM snappea_task WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.EXPIRE_CLAIMED, PostgreSQL
+DELETE FROM snappea_task WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
+-- queue.statements.FAIL, SQLite
+UPDATE snappea_task SET
+    status = 'failed', finished_at = ?, expires_at = NULL, exception = ?, place = ?, error = ?,
+    errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10),
+        CASE WHEN backend IS NULL THEN -20000 ELSE -200000 END)
+WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.FAIL, PostgreSQL
+UPDATE snappea_task SET foreman_id = NULL,
+    status = 'failed', finished_at = %s, expires_at = NULL, exception = %s, place = %s, error = %s,
+    errors = right(errors || '{"attempt": ' || attempts || substr(%s, 17) || chr(10),
+        CASE WHEN backend IS NULL THEN 20000 ELSE 200000 END)
+WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
+-- queue.statements.FIRST, SQLite
+SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
+ORDER BY priority DESC, id LIMIT ?
+
+-- queue.statements.FIRST, PostgreSQL
+SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
+ORDER BY priority DESC, id LIMIT %s
+
+-- queue.statements.GIVE_BACK, SQLite
+UPDATE snappea_task SET
+    status = CASE WHEN is_revoked THEN 'cancelled' ELSE 'ready' END,
+    started_at = NULL, attempts = attempts - 1, unique_key = CASE WHEN unique_key IS NOT NULL AND (
+        EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_key IS NOT NULL AND other.status IN ('ready', 'scheduled')
+            AND other.id <> snappea_task.id)
+        OR EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_running AND other.unique_running = 1
+            AND other.status IN ('ready', 'scheduled', 'running')
+            AND other.id <> snappea_task.id)
+    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL THEN 0 ELSE 1 END
+WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.GIVE_BACK, PostgreSQL
+UPDATE snappea_task SET foreman_id = CASE WHEN gate = 3 THEN foreman_id END,
+    status = CASE WHEN is_revoked THEN 'cancelled' ELSE 'ready' END,
+    started_at = NULL, attempts = attempts - 1, unique_key = CASE WHEN unique_key IS NOT NULL AND (
+        EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_key IS NOT NULL AND other.status IN ('ready', 'scheduled')
+            AND other.id <> snappea_task.id)
+        OR EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_running AND other.unique_running = true
+            AND other.status IN ('ready', 'scheduled', 'running')
+            AND other.id <> snappea_task.id)
+    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL THEN 0 ELSE 1 END
+WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running' AND foreman_id IS NOT DISTINCT FROM nullif(current_setting('snappea.foreman', true), '')::bigint
+
+-- queue.statements.HAND_OVER, SQLite
+INSERT INTO snappea_handover (key, task_name, call, expires_at) VALUES (?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+
+-- queue.statements.HAND_OVER, PostgreSQL
+INSERT INTO snappea_handover (key, task_name, call, expires_at) VALUES (%s, %s, %s, %s)
+ON CONFLICT DO NOTHING
+
+-- queue.statements.HEARD_BY, SQLite
+SELECT heard_by FROM snappea_pause WHERE queue = ?
+
+-- queue.statements.HEARD_BY, PostgreSQL
+SELECT heard_by FROM snappea_pause WHERE queue = %s
+
+-- queue.statements.IDENTICAL, SQLite
+SELECT id FROM snappea_task WHERE unique_key = ?
+    AND unique_key IS NOT NULL AND status IN ('ready', 'scheduled')
+UNION ALL SELECT id FROM snappea_task WHERE unique_key = ?
+    AND unique_running AND unique_running = 1 AND status IN ('ready', 'scheduled', 'running')
+LIMIT 1
+
+-- queue.statements.IDENTICAL, PostgreSQL
+SELECT id FROM snappea_task WHERE unique_key = %s
+    AND unique_key IS NOT NULL AND status IN ('ready', 'scheduled')
+UNION ALL SELECT id FROM snappea_task WHERE unique_key = %s
+    AND unique_running AND unique_running = true AND status IN ('ready', 'scheduled', 'running')
+LIMIT 1
+
+-- queue.statements.INSERT, SQLite
+INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- queue.statements.INSERT, PostgreSQL
+INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
+VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s) RETURNING id
+
+-- queue.statements.INSERT_MANY, SQLite
+INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
+SELECT *, CAST(? AS timestamptz) FROM
+    unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::smallint[], ?::int[]::boolean[],
+        ?::int[]::boolean[])
+RETURNING id
+
+-- queue.statements.INSERT_MANY, PostgreSQL
+INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
+SELECT *, CAST(%s AS timestamptz) FROM
+    unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::smallint[], %s::int[]::boolean[],
+        %s::int[]::boolean[])
+RETURNING id
+
+-- queue.statements.INSERT_MORE, SQLite
+INSERT INTO snappea_task (
+    task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
+    expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
+    is_sensitive, backend, overrides)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+
+-- queue.statements.INSERT_MORE, PostgreSQL
+INSERT INTO snappea_task (
+    task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
+    expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
+    is_sensitive, backend, overrides)
+VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT DO NOTHING RETURNING id
+
+-- queue.statements.INTERRUPT, SQLite
+UPDATE snappea_task SET
+    status = CASE WHEN is_revoked THEN 'cancelled'
+        WHEN acks_late AND gate <> 3 AND interruptions + 1 < ? THEN 'ready'
+        ELSE 'interrupted' END,
+    interruptions = interruptions + 1, finished_at = ?, error = ?,
+    errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10),
+        CASE WHEN backend IS NULL THEN -20000 ELSE -200000 END), first_started_at = coalesce(first_started_at, started_at), unique_key = CASE WHEN unique_key IS NOT NULL AND (
+        EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_key IS NOT NULL AND other.status IN ('ready', 'scheduled')
+            AND other.id <> snappea_task.id)
+        OR EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_running AND other.unique_running = 1
+            AND other.status IN ('ready', 'scheduled', 'running')
+            AND other.id <> snappea_task.id)
+    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL THEN 0 ELSE 1 END
+WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+RETURNING status
+
+-- queue.statements.INTERRUPT, PostgreSQL
+UPDATE snappea_task SET foreman_id = NULL,
+    status = CASE WHEN is_revoked THEN 'cancelled'
+        WHEN acks_late AND gate <> 3 AND interruptions + 1 < %s THEN 'ready'
+        ELSE 'interrupted' END,
+    interruptions = interruptions + 1, finished_at = %s, error = %s,
+    errors = right(errors || '{"attempt": ' || attempts || substr(%s, 17) || chr(10),
+        CASE WHEN backend IS NULL THEN 20000 ELSE 200000 END), first_started_at = coalesce(first_started_at, started_at), unique_key = CASE WHEN unique_key IS NOT NULL AND (
+        EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_key IS NOT NULL AND other.status IN ('ready', 'scheduled')
+            AND other.id <> snappea_task.id)
+        OR EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_running AND other.unique_running = true
+            AND other.status IN ('ready', 'scheduled', 'running')
+            AND other.id <> snappea_task.id)
+    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL THEN 0 ELSE 1 END
+WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+RETURNING status
+
+-- queue.statements.KEEP, SQLite
+UPDATE snappea_task SET
+    status = 'successful', finished_at = ?, result = ?, expires_at = ?, error = ''
+WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.KEEP, PostgreSQL
+UPDATE snappea_task SET foreman_id = NULL,
+    status = 'successful', finished_at = %s, result = %s, expires_at = %s, error = ''
+WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
+-- queue.statements.KEEP_WITHOUT_RESULT, SQLite
+UPDATE snappea_task SET
+    status = 'successful', finished_at = ?, expires_at = datetime(?, '+' || result_ttl || ' seconds'), error = ?
+WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running' AND result_ttl IS NOT NULL
+
+-- queue.statements.KEEP_WITHOUT_RESULT, PostgreSQL
+UPDATE snappea_task SET foreman_id = NULL,
+    status = 'successful', finished_at = %s, expires_at = CAST(%s AS timestamptz) + make_interval(secs => result_ttl), error = %s
+WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running' AND result_ttl IS NOT NULL
+
+-- queue.statements.NEXT_IN_GROUP, SQLite
+SELECT lane_limit, lane_interval, priority FROM snappea_task
+WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
+        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, id LIMIT 1
+
+-- queue.statements.NEXT_IN_GROUP, PostgreSQL
+SELECT lane_limit, lane_interval, priority FROM snappea_task
+WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
+        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, id LIMIT 1
+
+-- queue.statements.NOTE_GONE, SQLite
+UPDATE snappea_schedule SET last_outcome = ? WHERE last_task_id = ?
+    AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedule.last_task_id)
+
+-- queue.statements.NOTE_GONE, PostgreSQL
+UPDATE snappea_schedule SET last_outcome = %s WHERE last_task_id = %s
+    AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedule.last_task_id)
+
+-- queue.statements.PAUSE, SQLite
+INSERT INTO snappea_pause (queue, since) VALUES (?, ?) ON CONFLICT DO NOTHING
+
+-- queue.statements.PAUSE, PostgreSQL
+INSERT INTO snappea_pause (queue, since) VALUES (%s, %s) ON CONFLICT DO NOTHING
+
+-- queue.statements.PAUSED, SQLite
+SELECT queue, +since FROM snappea_pause ORDER BY queue
+
+-- queue.statements.PAUSED, PostgreSQL
+SELECT queue, since FROM snappea_pause ORDER BY queue
+
+-- queue.statements.PEEK, SQLite
+SELECT (SELECT +run_after FROM snappea_task WHERE status = 'scheduled' AND run_after IS NOT NULL
+        ORDER BY run_after LIMIT 1),
+    (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 0 ORDER BY queue LIMIT 1),
+    (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 0 ORDER BY queue DESC LIMIT 1),
+    EXISTS (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 1),
+    (SELECT +expires_at FROM snappea_task INDEXED BY snappea_expires
+        WHERE expires_at IS NOT NULL AND status IN ('ready', 'scheduled', 'successful')
+        ORDER BY expires_at LIMIT 1),
+    EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_revoked
+        WHERE is_revoked AND is_revoked = 1 AND status = 'running'),
+    EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready'),
+    EXISTS (SELECT 1 FROM snappea_pause),
+    EXISTS (SELECT 1 FROM snappea_pause WHERE replace(heard_by, ' ' || 0 || ' ', '') = heard_by),
+    EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_foreman
+        WHERE foreman_id IS NOT NULL AND foreman_id = 0 AND status = 'ready'),
+    (SELECT min(next_run) FROM snappea_schedule INDEXED BY snappea_next_run
+        WHERE NOT is_paused AND is_paused = 0)
+
+-- queue.statements.PEEK, PostgreSQL
+SELECT (SELECT run_after FROM snappea_task WHERE status = 'scheduled' AND run_after IS NOT NULL
+        ORDER BY run_after LIMIT 1),
+    (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = false ORDER BY queue LIMIT 1),
+    (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = false ORDER BY queue DESC LIMIT 1),
+    EXISTS (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = true),
+    (SELECT expires_at FROM snappea_task
+        WHERE expires_at IS NOT NULL AND status IN ('ready', 'scheduled', 'successful')
+        ORDER BY expires_at LIMIT 1),
+    EXISTS (SELECT 1 FROM snappea_task
+        WHERE is_revoked AND is_revoked = true AND status = 'running'),
+    EXISTS (SELECT 1 FROM snappea_task  WHERE gate = 1 AND status = 'ready'),
+    EXISTS (SELECT 1 FROM snappea_pause),
+    EXISTS (SELECT 1 FROM snappea_pause WHERE replace(heard_by, ' ' || nullif(current_setting('snappea.foreman', true), '')::bigint || ' ', '') = heard_by),
+    EXISTS (SELECT 1 FROM snappea_task
+        WHERE foreman_id IS NOT NULL AND foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint AND status = 'ready'),
+    (SELECT min(next_run) FROM snappea_schedule
+        WHERE NOT is_paused AND is_paused = false)
+
+-- queue.statements.PROGRESS, SQLite
+UPDATE snappea_task SET progress_done = ?, progress_total = ?, progress_note = ? WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.PROGRESS, PostgreSQL
+UPDATE snappea_task SET progress_done = %s, progress_total = %s, progress_note = %s WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
+-- queue.statements.PROMOTE, SQLite
+UPDATE snappea_task SET status = 'ready' WHERE id IN (
+    SELECT id FROM snappea_task WHERE status = 'scheduled' AND run_after <= ?
+    ORDER BY run_after, id LIMIT ? )
+
+-- queue.statements.PROMOTE, PostgreSQL
+UPDATE snappea_task SET status = 'ready' WHERE id = ANY(ARRAY(
+    SELECT id FROM snappea_task WHERE status = 'scheduled' AND run_after <= %s
+    ORDER BY run_after, id LIMIT %s FOR UPDATE SKIP LOCKED))
+
+-- queue.statements.QUEUES, SQLite
+WITH RECURSIVE waiting (queue) AS (
+    SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ?
+    UNION ALL
+    SELECT (SELECT min(queue) FROM snappea_task
+            WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue > waiting.queue)
+    FROM waiting WHERE waiting.queue IS NOT NULL)
+SELECT queue FROM waiting WHERE queue IS NOT NULL
+
+-- queue.statements.QUEUES, PostgreSQL
+WITH RECURSIVE waiting (queue) AS (
+    SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s
+    UNION ALL
+    SELECT (SELECT min(queue) FROM snappea_task
+            WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue > waiting.queue)
+    FROM waiting WHERE waiting.queue IS NOT NULL)
+SELECT queue FROM waiting WHERE queue IS NOT NULL
+
+-- queue.statements.RECALL, SQLite
+UPDATE snappea_task SET gate = 1 WHERE lane IS NOT NULL AND status = 'ready' AND gate = 0 AND queue = ?
+
+-- queue.statements.RECALL, PostgreSQL
+UPDATE snappea_task SET gate = 1 WHERE lane IS NOT NULL AND status = 'ready' AND gate = 0 AND queue = %s
+
+-- queue.statements.RECHECK, SQLite
+UPDATE snappea_task SET gate = 1 WHERE id IN (
+    SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2
+    ORDER BY priority DESC, id LIMIT 1 )
+
+-- queue.statements.RECHECK, PostgreSQL
+UPDATE snappea_task SET gate = 1 WHERE id = ANY(ARRAY(
+    SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2
+    ORDER BY priority DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED))
+
+-- queue.statements.RECHECK_ALL, SQLite
+UPDATE snappea_task SET gate = 1 WHERE id IN (
+    SELECT id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready'
+        AND gate IN (0, 2) )
+
+-- queue.statements.RECHECK_ALL, PostgreSQL
+UPDATE snappea_task SET gate = 1 WHERE id = ANY(ARRAY(
+    SELECT id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready'
+        AND gate IN (0, 2) FOR UPDATE SKIP LOCKED))
+
+-- queue.statements.REQUEUE, SQLite
+UPDATE snappea_task SET
+    status = CASE WHEN CAST(? AS text) IS NULL THEN 'ready' ELSE 'scheduled' END, run_after = ?,
+    attempts = 0, interruptions = 0, is_revoked = 0,
+    started_at = NULL, first_started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL,
+    progress_done = NULL, progress_total = NULL, progress_note = '', unique_key = CASE WHEN unique_key IS NOT NULL AND (
+        EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_key IS NOT NULL AND other.status IN ('ready', 'scheduled')
+            AND other.id <> snappea_task.id)
+        OR EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_running AND other.unique_running = 1
+            AND other.status IN ('ready', 'scheduled', 'running')
+            AND other.id <> snappea_task.id)
+    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL THEN 0 ELSE 1 END
+WHERE id = ? AND claims = ? AND (status = 'scheduled' OR status IN ('failed', 'interrupted', 'cancelled', 'successful'))
+
+-- queue.statements.REQUEUE, PostgreSQL
+UPDATE snappea_task SET
+    status = CASE WHEN CAST(%s AS text) IS NULL THEN 'ready' ELSE 'scheduled' END, run_after = %s,
+    attempts = 0, interruptions = 0, is_revoked = false,
+    started_at = NULL, first_started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL,
+    progress_done = NULL, progress_total = NULL, progress_note = '', unique_key = CASE WHEN unique_key IS NOT NULL AND (
+        EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_key IS NOT NULL AND other.status IN ('ready', 'scheduled')
+            AND other.id <> snappea_task.id)
+        OR EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_running AND other.unique_running = true
+            AND other.status IN ('ready', 'scheduled', 'running')
+            AND other.id <> snappea_task.id)
+    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL THEN 0 ELSE 1 END
+WHERE id = %s AND claims = %s AND (status = 'scheduled' OR status IN ('failed', 'interrupted', 'cancelled', 'successful'))
+
+-- queue.statements.RESUME, SQLite
+DELETE FROM snappea_pause WHERE queue = ?
+
+-- queue.statements.RESUME, PostgreSQL
+DELETE FROM snappea_pause WHERE queue = %s
+
+-- queue.statements.RETRY, SQLite
+UPDATE snappea_task SET
+    status = 'scheduled', run_after = ?, error = ?, errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10),
+        CASE WHEN backend IS NULL THEN -20000 ELSE -200000 END), first_started_at = coalesce(first_started_at, started_at), unique_key = CASE WHEN unique_key IS NOT NULL AND (
+        EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_key IS NOT NULL AND other.status IN ('ready', 'scheduled')
+            AND other.id <> snappea_task.id)
+        OR EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_running AND other.unique_running = 1
+            AND other.status IN ('ready', 'scheduled', 'running')
+            AND other.id <> snappea_task.id)
+    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL THEN 0 ELSE 1 END
+WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.RETRY, PostgreSQL
+UPDATE snappea_task SET foreman_id = CASE WHEN gate = 3 THEN foreman_id END,
+    status = 'scheduled', run_after = %s, error = %s, errors = right(errors || '{"attempt": ' || attempts || substr(%s, 17) || chr(10),
+        CASE WHEN backend IS NULL THEN 20000 ELSE 200000 END), first_started_at = coalesce(first_started_at, started_at), unique_key = CASE WHEN unique_key IS NOT NULL AND (
+        EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_key IS NOT NULL AND other.status IN ('ready', 'scheduled')
+            AND other.id <> snappea_task.id)
+        OR EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
+            AND other.unique_running AND other.unique_running = true
+            AND other.status IN ('ready', 'scheduled', 'running')
+            AND other.id <> snappea_task.id)
+    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL THEN 0 ELSE 1 END
+WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
+-- queue.statements.REVOKE, SQLite
+UPDATE snappea_task SET is_revoked = 1 WHERE id = ? AND status = 'running'
+
+-- queue.statements.REVOKE, PostgreSQL
+UPDATE snappea_task SET is_revoked = true WHERE id = %s AND status = 'running'
+
+-- queue.statements.REVOKED, SQLite
+SELECT id, claims, +started_at FROM snappea_task INDEXED BY snappea_revoked
+WHERE is_revoked AND is_revoked = 1 AND status = 'running'
+
+-- queue.statements.REVOKED, PostgreSQL
+SELECT id, claims, started_at FROM snappea_task
+WHERE is_revoked AND is_revoked = true AND status = 'running'
+
+-- queue.statements.RUNNING, SQLite
+SELECT id, claims, +started_at, task_name FROM snappea_task
+WHERE status = 'running'  ORDER BY id
+
+-- queue.statements.RUNNING, PostgreSQL
+SELECT id, claims, started_at, task_name FROM snappea_task
+WHERE status = 'running' AND foreman_id IS NOT NULL AND foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint ORDER BY id
+
+-- queue.statements.SET_ASIDE, SQLite
+UPDATE snappea_task SET
+    status = CASE WHEN status IN ('interrupted', 'successful', 'cancelled') THEN status ELSE 'failed' END,
+    finished_at = ?, exception = 'UnusableRow', place = '', error = ? {repairs} WHERE id = ?
+
+-- queue.statements.SET_ASIDE, PostgreSQL
+UPDATE snappea_task SET
+    status = CASE WHEN status IN ('interrupted', 'successful', 'cancelled') THEN status ELSE 'failed' END,
+    finished_at = %s, exception = 'UnusableRow', place = '', error = %s {repairs} WHERE id = %s
+
+-- queue.statements.SUCCEED_ALL, SQLite
+DELETE FROM snappea_task
+WHERE id IN (SELECT value FROM json_each(?)) AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.SUCCEED_ALL, PostgreSQL
+DELETE FROM snappea_task
+WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
+-- queue.statements.TAKEN, SQLite
+SELECT status, count(*) FROM snappea_task
+WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0
+GROUP BY status
+
+-- queue.statements.TAKEN, PostgreSQL
+SELECT status, count(*) FROM snappea_task
+WHERE lane = %s AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0
+GROUP BY status
+
+-- queue.statements.TERMINATE, SQLite
+UPDATE snappea_task SET
+    status = 'cancelled', finished_at = ?, expires_at = NULL, error = ?, errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10),
+        CASE WHEN backend IS NULL THEN -20000 ELSE -200000 END)
+WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.TERMINATE, PostgreSQL
+UPDATE snappea_task SET foreman_id = NULL,
+    status = 'cancelled', finished_at = %s, expires_at = NULL, error = %s, errors = right(errors || '{"attempt": ' || attempts || substr(%s, 17) || chr(10),
+        CASE WHEN backend IS NULL THEN 20000 ELSE 200000 END)
+WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
+-- queue.statements.UNCONFIRMED, SQLite
+SELECT count(*) FROM snappea_presence, snappea_pause
+WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
+    AND greatest(seen_at, pg_postmaster_start_time()) > clock_timestamp() - make_interval(secs => ?)
+
+-- queue.statements.UNCONFIRMED, PostgreSQL
+SELECT count(*) FROM snappea_presence, snappea_pause
+WHERE queue = %s AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
+    AND greatest(seen_at, pg_postmaster_start_time()) > clock_timestamp() - make_interval(secs => %s)
+
+-- queue.statements.YIELD, SQLite
+UPDATE snappea_task SET gate = 2 WHERE id IN (
+    SELECT id FROM snappea_task
+    WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < ? AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
+    )
+
+-- queue.statements.YIELD, PostgreSQL
+UPDATE snappea_task SET gate = 2 WHERE id = ANY(ARRAY(
+    SELECT id FROM snappea_task
+    WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < %s AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
+    FOR UPDATE SKIP LOCKED))
+
+-- schedules.__init__.DUE, SQLite
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, +next_run, +last_run FROM snappea_schedule
+    WHERE NOT is_paused AND is_paused = 0 AND next_run <= ? ORDER BY next_run, id
+
+-- schedules.__init__.DUE, PostgreSQL
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_run FROM snappea_schedule
+    WHERE NOT is_paused AND is_paused = false AND next_run <= %s ORDER BY next_run, id
+
+-- schedules.__init__.NOTE_RUN, SQLite
+UPDATE snappea_schedule SET last_run = ?, last_task_id = ?, last_outcome = ? WHERE name = ?
+
+-- schedules.__init__.NOTE_RUN, PostgreSQL
+UPDATE snappea_schedule SET last_run = %s, last_task_id = %s, last_outcome = %s WHERE name = %s
+
+-- schedules.__init__.ONE, SQLite
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, +next_run, +last_run FROM snappea_schedule WHERE name = ?
+
+-- schedules.__init__.ONE, PostgreSQL
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_run FROM snappea_schedule WHERE name = %s
+
+-- schedules.__init__._PAUSE, SQLite
+UPDATE snappea_schedule SET is_paused = 1 WHERE name = ?
+
+-- schedules.__init__._PAUSE, PostgreSQL
+UPDATE snappea_schedule SET is_paused = true WHERE name = %s
+
+-- schedules.__init__._REMOVE, SQLite
+DELETE FROM snappea_schedule WHERE name = ?
+
+-- schedules.__init__._REMOVE, PostgreSQL
+DELETE FROM snappea_schedule WHERE name = %s
+
+-- schedules.__init__._RESUME, SQLite
+UPDATE snappea_schedule SET is_paused = 0, next_run = ? WHERE name = ?
+
+-- schedules.__init__._RESUME, PostgreSQL
+UPDATE snappea_schedule SET is_paused = false, next_run = %s WHERE name = %s
+
+-- schedules.__init__._WRITE, SQLite
+INSERT INTO snappea_schedule (name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_outcome, is_paused)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)
+ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, expression = excluded.expression,
+    timezone = excluded.timezone, args = excluded.args, kwargs = excluded.kwargs,
+    queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run
+
+-- schedules.__init__._WRITE, PostgreSQL
+INSERT INTO snappea_schedule (name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_outcome, is_paused)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, '', %s)
+ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, expression = excluded.expression,
+    timezone = excluded.timezone, args = excluded.args, kwargs = excluded.kwargs,
+    queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run
+
+-- stats._BY_MINUTE, SQLite
+SELECT +minute, sum(done), sum(failed), sum(retried + cancelled),
+    sum(wait_sum), max(wait_max), sum(run_sum), max(run_max), max(backlog)
+FROM snappea_stat WHERE minute >= ? GROUP BY minute
+
+-- stats._BY_MINUTE, PostgreSQL
+SELECT minute, sum(done), sum(failed), sum(retried + cancelled),
+    sum(wait_sum), max(wait_max), sum(run_sum), max(run_max), max(backlog)
+FROM snappea_stat WHERE minute >= %s GROUP BY minute
+
+-- stats._SINCE, SQLite
+SELECT task_name, done, failed, done + failed + retried + cancelled, expired, run_sum, run_times
+FROM snappea_stat WHERE minute >= ? AND task_name <> ''
+
+-- stats._SINCE, PostgreSQL
+SELECT task_name, done, failed, done + failed + retried + cancelled, expired, run_sum, run_times
+FROM snappea_stat WHERE minute >= %s AND task_name <> ''
+
+-- testing.live.WORK, both
+SELECT EXISTS (SELECT 1 FROM snappea_task WHERE status IN ('ready', 'running'))
