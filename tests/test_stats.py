@@ -17,7 +17,7 @@ from snappea.monitoring import inspect
 from snappea.queue import operations, store
 from snappea.queue.clock import later, now
 from snappea.queue.database import connect, raw, transact
-from snappea.queue.records import Claim, Expired, Outcome
+from snappea.queue.records import Claim, ClaimExtras, Expired, Outcome
 from snappea.queue.statements import DEPTH
 from snappea.stats import Histogram
 from tests.playground.tasks import fail, nap, record, wait_for
@@ -60,7 +60,7 @@ def test_what_ended_is_counted_by_task(site: Site) -> None:
 
 def test_a_task_waits_from_when_it_is_due(site: Site) -> None:
     counted = Stats(60)
-    extras = f'[null, null, null, 0, null, null, "{later(MOMENT, -3.0)}", 0]'
+    extras = ClaimExtras(run_after=later(MOMENT, -3.0)).as_json()
     counted.count([outcome(waited=3600, duration=1.0, extras=extras)], MOMENT)
     assert written(counted)[0]["wait_sum"] == pytest.approx(2.0)
 

@@ -38,10 +38,13 @@ class PostgresDialect(Dialect):
         "after_result_ttl": "CAST(? AS timestamptz) + make_interval(secs => result_ttl)",
         "json_extras": f"""CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
             nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
-        THEN json_build_array(result_ttl, lane, lane_interval, interruptions, parent_id,
-            {_MOMENT.format("expires_at")}, {_MOMENT.format("run_after")}, is_sensitive,
-            CASE WHEN backend <> '' THEN json_build_array(backend, overrides, {_MOMENT.format("started_at")},
-                {_MOMENT.format("first_started_at")}, errors) END)::text END""",
+        THEN json_build_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+            'interruptions', interruptions, 'parent_id', parent_id,
+            'expires_at', {_MOMENT.format("expires_at")}, 'run_after', {_MOMENT.format("run_after")},
+            'is_sensitive', is_sensitive, 'origin',
+            CASE WHEN backend <> '' THEN json_build_object('backend', backend,
+                'overrides', overrides, 'started_at', {_MOMENT.format("started_at")},
+                'first_started_at', {_MOMENT.format("first_started_at")}, 'errors', errors) END)::text END""",
         **{name: "" for name in SqliteDialect.fragments if name.startswith("by_")},
     }
 

@@ -67,9 +67,12 @@ class SqliteDialect(Dialect):
         "after_result_ttl": "datetime(?, '+' || result_ttl || ' seconds')",
         "json_extras": """CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
             nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
-        THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at, run_after,
-            is_sensitive, json(CASE WHEN coalesce(backend, '') <> ''
-                THEN json_array(backend, overrides, started_at, first_started_at, errors) END)) END""",
+        THEN json_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+            'interruptions', interruptions, 'parent_id', parent_id, 'expires_at', expires_at,
+            'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
+            json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
+                'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
+                'errors', errors) END)) END""",
         # SQLite has no statistics of the table, and would prefer an index that looks more selective
         **{f"by_{name}": f"INDEXED BY snappea_{name}" for name in ("expires", "revoked", "new", "foreman")},
         "by_next_run": "INDEXED BY snappea_next_run",

@@ -4,8 +4,7 @@ import functools
 import json
 import re
 from datetime import datetime
-from types import NoneType
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 from ..errors import OutcomeNotWritten
 from ..log import clean, shortened
@@ -50,13 +49,54 @@ class Call(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What a claim carries along that a backend of django.tasks enqueued."""
+    """What a claim carries of a task that a django.tasks backend enqueued."""
 
     backend: str
     overrides: str | None
     started_at: str
     first_started_at: str | None
     errors: str
+
+
+class ClaimExtras(NamedTuple):
+    """What few tasks have. A claim carries it as a JSON object with these names."""
+
+    #: How long to keep the result, in seconds; None: not at all.
+    result_ttl: int | float | None = None
+    #: The concurrency group, and the seconds between two starts in it.
+    lane: str | None = None
+    lane_interval: int | float | None = None
+    interruptions: int = 0
+    #: The task that enqueued it; text, where Celery did.
+    parent_id: int | str | None = None
+    #: After when it must not be started, and since when it could have been.
+    expires_at: str | None = None
+    run_after: str | None = None
+    is_sensitive: int = False
+    origin: Origin | None = None
+
+    def as_json(self) -> str:
+        """Return what the database would."""
+        return json.dumps(self._asdict() | {"origin": self.origin and self.origin._asdict()})
+
+
+_KINDS = get_type_hints(ClaimExtras)
+_NO_EXTRAS = ClaimExtras()
+
+
+@functools.lru_cache(maxsize=1000)  # a claim is asked ten times
+def parse_extras(text: str) -> ClaimExtras:
+    """Return the extras of a claim. Raises ValueError for a value of the wrong type.
+
+    That is checked while the task is claimed: later its outcome could not be written.
+    """
+    found = json.loads(text)
+    if found.get("origin"):
+        found["origin"] = Origin(**found["origin"])
+    for name, value in found.items():
+        if not isinstance(value, _KINDS[name]):
+            raise ValueError(f"{name} of a task cannot be {value!r}")
+    return ClaimExtras(**found)
 
 
 #: What tells a claim from every other one: the id and `claims` of its row, and when it was claimed.
@@ -78,82 +118,63 @@ class Claim(NamedTuple):
     is_async: bool = False
     #: When it was claimed, as it stands on the row: ids may come again, moments do not.
     started_at: str | None = None
-    #: What few tasks have: see the properties.
+    #: A ClaimExtras as JSON; None, and so nothing to parse, for most tasks.
     extras: str | None = None
 
     @property
-    def fence(self) -> "Fence":
+    def fence(self) -> Fence:
         """What must still stand on its row for the claim to be in force."""
         return self.id, self.claims, self.started_at
 
     @property
+    def more(self) -> ClaimExtras:
+        """Its extras."""
+        return parse_extras(self.extras) if self.extras else _NO_EXTRAS
+
+    @property
     def result_ttl(self) -> float | None:
         """How long its result is kept, in seconds; None: not at all."""
-        return cast(float | None, self._term(0))
+        return self.more.result_ttl
 
     @property
     def lane(self) -> str | None:
-        """What its limits are shared with."""
-        return cast(str | None, self._term(1))
+        """Its concurrency group."""
+        return self.more.lane
 
     @property
     def lane_interval(self) -> float | None:
-        """How many seconds lie between two starts in its lane."""
-        return cast(float | None, self._term(2))
+        """How many seconds lie between two starts in its concurrency group."""
+        return self.more.lane_interval
 
     @property
     def interruptions(self) -> int:
         """How often it was interrupted."""
-        return cast(int, self._term(3) or 0)
+        return self.more.interruptions
 
     @property
     def parent_id(self) -> int | None:
         """The task that enqueued it."""
-        return cast(int | None, self._term(4))
+        return cast(int | None, self.more.parent_id)
 
     @property
     def expires_at(self) -> str | None:
         """After when it is not to be started."""
-        return cast(str | None, self._term(5))
+        return self.more.expires_at
 
     @property
     def due(self) -> str:
         """Since when it could have been started."""
-        return cast(str | None, self._term(6)) or self.enqueued_at
+        return self.more.run_after or self.enqueued_at
 
     @property
     def is_sensitive(self) -> bool:
         """Whether its arguments are not to be shown."""
-        return bool(self._term(7))
+        return bool(self.more.is_sensitive)
 
     @property
     def origin(self) -> Origin | None:
         """What it was enqueued by, if that is a backend of django.tasks."""
-        if self.extras is None or self.extras.endswith("null]"):
-            return None
-        return Origin(*cast(list[Any], self._term(8)))
-
-    def _term(self, position: int) -> object:
-        return _parsed(self.extras)[position] if self.extras else None
-
-
-#: Of the terms of a claim.
-_KINDS: tuple[tuple[type, ...], ...] = (
-    *((int, float, NoneType), (str, NoneType), (int, float, NoneType), (int,)),
-    *((int, str, NoneType), (str, NoneType), (str, NoneType), (int,)),  # with Celery a parent's id is text
-)
-
-
-@functools.lru_cache(maxsize=1000)  # for each claim they are asked ten times
-def _parsed(extras: str) -> list[Any]:
-    """Return terms as they are read first when their task is claimed. Raises ValueError for what is no term.
-
-    Later would be too late: what became of the task could not be written.
-    """
-    found: list[Any] = json.loads(extras)
-    if not all(isinstance(term, kinds) for term, kinds in zip(found, _KINDS, strict=False)):
-        raise ValueError(f"{extras} are no terms of a task")
-    return found
+        return self.more.origin
 
 
 class Outcome(NamedTuple):

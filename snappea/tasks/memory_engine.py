@@ -6,7 +6,6 @@ So that code which calls `delay()` can be tested without a database for it and w
 
 import dataclasses
 import functools
-import json
 import threading
 from collections.abc import Sequence
 from itertools import count
@@ -14,7 +13,7 @@ from typing import Any
 
 from ..models import WAITING, Status, Task
 from ..queue.clock import as_datetime, later, now
-from ..queue.records import Call, Claim, Extras, Origin, Outcome
+from ..queue.records import Call, Claim, ClaimExtras, Extras, Origin, Outcome
 from .engine import Engine, require_kept, result_of
 
 
@@ -54,8 +53,16 @@ class Entry:
     def as_claim(self) -> Claim:
         """Return what a worker would get."""
         call, extras = self.call, self.extras
-        more = extras.result_ttl, extras.lane, extras.lane_interval, 0, extras.parent_id, extras.expires_at
-        origin = Origin(extras.backend, extras.overrides, now(), None, "") if extras.backend else None
+        more = ClaimExtras(
+            result_ttl=extras.result_ttl,
+            lane=extras.lane,
+            lane_interval=extras.lane_interval,
+            parent_id=extras.parent_id,
+            expires_at=extras.expires_at,
+            run_after=self.run_after,
+            is_sensitive=extras.is_sensitive,
+            origin=Origin(extras.backend, extras.overrides, now(), None, "") if extras.backend else None,
+        )
         return Claim(
             -call.priority,
             self.id,
@@ -68,7 +75,7 @@ class Entry:
             self.enqueued_at,
             bool(call.is_async),
             now(),
-            json.dumps([*more, self.run_after, extras.is_sensitive, origin]),
+            more.as_json(),
         )
 
 

@@ -273,9 +273,12 @@ UPDATE snappea_task SET status = 'running',
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
-    THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at, run_after,
-        is_sensitive, json(CASE WHEN coalesce(backend, '') <> ''
-            THEN json_array(backend, overrides, started_at, first_started_at, errors) END)) END
+    THEN json_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+        'interruptions', interruptions, 'parent_id', parent_id, 'expires_at', expires_at,
+        'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
+        json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
+            'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
+            'errors', errors) END)) END
 
 -- queue.statements.CLAIM, PostgreSQL
 UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint,
@@ -286,10 +289,13 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
-    THEN json_build_array(result_ttl, lane, lane_interval, interruptions, parent_id,
-        to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'), is_sensitive,
-        CASE WHEN backend <> '' THEN json_build_array(backend, overrides, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
-            to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), errors) END)::text END
+    THEN json_build_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+        'interruptions', interruptions, 'parent_id', parent_id,
+        'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
+        'is_sensitive', is_sensitive, 'origin',
+        CASE WHEN backend <> '' THEN json_build_object('backend', backend,
+            'overrides', overrides, 'started_at', to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
+            'first_started_at', to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'errors', errors) END)::text END
 
 -- queue.statements.CLAIM_ADDRESSED, SQLite
 UPDATE snappea_task SET status = 'running',
@@ -301,9 +307,12 @@ UPDATE snappea_task SET status = 'running',
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
-    THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at, run_after,
-        is_sensitive, json(CASE WHEN coalesce(backend, '') <> ''
-            THEN json_array(backend, overrides, started_at, first_started_at, errors) END)) END
+    THEN json_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+        'interruptions', interruptions, 'parent_id', parent_id, 'expires_at', expires_at,
+        'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
+        json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
+            'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
+            'errors', errors) END)) END
 
 -- queue.statements.CLAIM_ADDRESSED, PostgreSQL
 UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint,
@@ -315,10 +324,13 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
-    THEN json_build_array(result_ttl, lane, lane_interval, interruptions, parent_id,
-        to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'), is_sensitive,
-        CASE WHEN backend <> '' THEN json_build_array(backend, overrides, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
-            to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), errors) END)::text END
+    THEN json_build_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+        'interruptions', interruptions, 'parent_id', parent_id,
+        'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
+        'is_sensitive', is_sensitive, 'origin',
+        CASE WHEN backend <> '' THEN json_build_object('backend', backend,
+            'overrides', overrides, 'started_at', to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
+            'first_started_at', to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'errors', errors) END)::text END
 
 -- queue.statements.CLAIM_THESE, SQLite
 UPDATE snappea_task SET status = 'running',
@@ -327,9 +339,12 @@ UPDATE snappea_task SET status = 'running',
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
-    THEN json_array(result_ttl, lane, lane_interval, interruptions, parent_id, expires_at, run_after,
-        is_sensitive, json(CASE WHEN coalesce(backend, '') <> ''
-            THEN json_array(backend, overrides, started_at, first_started_at, errors) END)) END
+    THEN json_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+        'interruptions', interruptions, 'parent_id', parent_id, 'expires_at', expires_at,
+        'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
+        json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
+            'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
+            'errors', errors) END)) END
 
 -- queue.statements.CLAIM_THESE, PostgreSQL
 UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint,
@@ -338,10 +353,13 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
-    THEN json_build_array(result_ttl, lane, lane_interval, interruptions, parent_id,
-        to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'), is_sensitive,
-        CASE WHEN backend <> '' THEN json_build_array(backend, overrides, to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
-            to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), errors) END)::text END
+    THEN json_build_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+        'interruptions', interruptions, 'parent_id', parent_id,
+        'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
+        'is_sensitive', is_sensitive, 'origin',
+        CASE WHEN backend <> '' THEN json_build_object('backend', backend,
+            'overrides', overrides, 'started_at', to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
+            'first_started_at', to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'errors', errors) END)::text END
 
 -- queue.statements.DELETE, SQLite
 DELETE FROM snappea_task WHERE id = ? AND claims = ? AND status IN ('failed', 'interrupted', 'cancelled', 'successful')
