@@ -7,7 +7,7 @@ from datetime import UTC
 from typing import Any, cast
 
 from ..queue.clock import as_datetime, now
-from ..queue.records import Call, Claim, Extras
+from ..queue.records import Call, Claim, ClaimExtras, Extras
 from ..tasks.options import Options
 from ..tasks.registry import find, resolve
 from .handover import Ticket
@@ -96,7 +96,8 @@ def claim_of(celerys: Any, args: Any, kwargs: Any) -> Claim:
     ttl = header["result_ttl"] if header else options.result_ttl
     # Celery considers a task that is retried its own parent
     parent = header["parent_id"] if header else request.parent_id
-    extras = [ttl, None, None, 0, parent, header.get("expires_at"), None, options.sensitive, None]
+    expires_at = header.get("expires_at")
+    extras = ClaimExtras(ttl, parent_id=parent, expires_at=expires_at, is_sensitive=options.sensitive)
     return Claim(
         0,
         request.id,
@@ -107,5 +108,5 @@ def claim_of(celerys: Any, args: Any, kwargs: Any) -> Claim:
         queue,
         request.retries + 1,
         header.get("enqueued_at") or now(),
-        extras=json.dumps(extras),
+        extras=extras.as_json(),
     )
