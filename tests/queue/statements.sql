@@ -1,14 +1,8 @@
--- celery.handover._AGAIN, both
-UPDATE snappea_handover SET sent_at = NULL WHERE sent_at IS NOT NULL AND taken_by = ''
-
 -- celery.handover._BORROW, SQLite
 UPDATE snappea_handover SET taken_by = ? WHERE key = ? AND taken_by IN ('', ?)
 
 -- celery.handover._BORROW, PostgreSQL
 UPDATE snappea_handover SET taken_by = %s WHERE key = %s AND taken_by IN ('', %s)
-
--- celery.handover._COUNT, both
-SELECT count(*) FROM snappea_handover
 
 -- celery.handover._EXPIRE, SQLite
 DELETE FROM snappea_handover WHERE expires_at <= ?
@@ -16,11 +10,14 @@ DELETE FROM snappea_handover WHERE expires_at <= ?
 -- celery.handover._EXPIRE, PostgreSQL
 DELETE FROM snappea_handover WHERE expires_at <= %s
 
--- celery.handover._FORGET, SQLite
+-- celery.handover._REVOKE, SQLite
 DELETE FROM snappea_handover WHERE key = ? AND taken_by = ''
 
--- celery.handover._FORGET, PostgreSQL
+-- celery.handover._REVOKE, PostgreSQL
 DELETE FROM snappea_handover WHERE key = %s AND taken_by = ''
+
+-- celery.handover._SEND_AGAIN, both
+UPDATE snappea_handover SET sent_at = NULL WHERE sent_at IS NOT NULL AND taken_by = ''
 
 -- celery.handover._SENT, SQLite
 UPDATE snappea_handover SET sent_at = ? WHERE key = ?
