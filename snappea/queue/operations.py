@@ -1,7 +1,7 @@
-"""What people decide about tasks and queues, from the admin, the command line or the shell.
+"""What users decide about tasks and queues, from the admin, the command line or the shell.
 
-Many rows are changed in batches, each a short transaction of its own with a rest after it, so that nobody
-waits for the write lock for long. What has moved on in the meantime is left alone.
+Many rows are changed in batches, each a short transaction of its own with a rest after it, so that no other
+process waits long for the write lock. A task that has changed its state in the meantime is left alone.
 """
 
 import time
@@ -21,14 +21,13 @@ from .database import connect, file_of, raw, transact
 from .lock import holder
 from .wakeup import ring_on_commit
 
-#: After how long a transaction of many rows is committed, in seconds.
+#: How long a transaction of many rows lasts, in seconds, and after how many rows it looks at the time.
 BATCH = 0.005
-#: After so many rows it looks at the time.
 STEP = 20
 #: How many rows are looked up at once.
 PAGE = 1000
 
-#: Is told how many tasks were changed so far.
+#: Is called now and then with the number of tasks changed so far.
 Tell: TypeAlias = Callable[[int], object]
 #: How long pause() waits for the Foremen to confirm it, and how often it looks, in seconds.
 CONFIRM_WITHIN = 10.0
@@ -38,11 +37,10 @@ CONFIRM_EVERY = 0.002
 def requeue(
     tasks: QuerySet[Task], countdown: float | timedelta | None = None, tell: Tell | None = None
 ) -> int:
-    """Make kept or scheduled tasks ready again, with their attempts forgotten; return how many.
+    """Make kept or scheduled tasks ready again, and reset their attempts; return how many.
 
-    `countdown`: not at once, but in so many seconds. Tasks that wait or run are left alone, as are those
-    that were run again in the meantime. `tell`: is called now and then with how many were changed so far.
-    Raises TypeError or ValueError for a countdown that is none.
+    `countdown`: in so many seconds, not at once. Tasks that are ready or running are left alone. Raises
+    TypeError or ValueError for an invalid countdown.
     """
     seconds = None if countdown is None else seconds_of(countdown, "countdown")
     due = None if seconds is None else later(now(), seconds)
@@ -53,29 +51,23 @@ def requeue(
 
 
 def cancel(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
-    """Delete tasks that wait, and return how many. Those that run or are kept are left alone.
-
-    `tell`: is called now and then with how many were deleted so far.
-    """
+    """Delete waiting tasks, and return how many. Tasks that are running or kept are left alone."""
     changed, lanes = 0, set()
     for page in _chosen(tasks, "cancel", "pk", "lane"):
         changed += _apply(sql.CANCEL, [(pk,) for pk, _lane in page], tell, changed)
         _note_gone((pk for pk, _lane in page), "cancelled")
         lanes |= {lane for _pk, lane in page if lane is not None}
-    _stir(lanes)
+    _recheck(lanes)
     return changed
 
 
 def terminate(tasks: QuerySet[Task]) -> int:
-    """Ask for the end of tasks that run, and return of how many. The Foreman sees to it."""
+    """Ask the Foreman to end running tasks, and return how many."""
     return sum(_apply(sql.REVOKE, page) for page in _chosen(tasks, "terminate", "pk"))
 
 
 def delete(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
-    """Delete tasks that are kept, for good, and return how many. Those that wait or run are left alone.
-
-    `tell`: is called now and then with how many were deleted so far.
-    """
+    """Delete kept tasks for good, and return how many. Tasks that wait or run are left alone."""
     changed = 0
     for fences in _chosen(tasks, "delete", "pk", "claims"):
         changed += _apply(sql.DELETE, fences, tell, changed)
@@ -84,13 +76,15 @@ def delete(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
 
 
 def hand_over(ids: Sequence[int], packed: Callable[[Task], tuple[str, str]]) -> int:
-    """Move waiting tasks into the table of what is handed over, in one transaction; return how many.
+    """Move waiting tasks to the table of tasks for Celery, in one transaction; return how many.
 
-    `packed`: returns the key of one, and what is sent of it. Only while there is no Foreman.
+    `packed`: returns the key of a task and its message. Only while there is no Foreman.
     """
     moved = []
     with connect().wrap_database_errors, transact(connect()) as db:
-        for task in _waiting(ids):
+        waiting = Task.objects.using(current().DATABASE).filter(status__in=MOVES["hand over"].origins)
+        found = waiting.in_bulk(list(ids))
+        for task in (found[pk] for pk in ids if pk in found):
             key, call = packed(task)
             if db.execute(sql.CANCEL, (task.pk,)).rowcount:
                 expires_at = None if task.expires_at is None else as_text(task.expires_at)
@@ -100,19 +94,12 @@ def hand_over(ids: Sequence[int], packed: Callable[[Task], tuple[str, str]]) -> 
     return len(moved)
 
 
-def _waiting(ids: Sequence[int]) -> list[Task]:
-    """Return those of the tasks that wait, in this order."""
-    own = Task.objects.using(current().DATABASE).filter(status__in=MOVES["hand over"].origins)
-    found = own.in_bulk(list(ids))
-    return [found[task_id] for task_id in ids if task_id in found]
-
-
 def pause(queue: str) -> bool:
-    """Let nothing of a queue begin until it is resumed; tell whether it was not paused before.
+    """Start no more tasks of a queue until it is resumed; tell whether it was not paused before.
 
-    What runs goes on; what waits, and what is enqueued, waits. Returns when every Foreman has confirmed that:
-    within milliseconds, or a second if all its workers are busy. Inside a transaction on the queue's database
-    nobody can confirm it yet: then it holds a moment after the commit.
+    Running tasks continue. Returns when every Foreman has confirmed the pause: within milliseconds, or a
+    second if all its workers are busy. Inside a transaction on the queue's database no Foreman can confirm it
+    yet: then it holds a moment after the commit.
     Raises PauseUnconfirmed if a Foreman does not confirm it within CONFIRM_WITHIN; the queue is paused then.
     """
     refuse_event_loop("queue")
@@ -131,7 +118,7 @@ def pause(queue: str) -> bool:
 
 
 def _is_confirmed(queue: str) -> bool:
-    """Tell whether no Foreman will begin anything of a paused queue any more."""
+    """Tell whether no Foreman will start a task of a paused queue."""
     connection = connect()
     db, file = raw(connection), file_of(connection)
     if connection.vendor == "postgresql":
@@ -141,31 +128,27 @@ def _is_confirmed(queue: str) -> bool:
 
 
 def resume(queue: str) -> bool:
-    """Let a paused queue be served again; tell whether it was paused."""
+    """Serve a paused queue again; tell whether it was paused."""
     refuse_event_loop("queue")
     with transact(connect()) as db:
         was_paused = db.execute(sql.RESUME, (queue,)).rowcount == 1
     if was_paused:
-        _stir({lane for (lane,) in raw(connect()).execute(sql.BLOCKED_GROUPS).fetchall()})
+        _recheck({lane for (lane,) in raw(connect()).execute(sql.BLOCKED_GROUPS).fetchall()})
     ring_on_commit(connect())
     return was_paused
 
 
 def paused(db: RawConnection | None = None) -> dict[str, str]:
-    """Return the queues that are paused, and since when, as it stands in the database."""
+    """Return the paused queues, and since when each is, as text."""
     return dict((db or raw(connect())).execute(sql.PAUSED).fetchall())
 
 
 def _chosen(tasks: QuerySet[Task], verb: str, *columns: str) -> Iterator[list[Any]]:
     """Return columns, the id first, of the tasks that a verb applies to: in pages, the oldest first."""
     refuse_event_loop("queue")
-    own = tasks.using(current().DATABASE).filter(status__in=MOVES[verb].origins).order_by("pk")
-    return _pages(own, columns)
-
-
-def _pages(tasks: QuerySet[Task], columns: Sequence[str]) -> Iterator[list[Any]]:
+    tasks = tasks.using(current().DATABASE).filter(status__in=MOVES[verb].origins).order_by("pk")
     page = list(tasks.values_list(*columns)[:PAGE])
-    if len(page) == PAGE:  # not those that come meanwhile: it would never end
+    if len(page) == PAGE:  # without tasks that come meanwhile: it would never end
         tasks = tasks.filter(pk__lte=tasks.values_list("pk", flat=True).last())
     while page:
         yield page
@@ -173,13 +156,13 @@ def _pages(tasks: QuerySet[Task], columns: Sequence[str]) -> Iterator[list[Any]]
         page = [] if is_last else list(tasks.filter(pk__gt=page[-1][0]).values_list(*columns)[:PAGE])
 
 
-def _stir(lanes: set[str]) -> None:
-    """Have others of these lanes looked at, whose turn it may be now."""
+def _recheck(lanes: set[str]) -> None:
+    """Have the Foreman look at these concurrency groups, which may have room now."""
     _apply(sql.RECHECK, [(lane,) for lane in sorted(lanes)])
 
 
 def _note_gone(ids: Iterable[int], what: str) -> None:
-    """Let schedules know what became of the last task that they enqueued."""
+    """Write on schedules what became of the last task that they enqueued."""
     last = set(Schedule.objects.values_list("last_task_id", flat=True))
     _apply(sql.NOTE_GONE, [(what, pk) for pk in ids if pk in last])
 
@@ -187,9 +170,9 @@ def _note_gone(ids: Iterable[int], what: str) -> None:
 def _apply(
     statement: str, rows: Sequence[Sequence[object]], tell: Tell | None = None, before: int = 0
 ) -> int:
-    """Run a statement for each row, wake the Foreman, and return how many rows of the table it changed.
+    """Run a statement for each of the rows, wake the Foreman, and return how many rows it changed.
 
-    `tell`: is called with that number so far, those `before` included.
+    `tell` is called with that number, plus those changed `before`.
     """
     connection = connect()
     changed = at = 0
@@ -203,6 +186,6 @@ def _apply(
         if tell is not None:
             tell(before + changed)
         if at < len(rows) and not connection.in_atomic_block:
-            # whoever waits for the lock looks for it now and then only
+            # a process that waits for the lock only looks for it now and then
             time.sleep(time.monotonic() - began)
     return changed
