@@ -146,7 +146,7 @@ def test_a_failing_task_appears_is_requeued_and_moves(site: Site, browser: Brows
     """Without a reload by hand."""
     site.foreman()
     browser.log_in()
-    browser.wait_for_text("The Foreman is alive")
+    browser.wait_for_text("The Foreman is running")
     fail.delay("x")
     browser.wait_for_text("ValueError")
     assert browser.text_of("#tile-failed").split() == ["1", "Failed"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from snappea import stats
 from snappea.admin import charts
-from snappea.admin.charts import Series
+from snappea.admin.charts import Chart, Series
 from snappea.foreman.statistics import _INSERT
 from snappea.management import console
 from snappea.models import Task
@@ -45,7 +45,7 @@ def text_of(browser: Client, address: str = DASHBOARD) -> str:
 
 def test_it_works_with_nothing_in_it(browser: Client) -> None:
     text = text_of(browser)
-    assert "No Foreman runs" in text and "Nothing." in text and text.count("<svg viewBox") == 4
+    assert "No Foreman runs" in text and "No task is running." in text and text.count("<svg viewBox") == 4
 
 
 def test_it_shows_a_stuck_task_and_its_limit(site: Site, browser: Client) -> None:
@@ -229,11 +229,17 @@ values = st.lists(st.one_of(st.none(), st.floats(0, 1e9)), min_size=1, max_size=
 def test_nothing_of_a_chart_is_outside_of_it(drawn: list[Any]) -> None:
     times = ["12:00"] * len(drawn)
     for chart in (
-        charts.stacked(
-            "x", "X", "", [Series("done", "done", drawn), Series("failed", "failed", drawn)], times
+        Chart(
+            "x",
+            "X",
+            "",
+            [Series("done", "done", drawn), Series("failed", "failed", drawn)],
+            times,
+            charts.number,
+            is_stacked=True,
         ),
-        charts.lines("x", "X", "", [Series("mean", "mean", drawn)], times, formatting.duration),
-        charts.lines("x", "X", "", [Series("backlog", "ready", drawn)], times, charts.number),
+        Chart("x", "X", "", [Series("mean", "mean", drawn)], times, formatting.duration),
+        Chart("x", "X", "", [Series("backlog", "ready", drawn)], times, charts.number),
     ):
         for bar in chart.bars:
             assert bar.x >= 0 and bar.x + bar.width <= chart.width + 1 and bar.height >= 0
@@ -252,7 +258,7 @@ def test_an_axis_ends_at_a_round_number_that_is_not_much_more(value: float, is_w
 
 
 def test_a_gap_in_what_is_known_is_a_gap_in_the_line() -> None:
-    chart = charts.lines("x", "X", "", [Series("mean", "mean", [1.0, None, 2.0])], ["a", "b", "c"], str)
+    chart = Chart("x", "X", "", [Series("mean", "mean", [1.0, None, 2.0])], ["a", "b", "c"], str)
     assert chart.lines[0].path.count("M") == 2
 
 
