@@ -26,8 +26,8 @@ from .queue.database import NETWORK_FILE_SYSTEMS, file_system
 from .queue.files import FLEETING_FILE_SYSTEMS, LAYERED_FILE_SYSTEMS
 from .router import misrouted, routers_to_paste
 from .tasks.calls import fault_of
-from .tasks.discovery import failures
-from .tasks.registry import declared, discover
+from .tasks.discovery import discover, failures
+from .tasks.registry import declared
 
 SQLITE = "django.db.backends.sqlite3"
 Check = Callable[..., list[CheckMessage]]

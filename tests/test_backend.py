@@ -33,8 +33,8 @@ from snappea.queue import operations
 from snappea.queue.database import connect, file_of
 from snappea.queue.logbook import Logbook, Note
 from snappea.queue.records import Claim
+from snappea.tasks.discovery import resolve
 from snappea.tasks.options import Options
-from snappea.tasks.registry import resolve
 from tests.playground import djangotasks as tasks
 from tests.site import ROOT, Site, wait_until
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from snappea.tasks.registry import load, registry
+from snappea.tasks.discovery import load
+from snappea.tasks.registry import registry
 from tests import playground
 from tests.projects import Project, Running
 from tests.site import wait_until

@@ -17,7 +17,8 @@ from snappea.errors import ConfigurationError, TaskDefinitionError
 from snappea.models import Task
 from snappea.queue import operations
 from snappea.signals import task_enqueued
-from snappea.tasks.registry import registry, resolve
+from snappea.tasks.discovery import resolve
+from snappea.tasks.registry import registry
 from tests.playground.lifecycle import (
     add,
     exit_in_context,

@@ -25,7 +25,8 @@ from snappea.errors import (
 )
 from snappea.models import Task
 from snappea.queue import operations
-from snappea.tasks.registry import registry, resolve
+from snappea.tasks.discovery import resolve
+from snappea.tasks.registry import registry
 from tests.playground.tasks import echo, nap, nap_late, nothing, record, record_async
 from tests.site import ROOT, Made, Site
 

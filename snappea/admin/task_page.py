@@ -8,7 +8,8 @@ from django.utils.html import format_html
 from ..models import Task
 from ..monitoring.formatting import MOST, exact, plain, pretty, traceback_lines
 from ..queue.clock import as_datetime
-from ..tasks.registry import find, is_sensitive
+from ..tasks.discovery import find
+from ..tasks.registry import is_sensitive
 from .columns import ago, state_label
 
 HIDDEN = "not shown: the task is sensitive"

@@ -14,8 +14,9 @@ from ..conf import current, uses_celery
 from ..errors import ConfigurationError, ExtraMissing
 from ..monitoring.diagnostics import WORKERS, Finding
 from ..monitoring.ping import ping
+from ..tasks.discovery import discover
 from ..tasks.options import Options
-from ..tasks.registry import declared, discover, registry
+from ..tasks.registry import declared, registry
 
 #: Options that have no equivalent in Celery: which tasks have it, and what happens instead.
 GAPS: dict[str, tuple[Callable[[Options], bool], str]] = {

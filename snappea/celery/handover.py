@@ -30,7 +30,7 @@ from ..queue.database import connect, file_of, raw, transact
 from ..queue.lock import Lock
 from ..queue.records import Call, Extras
 from ..tasks.arguments import decode
-from ..tasks.registry import discover, find
+from ..tasks.discovery import discover, find
 
 #: How many rows are moved in one transaction, and how many messages are sent before that is noted.
 BATCH = 100

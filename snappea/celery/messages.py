@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from ..queue.clock import as_datetime, now
 from ..queue.records import Call, Claim, ClaimExtras, Extras
+from ..tasks.discovery import find, resolve
 from ..tasks.options import Options
-from ..tasks.registry import find, resolve
 from .handover import Ticket
 
 #: The header of a message with what Snappea adds to it.

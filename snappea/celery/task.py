@@ -21,7 +21,7 @@ from ..log import clean
 from ..queue.clock import later, now
 from ..queue.records import Claim, Outcome, Progress
 from ..tasks import context
-from ..tasks.registry import resolve
+from ..tasks.discovery import resolve
 from ..workers import execute
 from ..workers.limits import Ending, NoLimits
 from . import handover

@@ -13,7 +13,7 @@ from ..errors import TaskFailed
 from ..log import say
 from ..models import Status, Task
 from ..queue.records import Outcome
-from ..tasks.registry import find, find_task_of
+from ..tasks.discovery import find, find_task_of
 from ..workers.cleanup import close_connections, tidy_connections
 from .framework import AnyResult, BaseTaskBackend, task_finished
 from .function import DjangoTask

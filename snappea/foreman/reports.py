@@ -12,8 +12,8 @@ from ..models import Status
 from ..queue.records import Expired, Outcome, Recovered
 from ..signals import task_interrupted, tell
 from ..tasks import frameworks
-from ..tasks.discovery import failures
-from ..tasks.registry import find, is_sensitive
+from ..tasks.discovery import failures, find
+from ..tasks.registry import is_sensitive
 
 #: Whether the first line is printed if no handler shows it.
 prints_start = False

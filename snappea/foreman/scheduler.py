@@ -29,7 +29,7 @@ from ..schedules import (
 )
 from ..schedules.triggers import trigger
 from ..signals import task_enqueued, tell
-from ..tasks.registry import find
+from ..tasks.discovery import find
 
 _MOVE_ON = statement("""
     UPDATE snappea_schedule SET next_run = ?

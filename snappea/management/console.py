@@ -16,7 +16,8 @@ from ..models import Schedule, Task
 from ..monitoring.formatting import duration, exact, size
 from ..queue.clock import as_datetime
 from ..schedules import Plan
-from ..tasks.registry import find, is_sensitive
+from ..tasks.discovery import find
+from ..tasks.registry import is_sensitive
 
 HIDDEN = "(hidden: the task is sensitive)"
 #: The columns that are made of a task's arguments.

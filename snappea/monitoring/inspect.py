@@ -21,7 +21,7 @@ from ..queue.foremen import foremen_at_work
 from ..queue.logbook import Entry, Note
 from ..queue.operations import paused
 from ..queue.records import ForemanInfo
-from ..tasks.registry import find
+from ..tasks.discovery import find
 
 #: At most this many waiting tasks are counted by name. If there are more, the numbers end with a "+".
 SAMPLE = 5_000

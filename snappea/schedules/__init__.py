@@ -22,7 +22,8 @@ from ..queue.records import Call
 from ..queue.wakeup import ring_on_commit
 from ..tasks.arguments import encode
 from ..tasks.calls import require_queue
-from ..tasks.registry import declared, discover, find, resolve
+from ..tasks.discovery import discover, find, resolve
+from ..tasks.registry import declared
 from ..tasks.results import AsyncResult
 from .triggers import Trigger, interval, trigger
 

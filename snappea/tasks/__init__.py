@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ..queue.records import Claim, Origin, Outcome
+    from .discovery import discover as discover
+    from .discovery import find as find
+    from .discovery import task_of as task_of
     from .registry import Signature as Signature
     from .registry import TaskFunction as TaskFunction
     from .registry import declared as declared
-    from .registry import discover as discover
-    from .registry import find as find
     from .registry import shared_task as shared_task
     from .registry import task as task
-    from .registry import task_of as task_of
 
-_NAMES = ("Signature", "TaskFunction", "declared", "discover", "find", "shared_task", "task", "task_of")
+_NAMES = dict.fromkeys(("Signature", "TaskFunction", "declared", "shared_task", "task"), "registry")
+_NAMES |= dict.fromkeys(("discover", "find", "task_of"), "discovery")
 __all__ = [*_NAMES]
 
 
@@ -50,4 +51,4 @@ frameworks: list[Framework] = []
 def __getattr__(name: str) -> object:
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.registry"), name)
+    return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)

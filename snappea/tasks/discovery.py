@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
@@ -17,6 +17,10 @@ from django.utils.module_loading import import_string, module_has_submodule
 
 from ..conf import current
 from ..errors import ConfigurationError, TaskDefinitionError, UnknownTask
+from ..queue.records import Claim
+from . import frameworks
+from .function import TaskFunction
+from .registry import registry
 
 #: The most that is kept of the traceback of a failed import, in characters.
 MAX_TRACEBACK = 8000
@@ -156,3 +160,77 @@ def is_served(file: str) -> bool:
     """Tell whether a file lies where uploads and collected files go."""
     roots = [str(root) for root in (settings.MEDIA_ROOT, settings.STATIC_ROOT) if root]
     return any(Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)) for root in roots)
+
+
+# from a name to a task
+
+
+def discover() -> None:
+    """Import the task modules of all installed apps; those that raise are in `failures`."""
+    load_frameworks()
+    import_task_modules()
+    if not failures:
+        return
+    for name, made in list(registry.items()):
+        if made.function.__module__ in failures and made.function.__module__ not in sys.modules:
+            del registry[name]  # what it declared before it raised is only half of a module
+
+
+def resolve(name: str) -> TaskFunction[..., Any]:
+    """Return the task of a name: what @task made, or a django.tasks Task of our backend, and nothing else.
+
+    Imports nothing. Raises UnknownTask.
+    """
+    found = registry.get(name) or next((found for each in frameworks if (found := each.find(name))), None)
+    if found is None:
+        require_imported(name)
+        raise UnknownTask(
+            f"Unknown task {name!r}: no @task of that name in an installed app. If it was renamed, give it "
+            "the old name as well (aliases); if it is not deployed yet, requeue this task once it is."
+            + (f" These modules could not be imported: {', '.join(failures)}." if failures else "")
+        )
+    return found
+
+
+def load(name: str) -> TaskFunction[..., Any]:
+    """Do as resolve(), and import the module of the task if the name asks for it and may do so.
+
+    For the Foreman, and for a name that a person types on the command line. Raises UnknownTask.
+    """
+    if (found := registry.get(name)) is None:
+        import_module_of(name)
+        return resolve(name)
+    wait_for_import(found.function.__module__)
+    return found
+
+
+def task_of(claim: Claim) -> TaskFunction[..., Any]:
+    """Return the task that a claim is of, for what runs it. Raises UnknownTask."""
+    if claim.extras is None or (origin := claim.origin) is None:
+        return load(claim.task_name)
+    if not frameworks:
+        load_frameworks()
+    for framework in frameworks:
+        return framework.find_claimed(claim, origin)
+    raise UnknownTask(
+        f"Unknown task {claim.task_name!r}: TASKS has no Snappea backend {origin.backend!r} any more."
+    )
+
+
+def find_task_of(claim: Claim) -> TaskFunction[..., Any] | None:
+    """Return the task that a claim is of; None if there is none, or its module raised, whatever it raised."""
+    try:
+        return task_of(claim)
+    except BaseException:
+        return None
+
+
+def find(name: str, may_import: bool = False) -> TaskFunction[..., Any] | None:
+    """Return the task of a name; None if it is not known here, or its module raised, whatever it raised.
+
+    `may_import`: import its module, as load() does; for the Foreman.
+    """
+    try:
+        return registry.get(name) or (load if may_import else resolve)(name)
+    except BaseException:
+        return None

@@ -1,23 +1,13 @@
 """@task, and the registry of what it made: the only place where a name leads to code."""
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
-from ..errors import TaskDefinitionError, UnknownTask
+from ..errors import TaskDefinitionError
 from ..models import Task as Row
 from ..queue.records import Claim
-from . import frameworks
-from .discovery import (
-    failures,
-    import_module_of,
-    import_task_modules,
-    load_frameworks,
-    require_imported,
-    wait_for_import,
-)
 from .function import TaskFunction as TaskFunction
 from .options import Options
 from .results import Signature as Signature
@@ -121,66 +111,6 @@ def _place(made: TaskFunction[..., Any]) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}"
 
 
-def discover() -> None:
-    """Import the task modules of all installed apps; those that raise are in `modules.failures`."""
-    load_frameworks()
-    import_task_modules()
-    if not failures:
-        return
-    for name, made in list(registry.items()):
-        if made.function.__module__ in failures and made.function.__module__ not in sys.modules:
-            del registry[name]  # what it declared before it raised is only half of a module
-
-
-def resolve(name: str) -> TaskFunction[..., Any]:
-    """Return the task of a name: what @task made, or a django.tasks Task of our backend, and nothing else.
-
-    Imports nothing. Raises UnknownTask.
-    """
-    found = registry.get(name) or next((found for each in frameworks if (found := each.find(name))), None)
-    if found is None:
-        require_imported(name)
-        raise UnknownTask(
-            f"Unknown task {name!r}: no @task of that name in an installed app. If it was renamed, give it "
-            "the old name as well (aliases); if it is not deployed yet, requeue this task once it is."
-            + (f" These modules could not be imported: {', '.join(failures)}." if failures else "")
-        )
-    return found
-
-
-def load(name: str) -> TaskFunction[..., Any]:
-    """Do as resolve(), and import the module of the task if the name asks for it and may do so.
-
-    For the Foreman, and for a name that a person types on the command line. Raises UnknownTask.
-    """
-    if (found := registry.get(name)) is None:
-        import_module_of(name)
-        return resolve(name)
-    wait_for_import(found.function.__module__)
-    return found
-
-
-def task_of(claim: Claim) -> TaskFunction[..., Any]:
-    """Return the task that a claim is of, for what runs it. Raises UnknownTask."""
-    if claim.extras is None or (origin := claim.origin) is None:
-        return load(claim.task_name)
-    if not frameworks:
-        load_frameworks()
-    for framework in frameworks:
-        return framework.find_claimed(claim, origin)
-    raise UnknownTask(
-        f"Unknown task {claim.task_name!r}: TASKS has no Snappea backend {origin.backend!r} any more."
-    )
-
-
-def find_task_of(claim: Claim) -> TaskFunction[..., Any] | None:
-    """Return the task that a claim is of; None if there is none, or its module raised, whatever it raised."""
-    try:
-        return task_of(claim)
-    except BaseException:
-        return None
-
-
 def declared() -> list[TaskFunction[..., Any]]:
     """Return all tasks, each once: an alias is none of its own."""
     return [task for name, task in registry.items() if name == task.name]
@@ -189,14 +119,3 @@ def declared() -> list[TaskFunction[..., Any]]:
 def is_sensitive(call: Claim | Row, task: TaskFunction[..., Any] | None) -> bool:
     """Tell whether what a call was given is to be hidden: its row says so, or by now its task does."""
     return call.is_sensitive or (task is not None and task.options.sensitive)
-
-
-def find(name: str, may_import: bool = False) -> TaskFunction[..., Any] | None:
-    """Return the task of a name; None if it is not known here, or its module raised, whatever it raised.
-
-    `may_import`: import its module, as load() does; for the Foreman.
-    """
-    try:
-        return registry.get(name) or (load if may_import else resolve)(name)
-    except BaseException:
-        return None

@@ -21,7 +21,8 @@ from ..errors import SoftTimeLimitExceeded, TaskRevoked
 from ..log import clean, foreman, say, say_seldom
 from ..queue.logbook import Logbook, Note
 from ..queue.records import Claim, Outcome
-from ..tasks.registry import TaskFunction, find_task_of, task_of
+from ..tasks.discovery import find_task_of, task_of
+from ..tasks.registry import TaskFunction
 from . import execute
 from .cleanup import TidyThreads, close_caches
 from .limits import Ending

@@ -29,7 +29,8 @@ from ..queue.records import Claim, Outcome
 from ..signals import task_failed, task_retried, task_started, task_succeeded, tell
 from ..tasks import context
 from ..tasks.arguments import decode, encode_result
-from ..tasks.registry import TaskFunction, is_sensitive, task_of
+from ..tasks.discovery import task_of
+from ..tasks.registry import TaskFunction, is_sensitive
 from .cleanup import close_caches
 from .cleanup import close_connections as close_connections
 from .cleanup import tidy_connections as tidy_connections

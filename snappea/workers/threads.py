@@ -17,7 +17,7 @@ from ..conf import Settings
 from ..log import clean, say, say_seldom
 from ..queue.logbook import Logbook, Note
 from ..queue.records import Claim, Outcome
-from ..tasks.registry import find_task_of
+from ..tasks.discovery import find_task_of
 from . import execute
 from .event_loop import EventLoop
 from .limits import TaskHandle

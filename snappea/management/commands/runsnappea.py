@@ -16,7 +16,7 @@ from snappea.errors import CannotStart, ConfigurationError, QueueUnavailable
 from snappea.queue.availability import usable
 from snappea.queue.files import IS_UNIX, NEEDS_UNIX
 from snappea.tasks.context import name_tasks_in_log
-from snappea.tasks.registry import discover
+from snappea.tasks.discovery import discover
 
 if IS_UNIX:  # what these import exists on Unix only; handle() says so elsewhere
     from snappea.foreman import reports

@@ -24,7 +24,8 @@ from snappea.monitoring import diagnostics, inspect
 from snappea.queue import operations
 from snappea.queue.availability import usable
 from snappea.queue.quarantine import quarantined
-from snappea.tasks.registry import TaskFunction, discover, load
+from snappea.tasks.discovery import discover, load
+from snappea.tasks.registry import TaskFunction
 
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_525)

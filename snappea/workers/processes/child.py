@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 from ...errors import SoftTimeLimitExceeded, TaskRevoked
 from ...queue.records import Claim, Outcome, Progress
 from ...tasks import context
-from ...tasks.registry import TaskFunction, find_task_of
+from ...tasks.discovery import find_task_of
+from ...tasks.registry import TaskFunction
 from .. import execute
 from ..event_loop import Slot, execute_alone
 from ..limits import Ending
