@@ -1,8 +1,4 @@
-"""Log lines that can do no harm.
-
-A handler that raises costs no task, a name with control characters in it stays on its line,
-and what would repeat itself all the time is said once a minute.
-"""
+"""Log lines that do no harm: no handler's error reaches a task, and no name breaks its line."""
 
 import logging
 import math
@@ -11,9 +7,9 @@ from functools import partial
 
 from .errors import SoftTimeLimitExceeded, TaskRevoked
 
-#: What the Foreman does; `snappea` is the logger to configure for all of it.
+#: The Foreman's logger. To configure all of Snappea's, configure `snappea`.
 foreman = logging.getLogger("snappea.foreman")
-#: What is raised in a task to end it, wherever its thread is.
+#: Raised in a task's thread to end it, wherever that is.
 ENDINGS = (TaskRevoked, SoftTimeLimitExceeded)
 _said_until: dict[str, float] = {}
 
@@ -21,26 +17,26 @@ _said_until: dict[str, float] = {}
 def say(
     level: int, message: str, *args: object, logger: logging.Logger = foreman, stacklevel: int = 1
 ) -> None:
-    """Log a line as the Foreman, whatever state the log handlers are in. Nothing they raise gets out."""
+    """Log a line as the Foreman. Nothing that a handler raises gets out."""
     try:
         logger.log(level, message, *args, stacklevel=stacklevel + 1)
     except ENDINGS:  # meant for the task that runs in this thread
         raise
-    except BaseException:  # SystemExit, say; there is nowhere left to report it
+    except BaseException:  # even SystemExit; there is nowhere left to report it
         pass
 
 
 def say_failure(
     message: str, *args: object, failure: BaseException | None, text: str, **more: object
 ) -> None:
-    """Log an error, with its exception. `text`: what is shown of that. `more`: attributes of the record."""
+    """Log an error with its exception. `text`: how that is shown. `more`: attributes of the record."""
     try:
         if foreman.isEnabledFor(logging.ERROR):
             exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
             file, line, function, _stack = foreman.findCaller(stacklevel=2)
             place = foreman.name, logging.ERROR, file, line
             record = foreman.makeRecord(*place, message, args, exc_info, function, extra=more)
-            record.exc_text = text  # which is of a bounded length, and was written once already
+            record.exc_text = text  # of a bounded length, and formatted already
             foreman.handle(record)
     except ENDINGS:
         raise
@@ -65,7 +61,7 @@ say_once = partial(say_seldom, every=math.inf)
 
 
 def shows(level: int) -> bool:
-    """Tell whether a handler shows what the Foreman logs at a level."""
+    """Tell whether any handler shows what the Foreman logs at a level."""
     logger: logging.Logger | None = foreman if foreman.isEnabledFor(level) else None
     record = foreman.makeRecord(foreman.name, level, __file__, 0, "", (), None)
     while logger:
@@ -84,9 +80,9 @@ def _handles(handler: logging.Handler, record: logging.LogRecord) -> bool:
 
 
 def clean(text: str) -> str:
-    """Return a text that is safe on a line of a log: control characters are escaped.
+    """Return a text with its control characters escaped, so that it stays on its line of a log.
 
-    What is no text, because somebody wrote the row by hand, comes as Python writes it.
+    Anything else, from a row that was written by hand, comes as repr().
     """
     if not isinstance(text, str):
         return repr(text)
@@ -98,7 +94,7 @@ def _visible(character: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text, its middle left out if it has more than so many characters."""
+    """Return a text without its middle if it is longer than `most` characters."""
     if len(text) <= most:
         return text
     half = most // 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from snappea.errors import EnqueueError
-from snappea.queue import database
+from snappea.queue import rescue
 from snappea.queue.database import connect, file_of, leave_lost_files, raw
 from tests.playground.tasks import nothing, open_database, record, wait_for
 from tests.site import Process, Site, wait_until
@@ -184,7 +184,7 @@ def test_a_directory_that_changes_is_looked_into(site: Site) -> None:
 
 
 def test_a_foreman_that_does_not_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "LEAVE_TRIES", 2)
+    monkeypatch.setattr(rescue, "LEAVE_TRIES", 2)
     foreman = site.foreman()
     nothing.delay()
     site.wait_until_empty()

@@ -20,8 +20,9 @@ from ..queue.database import (
     file_system,
     raw,
 )
-from ..queue.files import lockers, rescue
+from ..queue.files import lockers
 from ..queue.lock import Lock
+from ..queue.rescue import rescue
 from ..queue.wakeup import FileBell
 from ..workers.processes.fork_server import ForkServer
 from .systemd import Supervisor

@@ -1,4 +1,4 @@
-"""The connection beneath Django's, as the queue uses it: a sqlite3.Connection, or what does as one."""
+"""The connection beneath Django's, as the queue uses it: a sqlite3.Connection, or one with its methods."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,25 +15,25 @@ UNUSABLE = (*FAULTS, ConnectionDoesNotExist, ImproperlyConfigured)
 
 
 class Rows(Protocol):
-    """What a statement has found or done."""
+    """The result of a statement."""
 
     @property
     def rowcount(self) -> int:
-        """How many rows were changed."""
+        """How many rows the statement changed."""
 
     @property
     def lastrowid(self) -> Any:
         """The id of the row that was inserted."""
 
     def fetchone(self) -> Any:
-        """Return the next row, None if there is none."""
+        """Return the next row; None if there is none."""
 
     def fetchall(self) -> list[Any]:
         """Return all rows."""
 
 
 class RawConnection(Protocol):
-    """Runs statements as they stand in `statements.py`, outside a transaction if none was begun."""
+    """Runs statements as they are written in `statements.py`. Each is a transaction if none is open."""
 
     @property
     def in_transaction(self) -> bool:

@@ -1,6 +1,6 @@
-"""What we set on the connections to the queue's database, and the file behind them.
+"""The connections to the queue's database: what is set on them, and the file that each has open.
 
-The user writes ENGINE and NAME; what he sets himself in OPTIONS wins.
+The project sets ENGINE and NAME. What it sets in OPTIONS takes precedence.
 """
 
 import logging
@@ -9,9 +9,8 @@ import re
 import sqlite3
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -27,7 +26,7 @@ from django.dispatch import receiver
 from ..conf import alias, current, tests_run
 from .connection import RawConnection
 from .dialects import statement
-from .files import IS_UNIX, at_fork, close_to_others, give_to_owner_of_directory, identity_of, rescue
+from .files import IS_UNIX, at_fork, close_to_others, give_to_owner_of_directory, identity_of
 from .files import NETWORK_FILE_SYSTEMS as NETWORK_FILE_SYSTEMS
 from .files import QueueFile as QueueFile
 from .files import file_system as file_system
@@ -41,24 +40,19 @@ PRAGMAS = {
     "journal_mode": "WAL",
     "journal_size_limit": 4 * MEGABYTE,
 }
-#: From what size on a process that enqueues folds the write-ahead log in, in bytes, by `synchronous`; the
-#: Foreman does so before, if there is one. Where commits wait for the disk the file must not grow: to make it
-#: longer costs them twice as much as to write over it.
+#: The size of the write-ahead log at which a process that enqueues checkpoints it, in bytes, by `synchronous`
+#: (a Foreman does so earlier). With FULL the file must not grow: to extend it costs a commit twice as much as
+#: to overwrite it.
 FOLD_FROM = {"FULL": 4 * MEGABYTE, "NORMAL": 64 * MEGABYTE}
-
-
 #: How many connections of a process stay open between requests, if NUM_WORKERS is not more.
 RESTING = 16
-#: How often, and how many times, a process looks whether the Foreman has moved the database, in seconds.
-LEAVE_EVERY = 0.05
-LEAVE_TRIES = 100
 
 BEGIN = statement("{begin}")
 logger = logging.getLogger("snappea.database")
 
 
 class FilesLost(OperationalError):
-    """The files that this process has open were deleted or replaced, and it could not leave them."""
+    """The files that this process has open were deleted or replaced, and it could not open the new ones."""
 
 
 class _Thread(threading.local):
@@ -81,7 +75,7 @@ def adapter(connection: BaseDatabaseWrapper, module: str) -> ModuleType:
 
 @receiver(connection_created)
 def prepare(*, connection: Any, **kwargs: Any) -> None:
-    """Make a new connection to the queue's database what the queue needs."""
+    """Set what the queue needs on a new connection to its database."""
     if connection.alias != alias():
         return
     connection.snappea_file = None
@@ -89,7 +83,7 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
         try:
             _prepare_sqlite(connection)
         except BaseException:
-            connection.close()  # or it would be taken for ready the next time
+            connection.close()  # or it would be used as it is the next time
             raise
     elif connection.vendor in ADAPTERS:
         connection.snappea_link = adapter(connection, "connection").PostgresConnection(connection)
@@ -119,9 +113,8 @@ def _prepare_sqlite(connection: Any) -> None:
 
 
 def _most_resting() -> int:
-    """Return how many connections of this process stay open between requests; others close as Django's do.
-
-    Greenlets and the threads of ASGI servers end with their request, and would leave theirs open.
+    """Return how many connections stay open between requests. Others close, as Django's do: greenlets, and
+    threads of ASGI servers, end with their request and would leave theirs open.
     """
     return max(RESTING, current().NUM_WORKERS)
 
@@ -143,36 +136,33 @@ def _path(raw: sqlite3.Connection) -> str:
 def _identify(raw: sqlite3.Connection) -> QueueFile | None:
     path = _path(raw)
     if not path:
-        return None  # in memory: there is nobody to wake
+        return None  # in memory: there is no Foreman to wake
     raw.execute("PRAGMA schema_version").fetchone()  # opens -wal and -shm
     found = os.stat(path)
     return QueueFile(path, found.st_dev, found.st_ino, identity_of(f"{path}-wal"), identity_of(f"{path}-shm"))
 
 
 def connect() -> BaseDatabaseWrapper:
-    """Return Django's connection to the queue's database, open on the file that is there now.
-
-    Raises what Django raises if the database cannot be opened.
-    """
+    """Return Django's connection to the queue's database, open on the current file. Raises as Django does."""
     connection = _thread.connection
     if connection is None or connection.alias != current().DATABASE:
         connection = _thread.connection = connections[current().DATABASE]
         if connection.connection is not None and not hasattr(connection, "snappea_link"):
-            prepare(connection=connection)  # it has become the queue's since it was opened
+            prepare(connection=connection)  # the queue's database was changed after it was opened
     if connection.connection is not None and not connection.in_atomic_block:
         file = file_of(connection)
         if file is not None and file.is_gone():
-            _leave(connection, file)  # no Foreman would ever run what is written there
+            _leave(connection, file)  # no Foreman would run what is written there
     if connection.connection is None:
         connection.ensure_connection()
     elif "django.test.utils" in sys.modules and tests_run():
-        connection.cursor().close()  # refused in a test that may not use this database, as for any query
+        connection.cursor().close()  # raises in a test that may not use this database
     return connection
 
 
 @receiver(request_started)
 def leave_lost_files(**kwargs: Any) -> None:
-    """Close this thread's connection if its files were deleted or replaced: also one that only reads."""
+    """Reconnect this thread if its files were deleted or replaced: also one that only reads."""
     if is_left_behind():
         connect()
 
@@ -180,7 +170,7 @@ def leave_lost_files(**kwargs: Any) -> None:
 def is_left_behind(error: BaseException | None = None) -> bool:
     """Tell whether this thread's connection has files open that were deleted or replaced.
 
-    Not inside atomic(), and not if that was the `error`: connect() has tried to leave them.
+    False inside atomic(), and if that was the `error`, when connect() has tried already.
     """
     connection = _thread.connection
     if connection is None or connection.connection is None or connection.in_atomic_block:
@@ -190,15 +180,17 @@ def is_left_behind(error: BaseException | None = None) -> bool:
 
 
 def _leave(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
-    """Close a connection whose files were deleted or replaced; save first what only it can still read.
+    """Close a connection whose files were deleted or replaced, after a rescue of what only it can read.
 
-    A Foreman does that itself, within a second. Raises FilesLost if it does not.
+    A Foreman makes the rescue, within a second. Raises FilesLost if it does not.
     """
     path = file.lost()
     logger.warning("%s was deleted or replaced while this process had it open.", path)
     if path != file.path and connection.alias != DEFAULT_DB_ALIAS and IS_UNIX:
+        from .rescue import rescue_without_foreman  # rarely needed
+
         try:
-            _save(connection, file)
+            rescue_without_foreman(connection.connection, file)
         except (OSError, sqlite3.Error) as error:
             raise FilesLost(f"{path} was deleted or replaced, and cannot be made again: {error}") from error
     connection.close()
@@ -209,26 +201,8 @@ def _leave(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
         )
 
 
-def _save(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
-    import fcntl
-
-    descriptor = open_beside(file, file.lock)
-    try:
-        for _ in range(LEAVE_TRIES):
-            if file.is_replaced():
-                return  # it has been done
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                rescue(connection.connection, file)
-                return
-            time.sleep(LEAVE_EVERY)
-        raise TimeoutError("the Foreman, which should do it, does not answer")
-    finally:
-        os.close(descriptor)
-
-
 def _has_open(other: BaseDatabaseWrapper, file: QueueFile) -> bool:
-    """Tell whether a connection keeps a deleted -shm in use, which all connections of a process share."""
+    """Tell whether a connection uses a deleted -shm, which all connections of a process share."""
     if other.connection is None or file.is_replaced() or file.shm == identity_of(f"{file.path}-shm"):
         return False
     theirs = file_of(other)
@@ -236,7 +210,7 @@ def _has_open(other: BaseDatabaseWrapper, file: QueueFile) -> bool:
 
 
 def forget(connection: BaseDatabaseWrapper) -> None:
-    """Let connect() ask Django for the connection of this thread again."""
+    """Make connect() ask Django for the connection of this thread again."""
     if _thread.connection is connection:
         _thread.connection = None
 
@@ -248,13 +222,13 @@ def file_of(connection: BaseDatabaseWrapper) -> QueueFile | None:
 
 
 def raw(connection: BaseDatabaseWrapper) -> RawConnection:
-    """Return what runs statements beneath Django's connection: on SQLite the sqlite3 connection itself."""
+    """Return the connection beneath Django's: on SQLite the sqlite3 connection itself."""
     link: RawConnection = connection.snappea_link  # type: ignore[attr-defined]  # prepare() put it there
     return link
 
 
 def data_version(connection: BaseDatabaseWrapper) -> int | None:
-    """Return a number that changes when another connection commits; None where there is none."""
+    """Return a number that changes when another connection commits; None on other databases than SQLite."""
     if connection.vendor != "sqlite":
         return None
     version: int = raw(connection).execute("PRAGMA data_version").fetchone()[0]
@@ -265,8 +239,8 @@ def data_version(connection: BaseDatabaseWrapper) -> int | None:
 def transact(connection: BaseDatabaseWrapper) -> Iterator[RawConnection]:
     """Run a block in one write transaction, or as part of the `atomic()` that is open.
 
-    Yields what runs its statements. Raises link.FAULTS as they come, after a rollback; one of them if what
-    was written would go to a file that no other process reads.
+    Yields the connection beneath Django's. Raises FAULTS after a rollback; also if the commit would go to a
+    file that no other process reads.
     """
     below = raw(connection)
     if connection.in_atomic_block:
@@ -286,8 +260,8 @@ def transact(connection: BaseDatabaseWrapper) -> Iterator[RawConnection]:
 
 
 def _hold_connections() -> None:
-    # SQLite's locks are not inherited and its index is shared memory: a child must neither use
-    # a connection of its parent nor close one, not even by forgetting it
+    # a child does not inherit SQLite's locks, and the index is shared memory: it must neither use nor close a
+    # connection of its parent, not even by losing the last reference to it
     _kept_across_fork.extend(wrapper.connection for wrapper in list(_live))
 
 

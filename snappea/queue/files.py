@@ -1,16 +1,11 @@
-"""The queue's SQLite files, and what to do if one is deleted or replaced while it is open.
-
-A process keeps the files that it has open. If the path of `-wal` or `-shm` leads elsewhere, what the process
-commits goes to a file that no other process reads. `rescue()` then moves all that was committed to a new
-database file, and every process notices that its own was replaced, as if a backup had been put in its place.
-"""
+"""The queue's files: which they are, how they are opened, and which processes lock them."""
 
 import errno
 import os
 import sqlite3
 import stat
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,22 +14,12 @@ from typing import Any, TypeAlias
 #: The device and the inode of a file.
 Identity: TypeAlias = tuple[int, int]
 
-#: A directory that was changed less than so many seconds ago may change again without a new time of change.
+#: A directory that changed less than so many seconds ago may change again with the same time of change.
 SETTLED = 0.1
-#: How often a rescue starts over because another process commits meanwhile.
-TRIES = 10
-#: The first byte of the database file that SQLite locks as long as it has it open in WAL mode.
-_SHARED_LOCK = "1073741826"
 #: The bytes of a database file that SQLite locks to write it, other than in WAL mode.
 MAIN_LOCKS = {"1073741824", "1073741825", "1073741826"}
-_WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
-_WAL_HEADER = 32
-#: A process that waits to write into the old files must fail, not succeed.
-_CLOSE_OLD = "ALTER TABLE snappea_task RENAME TO snappea_task_of_deleted_files"
-
-
-#: Across hosts, virtual machines and FUSE in front of an object store WAL does not work: its index is shared
-#: memory. Some of these are FUSE's, and are told by that in front of the name.
+#: WAL mode does not work across hosts, virtual machines, or FUSE in front of an object store: its index is
+#: shared memory. The kernel puts "fuse." in front of the names of FUSE's.
 NETWORK_FILE_SYSTEMS = {
     kind
     for name in """
@@ -45,45 +30,41 @@ NETWORK_FILE_SYSTEMS = {
     """.split()  # noqa: SIM905
     for kind in (name, f"fuse.{name}")
 }
-#: What lies here is gone when the machine, or the container, is started again.
+#: These are empty after the machine, or the container, restarts.
 FLEETING_FILE_SYSTEMS = {"tmpfs", "ramfs"}
-#: A container's own, as a rule.
+#: Usually a container's own.
 LAYERED_FILE_SYSTEMS = {"overlay", "overlayfs", "aufs", "fuse.fuse-overlayfs"}
-
-
 #: Whether a Foreman can work here at all.
 IS_UNIX = all(hasattr(os, name) for name in ("fork", "register_at_fork", "geteuid"))
 NEEDS_UNIX = (
     "The Foreman needs Unix (fork, file locks), which Windows lacks: run it under WSL, with the project and "
     'its databases in WSL\'s own file system. SNAPPEA = {"TASK_ALWAYS_EAGER": True} needs no Foreman.'
 )
-
-
-#: Flags to open a file without following a link or waiting for a FIFO, where there are such.
+#: Flags to open a file without following a link or waiting for a FIFO, where they exist.
 _NEVER_WAIT = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC"))
 
 
 def at_fork(**hooks: Any) -> None:
-    """Do as os.register_at_fork() where processes can fork."""
+    """Call os.register_at_fork() where it exists."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(**hooks)
 
 
 @dataclass
 class QueueFile:
-    """The database file as it was when a connection opened it; our other files lie beside it."""
+    """The database file as it was when a connection opened it, and the paths of our files beside it."""
 
     path: str
     device: int
     inode: int
-    #: None where the connection has none: it is not in WAL mode.
+    #: None where the connection is not in WAL mode.
     wal: Identity | None = None
     shm: Identity | None = None
     _seen: tuple[int, int] | None = field(default=None, repr=False)
 
     @cached_property
     def directory(self) -> str:
-        """The directory of all these files."""
+        """The directory of these files."""
         return os.path.dirname(self.path)
 
     @cached_property
@@ -98,13 +79,13 @@ class QueueFile:
 
     @cached_property
     def logbook(self) -> str:
-        """The file in which the workers note what they begin and end."""
+        """The file in which the workers note which task they start and end."""
         return f"{self.path}-logbook"
 
     def is_gone(self) -> bool:
-        """Tell whether the path of the database, of `-wal` or of `-shm` now leads to nothing, or elsewhere.
+        """Tell whether the database, its `-wal` or its `-shm` was deleted or replaced.
 
-        Usually one look at the directory tells that nothing was changed in it.
+        Usually the time of change of the directory tells that nothing was.
         """
         try:
             found = os.stat(self.directory)
@@ -120,7 +101,7 @@ class QueueFile:
         return False
 
     def lost(self) -> str:
-        """Return the path that now leads to nothing, or to another file; "" if there is none."""
+        """Return the path whose file was deleted or replaced; "" if there is none."""
         if self.is_replaced():
             return self.path
         for suffix, identity in (("-wal", self.wal), ("-shm", self.shm)):
@@ -129,7 +110,7 @@ class QueueFile:
         return ""
 
     def is_replaced(self) -> bool:
-        """Tell whether the path of the database itself now leads to nothing, or to another file."""
+        """Tell whether the database itself was deleted or replaced."""
         return identity_of(self.path) != (self.device, self.inode)
 
     def wal_size(self) -> int:
@@ -141,7 +122,7 @@ class QueueFile:
 
 
 def identity_of(path: str) -> Identity | None:
-    """Return what tells a file from all others; None if there is none."""
+    """Return device and inode of a file; None if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:
@@ -150,7 +131,7 @@ def identity_of(path: str) -> Identity | None:
 
 
 def give_to_owner_of_directory(raw: sqlite3.Connection, path: str) -> None:
-    """Give a database that root has just created to the user that its directory belongs to."""
+    """Give a database that root has just created to the owner of its directory."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or not path:
         return
     directory = os.stat(os.path.dirname(path))
@@ -164,7 +145,7 @@ def give_to_owner_of_directory(raw: sqlite3.Connection, path: str) -> None:
 
 
 def file_system(path: str) -> str:
-    """Return the type of the file system that a path lies on, or "" where that is not told."""
+    """Return the type of the file system that a path is on, or "" where the system does not tell."""
     best, kind = "", ""
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
@@ -179,18 +160,14 @@ def file_system(path: str) -> str:
 
 
 def close_to_others(path: str) -> None:
-    """Let only the owner use a database that SQLite has just created, or its group if the directory is that.
+    """Let only the owner, or the group of a shared directory, use a database that SQLite has just created.
 
-    Does nothing to one that has content, or a mode that SQLite does not give.
+    Does nothing to a database that has content, or a mode that SQLite does not give.
     """
     try:
         found, directory = os.stat(path), os.stat(os.path.dirname(path))
-        if (
-            found.st_size
-            or stat.S_IMODE(found.st_mode) & ~0o644
-            or not IS_UNIX
-            or found.st_uid != os.geteuid()
-        ):
+        is_new = not found.st_size and not stat.S_IMODE(found.st_mode) & ~0o644
+        if not is_new or not IS_UNIX or found.st_uid != os.geteuid():
             return
         mode = 0o600
         if directory.st_mode & (stat.S_ISGID | stat.S_IWGRP):
@@ -199,130 +176,11 @@ def close_to_others(path: str) -> None:
                 mode = 0o660
         os.chmod(path, mode)
     except OSError:
-        pass  # not there, or not ours to change: SQLite says what is wrong
-
-
-def rescue(connection: sqlite3.Connection, file: QueueFile) -> bool:
-    """Move what a connection to deleted files can still read to a new file in the database's place.
-
-    For the holder of the Foreman's lock. Nothing committed is lost, and nothing is there twice: whoever
-    commits to the old files before the move is in the copy, and whoever tries to after it fails. Returns
-    False, and does nothing, if the path leads to newer content. Raises OSError or sqlite3.Error.
-    """
-    if not _is_newest(file):
-        return False
-    copy = f"{file.path}-rescue"
-    for _ in range(TRIES):
-        version = _version(connection)
-        _copy(connection, copy)
-        connection.execute("BEGIN IMMEDIATE")
-        if _version(connection) == version:
-            break
-        connection.execute("ROLLBACK")  # another process has committed to the old files meanwhile
-    else:
-        return False
-    try:
-        _put_in_place(copy, file)
-        connection.execute(_CLOSE_OLD)
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-    return True
-
-
-def _version(connection: sqlite3.Connection) -> Any:
-    return connection.execute("PRAGMA data_version").fetchone()[0]
-
-
-def _copy(connection: sqlite3.Connection, path: str) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        with suppress(FileNotFoundError):
-            os.unlink(path + suffix)
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    target = sqlite3.connect(path)
-    try:
-        connection.backup(target)
-    finally:
-        target.close()
-
-
-def _put_in_place(copy: str, file: QueueFile) -> None:
-    """Replace the database by a copy of it, with the same owner and mode."""
-    was = os.stat(file.path)
-    with suppress(PermissionError):
-        os.chown(copy, was.st_uid, was.st_gid)
-    os.chmod(copy, was.st_mode & 0o7777)
-    for suffix in ("-wal", "-shm"):  # they belong to the old file
-        with suppress(FileNotFoundError):
-            os.unlink(file.path + suffix)
-    os.replace(copy, file.path)
-    directory = os.open(file.directory, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _is_newest(file: QueueFile) -> bool:
-    """Tell whether no process can have committed to newer files than a connection has open.
-
-    Without its lock, SQLite deletes `-wal` and `-shm` when the last other process closes the database, and
-    whoever comes after that makes new ones.
-    """
-    if file.is_replaced() or not holds_lock(file):
-        return False
-    shm = identity_of(f"{file.path}-shm")
-    return shm in (None, file.shm) and not _has_newer_log(file)
-
-
-def _has_newer_log(file: QueueFile) -> bool:
-    """Tell whether the path of `-wal` leads to a log that SQLite began after ours."""
-    if identity_of(path := f"{file.path}-wal") == file.wal:
-        return False
-    header = _header(path)
-    return header[:4] in _WAL_MAGIC and header != _header(_open_log(file))
-
-
-def _header(path: str) -> bytes:
-    try:
-        with open(path, "rb") as log:  # SQLite has no locks on it that this could drop
-            return log.read(_WAL_HEADER)
-    except OSError:
-        return b""
-
-
-def _open_log(file: QueueFile) -> str:
-    """Return a path to the log that this process has open, even if it was deleted."""
-    for descriptor in os.listdir("/proc/self/fd"):
-        if identity_of(path := f"/proc/self/fd/{descriptor}") == file.wal:
-            return path
-    return ""
-
-
-def holds_lock(file: QueueFile) -> bool:
-    """Tell whether this process holds SQLite's lock on the database file.
-
-    It loses it when any code in it opens the file and closes it again. False where the system does not tell.
-    """
-    try:
-        with open("/proc/locks", encoding="ascii") as locks:
-            lines = [line.split() for line in locks]
-    except OSError:
-        return False
-    me = str(os.getpid())
-    return any(
-        line[1] == "POSIX"
-        and line[4] == me
-        and line[5].endswith(f":{file.inode}")
-        and line[6] == _SHARED_LOCK
-        for line in lines
-        if len(line) == 8
-    )
+        pass  # SQLite will say what is wrong
 
 
 def open_regular(path: str, flags: int) -> int:
-    """Open a file, and return its descriptor. Never follows a symbolic link, and never waits for a FIFO.
+    """Open a regular file, and return its descriptor. Never follows a symbolic link, never waits for a FIFO.
 
     Raises OSError, also if it is not a regular file.
     """
@@ -339,46 +197,45 @@ def open_regular(path: str, flags: int) -> int:
 
 
 def open_beside(file: QueueFile, path: str) -> int:
-    """Open one of our own files, with the owner, group and mode of the database as far as we may set them.
+    """Open or create one of our files, and give it owner, group and mode of the database as far as allowed.
 
     Returns a file descriptor. Never follows a symbolic link. Raises OSError.
     """
     database = os.stat(file.path)
     descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
     found = os.fstat(descriptor)
-    if found.st_nlink > 1:  # it may be a file of the system, which root must not give away
+    if found.st_nlink > 1:  # perhaps a system file, which root must not give away
         os.close(descriptor)
         raise FileExistsError(f"{path} is a hard link to another file; move it away")
     if found.st_uid == os.geteuid():
         os.fchmod(descriptor, stat.S_IMODE(database.st_mode) & 0o666)
     owner = database.st_uid if os.geteuid() == 0 else -1  # as SQLite does for -wal and -shm
     if (found.st_uid, found.st_gid) != (database.st_uid, database.st_gid):
-        with suppress(OSError):  # of another group, or root without that right: as in a container
+        with suppress(OSError):  # not a member of that group, or root without that right, as in a container
             os.fchown(descriptor, owner, database.st_gid)
     return descriptor
 
 
-def lockers(path: str, first_bytes: Collection[str], mode: str = "") -> list[int]:
-    """Return the pids of the other processes that lock a file from one of these bytes on.
-
-    `mode`: only locks of this kind, "READ" or "WRITE". None where the system does not tell.
-    """
+def locks_on(path: str) -> Iterator[tuple[str, str, int, str]]:
+    """Yield kind, mode, pid and first byte of each lock on a file; nothing where the system does not tell."""
     try:
         inode = os.stat(path).st_ino
         with open("/proc/locks", encoding="ascii") as locks:
-            lines = [line.replace("->", "").split() for line in locks]
+            lines = [line.split() for line in locks if "->" not in line]  # these only wait for one
     except OSError:
-        return []
-    return sorted(
-        {
-            int(pid)
-            for _number, _kind, _how, this_mode, pid, place, first, _last in lines
-            if place.endswith(f":{inode}") and first in first_bytes and this_mode.startswith(mode)
-            if int(pid) not in (0, -1, os.getpid())
-        }
-    )
+        return
+    for _number, kind, _how, mode, pid, place, first, _last in lines:
+        if place.endswith(f":{inode}"):
+            yield kind, mode, int(pid), first
+
+
+def lockers(path: str, first_bytes: Collection[str], modes: Collection[str] = ("READ", "WRITE")) -> list[int]:
+    """Return the pids of the other processes that lock a file from one of these bytes on."""
+    locks = locks_on(path)
+    pids = {pid for _kind, mode, pid, first in locks if first in first_bytes and mode in modes}
+    return sorted(pids - {0, -1, os.getpid()})
 
 
 def writers(path: str) -> list[int]:
     """Return the pids of the other processes that keep everyone else from writing a database."""
-    return lockers(f"{path}-shm", {"120"}, "WRITE") or lockers(path, MAIN_LOCKS, "WRITE")
+    return lockers(f"{path}-shm", {"120"}, ["WRITE"]) or lockers(path, MAIN_LOCKS, ["WRITE"])

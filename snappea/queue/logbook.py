@@ -1,13 +1,13 @@
-"""The logbook: what each claim in flight has come to, to be read after a kill -9.
+"""The logbook: how far each claim in flight has come, to be read after a kill -9.
 
-Claimed is not started. Each worker notes in a small memory-mapped file beside the database
-which claim it is about to run, and that it has ended; a note takes well under a microsecond.
-The kernel keeps the pages when the process is killed. It does not when the power fails, so
-the file names the boot it belongs to, and is not believed after another one.
+Claimed is not started. Each worker notes in a small memory-mapped file beside the database which claim it is
+about to run, and that it has ended; a note takes well under a microsecond. The kernel keeps the pages when the
+process is killed, but not when the power fails. So the file names the boot that it belongs to, and is ignored
+after another one.
 
-A cell is filled before the claim is committed, and emptied after its end is. It names the moment
-of the claim, so that it never speaks of another row that got the same id, or of another copy of
-the database: what no cell names may have begun.
+A cell is filled before the claim is committed, and emptied after its outcome is. It contains the moment of the
+claim, so it cannot be taken for that of another row with the same id, or of another copy of the database. A
+claim without a cell may have begun.
 """
 
 import errno
@@ -24,7 +24,7 @@ from .records import Claim
 
 _HEADER = struct.Struct("8s 40s Q")  # magic, boot id, number of cells
 _MAGIC = b"snappea2"
-_CELL = struct.Struct("4q")  # claims, moment, note, task id; written in this order: without an id it is free
+_CELL = struct.Struct("4q")  # claims, moment, note, task id, written in this order; free without an id
 _WORDS = 4
 _NOTE, _ID = 2, 3
 _EPOCH = datetime(1970, 1, 1)
@@ -40,11 +40,11 @@ class Note(IntEnum):
     TO_RETRY = 4
 
 
-_CLAIMED = int(Note.CLAIMED)  # faster than the member of an enumeration
+_CLAIMED = int(Note.CLAIMED)  # faster than the member of the enumeration
 
 
 class Entry(NamedTuple):
-    """What a cell names: a row's `id`, its `claims`, and the moment of the claim in microseconds."""
+    """What a cell is about: a row's `id`, its `claims`, and the moment of the claim in microseconds."""
 
     id: int
     claims: int
@@ -57,7 +57,7 @@ class Entry(NamedTuple):
 
 
 def _microseconds(moment: Any) -> int:
-    """Return a moment as it stands in the database as a number; 0 for what is none."""
+    """Return a time from the database as a number; 0 for an invalid one."""
     try:
         return (datetime.fromisoformat(moment).replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, TypeError):  # written by hand
@@ -71,7 +71,7 @@ class Logbook:
     """
 
     def __init__(self, file: QueueFile | None, cells: int) -> None:
-        """Start an empty logbook, over whatever is there; without a file, for nobody else. Raises OSError."""
+        """Start an empty logbook in place of the last; without a file, in memory only. Raises OSError."""
         size = _HEADER.size + cells * _CELL.size
         self._map = _map(file, size) if file else mmap.mmap(-1, size)
         self._words = memoryview(self._map)[_HEADER.size :].cast("q")
@@ -81,12 +81,12 @@ class Logbook:
         self._moment = 0
 
     def enter(self, claim: Claim) -> int:
-        """Take a free cell for a claim that has not begun, and return its number.
+        """Fill a free cell for a claim that has not begun, and return its number.
 
-        Raises IndexError if there is none, TypeError or ValueError for numbers that do not fit into it.
+        Raises IndexError if there is none, TypeError or ValueError for numbers that do not fit.
         """
         started_at, position = claim.started_at, _HEADER.size + self.free[-1] * _CELL.size
-        if started_at != self._started_at:  # all claims of a round have one
+        if started_at != self._started_at:  # it is the same for all claims of a round
             self._started_at, self._moment = started_at, _microseconds(started_at)
         try:
             _CELL.pack_into(self._map, position, claim.claims, self._moment, _CLAIMED, claim.id)
@@ -114,7 +114,7 @@ class Logbook:
 def _map(file: QueueFile, size: int) -> mmap.mmap:
     descriptor = open_beside(file, file.logbook)
     try:
-        # really there, not sparse: a write into a page that a full disk cannot back is fatal
+        # not sparse: a write into a page for which the full disk has no room kills the process
         if os.write(descriptor, bytes(size)) < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.logbook)
         return mmap.mmap(descriptor, size)
@@ -123,9 +123,9 @@ def _map(file: QueueFile, size: int) -> mmap.mmap:
 
 
 def read(file: QueueFile) -> Mapping[Entry, Note] | None:
-    """Return the notes of the Foreman at work, or the last one.
+    """Return the notes of the Foreman at work, or of the last one.
 
-    None if there are none to be believed: no logbook, an unreadable one, or one of another boot.
+    None if there is no logbook, if it cannot be read, or if it is of another boot.
     """
     try:
         with open(open_regular(file.logbook, os.O_RDONLY), "rb") as logbook:
@@ -142,7 +142,7 @@ def read(file: QueueFile) -> Mapping[Entry, Note] | None:
 
 
 def _boot_id() -> bytes:
-    """Return what tells this boot from all others, or nothing where the system does not say."""
+    """Return the id of this boot; nothing where the system does not tell."""
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as boot_id:
             return boot_id.read().strip()

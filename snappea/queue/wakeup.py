@@ -1,7 +1,7 @@
-"""The wakeup: ring() touches a file, the Bell waits for that.
+"""The wakeup: ring() touches a file, and the Bell waits for that.
 
-A wakeup is a hint that there may be something to do. The table is the truth: a lost wakeup
-delays a task by a second at most.
+A wakeup is a hint that there may be something to do. The table is the truth: a lost wakeup delays a task by a
+second at most.
 """
 
 import errno
@@ -29,15 +29,13 @@ _EVENT = struct.Struct("iIII")
 
 
 def ring(file: QueueFile | None) -> None:
-    """Wake the Foreman of a queue, if there is one. Never raises: the table is the truth."""
-    if file is None:
-        return
-    if not IS_UNIX:
-        return  # there is no Foreman
+    """Wake the Foreman of a queue, if there is one. Never raises."""
+    if file is None or not IS_UNIX:
+        return  # there cannot be a Foreman
     try:
         os.utime(file.wakeup, follow_symlinks=False)
     except FileNotFoundError:
-        pass  # no Foreman yet, or it is just putting the file back; it looks at the table then
+        pass  # no Foreman yet, or it is just creating the file, and looks at the table then
     except OSError as error:
         _warn_once("Cannot touch %s (%s); the Foreman looks once a second anyway.", file.wakeup, error)
 
@@ -54,9 +52,9 @@ def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
 
 
 def _notify(connection: BaseDatabaseWrapper) -> None:
-    """Have the server ring: now, or when the transaction that is open is committed.
+    """Make the server ring: now, or when the open transaction commits.
 
-    Not within the INSERT: those who notify commit one after the other, and each would wait for the disk.
+    Not within the INSERT: transactions that notify commit one after the other, and each waits for the disk.
     """
     try:
         raw(connection).execute("NOTIFY snappea")
@@ -75,7 +73,7 @@ class Bell:
         self._writer.setblocking(False)
         #: For signal.set_wakeup_fd().
         self.wakeup_fd = self._writer.fileno()
-        #: Where what was written there is read.
+        #: Its other end.
         self.reader_fd = self._reader.fileno()
         self._nudges = select.poll()
         self._nudges.register(self._reader, select.POLLIN)
@@ -89,7 +87,7 @@ class Bell:
 
     @property
     def kind(self) -> str:
-        """How it waits, in one word."""
+        """How it waits, in one word, for the log."""
         raise NotImplementedError
 
     def nudge(self) -> None:
@@ -97,7 +95,7 @@ class Bell:
         try:
             self._writer.send(b"\0")
         except (BlockingIOError, OSError):
-            pass  # full: it will wake up anyway. Closed: nobody waits any more
+            pass  # full: it wakes up anyway. Closed: the Foreman has ended
 
     def wait(self, timeout: float, for_rings: bool = True) -> bool:
         """Sleep until a ring, a nudge, or `timeout` seconds have passed. Tell whether it rang.
@@ -125,13 +123,13 @@ class Bell:
             pass
 
     def close(self) -> None:
-        """Give back all descriptors."""
+        """Close all descriptors."""
         self._reader.close()
         self._writer.close()
 
 
 class FileBell(Bell):
-    """Rings when the wakeup file is touched: by inotify where that is to be had, otherwise by looking."""
+    """Rings when the wakeup file is touched: by inotify where it is available, otherwise by polling."""
 
     def __init__(self, file: QueueFile) -> None:
         super().__init__()
@@ -144,13 +142,11 @@ class FileBell(Bell):
         self.install()
 
     @property
-    def patience(self) -> float:
-        """How long to wait before a look at the table, in seconds."""
+    def patience(self) -> float:  # noqa: D102
         return 1.0 if self._is_watching() else current().POLL_INTERVAL
 
     @property
-    def kind(self) -> str:
-        """How it waits, in one word."""
+    def kind(self) -> str:  # noqa: D102
         return "inotify" if self._is_watching() else "polling"
 
     def _is_watching(self) -> bool:
@@ -164,7 +160,7 @@ class FileBell(Bell):
         return rang
 
     def _hear(self) -> bool:
-        # not by the library's read(), which asks twice more whether there is something
+        # the library's read() makes two more system calls
         for _watch, mask, _cookie, _length in _EVENT.iter_unpack(os.read(self._inotify.fileno(), 4096)):
             if mask & self._gone:
                 self._watched = None
@@ -181,7 +177,7 @@ class FileBell(Bell):
         return rang
 
     def install(self) -> None:
-        """Put the wakeup file (back) in its place and watch it, if the one there is not ours."""
+        """Create the wakeup file and watch it, unless the file that is there is watched already."""
         try:
             found = os.lstat(self._file.wakeup)
             if self._watched == (found.st_dev, found.st_ino):
@@ -210,14 +206,14 @@ class FileBell(Bell):
             raise OSError(_reason(error)) from error
 
     def close(self) -> None:
-        """Give back all descriptors."""
+        """Close all descriptors."""
         super().close()
         if self._inotify:
             self._inotify.close()
 
 
 def _inotify() -> Any:
-    """Return an INotify object, or None (and say why, once) where it is not to be had."""
+    """Return an INotify object, or None where there is none, and log once why."""
     try:
         from inotify_simple import INotify
 
@@ -228,11 +224,11 @@ def _inotify() -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return what an error of inotify says, and which limit to raise if it is one of the system's."""
+    """Return the message of an error of inotify, with the limit of the system to raise, if there is one."""
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.ENOSPC:
-        return f"{error}: all watches of this user are taken; raise fs.inotify.max_user_watches by sysctl"
+        return f"{error}: this user has used all watches; raise fs.inotify.max_user_watches by sysctl"
     if number == errno.EMFILE:
         limit = "raise fs.inotify.max_user_instances by sysctl, or ulimit -n"
-        return f"{error}: all instances of this user, or all descriptors of this process, are taken; {limit}"
+        return f"{error}: this user has used all instances, or this process all descriptors; {limit}"
     return str(error)
