@@ -1,13 +1,13 @@
 """The logbook: how far each claim in flight has come, to be read after a kill -9.
 
 Claimed is not started. Each worker notes in a small memory-mapped file beside the database which claim it is
-about to run, and that it has ended; a note takes well under a microsecond. The kernel keeps the pages when the
-process is killed, but not when the power fails. So the file names the boot that it belongs to, and is ignored
-after another one.
+about to run, and that it has ended; a note takes well under a microsecond. The kernel keeps the pages when
+the process is killed, but not when the power fails. So the file names the boot that it belongs to, and is
+ignored after another one.
 
-A cell is filled before the claim is committed, and emptied after its outcome is. It contains the moment of the
-claim, so it cannot be taken for that of another row with the same id, or of another copy of the database. A
-claim without a cell may have begun.
+A cell is filled before the claim is committed, and emptied after its outcome is. It contains the moment of
+the claim, so it cannot be taken for that of another row with the same id, or of another copy of the database.
+A claim without a cell may have begun.
 """
 
 import errno
