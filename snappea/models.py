@@ -10,7 +10,6 @@ from django.db.models.base import ModelBase
 from django.utils import timezone
 
 from .errors import ConfigurationError
-from .log import clean
 from .queue.states import DELETED as DELETED
 from .queue.states import MOVES as MOVES
 from .queue.states import WAITING as WAITING
@@ -20,6 +19,12 @@ from .queue.states import Status as Status
 
 if apps.models_ready and not apps.is_installed("snappea"):
     raise ConfigurationError('snappea is used, but not installed. Add it: INSTALLED_APPS = [..., "snappea"]')
+
+
+def _clean(text: str) -> str:
+    from .log import clean  # not needed where a process only enqueues
+
+    return clean(text)
 
 
 class InOrder(models.Index):
@@ -189,7 +194,7 @@ class Task(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{clean(self.task_name)} #{self.pk}"
+        return f"{_clean(self.task_name)} #{self.pk}"
 
     def attempt_errors(self) -> list[dict[str, Any]]:
         """Return what became of the attempts that did not succeed: `attempt`, `at` and `error` of each.
@@ -273,7 +278,7 @@ class Presence(models.Model):
     stuck = JSONText(default="[]")
 
     def __str__(self) -> str:
-        return f"pid {self.pid} on {clean(self.host)}"
+        return f"pid {self.pid} on {_clean(self.host)}"
 
 
 class Opening(models.Model):
@@ -283,7 +288,7 @@ class Opening(models.Model):
     opens_at = models.DateTimeField()
 
     def __str__(self) -> str:
-        return clean(self.lane)
+        return _clean(self.lane)
 
 
 class Handover(models.Model):
@@ -304,7 +309,7 @@ class Handover(models.Model):
     taken_by = models.CharField(max_length=32, default="", db_default="", blank=True)
 
     def __str__(self) -> str:
-        return f"{clean(self.task_name)} {self.key}"
+        return f"{_clean(self.task_name)} {self.key}"
 
 
 class Stat(models.Model):

@@ -14,8 +14,7 @@ from django.db import transaction
 from snappea.models import Pause, Task
 from snappea.queue import operations, store
 from snappea.queue.clock import now
-from snappea.queue.connection import RawConnection
-from snappea.queue.database import connect, raw, transact
+from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.records import Call
 from tests.playground.lifecycle import two_at_a_time
 from tests.playground.tasks import nap, record, record_async

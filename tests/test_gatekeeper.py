@@ -20,8 +20,7 @@ from snappea.foreman.loop import Foreman
 from snappea.models import Task
 from snappea.queue import operations, store
 from snappea.queue.clock import now
-from snappea.queue.connection import RawConnection
-from snappea.queue.database import connect, raw, transact
+from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
 from snappea.tasks.results import AsyncResult

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import snappea
+from tests.projects import Project
 
 HOME = Path(snappea.__file__).parent
 #: Each line imports only from itself and from the lines above it.
@@ -35,6 +36,8 @@ ADAPTERS = LINES["adapters"].split()
 EXCEPTIONS = {
     "foreman.admission -> postgres.foremen",
 }
+#: How many modules `delay()` loads at most, the packages snappea, snappea.queue and snappea.tasks included.
+AT_MOST = 25
 #: What projects import, as the manual says.
 PUBLIC = """
     snappea.AsyncResult snappea.Retry snappea.Signature snappea.SnappeaError snappea.SoftTimeLimitExceeded
@@ -106,6 +109,30 @@ def test_no_modules_import_each_other() -> None:
 def test_public_import_paths_stay(path: str) -> None:
     module, _, name = path.rpartition(".")
     assert hasattr(import_module(module), name)
+
+
+def test_delay_loads_few_modules(tmp_path: Path) -> None:
+    """A web process that only enqueues stays small."""
+    lines = [
+        'INSTALLED_APPS = ["snappea", "shop"]',
+        'DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]',
+        "DATABASES = {}",
+        *(
+            f'DATABASES["{name}"] = {{"ENGINE": "django.db.backends.sqlite3", "NAME": "{tmp_path / name}.db"}}'
+            for name in ("default", "snappea")
+        ),
+    ]
+    tasks = "from snappea import task\n\n\n@task\ndef ship(order: int) -> None: ...\n"
+    files = {"settings.py": "\n".join(lines), "shop/__init__.py": "", "shop/tasks.py": tasks}
+    project = Project(tmp_path, files)
+    project.run("django", "migrate", "--database=snappea", "--verbosity=0")
+    project.write(
+        "enqueue.py",
+        "import sys, django\ndjango.setup()\nfrom shop.tasks import ship\nship.delay(1)\n"
+        "print(*sorted(name for name in sys.modules if name.split('.')[0] == 'snappea'))",
+    )
+    loaded = project.run("enqueue").split()
+    assert len(loaded) <= AT_MOST, loaded
 
 
 def test_nothing_imports_the_foreman_but_its_command() -> None:

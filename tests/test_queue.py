@@ -12,8 +12,7 @@ from snappea.errors import EnqueueError, SnappeaError
 from snappea.models import Task
 from snappea.queue import operations, store
 from snappea.queue.clock import now
-from snappea.queue.connection import RawConnection
-from snappea.queue.database import connect, raw, transact
+from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.logbook import Entry, Note
 from snappea.queue.records import Call, Claim, Outcome, Progress
 from snappea.queue.statements import INSERT

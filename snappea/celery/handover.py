@@ -25,8 +25,7 @@ from ..errors import CannotStart, UnreadableArguments
 from ..models import WAITING, Task
 from ..queue import logbook, operations, store
 from ..queue.clock import as_text, now
-from ..queue.connection import FAULTS
-from ..queue.database import connect, file_of, raw, transact
+from ..queue.database import FAULTS, connect, file_of, raw, transact
 from ..queue.lock import Lock
 from ..queue.records import Call, Extras
 from ..tasks.arguments import decode

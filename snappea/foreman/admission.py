@@ -13,7 +13,7 @@ from ..conf import current, declared_queues
 from ..errors import CannotStart
 from ..postgres import foremen
 from ..queue import operations, store
-from ..queue.connection import RawConnection
+from ..queue.database import RawConnection
 from ..queue.records import Claim, Expired, Peek
 from ..workers.threads import WorkerPool
 from .in_flight import InFlight

@@ -8,8 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import Settings
 from ..queue import logbook, store
-from ..queue.connection import RawConnection
-from ..queue.database import QueueFile, data_version
+from ..queue.database import QueueFile, RawConnection, data_version
 from ..queue.lock import Lock
 from ..queue.logbook import Logbook
 from ..queue.records import Recovered

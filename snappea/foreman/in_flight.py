@@ -11,7 +11,7 @@ from django.db import DataError
 
 from ..log import clean, say
 from ..queue import store
-from ..queue.connection import RawConnection
+from ..queue.database import RawConnection
 from ..queue.logbook import Logbook
 from ..queue.quarantine import is_of_values
 from ..queue.records import Claim, Outcome, Progress

@@ -20,8 +20,7 @@ from ..errors import CannotStart
 from ..log import say, say_seldom
 from ..queue import store
 from ..queue.clock import now, seconds_until
-from ..queue.connection import FAULTS, RawConnection
-from ..queue.database import ADAPTERS, adapter, connect, raw, transact
+from ..queue.database import ADAPTERS, FAULTS, RawConnection, adapter, connect, raw, transact
 from ..queue.operations import CONFIRM_EVERY
 from ..queue.quarantine import Quarantine, quarantined
 from ..queue.records import Claim, Expired, Outcome, Peek

@@ -10,8 +10,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..errors import CannotStart
 from ..log import say
-from ..queue.connection import FAULTS
 from ..queue.database import (
+    FAULTS,
     MEGABYTE,
     NETWORK_FILE_SYSTEMS,
     PAGE_SIZE,

@@ -10,7 +10,7 @@ from ..errors import CannotStart, ConfigurationError
 from ..log import clean, say
 from ..queue import store
 from ..queue.clock import as_datetime, as_text
-from ..queue.connection import RawConnection
+from ..queue.database import RawConnection
 from ..queue.dialects import statement
 from ..queue.records import Call, Extras
 from ..schedules import (

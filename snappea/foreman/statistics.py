@@ -16,7 +16,7 @@ from ..log import say_seldom
 from ..models import Status
 from ..queue import store
 from ..queue.clock import later
-from ..queue.connection import FAULTS, RawConnection
+from ..queue.database import FAULTS, RawConnection
 from ..queue.records import Expired, Outcome
 
 #: At most so many old rows are deleted at a time.

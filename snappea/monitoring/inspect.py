@@ -14,8 +14,7 @@ from ..memory import resident
 from ..models import Gate, Status
 from ..queue import logbook, store
 from ..queue.clock import as_datetime, now
-from ..queue.connection import RawConnection
-from ..queue.database import connect, file_of, raw
+from ..queue.database import RawConnection, connect, file_of, raw
 from ..queue.dialects import statement
 from ..queue.foremen import foremen_at_work
 from ..queue.logbook import Entry, Note

@@ -12,8 +12,7 @@ from collections.abc import Collection
 from ..conf import current
 from ..queue import store
 from ..queue.clock import as_datetime, now
-from ..queue.connection import RawConnection
-from ..queue.database import connect, raw, transact
+from ..queue.database import RawConnection, connect, raw, transact
 from ..queue.dialects import statement
 from ..queue.records import Call, ForemanInfo, Recovered
 from ..queue.wakeup import ring_on_commit

@@ -16,8 +16,7 @@ from ..foreman.reports import report_recovered
 from ..foreman.systemd import Supervisor
 from ..log import say
 from ..queue.clock import now
-from ..queue.connection import RawConnection
-from ..queue.database import raw, transact
+from ..queue.database import RawConnection, raw, transact
 from ..queue.lock import require_same
 from ..queue.logbook import Logbook
 from ..queue.records import Recovered

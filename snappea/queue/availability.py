@@ -24,7 +24,7 @@ from .. import migrations
 from ..conf import alias, setting_problems, uses_celery
 from ..errors import QueueUnavailable, SnappeaError
 from ..router import APP_LABEL, misrouted, routers_to_paste
-from .connection import UNUSABLE as UNUSABLE
+from .database import UNUSABLE as UNUSABLE
 from .database import connect
 from .files import writers
 

@@ -9,28 +9,67 @@ import re
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_started
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
+from django.utils.connection import ConnectionDoesNotExist
 
 from ..conf import alias, current, tests_run
-from .connection import RawConnection
 from .dialects import statement
 from .files import IS_UNIX, at_fork, close_to_others, give_to_owner_of_directory, identity_of
 from .files import NETWORK_FILE_SYSTEMS as NETWORK_FILE_SYSTEMS
 from .files import QueueFile as QueueFile
 from .files import file_system as file_system
 from .files import open_beside as open_beside
+
+#: What a database may raise.
+FAULTS = (sqlite3.Error, Error)
+#: What is raised where the queue cannot be used, also by wrong settings.
+UNUSABLE = (*FAULTS, ConnectionDoesNotExist, ImproperlyConfigured)
+
+
+class Rows(Protocol):
+    """The result of a statement."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the statement changed."""
+
+    @property
+    def lastrowid(self) -> Any:
+        """The id of the row that was inserted."""
+
+    def fetchone(self) -> Any:
+        """Return the next row; None if there is none."""
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows."""
+
+
+class RawConnection(Protocol):
+    """Runs statements as they are written in `statements.py`. Each is a transaction if none is open."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> Rows:
+        """Run a statement. Raises one of FAULTS."""
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Rows:
+        """Run a statement for each of many parameters. Raises one of FAULTS."""
+
 
 MEGABYTE = 1024 * 1024
 #: Of a new database, in bytes: rows are short, and each commit writes whole pages.

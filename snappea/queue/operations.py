@@ -16,8 +16,7 @@ from ..errors import PauseUnconfirmed, refuse_event_loop
 from ..models import MOVES, Schedule, Task
 from . import statements as sql
 from .clock import as_text, later, now, seconds_of
-from .connection import RawConnection
-from .database import connect, file_of, raw, transact
+from .database import RawConnection, connect, file_of, raw, transact
 from .lock import holder
 from .wakeup import ring_on_commit
 

@@ -20,8 +20,7 @@ from ..log import clean, say
 from ..models import Pause, Schedule, Stat, Task, Total
 from . import store
 from .clock import now
-from .connection import RawConnection
-from .database import connect, transact
+from .database import RawConnection, connect, transact
 from .records import Unusable
 
 T = TypeVar("T")

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
 
 from ..errors import OutcomeNotWritten
-from ..log import clean, shortened
 
 #: What is kept of the traceback of each attempt for django.tasks, in characters.
 MAX_TRACEBACK = 5000
@@ -198,6 +197,8 @@ class Outcome(NamedTuple):
 
     def refused(self, error: Exception) -> "Outcome":
         """Return the failure that takes its place if the database refuses to write it."""
+        from ..log import clean
+
         kind = OutcomeNotWritten
         why = f"{kind.__name__}: the database refused what became of it: {clean(repr(error))}"[:MAX_REFUSAL]
         exception = f"{kind.__module__}.{kind.__name__}"
@@ -214,6 +215,8 @@ class Outcome(NamedTuple):
         """Return what stays on the row of an attempt that did not succeed: more, for django.tasks."""
         if self.claim.origin is None:
             return error_line(moment, self.reason)
+        from ..log import shortened
+
         traceback = shortened(self.error, MAX_TRACEBACK)
         return error_line(moment, self.reason, exception=self.exception, traceback=traceback)
 

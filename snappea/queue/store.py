@@ -18,8 +18,7 @@ from ..errors import EnqueueError
 from ..models import Gate, Status, Task
 from . import statements as sql
 from .clock import later, now
-from .connection import UNUSABLE, RawConnection
-from .database import connect, is_left_behind, raw, transact
+from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, transact
 from .records import (
     Call,
     Claim,

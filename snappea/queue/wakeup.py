@@ -11,21 +11,23 @@ import os
 import select
 import socket
 import struct
-from functools import partial
 from typing import Any
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import current
-from ..log import say_once
-from .connection import FAULTS
-from .database import QueueFile, file_of, raw
+from .database import FAULTS, QueueFile, file_of, raw
 from .files import IS_UNIX, open_beside
 
-_warn_once = partial(say_once, logging.WARNING, logger=logging.getLogger("snappea.wakeup"))
 #: An event as the kernel writes it; one of a watched file has no name after it.
 _EVENT = struct.Struct("iIII")
+
+
+def _warn_once(message: str, *args: object) -> None:
+    from ..log import say_once  # not needed where a process only enqueues
+
+    say_once(logging.WARNING, message, *args, logger=logging.getLogger("snappea.wakeup"))
 
 
 def ring(file: QueueFile | None) -> None:

@@ -15,8 +15,7 @@ from ..errors import ConfigurationError, UnknownQueue, UnknownTask, refuse_event
 from ..log import clean, say
 from ..models import Schedule
 from ..queue.clock import as_datetime, as_text, now
-from ..queue.connection import RawConnection
-from ..queue.database import connect, raw, transact
+from ..queue.database import RawConnection, connect, raw, transact
 from ..queue.dialects import statement
 from ..queue.records import Call
 from ..queue.wakeup import ring_on_commit

@@ -18,7 +18,6 @@ from django.db import connections
 
 from ..conf import current, declared_queues
 from ..errors import ArgumentsTooLarge, UnfinishedResult, UnknownQueue, caller
-from ..log import say_once
 from ..queue.clock import as_text, later, now, seconds_of
 from ..queue.records import Extras
 from .options import MOST, is_queue, is_seconds
@@ -210,6 +209,8 @@ def warn_of_open_transaction() -> None:
     used = [connection for connection in used if connection.alias != current().DATABASE]
     if not used:
         return
+    from ..log import say_once
+
     say_once(
         logging.WARNING,
         "%s:%d calls delay() inside an open transaction of %r: the task may start before the commit, "

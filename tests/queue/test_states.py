@@ -9,8 +9,7 @@ from snappea.models import DELETED, MOVES, Status, Task
 from snappea.postgres import foremen
 from snappea.queue import operations, store
 from snappea.queue import statements as sql
-from snappea.queue.connection import RawConnection
-from snappea.queue.database import connect, raw
+from snappea.queue.database import RawConnection, connect, raw
 from snappea.queue.records import Claim, Outcome, Unusable
 from tests.site import Site
 
