@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import NoneType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -147,15 +147,13 @@ class Settings:
     WORKAHOLIC: bool = _flag()
     #: Whether `delay()` runs the task at once, in the caller, without a queue (for tests).
     TASK_ALWAYS_EAGER: bool = _flag()
-    #: What `delay()` does while tests run. "collect": it keeps the call in memory, where `snappea.testing`
-    #: shows and runs it. "write": it writes a row, as always.
+    #: Whether `delay()` keeps its call in memory while tests run, for `snappea.testing`, or writes a row.
     IN_TESTS: Literal["collect", "write"] = _choice("collect", "write")
-    #: "FULL": a `delay()` that returned survives a power cut. "NORMAL": it survives any crash of
-    #: a process, but a power cut may take the last moments; about ten times faster.
+    #: "FULL": a `delay()` that returned survives a power cut. "NORMAL": only a crash, but ten times faster.
     SYNCHRONOUS: Literal["FULL", "NORMAL"] = _choice("FULL", "NORMAL")
-    #: Whether to wait for wakeups with inotify where it is available. False: poll.
+    #: Whether to wait for wakeups with inotify where it is available, instead of polling.
     USE_INOTIFY: bool = _flag(True)
-    #: How often to look where there is no inotify.
+    #: How often to poll without inotify.
     POLL_INTERVAL: float = _seconds(0.05, 0.001)
     #: Whether a task's arguments appear in the log.
     LOG_ARGUMENTS: bool = _flag()
@@ -165,40 +163,31 @@ class Settings:
     MAX_ARGUMENT_BYTES: int = _whole(1_048_576, 4, 400_000_000, "bytes")
     #: How large a result that is kept may be as JSON.
     MAX_RESULT_BYTES: int = _whole(10_485_760, 4, 400_000_000, "bytes")
-    #: A subclass of json.JSONEncoder, or its path: arguments and results that are not JSON become what its
-    #: default() returns, and arrive as that. "django.core.serializers.json.DjangoJSONEncoder" makes text of
-    #: datetimes, UUIDs and Decimals. None: they are refused.
+    #: A subclass of json.JSONEncoder, or its path, for arguments and results that are not JSON.
     JSON_ENCODER: type[json.JSONEncoder] | str | None = _valid(
         None,
         "a subclass of json.JSONEncoder, its path",
         lambda value: isinstance(value, str) or hasattr(value, "default"),
     )
     #: The queues that exist beside "default", each with its limits; None: any name is a queue.
-    #: {"mail": {"max_concurrency": 2, "soft_time_limit": 30}, "reports": {}}
     QUEUES: dict[str, dict[str, float]] | None = _valid(
         None, 'a dict such as {"mail": {"max_concurrency": 2}, "reports": {}}', _are_queues
     )
-    #: Periodic tasks, beside the tasks whose options say so: a dict for each, with "task", "cron" or
-    #: "every", and optionally "name", "args", "kwargs", "queue", "timezone", "catch_up".
+    #: Periodic tasks, beside the tasks whose options say so: a dict for each, with the keys of _IN_SCHEDULES.
     SCHEDULES: Sequence[Mapping[str, Any]] = _field((), _expected_schedules)
-    #: After how long SoftTimeLimitExceeded is raised inside a task, if neither the task nor its queue sets
-    #: a limit; None: never.
+    #: The soft_time_limit of tasks for which neither the task nor its queue sets one; None: no limit.
     SOFT_TIME_LIMIT: float | None = _seconds(None, 0.001)
-    #: How many threads may hang beyond their task's limit, each replaced by another, before the Foreman
-    #: stops.
+    #: How many threads may hang beyond their task's limit before the Foreman stops; each is replaced.
     MAX_STUCK_WORKERS: int = _whole(8, 0, 10_000)
     #: How many `async def` tasks run at once, beside those in threads.
     ASYNC_CONCURRENCY: int = _whole(100, 1, 100_000)
-    #: How many tasks run in a thread before a new thread replaces it; None: no limit. 1: each task has a
-    #: thread of its own.
+    #: How many tasks run in a thread before a new thread replaces it; None: no limit.
     MAX_TASKS_PER_THREAD: int | None = _whole(None, 1)
     #: How many tasks the Foreman starts before it restarts, under the same pid; None: no limit.
     MAX_TASKS: int | None = _whole(None, 1)
-    #: How much memory the Foreman may have before it restarts: bytes, "800M", or "80%" of the memory of the
-    #: machine or container; None: no limit.
+    #: How much memory the Foreman may use before it restarts; "80%" is of the machine's or the container's.
     MAX_MEMORY: int | str | None = _valid(None, 'a number of bytes, or as in "800M" or "80%"', _is_memory)
-    #: On PostgreSQL: a Foreman without a heartbeat for this long is considered dead, and its tasks are
-    #: interrupted.
+    #: On PostgreSQL: how long a Foreman may be without a heartbeat before its tasks are interrupted.
     FOREMAN_TIMEOUT: float = _seconds(30.0, 1)
     #: For how many minutes the numbers of the dashboard are kept; 0: none are.
     STATS_RETENTION_MINUTES: int = _whole(10_080, 0, unit="minutes")
@@ -210,10 +199,9 @@ class Settings:
     )
     #: Whether health and metrics are public.
     MONITORING_IS_PUBLIC: bool = _flag()
-    #: A function, or the path of one, that returns keyword arguments to add to each call that is enqueued.
+    #: Returns keyword arguments to add to each call that is enqueued.
     HOOK_ADD_TASK_KWARGS: Callable[[], dict[str, Any]] | str | None = _function()
-    #: A function, or the path of one, that is given a task's keyword arguments, may take out what the
-    #: other hook added, and returns a context manager for the task to run in.
+    #: Takes a task's keyword arguments, may remove what the other hook added, returns a context manager.
     HOOK_RUN_TASK_CONTEXT: Callable[[dict[str, Any]], AbstractContextManager[Any]] | str | None = _function()
 
 
@@ -247,11 +235,10 @@ def problems(configured: object) -> list[tuple[str, str]]:
 def _did_you_mean(key: object) -> str:
     from difflib import get_close_matches  # needed for this error only
 
-    if not isinstance(key, str):
-        return f"The keys are {', '.join(_FIELDS)}."
-    close = get_close_matches(key.upper(), _FIELDS, n=1)
+    name = key if isinstance(key, str) else ""
+    close = get_close_matches(name.upper(), _FIELDS, n=1)
     similar = f"Did you mean {close[0]!r}?" if close else f"The keys are {', '.join(_FIELDS)}."
-    return _FORMER.get(key, similar)
+    return _FORMER.get(name, similar)
 
 
 def shown(value: object) -> str:
@@ -324,14 +311,12 @@ def soft_time_limit_of(queue: str) -> float | None:
     return settings.SOFT_TIME_LIMIT if limit is None else limit
 
 
-HOOKS: tuple[Literal["HOOK_ADD_TASK_KWARGS"], Literal["HOOK_RUN_TASK_CONTEXT"]] = (
-    "HOOK_ADD_TASK_KWARGS",
-    "HOOK_RUN_TASK_CONTEXT",
-)
+Hook: TypeAlias = Literal["HOOK_ADD_TASK_KWARGS", "HOOK_RUN_TASK_CONTEXT"]
+HOOKS: tuple[Hook, ...] = get_args(Hook)
 
 
 @functools.cache
-def hook(name: Literal["HOOK_ADD_TASK_KWARGS", "HOOK_RUN_TASK_CONTEXT"]) -> Callable[..., Any] | None:
+def hook(name: Hook) -> Callable[..., Any] | None:
     """Return the function of a hook; None if there is none. Raises ConfigurationError."""
     return _imported(name, lambda found: found)
 

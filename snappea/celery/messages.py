@@ -19,18 +19,14 @@ HEADER = "snappea"
 DEFAULT_QUEUE = "default"
 #: Celery's priorities are from 0 to this.
 MOST_URGENT = 9
+#: Options that Celery has too, with the same meaning.
+_COMMON = ["max_retries", "default_retry_delay", "rate_limit", "acks_late", "soft_time_limit", "time_limit"]
 
 
 def task_options(options: Options) -> dict[str, Any]:
     """Return the attributes of Celery's task. Snappea decides whether a task is retried."""
-    return {
-        "max_retries": options.max_retries,
-        "default_retry_delay": options.default_retry_delay,
-        "rate_limit": options.rate_limit,
-        "acks_late": options.acks_late,
+    return {name: getattr(options, name) for name in _COMMON} | {
         "reject_on_worker_lost": options.acks_late,
-        "soft_time_limit": options.soft_time_limit,
-        "time_limit": options.time_limit,
         "ignore_result": options.result_ttl is None,
         "track_started": True,
         "serializer": "json",
