@@ -158,7 +158,7 @@ def test_what_was_killed_is_tried_again_only_if_asked_for(site: Site) -> None:
     assert [line["error"] for line in found.attempt_errors()] == ["TaskKilled: exited with code 3"] * 3
 
 
-def test_its_death_harms_nobody_else(site: Site) -> None:
+def test_its_death_harms_no_other_task(site: Site) -> None:
     foreman = site.foreman()
     nap.delay("neighbour", 0.5)
     isolated.stay.delay("sibling", str(site.directory / "gate"))
@@ -257,7 +257,7 @@ def test_revoke_kills_what_does_not_end(site: Site) -> None:
 
 
 def test_revoked_at_any_moment(site: Site) -> None:
-    """Before it was born, while it says how far it is, as it ends: cancelled, or done, and never worse."""
+    """Before it starts, while it reports progress, as it ends: it is cancelled or done, never worse."""
     site.settings["NUM_WORKERS"] = 2
     foreman = site.hasty_foreman(supervisor__REVOKE_GRACE=DEADLINE)
     for number in range(40):
@@ -330,7 +330,7 @@ def test_children_die_with_the_foreman_and_the_fork_server_at_once(site: Site) -
 
 
 @pytest.mark.long
-def test_without_its_fork_server_the_foreman_stops_to_be_started_anew(site: Site) -> None:
+def test_without_its_fork_server_the_foreman_stops_to_be_restarted(site: Site) -> None:
     foreman = site.foreman()
     nap.delay("thread", 2)
     task = isolated.stay.delay("x", "/nowhere")
@@ -353,7 +353,7 @@ def test_without_a_fork_server_it_fails_and_says_so(site: Site) -> None:
 
 
 @pytest.mark.needs("strace")
-def test_where_no_process_is_to_be_had_it_waits(site: Site) -> None:
+def test_it_is_retried_if_no_process_can_be_started(site: Site) -> None:
     foreman = site.hasty_foreman(supervisor__TRY_AGAIN=0.2)
     inject = ["-e", "trace=clone,clone3,fork", "-e", "inject=clone,clone3,fork:error=EAGAIN:when=1..3"]
     log = site.directory / "trace"
@@ -368,7 +368,7 @@ def test_where_no_process_is_to_be_had_it_waits(site: Site) -> None:
     assert foreman.output().count("Tasks wait for a process of their own") == 1
 
 
-def test_where_no_descriptors_are_to_be_had_it_waits(site: Site) -> None:
+def test_it_is_retried_if_no_descriptors_are_left(site: Site) -> None:
     foreman = site.hasty_foreman(supervisor__TRY_AGAIN=0.2)
     fork_server = fork_server_of(foreman)
     _soft, hard = before = resource.prlimit(fork_server, resource.RLIMIT_NOFILE)

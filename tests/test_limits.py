@@ -32,7 +32,7 @@ def claim_of(made: "TaskFunction[..., Any]", number: int = 1) -> Claim:
 
 
 class Worker:
-    """A thread that does something at a desk of its own, as a worker of the crew does."""
+    """A thread with a task handle of its own, as a worker of the pool has it."""
 
     def __init__(self, work: Callable[[TaskHandle], None]) -> None:
         self.failures: list[BaseException] = []
@@ -56,7 +56,7 @@ class Worker:
         assert not self.thread.is_alive() and self.failures == []
 
 
-def test_an_interrupt_reaches_a_loop_in_another_thread_and_only_once(site: Site, made: Made) -> None:
+def test_a_revocation_reaches_a_loop_in_another_thread_and_only_once(site: Site, made: Made) -> None:
     raised = []
     goes_on = threading.Event()
 
@@ -85,7 +85,7 @@ def test_an_interrupt_reaches_a_loop_in_another_thread_and_only_once(site: Site,
     assert outcome.is_revoked and outcome.reason.startswith("TaskRevoked") and outcome.retry_after is None
 
 
-def test_what_is_not_in_hand_cannot_be_interrupted() -> None:
+def test_only_the_task_that_runs_can_be_revoked() -> None:
     handle = TaskHandle()
     first, second = object(), object()
     assert not handle.revoke(first)
@@ -96,7 +96,7 @@ def test_what_is_not_in_hand_cannot_be_interrupted() -> None:
 
 
 def test_an_equal_claim_is_not_the_same(made: Made) -> None:
-    """A claim of another Foreman's round may be equal, but it is not in hand."""
+    """A claim of another Foreman's round may be equal, but it does not run here."""
     handle = TaskHandle()
     taken = Claim(0, 1, 1, "some.task", "[]", "{}")
     handle.take(taken)
@@ -137,7 +137,7 @@ def test_it_is_taken_back_if_it_has_not_been_raised() -> None:
 @pytest.mark.usefixtures("often_switching")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_it_never_hits_the_worker_itself_however_it_comes(site: Site, made: Made) -> None:
-    """Thousands of tiny tasks, interrupted at random moments: each is clean, or revoked, and no worse."""
+    """Thousands of tiny tasks, revoked at random moments: each succeeds or is revoked, nothing else."""
     current: list[Claim | None] = [None]
     outcomes: list[Outcome] = []
     hits: set[int] = set()
@@ -221,14 +221,14 @@ def test_except_exception_does_not_stop_it() -> None:
 
 
 def test_a_forked_child_is_not_affected(site: Site, made: Made) -> None:
-    """The parent's task is interrupted; the child goes on to its own end."""
+    """The parent's task is revoked; the child runs to its own end."""
     children: list[int] = []
     reader, writer = os.pipe()
 
     @made
     def fork() -> None:
         if (child := os.fork()) == 0:
-            os.read(reader, 1)  # until the parent was interrupted
+            os.read(reader, 1)  # until the parent was revoked
             os._exit(42 if sum(range(10_000)) else 1)
         children.append(child)
         while True:

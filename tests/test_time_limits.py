@@ -1,4 +1,4 @@
-"""Soft time limits: who is interrupted, when, and what becomes of a worker that hangs."""
+"""Soft time limits: which task is ended, when, and what happens to a worker that hangs."""
 
 import os
 import re

@@ -23,7 +23,7 @@ from ..queue.records import Claim, Outcome, Progress
 from ..tasks import context
 from ..tasks.discovery import resolve
 from ..workers import execute
-from ..workers.limits import Ending, NoLimits
+from ..workers.limits import Ending, Handle
 from . import handover
 from .handover import Ticket, Unreachable
 from .messages import HEADER, arguments_of, claim_of, header_of, message_of
@@ -116,7 +116,7 @@ def _finish(ticket: Ticket) -> None:
 # how a task is ended early
 
 
-class CeleryHandle(NoLimits):
+class CeleryHandle(Handle):
     """A task in one of Celery's workers. In the prefork pool signals end it; elsewhere nothing can."""
 
     def __init__(self, request: Any) -> None:

@@ -31,7 +31,7 @@ from ..tasks import context, engine, frameworks
 from ..tasks.memory_engine import MEMORY, MemoryEngine
 from ..tasks.registry import TaskFunction
 from ..workers.execute import execute
-from ..workers.limits import NoLimits
+from ..workers.limits import Handle
 from .live import LiveForeman, run_foreman
 
 P = ParamSpec("P")
@@ -155,7 +155,7 @@ def _calls() -> MemoryEngine | _Rows:
 
 def _run(claim: Claim) -> BaseException | None:
     """Run a claim and settle it. Return with what it failed, None if it succeeded or is tried again."""
-    outcome = execute(claim, NoLimits())
+    outcome = execute(claim, Handle())
     _calls().settle(outcome)
     context.take_progress([claim.id])
     for framework in frameworks if claim.origin else ():

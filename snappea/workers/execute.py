@@ -18,7 +18,7 @@ import os
 import time
 import traceback
 from logging import DEBUG, ERROR
-from typing import Any, Protocol
+from typing import Any
 
 from ..conf import current
 from ..errors import Retry, SoftTimeLimitExceeded, TaskKilled, TaskRevoked
@@ -34,6 +34,7 @@ from ..tasks.registry import TaskFunction, is_sensitive
 from .cleanup import close_caches
 from .cleanup import close_connections as close_connections
 from .cleanup import tidy_connections as tidy_connections
+from .limits import Handle
 
 #: The longest error that is kept, in characters.
 MAX_ERROR = 20_000
@@ -51,27 +52,6 @@ def _count_fork() -> None:
 
 
 at_fork(after_in_child=_count_fork)
-
-
-class Handle(Protocol):
-    """Where a task runs, and how it is ended there."""
-
-    #: Whether start and failure are logged here. If not, the caller is given each exception.
-    is_worker: bool
-    #: When the task is ended, by time.monotonic().
-    deadline: float
-
-    def take(self, task: object, /) -> None:
-        """Start with a task: from now on it can be ended."""
-
-    def limit(self, seconds: float, /) -> float:
-        """Have the task ended after its soft time limit; return its deadline."""
-
-    def put_down(self) -> type[BaseException] | None:
-        """Finish the task; return the exception that was raised in it to end it, if any."""
-
-    def is_failure(self, raised: BaseException, /) -> bool:
-        """Tell whether an exception is a failure of the task; any other is raised to the caller."""
 
 
 def execute(claim: Claim, handle: Handle, task: TaskFunction[..., Any] | None = None) -> Outcome:

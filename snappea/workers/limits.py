@@ -13,29 +13,31 @@ _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 Ending = type[TaskRevoked] | type[SoftTimeLimitExceeded]
 
 
-class NoLimits:
-    """The handle of a task that runs outside of workers, and that nothing ends."""
+class Handle:
+    """Where a task runs, and how it is ended there. This one never ends it."""
 
+    #: Whether start and failure are logged here. If not, the caller is given each exception.
     is_worker = False
+    #: When the task is ended, by time.monotonic().
     deadline = math.inf
 
     def take(self, task: object) -> None:
-        """Nothing to prepare."""
+        """Start with a task: from now on it can be ended."""
 
     def limit(self, seconds: float) -> float:
-        """Return the deadline that holds here; a soft time limit does not."""
+        """Have the task ended after its soft time limit, and return its deadline."""
         return self.deadline
 
     def put_down(self) -> Ending | None:
-        """Nothing to finish."""
+        """Finish the task; return the exception that was raised in it to end it, if any."""
         return None
 
     def is_failure(self, raised: BaseException) -> bool:
-        """Any exception is a failure of the task."""
+        """Tell whether an exception is a failure of the task; any other is raised to the caller."""
         return True
 
 
-class TaskHandle:
+class TaskHandle(Handle):
     """The task that a worker thread runs; made in that thread.
 
     Python can raise an exception in another thread, at its next step. The lock ensures that this happens only
@@ -111,7 +113,3 @@ class TaskHandle:
         if ending:
             _raise_in_thread(self._thread, None)  # withdraw it if it was not raised yet
         return ending
-
-    def is_failure(self, raised: BaseException) -> bool:
-        """Any exception is a failure of the task."""
-        return True

@@ -22,7 +22,7 @@ from ...tasks.discovery import find_task_of
 from ...tasks.registry import TaskFunction
 from .. import execute
 from ..event_loop import Slot, execute_alone
-from ..limits import Ending
+from ..limits import Ending, Handle
 
 #: Raises TaskRevoked in the task. Not SIGTERM: at a service's stop that is sent to each of its processes.
 REVOKED = signal.SIGUSR1
@@ -79,7 +79,7 @@ class Channel:
                 os.close(descriptor)
 
 
-class ChildHandle:
+class ChildHandle(Handle):
     """The handle of an isolated task, which signals end: they end even a sleep.
 
     Their handlers run in the task's thread, between two of its steps, so no lock is needed.
@@ -127,10 +127,6 @@ class ChildHandle:
         if self._max_memory is not None:  # so that there is memory to tell the outcome
             resource.setrlimit(resource.RLIMIT_AS, self._memory_before)
         return self._ending
-
-    def is_failure(self, raised: BaseException) -> bool:
-        """Any exception is a failure of the task."""
-        return True
 
     def tell_progress(self, channel: Channel, progress: Progress) -> None:
         """Send how far the task is: the whole line, whatever signal arrives meanwhile."""

@@ -2,7 +2,6 @@
 
 import json
 import math
-import select
 import signal
 import socket
 import threading
@@ -26,6 +25,8 @@ from .fork_server import KILL, REVOKE, ForkServer
 REVOKE_GRACE = 5.0
 #: When a task is retried whose process could not be started, in seconds.
 TRY_AGAIN = 5.0
+#: How long a process may take to start and to read what it is to run, in seconds; then it is killed.
+ORDER_WITHIN = 60.0
 #: How often to check whether the task was revoked, in seconds.
 LOOK_EVERY = 1.0
 #: How long to wait after a progress message, in seconds, so that frequent ones cost little.
@@ -125,48 +126,44 @@ class Supervisor:
         if self._fork_server and self._number is not None:
             self._fork_server.signal(request, self._number, flags)
 
-    def _order(self) -> bytes:
+    def _converse(self, channel: socket.socket) -> None:
+        """Send the order, and read what the child and the fork server tell, until the child has ended."""
         order = {
             "claim": self._claim,
             "max_memory": parse_size(self._task.options.max_memory),
             "deadline": None if self._kill_at == math.inf else self._kill_at,
         }
-        return json.dumps(order).encode() + b"\n"
-
-    def _converse(self, channel: socket.socket) -> None:
-        """Send the order, and read what the child and the fork server tell, until the child has ended."""
-        channel.setblocking(False)
-        order = memoryview(self._order())
-        poll = select.poll()
-        poll.register(channel, select.POLLIN | select.POLLOUT)
+        channel.settimeout(ORDER_WITHIN)
+        try:
+            channel.sendall(json.dumps(order).encode() + b"\n")
+        except TimeoutError:
+            self._kill(f"killed, as it had not read its order {ORDER_WITHIN:g} s later")
+        except OSError:
+            pass  # it has ended: why is told below
         while self._exit_code is None:
-            patience = min(LOOK_EVERY, self._kill_at - time.monotonic())
-            for _descriptor, events in poll.poll(max(0, math.ceil(patience * 1000))):
-                if events & select.POLLOUT and not (order := order[_send(channel, order) :]):
-                    poll.modify(channel, select.POLLIN)
-                if events & ~select.POLLOUT and not self._read(channel):
+            channel.settimeout(max(0.001, min(LOOK_EVERY, self._kill_at - time.monotonic())))
+            try:
+                if not (received := channel.recv(_CHUNK)):
                     return
+                self._read(received)
+            except TimeoutError:
+                pass
+            except OSError:
+                return
             self._kill_if_due()
 
     def _kill_if_due(self) -> None:
         here = time.monotonic()
         if here >= self._kill_at:
-            self._killed = f"killed after {self._task.options.time_limit:g} s"
+            self._kill(f"killed after {self._task.options.time_limit:g} s")
         elif here >= self._revoked_at + REVOKE_GRACE and not self._killed:
-            self._killed = f"killed, as it had not ended {REVOKE_GRACE:g} s later"
-        else:
-            return
-        self._kill_at = math.inf
+            self._kill(f"killed, as it had not ended {REVOKE_GRACE:g} s later")
+
+    def _kill(self, why: str) -> None:
+        self._killed, self._kill_at = why, math.inf
         self._signal(KILL)
 
-    def _read(self, channel: socket.socket) -> bool:
-        """Read what there is. Tell whether there may be more."""
-        try:
-            received = channel.recv(_CHUNK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
+    def _read(self, received: bytes) -> None:
         *lines, self._unread = (self._unread + received).split(b"\n")
         progress = [line for line in lines if line.startswith(_PROGRESS)]
         for line in (*progress[-1:], *(line for line in lines if line and not line.startswith(_PROGRESS))):
@@ -174,7 +171,6 @@ class Supervisor:
                 self._heed(**json.loads(line))
         if progress and self._outcome is None and self._exit_code is None:
             time.sleep(REST)
-        return bool(received)
 
     def _heed(
         self,
@@ -218,13 +214,3 @@ class Supervisor:
             return f"killed by {signal.Signals(-code).name}"
         except ValueError:
             return f"killed by signal {-code}"
-
-
-def _send(channel: socket.socket, order: memoryview) -> int:
-    """Send a part of the order, and return its size; the whole one if the child does not read any more."""
-    try:
-        return channel.send(order)
-    except BlockingIOError:
-        return 0
-    except OSError:
-        return len(order)
