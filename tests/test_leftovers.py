@@ -23,7 +23,7 @@ from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
 from snappea.tasks.registry import registry
 from snappea.workers import execute
-from snappea.workers.cleanup import TidyThreads
+from snappea.workers.cleanup import TidyThreads, close_connections, tidy_connections
 from snappea.workers.limits import TaskHandle
 from snappea.workers.threads import WorkerPool
 from tests.site import Site, wait_until
@@ -48,8 +48,8 @@ def steps(site: Site) -> Iterator[Steps]:
                 )
                 if outcome.error:
                     found.append(outcome.error)
-                execute.tidy_connections()
-            execute.close_connections()
+                tidy_connections()
+            close_connections()
 
         thread = threading.Thread(target=work)
         thread.start()

@@ -10,6 +10,7 @@ from django.utils import translation
 from snappea.queue.records import Claim
 from snappea.tasks.registry import TaskFunction
 from snappea.workers import execute
+from snappea.workers.cleanup import tidy_connections
 from snappea.workers.limits import TaskHandle
 from tests.site import Made
 
@@ -85,7 +86,7 @@ def test_a_transaction_left_open_is_rolled_back(made: Made, caplog: pytest.LogCa
             cursor.execute("CREATE TABLE leaked (id integer)")
 
     assert execute.execute(claim_of(leak), TaskHandle()).error == ""
-    execute.tidy_connections()
+    tidy_connections()
     assert "left a transaction open on 'default'" in caplog.text
     assert "leaked" not in connections["default"].introspection.table_names()
     with transaction.atomic():
@@ -100,7 +101,7 @@ def test_a_connection_closed_within_a_transaction_can_be_used_again(made: Made) 
         connections["default"].close()
 
     execute.execute(claim_of(close), TaskHandle())
-    execute.tidy_connections()
+    tidy_connections()
     assert connections["default"].introspection.table_names()
 
 
@@ -110,7 +111,7 @@ def test_connections_are_closed_as_around_a_request(made: Made) -> None:
         connections["default"].ensure_connection()
 
     execute.execute(claim_of(query), TaskHandle())
-    execute.tidy_connections()
+    tidy_connections()
     assert connections["default"].connection is None, "CONN_MAX_AGE is 0"
 
 

@@ -23,6 +23,7 @@ from ..queue.records import Claim, Outcome, Progress
 from ..tasks import context
 from ..tasks.discovery import resolve
 from ..workers import execute
+from ..workers.cleanup import tidy_connections
 from ..workers.limits import Ending, Handle
 from . import handover
 from .handover import Ticket, Unreachable
@@ -69,7 +70,7 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
             if ticket and self.acks_late:
                 _finish(ticket)
             if not request.called_directly and not request.is_eager:
-                execute.tidy_connections()
+                tidy_connections()
 
     def _execute(self, claim: Claim) -> Any:
         context.send_progress(_send_progress)

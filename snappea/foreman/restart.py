@@ -13,7 +13,7 @@ from ..conf import Settings
 from ..log import say
 from ..memory import limit_in_bytes, resident
 from ..queue.database import MEGABYTE
-from ..workers.execute import close_connections
+from ..workers.cleanup import close_connections
 from .in_flight import InFlight
 
 #: How long the functions that are registered with atexit may take, in seconds.

@@ -24,7 +24,7 @@ from ..queue.records import Claim, Outcome
 from ..tasks.discovery import find_task_of, task_of
 from ..tasks.registry import TaskFunction
 from . import execute
-from .cleanup import TidyThreads, close_caches
+from .cleanup import TidyThreads, close_caches, close_connections
 from .limits import Ending
 
 #: How long to wait for asyncio tasks that a task has started and left running, in seconds.
@@ -253,7 +253,7 @@ async def execute_on_loop(
         await _cancel(claim, list(started))
     close_caches(contextvars.copy_context())
     if executor := SyncToAsync.context_to_thread_executor.pop(threads, None):
-        executor.submit(execute.close_connections)
+        executor.submit(close_connections)
         executor.shutdown(wait=False)  # even if that thread is blocked: the loop must go on
     if failure is None:
         return Outcome(claim, duration, result=result)

@@ -32,8 +32,6 @@ from ..tasks.arguments import decode, encode_result
 from ..tasks.discovery import task_of
 from ..tasks.registry import TaskFunction, is_sensitive
 from .cleanup import close_caches
-from .cleanup import close_connections as close_connections
-from .cleanup import tidy_connections as tidy_connections
 from .limits import Handle
 
 #: The longest error that is kept, in characters.

@@ -19,6 +19,7 @@ from ..queue.logbook import Logbook, Note
 from ..queue.records import Claim, Outcome
 from ..tasks.discovery import find_task_of
 from . import execute
+from .cleanup import close_connections, tidy_connections
 from .event_loop import EventLoop
 from .limits import TaskHandle
 from .processes.fork_server import ForkServer
@@ -221,7 +222,7 @@ class WorkerPool:
                     left -= 1
         finally:
             self._handles.remove(handle)
-            execute.close_connections()
+            close_connections()
             if handle.is_replaced:
                 self._stuck.remove(handle)
             else:
@@ -242,7 +243,7 @@ class WorkerPool:
         except BaseException as failure:  # of our own code: no memory left, for example
             outcome = execute.fail(claim, None, 0.0, failure)
         self._logbook.note(cell, execute.note_of(outcome))
-        execute.tidy_connections()
+        tidy_connections()
         self._report(cell, outcome)
 
     def _call_for_loop(self, cell: int, claim: Claim) -> Outcome:
@@ -288,10 +289,10 @@ class WorkerPool:
             self._wake_foreman_if_needed()
         parked_at = time.monotonic()
         if not parking.acquire(timeout=IDLE_AFTER):
-            execute.close_connections()
+            close_connections()
             parking.acquire()
         elif time.monotonic() - parked_at > AGED_AFTER:
-            execute.tidy_connections()
+            tidy_connections()
 
 
 def _drain(queue: "deque[T]") -> list[T]:

@@ -21,6 +21,7 @@ from ...tasks import context
 from ...tasks.discovery import find_task_of
 from ...tasks.registry import TaskFunction
 from .. import execute
+from ..cleanup import close_connections, tidy_connections
 from ..event_loop import Slot, execute_alone
 from ..limits import Ending, Handle
 
@@ -214,8 +215,8 @@ def _run(channel: Channel) -> None:
     else:
         outcome = execute.execute(claim, handle, task)
     _claim, _duration, *rest = outcome._replace(failure=None)  # an exception does not fit into JSON
-    execute.tidy_connections()
-    execute.close_connections()
+    tidy_connections()
+    close_connections()
     channel.tell(outcome=rest)
 
 
