@@ -22,12 +22,10 @@ from ..schedules import (
     Planned,
     after,
     aware,
-    call_of,
     problems,
     reason,
     synchronise,
 )
-from ..schedules.triggers import trigger
 from ..signals import task_enqueued, tell
 from ..tasks.discovery import find
 
@@ -111,7 +109,7 @@ def _tick(planned: Planned, moment: str) -> Tick:
     """Return what is to be written for a schedule that is due: one tick, however many were missed."""
     plan, here = planned.plan, aware(moment)
     try:
-        ticks = trigger(plan.expression, plan.timezone)
+        ticks = plan.trigger()
     except ConfigurationError as error:  # somebody changed the row by hand
         return Tick(planned, moment, None, problem=str(error))
     latest = ticks.latest(here, aware(planned.next_run or moment))
@@ -120,7 +118,7 @@ def _tick(planned: Planned, moment: str) -> Tick:
     latest = ticks.counted(here, latest)
     following = after(ticks, here, latest)
     try:
-        call = call_of(plan)
+        call = plan.call()
     except Exception as error:  # the user's code had its say
         return Tick(
             planned, as_text(latest), following, problem=f"not enqueued: {reason(plan.task_name, error)}"

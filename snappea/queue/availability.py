@@ -1,6 +1,6 @@
 """Whether this process can use the queue; if not, why, and what to do about it.
 
-Commands, pages, checks and `delay()` all ask here, so that the same fault reads the same everywhere.
+Commands, pages, checks and `delay()` all ask here, so the same fault has the same message everywhere.
 """
 
 import functools
@@ -10,7 +10,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.apps import apps
@@ -38,7 +38,7 @@ def trouble(error: BaseException | None = None) -> QueueUnavailable | None:
 
 
 def explain(error: BaseException) -> QueueUnavailable:
-    """Return why the queue cannot be used, given what was raised when something tried."""
+    """Return why the queue cannot be used, given the error of an attempt."""
     said = _first_line(error)
     other = QueueUnavailable(f"the queue's database {_name()} refuses: {said}", f"look at {_setting()}")
     return trouble(error) or other
@@ -145,11 +145,8 @@ def _of_file(path: str) -> Iterator[QueueUnavailable]:
 
 
 def _is_refused(file: str) -> bool:
-    """Return whether a file is there and may not be written, for longer than a moment.
-
-    SQLite deletes -wal and -shm, and creates them again, whenever it likes.
-    """
-    for _ in range(3):
+    """Return whether a file exists and may not be written."""
+    for _ in range(3):  # SQLite may just be deleting or creating it
         if _may(file, os.R_OK | os.W_OK) or not os.path.lexists(file):
             return False
         time.sleep(0.01)
@@ -161,7 +158,7 @@ def _may(path: str, how: int) -> bool:
 
 
 def _no_directory(directory: str) -> QueueUnavailable:
-    """Return why there is no such directory: it is missing, is none, or cannot be looked into."""
+    """Return why there is no such directory."""
     above = directory
     while not os.path.lexists(above):
         above = os.path.dirname(above)
@@ -171,21 +168,21 @@ def _no_directory(directory: str) -> QueueUnavailable:
         what = f"{above}, in which the queue's database is to lie, is not a directory"
         return QueueUnavailable(what, f'change {_setting()}["NAME"]')
     what = f"the directory {directory} of the queue's database does not exist"
-    user = _user(os.geteuid())
+    user, _group = _names(os.geteuid())
     return QueueUnavailable(what, f"mount it, or create it as user {user}: mkdir -p {directory}")
 
 
 def _refused(path: str, act: str, needed: str) -> QueueUnavailable:
-    """Return that this process may not do something with a file, whose it is, and how to change that."""
+    """Return that this process may not use a file, with its owner and mode, and how to change that."""
     try:
         found = os.stat(path)
     except OSError as error:
         return QueueUnavailable(f"{path} cannot be reached: {error.strerror}", "look at its directory")
-    user, owner, mode = _user(os.geteuid()), _user(found.st_uid), stat.S_IMODE(found.st_mode)
-    whose = f"which belongs to {owner}:{_group(found.st_gid)} with mode {mode:04o}"
-    what = f"user {user} may not {act} {path}, {whose}"
+    (user, _), (owner, group) = _names(os.geteuid()), _names(found.st_uid, found.st_gid)
+    mode = stat.S_IMODE(found.st_mode)
+    what = f"user {user} may not {act} {path}, which belongs to {owner}:{group} with mode {mode:04o}"
     if os.statvfs(path).f_flag & os.ST_RDONLY:
-        what += ": it lies on a read-only file system"
+        what += ": it is on a read-only file system"
         return QueueUnavailable(what, f'mount it writable, or change {_setting()}["NAME"]')
     wanted = sum({"r": 4, "w": 2, "x": 1}[letter] for letter in needed) << 6
     if os.geteuid() != found.st_uid and os.geteuid() != 0:
@@ -197,22 +194,17 @@ def _refused(path: str, act: str, needed: str) -> QueueUnavailable:
     )
 
 
-def _user(number: int) -> str:
-    from pwd import getpwuid  # there is none on Windows
+def _names(user: int, group: int = 0) -> tuple[str, str]:
+    """Return the names of a user and a group; a number where there is no name."""
+    import grp  # neither of them exists on Windows
+    import pwd
 
-    try:
-        return getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
-
-
-def _group(number: int) -> str:
-    from grp import getgrgid
-
-    try:
-        return getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
+    names = [str(user), str(group)]
+    with suppress(KeyError):
+        names[0] = pwd.getpwuid(user).pw_name
+    with suppress(KeyError):
+        names[1] = grp.getgrgid(group).gr_name
+    return names[0], names[1]
 
 
 # what the database says
@@ -266,7 +258,7 @@ def _of_tables(error: BaseException | None) -> Iterator[QueueUnavailable]:
         return
     name, run = f"the queue's database {_name()}", _run_migrate()
     if not has_tables and applied:
-        if get_commands()["migrate"] != APP_LABEL:  # ours forgets those records by itself
+        if get_commands()["migrate"] != APP_LABEL:  # Snappea's own command forgets those records
             run = f"run: python manage.py migrate {APP_LABEL} zero --fake --database={alias()}, then {run}"
         what = f"{name} has none of Snappea's tables, though its migrations are recorded as applied"
         yield QueueUnavailable(what, run)

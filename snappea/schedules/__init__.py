@@ -1,4 +1,4 @@
-"""Periodic tasks: what the code declares, the rows that say what is next, and what people decide of them."""
+"""Periodic tasks: the schedules that the code declares, their rows, and how to pause and fire them."""
 
 import json
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ from ..tasks.registry import declared
 from ..tasks.results import AsyncResult
 from .triggers import Trigger, interval, trigger
 
-#: A clock that is set back further was wrong before: what is next is planned anew.
+#: A clock that is set back further was wrong before: the next ticks are planned again.
 ASTRAY = timedelta(days=1)
-#: A tick that is later than this was missed: without `catch_up` it is skipped.
+#: A tick that could not be enqueued for so long was missed: without `catch_up` it is skipped.
 MISSED = timedelta(seconds=60)
 
 _COLUMNS = "name, task_name, expression, timezone, args, kwargs, queue, catch_up"
@@ -52,7 +52,7 @@ _RESUME = statement("UPDATE snappea_schedule SET is_paused = {false}, next_run =
 
 
 class Plan(NamedTuple):
-    """A schedule as the code declares it: the columns of its row."""
+    """A schedule as the code declares it, and the columns of its row."""
 
     name: str
     task_name: str
@@ -63,13 +63,21 @@ class Plan(NamedTuple):
     queue: str | None = None
     catch_up: bool = True
 
-    def ticks(self) -> tuple[str, str]:
-        """Return what says when it is due."""
-        return self.expression, self.timezone
+    def trigger(self) -> Trigger:
+        """Return what computes its ticks. Raises ConfigurationError for an invalid expression."""
+        return trigger(self.expression, self.timezone)
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what its task is called with."""
+        return tuple(json.loads(self.args)), json.loads(self.kwargs)
+
+    def call(self) -> Call:
+        """Return the call that it makes. Raises UnknownTask, or as `delay()` does."""
+        return resolve(self.task_name).call(*self.arguments(), self.queue)
 
 
 class Planned(NamedTuple):
-    """A schedule's row; its times as they stand there."""
+    """A schedule's row, with its times as they are written there."""
 
     plan: Plan
     next_run: str | None
@@ -77,11 +85,8 @@ class Planned(NamedTuple):
 
     @classmethod
     def of(cls, row: tuple[Any, ...]) -> "Planned":
-        """Return what ALL found."""
+        """Read a row that ALL or ONE found."""
         return cls(Plan(*row[:-2])._replace(catch_up=bool(row[-3])), *row[-2:])
-
-
-# what the code declares
 
 
 def plans() -> Iterator[Plan]:
@@ -123,33 +128,28 @@ def problems() -> list[tuple[str, Exception]]:
 
 def _problems_of(plan: Plan) -> Iterator[Exception]:
     try:
-        trigger(plan.expression, plan.timezone)
+        plan.trigger()
     except ConfigurationError as error:
         yield error
-    try:  # without call_of(), which asks the hooks: they may need a request, or a Foreman
+    try:  # without plan.call(), which runs the hooks: they may need a request, or a Foreman
         task = resolve(plan.task_name)
-        task.require_fit(tuple(json.loads(plan.args)), json.loads(plan.kwargs))
+        task.require_fit(*plan.arguments())
         require_queue(plan.queue or task.options.queue, plan.task_name)
     except (UnknownTask, UnknownQueue, TypeError) as error:
         yield error
 
 
-def call_of(plan: Plan) -> Call:
-    """Return the call that a schedule makes. Raises UnknownTask, or as `delay()` does."""
-    return resolve(plan.task_name).call(tuple(json.loads(plan.args)), json.loads(plan.kwargs), plan.queue)
-
-
 def reason(task_name: str, error: Exception) -> str:
-    """Return why a schedule could not enqueue its task; only the type if the task is sensitive."""
+    """Return why a schedule could not enqueue its task; only the error's type if the task is sensitive."""
     task = find(task_name)
     is_hidden = task is not None and task.options.sensitive
     return f"{type(error).__name__} (not shown: the task is sensitive)" if is_hidden else repr(error)
 
 
 def synchronise(db: RawConnection, moment: str) -> None:
-    """Make the rows say what the code declares. In a transaction.
+    """Make the rows match what the code declares, in a transaction.
 
-    Raises ConfigurationError for an expression that makes no sense.
+    Raises ConfigurationError for an invalid expression.
     """
     rows = _rows(db)
     for plan in plans():
@@ -164,7 +164,7 @@ def synchronise(db: RawConnection, moment: str) -> None:
 
 
 def after(ticks: Trigger, moment: datetime, last: datetime | None) -> str | None:
-    """Return the first tick after a moment, as it stands in the database."""
+    """Return the first tick after a moment, as it is written in the database."""
     tick = ticks.after(moment, last)
     while tick and as_text(tick) <= as_text(moment):  # without USE_TZ an hour comes twice in autumn
         tick = ticks.after(tick, tick)
@@ -172,33 +172,30 @@ def after(ticks: Trigger, moment: datetime, last: datetime | None) -> str | None
 
 
 def aware(moment: str) -> datetime:
-    """Return a time that stands in the database."""
+    """Return a time from the database."""
     return as_datetime(moment).astimezone(UTC)
 
 
 def _next_run(plan: Plan, planned: Planned | None, moment: str) -> str | None:
-    """Return the tick that is to come next: the one that the row names, unless there is a better one."""
-    here, ticks = aware(moment), trigger(plan.expression, plan.timezone)
+    """Return the next tick: the one in the row, unless the schedule or the clock was changed."""
+    here, ticks = aware(moment), plan.trigger()
     next_run, last_run = (planned.next_run, planned.last_run) if planned else (None, None)
     if last_run and aware(last_run) > here + ASTRAY:
         last_run = None  # the clock was wrong then
-    is_new = planned is None or planned.plan.ticks() != plan.ticks()
-    if next_run is None or is_new:
+    before = planned and (planned.plan.expression, planned.plan.timezone)
+    if next_run is None or before != (plan.expression, plan.timezone):
         return after(ticks, here, aware(last_run) if last_run else None)
     return next_run if last_run else min(next_run, after(ticks, here, None) or next_run)
 
 
-# what people decide
-
-
 def pause(name: str) -> bool:
-    """Enqueue no more ticks of a schedule. Tell whether there is one of that name."""
+    """Enqueue no more ticks of a schedule. Return whether there is one of that name."""
     refuse_event_loop("schedules")
     return bool(raw(connect()).execute(_PAUSE, (name,)).rowcount)
 
 
 def resume(name: str) -> bool:
-    """Go on with the next tick from now; what fell into the pause is not caught up with."""
+    """Continue with the next tick from now; those during the pause are skipped."""
     refuse_event_loop("schedules")
     db = connect()
     with transact(db) as below:
@@ -214,27 +211,26 @@ def resume(name: str) -> bool:
 
 
 def fire(name: str) -> AsyncResult:
-    """Enqueue what a schedule enqueues, now, and leave its ticks as they are.
+    """Enqueue a schedule's task now; its ticks do not change.
 
     Raises LookupError if there is no such schedule, and as `delay()` does.
     """
     refuse_event_loop("schedules")
-    discover()  # in a web process, which may have no other use for the task
+    discover()  # a web process may not have imported the task
     db = connect()
     with transaction.atomic(using=db.alias):
         rows = raw(db).execute(ONE, (name,)).fetchall()
         if not rows:
             raise LookupError(f"There is no schedule {name!r}.")
         plan = Planned.of(rows[0]).plan
-        arguments = json.loads(plan.args), json.loads(plan.kwargs)
-        result = resolve(plan.task_name).apply_async(*arguments, queue=plan.queue)
-        row = result.id if isinstance(result.id, int) else None  # Celery's are text
+        result = resolve(plan.task_name).apply_async(*plan.arguments(), queue=plan.queue)
+        row = result.id if isinstance(result.id, int) else None  # Celery's ids are text
         raw(db).execute(NOTE_RUN, (now(db), row, "", name))
     return result
 
 
 def listing(count: int = 3) -> list[tuple[Plan, Schedule | None, list[datetime]]]:
-    """Return what the code declares, the row of each if there is one, and its next `count` ticks."""
+    """Return each schedule that the code declares, its row if there is one, and its next `count` ticks."""
     db = connect()
     moment, rows, known = now(db), _rows(raw(db)), {row.name: row for row in Schedule.objects.all()}
     return [
@@ -244,7 +240,7 @@ def listing(count: int = 3) -> list[tuple[Plan, Schedule | None, list[datetime]]
 
 
 def _runs(plan: Plan, planned: Planned | None, moment: str) -> Iterator[datetime]:
-    following, ticks = _next_run(plan, planned, moment), trigger(plan.expression, plan.timezone)
+    following, ticks = _next_run(plan, planned, moment), plan.trigger()
     while following:
         yield (run := aware(following))
         following = after(ticks, run, run)

@@ -1,4 +1,4 @@
-"""When something periodic is due: cron expressions, by cronsim, and steady intervals.
+"""When a schedule is due: cron expressions, with cronsim, and steady intervals.
 
 An expression is five or six fields of cron, or "every 600 s".
 """
@@ -13,32 +13,32 @@ from ..errors import ConfigurationError, ExtraMissing
 
 FIELDS = ("second", "minute", "hour", "day-of-month", "month", "day-of-week")
 _EVERY = "every "
-#: A run of `every` that is later than this moves those that follow.
+#: A run of `every` that is later than this moves the ticks that follow.
 LATE = timedelta(seconds=1)
 
 
 class Trigger(Protocol):
-    """Tells the ticks of an expression. All times are aware."""
+    """Computes the ticks of an expression. All times are aware."""
 
     def after(self, moment: datetime, last: datetime | None = None) -> datetime | None:
-        """Return the first tick after a moment, None if there never is one. `last`: the tick before."""
+        """Return the first tick after a moment; None if there is none. `last`: the tick before."""
 
     def latest(self, moment: datetime, first: datetime) -> datetime:
-        """Return the last tick that is not after a moment. `first`: one that is not either."""
+        """Return the last tick up to a moment. `first`: a known tick up to then."""
 
     def counted(self, moment: datetime, latest: datetime) -> datetime:
-        """Return the tick that a run at a moment counts as. `latest`: the last one by then."""
+        """Return the tick that a run at a moment counts as. `latest`: the last tick up to then."""
 
 
 class Cron:
-    """A cron expression in a time zone, with the rules of Debian's cron where the clock is changed.
+    """A cron expression in a time zone. When the clock changes it follows the rules of Debian's cron.
 
-    A job with a fixed hour runs once on each day: at the first of two such times, and where there is none
-    as soon as the clock goes on. One with a `*` for the hour or the minute goes on through both.
+    A job with a fixed hour runs once a day: at the first of two such times, and if the time is skipped, as
+    soon as the clock has changed. One with a `*` for the hour or the minute runs through both.
     """
 
     def __init__(self, expression: str, zone: ZoneInfo) -> None:
-        """Raises ExtraMissing without cronsim, and ConfigurationError for what makes no sense."""
+        """Raises ExtraMissing without cronsim, and ConfigurationError for an invalid expression."""
         try:
             from cronsim import CronSim, CronSimError
         except ImportError:
@@ -56,22 +56,22 @@ class Cron:
     def after(self, moment: datetime, last: datetime | None = None) -> datetime | None:
         """Return the first tick after a moment, None if there is none in 50 years."""
         ticks: Iterable[datetime] = self._make(self._expression, moment.astimezone(self._zone))
-        # in the second of two equal hours cronsim begins with the first
+        # in the second of two equal hours cronsim starts with the first
         return next((tick for tick in map(_utc, ticks) if tick > moment), None)
 
     def latest(self, moment: datetime, first: datetime) -> datetime:
-        """Return the last tick that is not after a moment, or `first`."""
+        """Return the last tick up to a moment, or `first`."""
         end = (moment + timedelta(seconds=1)).replace(microsecond=0).astimezone(self._zone)
         ticks: Iterable[datetime] = self._make(self._expression, end, reverse=True)
         return max(first, next((tick for tick in map(_utc, ticks) if tick <= moment), first))
 
     def counted(self, moment: datetime, latest: datetime) -> datetime:
-        """Return the last tick: the times of day stay what they are, however late a run is."""
+        """Return the last tick: a late run does not move the times of day."""
         return latest
 
 
 class Every:
-    """So many seconds after the last tick."""
+    """A steady interval: so many seconds after the last tick."""
 
     def __init__(self, seconds: float) -> None:
         self.interval = timedelta(seconds=seconds)
@@ -83,16 +83,16 @@ class Every:
         return self.latest(moment, last) + self.interval
 
     def latest(self, moment: datetime, first: datetime) -> datetime:
-        """Return the last tick that is not after a moment."""
+        """Return the last tick up to a moment."""
         return first + (moment - first) // self.interval * self.interval
 
     def counted(self, moment: datetime, latest: datetime) -> datetime:
-        """Return the last tick, or the moment itself if it is late: the next comes an interval later."""
+        """Return the last tick, or the moment itself if the run is late: the next is an interval later."""
         return moment if moment - latest > LATE else latest
 
 
 def trigger(expression: str, zone: str) -> Trigger:
-    """Return what tells the ticks of an expression. `zone`: the name of a time zone, for cron.
+    """Return what computes the ticks of an expression. `zone`: the name of a time zone, for cron.
 
     Raises ConfigurationError, which says what is wrong; ExtraMissing without cronsim.
     """
@@ -130,7 +130,7 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _fault(expression: str, error: str) -> str:
-    """Say which field is wrong, and what stands there."""
+    """Say which field is wrong, and its value."""
     fields = expression.split()
     if len(fields) not in (5, 6):
         return (
