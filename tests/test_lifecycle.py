@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from snappea.foreman.admission import Admission
 from snappea.foreman.in_flight import InFlight
 from snappea.models import Task
-from snappea.queue import operations, store
+from snappea.queue import operations, recovery, store
 from snappea.queue.database import connect, raw, transact
 from snappea.queue.logbook import Entry, Note
 from snappea.queue.records import Call, Claim, Extras, Outcome
@@ -185,7 +185,7 @@ class Lifecycle(RuleBasedStateMachine):
             row.status = "running"
             row.attempts += 1
             row.claims += 1
-            assert (claim.claims, claim.attempts, claim.interruptions, claim.lane) == (
+            assert (claim.claims, claim.attempts, claim.extras.interruptions, claim.lane) == (
                 *(row.claims, row.attempts, row.interruptions, row.lane),
             )
             self.in_flight[claim.id] = claim
@@ -258,7 +258,7 @@ class Lifecycle(RuleBasedStateMachine):
             if number in noted
         }
         with transact(connect()) as db:
-            store.recover(db, self.moment, book)
+            recovery.recover(db, self.moment, book)
         for number in sorted(self.in_flight):
             self.recovered(number, noted.get(number, Note.BEGUN))
         self.in_flight.clear()

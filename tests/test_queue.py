@@ -10,7 +10,7 @@ from django.db import OperationalError, connections, transaction
 
 from snappea.errors import EnqueueError, SnappeaError
 from snappea.models import Task
-from snappea.queue import operations, store
+from snappea.queue import operations, recovery, store
 from snappea.queue.clock import now
 from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.logbook import Entry, Note
@@ -124,7 +124,7 @@ def test_recovery_by_the_notes(site: Site) -> None:
     for number in range(1, 9):
         columns = {"claims": 1, "attempts": 1, "started_at": f"{MOMENT}Z", "acks_late": number == 7}
         Task.objects.create(task_name="x", status="running", **columns)
-    recovered = store.recover(raw(connect()), MOMENT, notes)
+    recovered = recovery.recover(raw(connect()), MOMENT, notes)
     assert Counter(task.verdict for task in recovered) == {
         "never begun": 1,
         "interrupted": 4,
@@ -147,7 +147,7 @@ def test_recovery_by_the_notes(site: Site) -> None:
 def test_recovery_without_notes_takes_everything_for_begun(site: Site) -> None:
     for acks_late in (False, True):
         Task.objects.create(task_name="x", status="running", claims=1, acks_late=acks_late)
-    recovered = store.recover(raw(connect()), MOMENT, None)
+    recovered = recovery.recover(raw(connect()), MOMENT, None)
     assert [task.verdict for task in recovered] == ["interrupted", "interrupted, to run again"]
 
 

@@ -12,7 +12,7 @@ from django.utils.timezone import now
 from snappea import AsyncResult
 from snappea.errors import ResultNotKept, TaskFailed
 from snappea.models import Task
-from snappea.queue import operations, store
+from snappea.queue import operations, recovery, store
 from snappea.queue.database import connect, raw
 from snappea.queue.logbook import Entry, Note
 from snappea.queue.records import Claim
@@ -164,7 +164,7 @@ def test_what_is_gone_or_never_was(site: Site) -> None:
 def test_a_result_that_was_lost_with_the_foreman(site: Site) -> None:
     """It had returned when the Foreman died, and the result was not written yet."""
     Task.objects.create(task_name=add.name, status="running", claims=1, attempts=1, result_ttl=60)
-    store.recover(raw(connect()), "2100-01-01 12:00:00.5", {Entry.of(1, 1, None): Note.SUCCEEDED})
+    recovery.recover(raw(connect()), "2100-01-01 12:00:00.5", {Entry.of(1, 1, None): Note.SUCCEEDED})
     row = Task.objects.get()
     assert row.status == "successful" and row.expires_at is not None and row.finished_at is not None
     assert abs(row.expires_at - row.finished_at - timedelta(seconds=60)) <= timedelta(seconds=1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from snappea import Retry, current_task
 from snappea.errors import NoCurrentTask, TaskDefinitionError
 from snappea.models import Task
-from snappea.queue import operations, store
+from snappea.queue import operations, recovery, store
 from snappea.queue.database import connect, raw
 from snappea.queue.logbook import Entry, Note
 from snappea.tasks.options import Options
@@ -292,7 +292,7 @@ def test_recovery_of_what_was_to_be_tried_again(site: Site) -> None:
     """The Foreman died after the task had raised, and before that was written."""
     for _ in range(2):
         Task.objects.create(task_name=fail_until.name, status="running", claims=1, attempts=1)
-    (first, second) = store.recover(
+    (first, second) = recovery.recover(
         raw(connect()),
         "2026-01-01 12:00:00",
         {Entry.of(1, 1, None): Note.TO_RETRY, Entry.of(2, 1, None): Note.FAILED},
@@ -311,7 +311,7 @@ def test_what_was_recovered_is_tried_again(site: Site) -> None:
     Task.objects.create(
         task_name=fail_until.name, args=["x", 2], status="running", claims=1, attempts=1, acks_late=False
     )
-    store.recover(raw(connect()), "2026-01-01 12:00:00", {Entry.of(1, 1, None): Note.TO_RETRY})
+    recovery.recover(raw(connect()), "2026-01-01 12:00:00", {Entry.of(1, 1, None): Note.TO_RETRY})
     before = time.monotonic()
     site.foreman()
     wait_until(lambda: site.ledger.count("end", "x"))

@@ -28,7 +28,7 @@ MOMENT = "2026-01-01 12:00:30.500000"
 
 def outcome(name: str = "a.task", duration: float = 0.5, waited: float = 2.0, **rest: Any) -> Outcome:
     enqueued_at = later(MOMENT, -waited - duration)
-    claim = Claim(0, 1, 1, name, "[]", "{}", enqueued_at=enqueued_at, extras=rest.pop("extras", None))
+    claim = Claim(0, 1, 1, name, "[]", "{}", enqueued_at=enqueued_at, extras_json=rest.pop("extras", None))
     return Outcome(claim, duration, **rest)
 
 

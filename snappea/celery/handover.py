@@ -23,7 +23,7 @@ from django.db.models import QuerySet
 from ..conf import current
 from ..errors import CannotStart, UnreadableArguments
 from ..models import WAITING, Task
-from ..queue import logbook, operations, store
+from ..queue import logbook, operations, recovery
 from ..queue.clock import as_text, now
 from ..queue.database import FAULTS, connect, file_of, raw, transact
 from ..queue.lock import Lock
@@ -79,7 +79,7 @@ def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], aga
     lock = Lock(file)
     try:
         with transact(connect()) as db:
-            store.recover(db, now(), logbook.read(file))  # as the next Foreman would
+            recovery.recover(db, now(), logbook.read(file))  # as the next Foreman would
             db.execute(_EXPIRE, (now(),))
             if again:
                 db.execute(_SEND_AGAIN)

@@ -104,5 +104,5 @@ def claim_of(celerys: Any, args: Any, kwargs: Any) -> Claim:
         queue,
         request.retries + 1,
         header.get("enqueued_at") or now(),
-        extras=extras.as_json(),
+        extras_json=extras.as_json(),
     )

@@ -82,13 +82,13 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
 
     def _fail(self, outcome: Outcome, cause: BaseException) -> NoReturn:
         """Have Celery retry the task, or let it fail: both by raising."""
-        claim, wait = outcome.claim, outcome.retry_after
-        if claim.is_sensitive or not isinstance(cause, Exception):
+        extras, wait = outcome.claim.extras, outcome.retry_after
+        if extras.is_sensitive or not isinstance(cause, Exception):
             cause = TaskFailed(outcome.reason)
-        if wait is not None and (claim.expires_at is None or later(now(), wait) < claim.expires_at):
+        if wait is not None and (extras.expires_at is None or later(now(), wait) < extras.expires_at):
             # the outcome says that there is a retry left, perhaps by the Retry's own max_retries
             raise self.retry(exc=cause, countdown=wait, max_retries=self.request.retries + 1)
-        if claim.is_sensitive:
+        if extras.is_sensitive:
             raise cause from None
         raise cause
 

@@ -61,7 +61,7 @@ signal_thread = SignalThread()
 def send_for_outcome(outcome: Outcome) -> None:
     """Send the signal for a claim that has ended, unless it is retried."""
     claim = outcome.claim
-    if outcome.retry_after is not None and (claim.expires_at is None or not _ended(claim.id)):
+    if outcome.retry_after is not None and (claim.extras.expires_at is None or not _ended(claim.id)):
         return
     function = find_task_of(claim)
     if isinstance(function, DjangoTask):  # otherwise there is no Task to make a result of

@@ -158,7 +158,7 @@ class Result(TaskResult):  # type: ignore[type-arg]  # not subscriptable in each
 
 def result_of_claim(alias: str, claim: Claim, args: list[Any], kwargs: dict[str, Any]) -> AnyResult:
     """Return the result of a task that runs."""
-    origin = claim.origin
+    origin = claim.extras.origin
     overrides = origin.overrides if origin else None
     began = as_datetime(origin.started_at if origin else now())
     first = as_datetime(origin.first_started_at) if origin and origin.first_started_at else began

@@ -103,7 +103,9 @@ class Admission:
                 addressed = store.claim_addressed(db, moment, loop_room, is_async=True)
                 claims, loop_room = claims + addressed, loop_room - len(addressed)
             claims += self.claim_for_loop(db, moment, loop_room, chain(in_flight.running(), claims))
-        late = [claim for claim in claims if claim.extras and (claim.expires_at or "never") <= moment]
+        late = [
+            claim for claim in claims if claim.extras_json and (claim.extras.expires_at or "never") <= moment
+        ]
         if late:
             expired += store.expire_claimed(db, late)
             claims = [claim for claim in claims if claim not in late]
@@ -119,7 +121,7 @@ class Admission:
         self._paused = set(operations.paused(db)) if peek.has_pauses else set()
         if self._is_shared and (peek.has_newcomers or self._left or self._openings or self._limits):
             foremen.hold_gates(db)
-        newcomers = store.sort_in(db) if peek.has_newcomers else []
+        newcomers = store.block_new(db) if peek.has_newcomers else []
         self._has_more = len(newcomers) == store.AT_ONCE
         if newcomers or self._left or self._openings:
             self._open_gates(db, set(newcomers))
@@ -140,10 +142,10 @@ class Admission:
 
     def _note(self, db: RawConnection, claims: list[Claim]) -> list[Claim]:
         for claim in claims:
-            if claim.extras and claim.lane and claim.lane_interval:
-                self._openings[claim.lane] = time.monotonic() + claim.lane_interval
+            if claim.extras_json and claim.lane and (interval := claim.extras.lane_interval):
+                self._openings[claim.lane] = time.monotonic() + interval
                 if self._is_shared:
-                    foremen.close_for(db, claim.lane, claim.lane_interval)
+                    foremen.close_for(db, claim.lane, interval)
         return claims
 
     def _open_gates(self, db: RawConnection, newcomers: set[str]) -> None:

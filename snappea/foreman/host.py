@@ -7,7 +7,7 @@ from typing import Protocol
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import Settings
-from ..queue import logbook, store
+from ..queue import logbook, recovery
 from ..queue.database import QueueFile, RawConnection, data_version
 from ..queue.lock import Lock
 from ..queue.logbook import Logbook
@@ -67,7 +67,7 @@ class SqliteHost:
 
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
         """Settle what a dead Foreman left, in a transaction."""
-        return store.recover(db, moment, logbook.read(self.file))
+        return recovery.recover(db, moment, logbook.read(self.file))
 
     def equip(self) -> None:
         """Get ready to work. Raises OSError."""

@@ -35,7 +35,7 @@ def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:
     """
     for framework in frameworks:
         for outcome in outcomes:
-            if outcome.claim.extras and outcome.claim.origin:
+            if outcome.claim.extras_json and outcome.claim.extras.origin:
                 framework.notify_settled(outcome)
     if not foreman.isEnabledFor(INFO):
         outcomes = [outcome for outcome in outcomes if outcome.error]

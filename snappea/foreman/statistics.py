@@ -119,7 +119,7 @@ class Stats:
         for outcome in outcomes[::step]:
             claim = outcome.claim
             try:
-                due = datetime.fromisoformat(claim.due if claim.extras else claim.enqueued_at)
+                due = datetime.fromisoformat(claim.due if claim.extras_json else claim.enqueued_at)
                 wait = max(0.0, (here - due).total_seconds() - outcome.duration)
             except (ValueError, TypeError):  # somebody wrote the row by hand
                 continue

@@ -107,7 +107,7 @@ def reap(db: RawConnection, moment: str, timeout: float) -> dict[str, list[Recov
             status = store.interrupt(db, moment, tuple(fence), "Its Foreman died or was cut off.")
             left.append(Recovered(fence[0], name, f"now {status}", status))
         leave(db, foreman_id)
-        store.stir_all(db)
+        store.recheck_groups(db)
         found[f"Foreman {pid} on {host}"] = left
     return found
 

@@ -1,23 +1,22 @@
-"""What is handed around: a call before it is written, a claim, and what became of it."""
+"""The values that the queue passes around: a call, a claim, its outcome, what a look at the table found."""
 
 import functools
 import json
 import re
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias, cast, get_type_hints
+from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
 from ..errors import OutcomeNotWritten
 
-#: What is kept of the traceback of each attempt for django.tasks, in characters.
+#: How much is kept of each attempt's traceback for django.tasks, in characters.
 MAX_TRACEBACK = 5000
-#: What is kept of the reason why an outcome could not be written, in characters.
+#: How much is kept of the reason why an outcome could not be written, in characters.
 MAX_REFUSAL = 500
-#: A line of a traceback.
-_PLACE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
+_TRACEBACK_LINE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
 
 class Extras(NamedTuple):
-    """What a call may have beside: the columns that most calls leave alone."""
+    """The columns that most calls leave alone, in the order of INSERT_MORE."""
 
     run_after: str | None = None
     expires_at: str | None = None
@@ -34,7 +33,7 @@ class Extras(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What is written of one call of a task function: the row, but for what the queue adds."""
+    """One call of a task function: the columns of its row, without those that the queue adds."""
 
     task_name: str
     args: str
@@ -48,7 +47,7 @@ class Call(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What a claim carries of a task that a django.tasks backend enqueued."""
+    """What the claim of a task has that a django.tasks backend enqueued."""
 
     backend: str
     overrides: str | None
@@ -98,12 +97,12 @@ def parse_extras(text: str) -> ClaimExtras:
     return ClaimExtras(**found)
 
 
-#: What tells a claim from every other one: the id and `claims` of its row, and when it was claimed.
-Fence: TypeAlias = "tuple[int, int, str | None]"
+#: Identifies one claim of a task: the id and `claims` of its row, and when it was claimed.
+Fence: TypeAlias = tuple[int, int, str | None]
 
 
 class Claim(NamedTuple):
-    """A task that was claimed. `order` sorts before `id`: by priority, then first in, first out."""
+    """A claimed task. `order` comes before `id`, so claims sort by priority, then first in, first out."""
 
     order: int
     id: int
@@ -115,74 +114,43 @@ class Claim(NamedTuple):
     attempts: int = 1
     enqueued_at: str = ""
     is_async: bool = False
-    #: When it was claimed, as it stands on the row: ids may come again, moments do not.
+    #: When it was claimed: SQLite may give the id of a deleted row to a new one.
     started_at: str | None = None
-    #: A ClaimExtras as JSON; None, and so nothing to parse, for most tasks.
-    extras: str | None = None
+    #: Its ClaimExtras; None for most tasks, which so have nothing to parse.
+    extras_json: str | None = None
 
     @property
     def fence(self) -> Fence:
-        """What must still stand on its row for the claim to be in force."""
+        """The values that its row must still have for the claim to be in force."""
         return self.id, self.claims, self.started_at
 
     @property
-    def more(self) -> ClaimExtras:
-        """Its extras."""
-        return parse_extras(self.extras) if self.extras else _NO_EXTRAS
-
-    @property
-    def result_ttl(self) -> float | None:
-        """How long its result is kept, in seconds; None: not at all."""
-        return self.more.result_ttl
+    def extras(self) -> ClaimExtras:
+        """What few tasks have."""
+        return parse_extras(self.extras_json) if self.extras_json else _NO_EXTRAS
 
     @property
     def lane(self) -> str | None:
         """Its concurrency group."""
-        return self.more.lane
-
-    @property
-    def lane_interval(self) -> float | None:
-        """How many seconds lie between two starts in its concurrency group."""
-        return self.more.lane_interval
-
-    @property
-    def interruptions(self) -> int:
-        """How often it was interrupted."""
-        return self.more.interruptions
-
-    @property
-    def parent_id(self) -> int | None:
-        """The task that enqueued it."""
-        return cast(int | None, self.more.parent_id)
-
-    @property
-    def expires_at(self) -> str | None:
-        """After when it is not to be started."""
-        return self.more.expires_at
-
-    @property
-    def due(self) -> str:
-        """Since when it could have been started."""
-        return self.more.run_after or self.enqueued_at
+        return self.extras.lane
 
     @property
     def is_sensitive(self) -> bool:
-        """Whether its arguments are not to be shown."""
-        return bool(self.more.is_sensitive)
+        """Whether its arguments must not be shown."""
+        return bool(self.extras.is_sensitive)
 
     @property
-    def origin(self) -> Origin | None:
-        """What it was enqueued by, if that is a backend of django.tasks."""
-        return self.more.origin
+    def due(self) -> str:
+        """The time from which it could have been started."""
+        return self.extras.run_after or self.enqueued_at
 
 
 class Outcome(NamedTuple):
     """What became of a claim after `duration` seconds.
 
-    `error` is the text that is kept, and `reason` the same in one line; both are empty if it succeeded.
-    With a `retry_after`, in seconds, it is tried again; if it `is_revoked` somebody asked for its end.
-    `result` is its result as JSON, if that is kept. `exception` is the path of its class; the `failure`
-    itself is kept for those who hear of it by django.tasks' signals.
+    `error` is kept on the row, and `reason` is its one-line form; both are empty if the task succeeded. With
+    `retry_after`, in seconds, it is tried again. `result` is JSON, if it is kept. `exception` is the path of
+    the exception's class; `failure` is the exception itself, for the signals of django.tasks.
     """
 
     claim: Claim
@@ -196,24 +164,23 @@ class Outcome(NamedTuple):
     failure: BaseException | None = None
 
     def refused(self, error: Exception) -> "Outcome":
-        """Return the failure that takes its place if the database refuses to write it."""
+        """Return the failure that replaces it if the database refuses to write it."""
         from ..log import clean
 
         kind = OutcomeNotWritten
         why = f"{kind.__name__}: the database refused what became of it: {clean(repr(error))}"[:MAX_REFUSAL]
-        exception = f"{kind.__module__}.{kind.__name__}"
-        return Outcome(self.claim, self.duration, why, why, exception=exception)
+        return Outcome(self.claim, self.duration, why, why, exception=f"{kind.__module__}.{kind.__name__}")
 
     def cause(self) -> tuple[str, str]:
-        """Return the exception of a failure, and the place that raised it, by which failures are grouped."""
+        """Return the exception's name and the place that raised it, by which failures are grouped."""
         place = ""
-        if found := _PLACE.match(self.error, self.error.rfind('  File "')):
+        if found := _TRACEBACK_LINE.match(self.error, self.error.rfind('  File "')):
             place = f"{'/'.join(found[1].split('/')[-2:])}:{found[2]} in {found[3]}"
         return self.reason.partition(":")[0][:200], place[:300]
 
     def error_line(self, moment: str) -> str:
-        """Return what stays on the row of an attempt that did not succeed: more, for django.tasks."""
-        if self.claim.origin is None:
+        """Return the line of a failed attempt for the row; for django.tasks with its traceback."""
+        if self.claim.extras.origin is None:
             return error_line(moment, self.reason)
         from ..log import shortened
 
@@ -222,12 +189,12 @@ class Outcome(NamedTuple):
 
 
 def error_line(moment: str, reason: str, **more: str) -> str:
-    """Return what stays of an attempt that did not succeed; the statement adds which one it was."""
+    """Return the line of a failed attempt for the row; the statement fills in which attempt it was."""
     return json.dumps({"attempt": None, "at": moment, "error": reason, **more}, ensure_ascii=bool(more))
 
 
 class Progress(NamedTuple):
-    """How far a claim is, by its own word."""
+    """How far a claim is, as the task reported it."""
 
     done: float
     total: float | None
@@ -254,7 +221,7 @@ class ForemanInfo(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """A row that went because its time had passed."""
+    """A row that was deleted because its time had passed."""
 
     id: int
     task_name: str
@@ -272,7 +239,7 @@ class Recovered(NamedTuple):
 
 
 class Unusable(NamedTuple):
-    """A row that nobody can work with. `instead`: what is to be put into which columns."""
+    """A row with values that cannot be used. `instead`: the value to write, by column."""
 
     id: int
     instead: dict[str, Any]
@@ -280,7 +247,7 @@ class Unusable(NamedTuple):
 
 
 class Peek(NamedTuple):
-    """What there is to do; `first` and `last`: of the queues with something to claim for a thread."""
+    """What there is to do. `first` and `last`: the queues with claimable tasks for threads, by name."""
 
     due: str | None
     first: str | None

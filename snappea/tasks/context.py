@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from ..errors import NoCurrentTask, Retry
 from ..queue.clock import as_datetime, later, now
@@ -61,7 +61,7 @@ class CurrentTask:
     @property
     def parent_id(self) -> int | None:
         """The primary key of the task that enqueued it."""
-        return _claim().parent_id
+        return cast("int | None", _claim().extras.parent_id)
 
     @property
     def deadline(self) -> datetime | None:

@@ -206,7 +206,7 @@ def load(name: str) -> TaskFunction[..., Any]:
 
 def task_of(claim: Claim) -> TaskFunction[..., Any]:
     """Return the task that a claim is of, for what runs it. Raises UnknownTask."""
-    if claim.extras is None or (origin := claim.origin) is None:
+    if claim.extras_json is None or (origin := claim.extras.origin) is None:
         return load(claim.task_name)
     if not frameworks:
         load_frameworks()

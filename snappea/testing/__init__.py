@@ -158,7 +158,7 @@ def _run(claim: Claim) -> BaseException | None:
     outcome = execute(claim, Handle())
     _calls().settle(outcome)
     context.take_progress([claim.id])
-    for framework in frameworks if claim.origin else ():
+    for framework in frameworks if claim.extras.origin else ():
         framework.notify_settled(outcome, is_urgent=True)
     return None if outcome.retry_after is not None else outcome.failure
 

@@ -121,7 +121,7 @@ def begin(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> tuple[
 
 def succeed(task: TaskFunction[..., Any], claim: Claim, result: Any) -> str | None:
     """Return the result as JSON if it is kept. Raises UnserializableResult."""
-    is_kept = claim.extras is not None and claim.result_ttl is not None
+    is_kept = claim.extras_json is not None and claim.extras.result_ttl is not None
     encoded = encode_result(result, claim.task_name) if is_kept else None
     if task_succeeded.receivers:
         tell(task_succeeded, task, id=claim.id, result=result)
@@ -160,7 +160,7 @@ def fail(
         return outcome
     if retry_after is None and not is_revoked:
         _log_failure(outcome, None if hides else cause)
-    return outcome if claim.origin and not hides else outcome._replace(failure=None)
+    return outcome if claim.extras.origin and not hides else outcome._replace(failure=None)
 
 
 def run_eagerly(task: TaskFunction[..., Any], claim: Claim) -> Any:
@@ -188,7 +188,7 @@ def _retry_after(task: TaskFunction[..., Any], claim: Claim, failure: BaseExcept
     """Return after how many seconds to retry, None if it has failed; send the signal of either."""
     retry_after, cause = None, cause_of(failure)
     try:
-        retry_after = task.retry_after(failure, claim.attempts - 1 - claim.interruptions)
+        retry_after = task.retry_after(failure, claim.attempts - 1 - claim.extras.interruptions)
         if retry_after is None:
             tell(task_failed, task, id=claim.id, exception=cause)
         else:
