@@ -157,6 +157,7 @@ def test_only_queue_knows_the_statements() -> None:
     assert {name for name in GRAPH if "queue.statements" in GRAPH[name]} == {
         "queue.store",
         "queue.operations",
+        "queue.recovery",
     }
 
 
