@@ -7,11 +7,11 @@ those is in `djangotasks/`, and is imported when the first call is enqueued.
 import enum
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from dataclasses import fields, make_dataclass, replace
+from datetime import datetime
 from operator import attrgetter
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
@@ -24,8 +24,8 @@ from ..queue.records import Claim, Origin, Outcome
 from ..router import misrouted, routers_to_paste
 from ..tasks import frameworks
 from ..tasks.discovery import import_module_of, wait_for_import
-from ..tasks.options import MOST_NAME, Exceptions, Options, is_priority, is_queue
-from .framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask, Task, task_backends
+from ..tasks.options import MOST_NAME, Options, is_priority, is_queue
+from .framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask, task_backends
 
 if TYPE_CHECKING:
     from .function import DjangoTask
@@ -51,31 +51,25 @@ class Unset(enum.Enum):
 UNSET = Unset.UNSET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class SnappeaTask(AnyTask):
-    """A django.tasks Task that may have options of `snappea.options.Options` as well."""
+#: Options of ours that django.tasks has under another name, or not at all.
+_NOT_HERE = ("name", "queue", "priority", "aliases", "cron", "every", "timezone", "catch_up")
+#: The names of our own options.
+OWN = tuple(field.name for field in fields(Options) if field.name not in _NOT_HERE)
+_TaskWithOptions: Any = make_dataclass(
+    "_TaskWithOptions",
+    [(name, Any, UNSET) for name in OWN],
+    bases=(AnyTask,),
+    frozen=True,
+    slots=True,
+    kw_only=True,
+    repr=False,
+)
 
-    acks_late: bool | Unset = UNSET
-    expires: float | timedelta | Unset | None = UNSET
-    autoretry_for: Exceptions | Unset = UNSET
-    dont_autoretry_for: Exceptions | Unset = UNSET
-    max_retries: int | Unset | None = UNSET
-    default_retry_delay: float | Unset = UNSET
-    retry_backoff: bool | float | Unset = UNSET
-    retry_backoff_max: float | Unset = UNSET
-    retry_backoff_factor: float | Unset = UNSET
-    retry_jitter: bool | Unset = UNSET
-    unique: bool | Literal["running"] | Unset = UNSET
-    max_concurrency: int | Unset | None = UNSET
-    concurrency_key: Callable[..., Any] | Unset | None = UNSET
-    rate_limit: str | Unset | None = UNSET
-    result_ttl: float | Unset | None = UNSET
-    sensitive: bool | Unset = UNSET
-    soft_time_limit: float | Unset | None = UNSET
-    time_limit: float | Unset | None = UNSET
-    isolate: bool | Unset = UNSET
-    max_memory: int | str | Unset | None = UNSET
-    retry_on_kill: bool | Unset = UNSET
+
+class SnappeaTask(_TaskWithOptions):  # type: ignore[misc]  # its fields are those of Options
+    """A django.tasks Task that may have options of `snappea.tasks.options.Options` as well."""
+
+    __slots__ = ()
 
     def __repr__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -97,8 +91,6 @@ class SnappeaTask(AnyTask):
         return replace(self, **changes, **options)
 
 
-#: The names of our own options.
-OWN = tuple(field.name for field in fields(SnappeaTask) if field.name not in {f.name for f in fields(Task)})
 _own_values: Callable[[SnappeaTask], tuple[Any, ...]] = attrgetter(*OWN)
 _NOTHING_OWN = (UNSET,) * len(OWN)
 

@@ -14,7 +14,7 @@ from ..queue.records import Call
 from ..tasks import context, engine
 from ..tasks.arguments import require_whole
 from ..tasks.calls import plain_arity, without_context
-from ..tasks.function import NO_TERMS, TaskFunction
+from ..tasks.function import NO_EXTRAS, TaskFunction
 from ..tasks.options import Options
 from .framework import (
     AnyResult,
@@ -76,7 +76,7 @@ class DjangoTask(TaskFunction[..., Any]):
         return self._enqueued_by_alias(call, task)
 
     def _enqueued_by_alias(self, call: Call, task: AnyTask) -> Call:
-        extras = call.extras or NO_TERMS
+        extras = call.extras or NO_EXTRAS
         return call._replace(
             priority=int(task.priority),
             extras=extras._replace(

@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import json
-import logging
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Future
@@ -14,15 +13,13 @@ from types import CoroutineType, FunctionType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
-from django.db import connections
 
-from ..conf import current, declared_queues
-from ..errors import ArgumentsTooLarge, UnfinishedResult, UnknownQueue, caller
+from ..conf import declared_queues
+from ..errors import ArgumentsTooLarge, UnfinishedResult, UnknownQueue
 from ..queue.clock import as_text, later, now, seconds_of
 from ..queue.records import Extras
 from .options import MOST, is_queue, is_seconds
 
-logger = logging.getLogger("snappea.tasks")
 #: What else may stand for a time, beside seconds from now.
 MOMENT = ", a timedelta or an aware datetime"
 Params = inspect.Parameter
@@ -113,15 +110,9 @@ def require_finished(result: Any, name: str) -> None:
 # a call
 
 
-def checked_tuple(args: object, name: str) -> tuple[Any, ...]:
-    """Return one call's positional arguments. Raises TypeError if they are no tuple."""
-    if not isinstance(args, (tuple, list)):
-        raise TypeError(f"{name}.delay_many() takes tuples of positional arguments, not {args!r}.")
-    return tuple(args)
-
-
-def require_small(name: str, size: int, limit: int) -> None:
-    """Raise ArgumentsTooLarge if so many bytes are too many."""
+def require_small(name: str, args: str, kwargs: str, limit: int) -> None:
+    """Raise ArgumentsTooLarge if the encoded arguments take too many bytes."""
+    size = len(args.encode()) + len(kwargs.encode())
     if size > limit:
         raise ArgumentsTooLarge(
             f"{name}(): the arguments take {size} bytes as JSON, more than MAX_ARGUMENT_BYTES "
@@ -141,8 +132,15 @@ def require_queue(name: str, task_name: str) -> None:
         )
 
 
+def unique_key(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Return the key that identical calls share, however their arguments are written."""
+    arguments = {p.name: p.default for p in signature.parameters.values() if _is_json(p.default)}
+    arguments |= signature.bind(*args, **kwargs).arguments
+    text = json.dumps([name, arguments], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _is_json(default: Any) -> bool:
-    """Tell whether a call can pass a default; one that it cannot is the same for all that leave it out."""
     try:
         json.dumps(default, sort_keys=True)
     except (TypeError, ValueError, RecursionError):
@@ -150,19 +148,11 @@ def _is_json(default: Any) -> bool:
     return True
 
 
-def unique_key(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Return what calls have in common that do the same, however their arguments are written."""
-    arguments = {p.name: p.default for p in signature.parameters.values() if _is_json(p.default)}
-    arguments |= signature.bind(*args, **kwargs).arguments
-    text = json.dumps([name, arguments], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def moment_of(when: float | timedelta | datetime, name: str = "countdown") -> str:
-    """Return a time, or so many seconds from now, as it stands on a row. `name`: what to call it in errors.
+    """Return a time, or so many seconds from now, as it stands on a row. `name`: for errors.
 
-    A time beyond what Python can count to is the first or last that it can. Raises TypeError, and
-    ValueError for NaN or a naive datetime.
+    A time that is out of range becomes the first or last one. Raises TypeError, and ValueError for NaN or a
+    naive datetime.
     """
     if isinstance(when, datetime):
         return as_text(when)
@@ -170,7 +160,7 @@ def moment_of(when: float | timedelta | datetime, name: str = "countdown") -> st
 
 
 def run_after(countdown: float | timedelta | None, eta: datetime | None) -> str | None:
-    """Return when a call is due, None if it is now. Raises TypeError or ValueError."""
+    """Return when a call is due, None for now. Raises TypeError or ValueError."""
     if countdown is not None and eta is not None:
         raise ValueError("Give countdown or eta, not both.")
     if eta is not None and not isinstance(eta, datetime):
@@ -189,7 +179,7 @@ def with_options(
     expires: float | timedelta | datetime | None,
     result_ttl: float | None,
 ) -> Extras | None:
-    """Return the terms of a call with the options of apply_async(). Raises TypeError or ValueError."""
+    """Return the extras of a call with the options of apply_async(). Raises TypeError or ValueError."""
     changes: dict[str, Any] = {}
     if due := run_after(countdown, eta):
         changes["run_after"] = due
@@ -201,21 +191,3 @@ def with_options(
             raise kind(f"result_ttl={result_ttl!r} must be a number of seconds, from 0 to {MOST:,.0f}")
         changes["result_ttl"] = result_ttl
     return (extras or Extras())._replace(**changes) if changes else extras
-
-
-def warn_of_open_transaction() -> None:
-    """Say once per call site that the task may start before the caller's transaction commits."""
-    used = [connection for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
-    used = [connection for connection in used if connection.alias != current().DATABASE]
-    if not used:
-        return
-    from ..log import say_once
-
-    say_once(
-        logging.WARNING,
-        "%s:%d calls delay() inside an open transaction of %r: the task may start before the commit, "
-        "and will run even after a rollback. delay_on_commit() waits for the commit.",
-        *caller()[1:],
-        used[0].alias,
-        logger=logger,
-    )

@@ -4,6 +4,7 @@
 at once, and an adapter such as Celery's registers its own.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,18 +12,20 @@ from json import loads
 from typing import Any, Protocol, TypeVar
 
 from django.conf import settings
+from django.db import connections
 from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError
 
 from ..conf import collects, current
 from ..errors import ResultNotKept, TaskFailed
+from ..errors import caller as call_site
 from ..models import Status, Task
 from ..queue import store
 from ..queue.clock import steady_clock
 from ..queue.database import connect, data_version
 from ..queue.records import Call
-from .calls import warn_of_open_transaction
 
+logger = logging.getLogger("snappea.tasks")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 #: How often `get()` looks for the end of a task, in seconds: a look costs microseconds.
@@ -52,13 +55,13 @@ class Engine:
         `moment`: the time, if it is known. `is_committed`: the caller's transaction has just ended.
         """
         if settings.DEBUG and not is_committed:
-            warn_of_open_transaction()
+            _warn_of_open_transaction()
         return caller.accepted(*self.enqueue(call, moment))
 
     def submit_many(self, calls: Sequence[Call], caller: Caller[R]) -> list[R]:
         """Take many calls. Raises EnqueueError; Celery's engine may have taken some of them then."""
         if settings.DEBUG:
-            warn_of_open_transaction()
+            _warn_of_open_transaction()
         return [caller.accepted(call_id, is_new) for call_id, is_new in self.enqueue_many(calls)]
 
     def broadcast(self, call: Call, caller: Caller[R]) -> list[R]:
@@ -221,6 +224,26 @@ def _load_memory() -> Engine:
     global _memory
     _memory = import_module("snappea.tasks.memory_engine").MEMORY
     return _memory
+
+
+def _warn_of_open_transaction() -> None:
+    """Say once per call site that the task may start before the caller's transaction commits."""
+    ours = current().DATABASE
+    opened = (
+        c.alias for c in connections.all(initialized_only=True) if c.in_atomic_block and c.alias != ours
+    )
+    if not (alias := next(opened, None)):
+        return
+    from ..log import say_once
+
+    say_once(
+        logging.WARNING,
+        "%s:%d calls delay() inside an open transaction of %r: the task may start before the commit, "
+        "and will run even after a rollback. delay_on_commit() waits for the commit.",
+        *call_site()[1:],
+        alias,
+        logger=logger,
+    )
 
 
 # what a row says of the end of its task

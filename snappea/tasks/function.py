@@ -7,6 +7,7 @@ written, so that what was accepted arrives, and arrives equal (but tuples arrive
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from types import MethodType, NoneType
 from typing import Any, Generic, Never, NoReturn, ParamSpec, TypeVar, overload
@@ -24,7 +25,6 @@ from . import context, engine
 from .arguments import encode, simplified
 from .calls import (
     FINISHED,
-    checked_tuple,
     moment_of,
     plain_arity,
     require_finished,
@@ -41,7 +41,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 MOST_BYTES = 4  # of a character in UTF-8
 MAX_LANE = 600  # characters
-NO_TERMS = Extras()
+NO_EXTRAS = Extras()
+_NO_CONTEXT = nullcontext()
 #: Runs a claim where it was enqueued; loaded when it is needed, as only workers need it otherwise.
 RUN_EAGERLY = "snappea.workers.execute.run_eagerly"
 
@@ -71,7 +72,7 @@ class TaskFunction(Generic[P, R]):
         self.is_async = self.is_coroutine and not options.is_isolated
         #: Whether it runs in a process of its own.
         self.is_isolated = options.is_isolated
-        # no booleans: those SQLite's module looks at twice, as if they could be anything
+        # integers: sqlite3 binds them faster than booleans
         self._flags = int(options.acks_late), int(self.is_async)
         special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
         self._is_plain = special == (None,) * 4 and not options.unique and not options.sensitive
@@ -108,16 +109,21 @@ class TaskFunction(Generic[P, R]):
         """
         if running_loop() is not None:
             refuse_event_loop(self.__name__, self.name)
-        encoded = [self.call(checked_tuple(args, self.name), {}) for args in calls]
+        encoded = []
+        for args in calls:
+            if not isinstance(args, (tuple, list)):
+                raise TypeError(
+                    f"{self.name}.delay_many() takes tuples of positional arguments, not {args!r}."
+                )
+            encoded.append(self.call(tuple(args), {}))
         return engine.choose().submit_many(encoded, self)
 
     def broadcast(self, /, *args: P.args, **kwargs: P.kwargs) -> list[AsyncResult]:
-        """Enqueue a call for each Foreman at work, which runs it once, and no other does.
+        """Enqueue a call for each Foreman at work, and return a result for each.
 
-        For what each of these processes has for itself, such as a cache in memory. On SQLite there is one
-        Foreman, and this is `delay()`. Returns a result for each; none if no Foreman is at work. Raises as
-        `delay()` does, TypeError if the task has limits that would keep it from running everywhere, and
-        NotImplementedError with Celery as the engine.
+        Use it for what each Foreman keeps for itself, such as a cache in memory. On SQLite there is one
+        Foreman, and this is `delay()`. Raises as `delay()` does, TypeError if limits of the task could keep
+        it from running everywhere, and NotImplementedError with Celery as the engine.
         """
         refuse_event_loop(self.__name__, self.name)
         options = self.options
@@ -135,9 +141,9 @@ class TaskFunction(Generic[P, R]):
     def delay_on_commit(self, /, *args: Any, **kwargs: Any) -> None:
         """Enqueue a call once the surrounding transaction commits; at once if there is none.
 
-        `using` is the alias of the database whose transaction is meant, "default" if not given
-        (and it is the task's own argument if the task has one of that name). After a rollback
-        nothing is enqueued. Raises as `delay()` does; the arguments are checked at once.
+        `using` is the alias of the transaction's database, "default" if not given; a task that has an
+        argument of that name receives it. After a rollback nothing is enqueued. Raises as `delay()` does;
+        the arguments are checked at once.
         """
         using = DEFAULT_DB_ALIAS if self._takes_using else kwargs.pop("using", DEFAULT_DB_ALIAS)
         if self.delay != MethodType(_DELAY, self):  # a test has put a mock in its place
@@ -163,16 +169,16 @@ class TaskFunction(Generic[P, R]):
         add_to_parent: bool | None = None,
         **unknown: Never,
     ) -> AsyncResult:
-        """Enqueue a call with these arguments, and with what is to be different from its options.
+        """Enqueue a call with these arguments, and with other options than the task's.
 
-        `countdown` (seconds) or `eta` (an aware datetime): not before then. `expires`: not after so
-        many seconds from now, or after then. `result_ttl`: how long its result is kept, in seconds.
-        `ignore_result` and `add_to_parent` are Celery's, and mean nothing here. Raises as `delay()` does,
-        and ValueError for a time that makes no sense.
+        `countdown` (seconds) or `eta` (an aware datetime): when it may start. `expires` (seconds, or an aware
+        datetime): when it is dropped. `result_ttl`: how long its result is kept, in seconds. `ignore_result`
+        and `add_to_parent` are Celery's and have no effect. Raises as `delay()` does, and ValueError for an
+        invalid time.
 
         >>> send_mail.apply_async((42,), countdown=60, priority=10)
         """
-        require_known(unknown, self.name)
+        require_known(unknown, self)
         if not isinstance(args, (tuple, list, NoneType)):
             raise TypeError(f"{self.name}: args={args!r} must be a tuple or a list.")
         if not isinstance(kwargs, (Mapping, NoneType)):
@@ -192,7 +198,7 @@ class TaskFunction(Generic[P, R]):
         return Signature(self, args, kwargs)
 
     def retry(self, /, *args: Any, **kwargs: Any) -> NoReturn:
-        """Have the task that runs here tried again: `current_task.retry(...)`."""
+        """Retry the task that runs here: `current_task.retry(...)`."""
         raise context.current_task.retry(*args, **kwargs)
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
@@ -212,10 +218,7 @@ class TaskFunction(Generic[P, R]):
             raise TypeError(f"{self.name}(): {error}") from None
 
     def spelling(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.Signature:
-        """Return the signature by which calls that spell the same arguments differently are compared.
-
-        That of the function inside of decorators, which has the names, if the arguments fit it.
-        """
+        """Return the signature that names the arguments: that inside of decorators, if they fit it."""
         try:
             self._inside.bind(*args, **kwargs)
             return self._inside
@@ -223,7 +226,7 @@ class TaskFunction(Generic[P, R]):
             return self.signature
 
     def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
-        """Do as `call()`, but for the signature."""
+        """Do as `call()`, without checking the signature."""
         options, configured = self.options, current()
         if configured.JSON_ENCODER is not None:
             args, kwargs = simplified(args), simplified(kwargs)
@@ -233,7 +236,7 @@ class TaskFunction(Generic[P, R]):
         named = encode(stored, self.name) if stored else "{}"
         limit = configured.MAX_ARGUMENT_BYTES
         if (len(encoded) + len(named)) * MOST_BYTES > limit:
-            require_small(self.name, len(encoded.encode()) + len(named.encode()), limit)
+            require_small(self.name, encoded, named, limit)
         if queue is not None or configured.QUEUES is not None:
             require_queue(options.queue if queue is None else queue, self.name)
         parent = context.parent_id()
@@ -241,20 +244,19 @@ class TaskFunction(Generic[P, R]):
         return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, extras)
 
     def _extras(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: int | None) -> Extras:
-        """Return what the options say beside, for one call."""
+        """Return what the options add to one call."""
         options = self.options
         lane = None
         if options.max_concurrency is not None or options.interval is not None:
             lane = self.name
             if options.concurrency_key is not None:
                 lane = f"{lane}:{options.concurrency_key(*args, **kwargs)}"[:MAX_LANE]
+        key = unique_key(self.name, self.spelling(args, kwargs), args, kwargs) if options.unique else None
         return Extras(
             expires_at=None if options.expires is None else moment_of(options.expires),
             result_ttl=options.result_ttl,
             parent_id=parent,
-            unique_key=unique_key(self.name, self.spelling(args, kwargs), args, kwargs)
-            if options.unique
-            else None,
+            unique_key=key,
             unique_running=options.unique == "running",
             lane=lane,
             lane_limit=options.max_concurrency,
@@ -285,46 +287,38 @@ class TaskFunction(Generic[P, R]):
         return import_string(RUN_EAGERLY)(self, claim)
 
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
-        """Run the function to its end, in an event loop if it is asynchronous.
+        """Run the function to its end, a coroutine function in an event loop of its own.
 
         Raises UnfinishedResult if it returns work that nothing would do.
         """
-        if enter := hook("HOOK_RUN_TASK_CONTEXT"):
-            with enter(kwargs):
-                return self._run(args, kwargs)
-        return self._run(args, kwargs)
-
-    def _run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         function: Any = self.function
-        if self.is_coroutine:
-            result = async_to_sync(functools.partial(function, *args, **kwargs))()
-        else:
-            result = function(*args, **kwargs)
-        if type(result) not in FINISHED:
-            require_finished(result, self.name)
-        return result
+        enter = hook("HOOK_RUN_TASK_CONTEXT")
+        with enter(kwargs) if enter else _NO_CONTEXT:
+            if self.is_coroutine:
+                result = async_to_sync(functools.partial(function, *args, **kwargs))()
+            else:
+                result = function(*args, **kwargs)
+            if type(result) not in FINISHED:
+                require_finished(result, self.name)
+            return result
 
     async def run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
-        """Run the asynchronous function to its end, in the event loop that runs here."""
-        if enter := hook("HOOK_RUN_TASK_CONTEXT"):
-            with enter(kwargs):
-                return await self._run_on_loop(args, kwargs)
-        return await self._run_on_loop(args, kwargs)
-
-    async def _run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
+        """Run the coroutine function to its end, in the event loop that runs here."""
         function: Any = self.function
-        result = await function(*args, **kwargs)
-        if type(result) not in FINISHED:
-            require_finished(result, self.name)
-        return result
+        enter = hook("HOOK_RUN_TASK_CONTEXT")
+        with enter(kwargs) if enter else _NO_CONTEXT:
+            result = await function(*args, **kwargs)
+            if type(result) not in FINISHED:
+                require_finished(result, self.name)
+            return result
 
     def soft_time_limit(self, queue: str) -> float | None:
-        """Return after how many seconds it is to be interrupted, if it comes from this queue."""
+        """Return the soft time limit of a call in this queue, in seconds."""
         limit = self.options.soft_time_limit
         return soft_time_limit_of(queue) if limit is None else limit
 
     def retry_after(self, failure: BaseException, retries: int) -> float | None:
-        """Return in how many seconds to try again, None if it has failed. `retries`: so far."""
+        """Return in how many seconds to retry it, None if it has failed. `retries`: how many so far."""
         options = self.options
         limit, wait = options.max_retries, None
         if isinstance(failure, Retry):

@@ -70,21 +70,15 @@ class AsyncResult:
         return engine.of(self.id)
 
 
-#: The options of apply_async().
-CALL_OPTIONS = (
-    *("countdown", "eta", "expires", "priority", "queue", "result_ttl"),
-    *("ignore_result", "add_to_parent"),
-)
-
-
-def require_known(options: Iterable[str], name: str) -> None:
-    """Raise TypeError for an option that apply_async() does not have. `name`: of the task."""
+def require_known(options: Iterable[str], task: Any) -> None:
+    """Raise TypeError for an option that the task's apply_async() does not have."""
+    known = type(task).apply_async.__kwdefaults__
     for key in options:
-        if key not in CALL_OPTIONS:
+        if key not in known:
             from . import foreign  # needed for this error only
 
-            hint = foreign.instead(key, foreign.CALL_OPTIONS, CALL_OPTIONS)
-            raise TypeError(f"{name}: apply_async() has no option {key!r}; {hint}")
+            hint = foreign.instead(key, foreign.CALL_OPTIONS, known)
+            raise TypeError(f"{task.name}: apply_async() has no option {key!r}; {hint}")
 
 
 class Signature:
@@ -99,7 +93,7 @@ class Signature:
 
     def set(self, **options: Any) -> "Signature":
         """Set options of `apply_async()`, and return the signature itself. Raises TypeError for another."""
-        require_known(options, self.task.name)
+        require_known(options, self.task)
         self.options |= options
         return self
 
