@@ -23,7 +23,6 @@ from ..errors import TaskDefinitionError, UnknownTask
 from ..queue.records import Claim, Origin, Outcome
 from ..router import misrouted, routers_to_paste
 from ..tasks import frameworks
-from ..tasks.discovery import import_module_of, wait_for_import
 from ..tasks.options import MOST_NAME, Options, is_priority, is_queue
 from .framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask, task_backends
 
@@ -259,6 +258,7 @@ class _DjangoTasks:
         return backend.function_of(task) if task and isinstance(backend, SnappeaBackend) else None
 
     def find_claimed(self, claim: Claim, origin: Origin) -> "DjangoTask":
+        from ..tasks.discovery import import_module_of, wait_for_import
         from .results import declared, restored
 
         name = claim.task_name
