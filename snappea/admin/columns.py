@@ -48,7 +48,7 @@ def due(row: Task) -> str:
     return ago(row.run_after)
 
 
-def waiting_since(row: Task) -> str:
+def since(row: Task) -> str:
     return ago(row.run_after or row.enqueued_at)
 
 
@@ -97,7 +97,7 @@ _PROBLEM = (task, queue, finished, attempts, error)
 
 LAYOUTS = {
     Status.SCHEDULED: Layout((task, queue, due, attempts, error), _WAITING, ("run_after", "pk")),
-    Status.READY: Layout((task, queue, "priority", waiting_since, attempts, waiting_for), _WAITING, ("pk",)),
+    Status.READY: Layout((task, queue, "priority", since, attempts, waiting_for), _WAITING, ("pk",)),
     Status.RUNNING: Layout((task, queue, started, attempts, progress), _WAITING, ("pk",)),
     Status.FAILED: Layout(_PROBLEM, (ExceptionFilter, PlaceFilter, *_KEPT), ("-pk",)),
     Status.INTERRUPTED: Layout(_PROBLEM, _KEPT, ("-pk",)),

@@ -11,8 +11,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME, ActionForm
 from django.contrib.admin.views.main import ALL_VAR, PAGE_VAR
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import BooleanField, Exists, OuterRef, Q, QuerySet
-from django.db.models.expressions import RawSQL
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -59,13 +58,11 @@ class TaskAdmin(GuardedAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         """Return the tasks of the state, found by an index, or those that run by the logbook."""
         tasks: QuerySet[Task] = super().get_queryset(request).defer("errors", "result")
-        if self.state == Status.RUNNING:
-            return tasks.filter(pk__in=inspect.ids_in_flight(), status=Status.RUNNING)
         if self.state == Status.READY:
             tasks = tasks.annotate(is_paused=Exists(Pause.objects.filter(queue=OuterRef("queue"))))
         if self.state == Status.FAILED and (chosen := request.GET.get("exception")) is not None:
-            return tasks.filter(RawSQL(inspect.RAISED, (chosen,), output_field=BooleanField()))
-        return tasks.filter(RawSQL(inspect.IN_STATE[self.state], (), output_field=BooleanField()))
+            return inspect.raised(tasks, chosen)
+        return inspect.in_state(tasks, self.state)
 
     def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> "Paginator[Task]":
         paginator = super().get_paginator(request, *args, **kwargs)

@@ -9,9 +9,12 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from django.db.models import BooleanField, QuerySet
+from django.db.models.expressions import RawSQL
+
 from ..conf import current, declared_queues, uses_celery
 from ..memory import resident
-from ..models import Gate, Status
+from ..models import Gate, Status, Task
 from ..queue import logbook, store
 from ..queue.clock import as_datetime, now
 from ..queue.database import RawConnection, connect, file_of, raw
@@ -34,7 +37,7 @@ MOST_SHOWN = 100
 
 _KEPT = "NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')"
 #: Which rows are in a state, phrased so that the partial indexes apply.
-IN_STATE: dict[Status, str] = {
+_IN_STATE: dict[Status, str] = {
     Status.READY: f"""snappea_task.id IN (
         SELECT id FROM snappea_task WHERE status = 'ready' AND gate = {Gate.OPEN}
         UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
@@ -46,13 +49,7 @@ IN_STATE: dict[Status, str] = {
         for status in (Status.FAILED, Status.INTERRUPTED, Status.SUCCESSFUL, Status.CANCELLED)
     },
 }
-#: Which failed tasks raised an exception.
-RAISED = "snappea_task.id IN (SELECT id FROM snappea_task WHERE status = 'failed' AND exception = %s)"
-_COUNT: dict[Status, str] = {
-    status: f"SELECT count(*) FROM snappea_task WHERE {condition}"
-    for status, condition in IN_STATE.items()
-    if status != Status.READY
-}
+_RAISED = "snappea_task.id IN (SELECT id FROM snappea_task WHERE status = 'failed' AND exception = %s)"
 _GROUPS = statement("""
     SELECT queue, priority, is_async, count(*) FROM snappea_task WHERE status = 'ready' AND gate = {OPEN}
     GROUP BY is_async, queue, priority""")
@@ -135,9 +132,19 @@ def in_flight() -> Mapping[Entry, Note]:
     return notes
 
 
-def ids_in_flight() -> list[int]:
-    """Return the ids of the tasks that the Foreman has claimed, or had when it died."""
-    return [entry.id for entry in in_flight()]
+def in_state(
+    tasks: QuerySet[Task], status: Status, claims: Mapping[Entry, Note] | None = None
+) -> QuerySet[Task]:
+    """Filter tasks by their state, with an index. `claims`: those in flight, if they are known."""
+    if status == Status.RUNNING:
+        ids = [entry.id for entry in (in_flight() if claims is None else claims)]
+        return tasks.filter(pk__in=ids, status=status)
+    return tasks.filter(RawSQL(_IN_STATE[status], (), output_field=BooleanField()))
+
+
+def raised(tasks: QuerySet[Task], exception: str) -> QuerySet[Task]:
+    """Filter failed tasks by what they raised, with an index."""
+    return tasks.filter(RawSQL(_RAISED, (exception,), output_field=BooleanField()))
 
 
 def running(claims: Mapping[Entry, Note], stuck: Collection[int] = ()) -> list[Running]:
@@ -183,15 +190,11 @@ def described(info: ForemanInfo) -> dict[str, Any]:
     return {**shown, "memory": memory_of(info)}
 
 
-def count(status: str, claims: Mapping[Entry, Note] | None = None) -> int:
+def count(status: Status, claims: Mapping[Entry, Note] | None = None) -> int:
     """Return how many tasks are in a state. `claims`: those in flight, if they are known."""
-    if status == Status.RUNNING:
-        ids = json.dumps([entry.id for entry in (in_flight() if claims is None else claims)])
-        return len(_db().execute(_IN_FLIGHT, (ids,)).fetchall())
-    if status == Status.READY:
-        return store.depth(_db())
-    number: int = _db().execute(_COUNT[Status(status)]).fetchone()[0]
-    return number
+    return (
+        store.depth(_db()) if status == Status.READY else in_state(Task.objects.all(), status, claims).count()
+    )
 
 
 def counts() -> dict[str, int]:

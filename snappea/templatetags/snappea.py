@@ -11,14 +11,11 @@ from ..monitoring.permissions import may
 from ..queue.availability import UNUSABLE, usable
 
 register = template.Library()
-for _filter in (
-    formatting.plain,
-    formatting.duration,
-    formatting.number,
-    formatting.size,
-    formatting.one_line,
-):
-    register.filter(_filter)
+register.filter(formatting.plain)
+register.filter(formatting.duration)
+register.filter(formatting.number)
+register.filter(formatting.size)
+register.filter(formatting.one_line)
 
 
 @register.inclusion_tag("snappea/warnings.html", takes_context=True)

@@ -46,31 +46,18 @@ class Command(BaseCommand):
         as_json.add_argument("--json", action="store_true", help="Print JSON.")
         filters.add_argument("--queue", help="Only tasks of this queue.")
         filters.add_argument("--task", metavar="NAME", help="Only calls of this task.")
-        filters.add_argument(
-            "--older-than", type=_span, metavar="TIME", help=f"Only if enqueued this long ago: {_SPAN}."
-        )
+        age = f"Only if enqueued this long ago: {_SPAN}."
+        filters.add_argument("--older-than", type=_span, metavar="TIME", help=age)
         self._add_looks(as_json, filters)
         self._add_calls()
         self._add_decisions(filters)
-        handover = self._add(
-            "handover",
-            self._hand_over,
-            "Hand over waiting tasks to Celery, each once. Repeat to resume.",
-            filters,
-        )
-        handover.add_argument(
-            "--dry-run", action="store_true", help="Only print how many would be handed over."
-        )
-        handover.add_argument(
-            "--again",
-            action="store_true",
-            help="Send again what no worker has taken yet; it still runs once.",
-        )
-        check = self._add(
-            "check",
-            self._check,
-            "Check settings, database, disk and Foreman, and run a task. Exits with 0 or 1.",
-        )
+        about = "Hand over waiting tasks to Celery, each once. Repeat it to resume."
+        handover = self._add("handover", self._hand_over, about, filters)
+        handover.add_argument("--dry-run", action="store_true", help="Only print what would be handed over.")
+        again = "Send again what no worker has taken yet. Each task still runs once."
+        handover.add_argument("--again", action="store_true", help=again)
+        about = "Check settings, database, disk and Foreman, and run a task. Exits with 0 or 1."
+        check = self._add("check", self._check, about)
         check.add_argument("--timeout", type=float, default=10.0, metavar="S", help="Seconds to wait (10).")
         check.add_argument("--queue", default="default", help='The queue of the task ("default").')
 
@@ -116,14 +103,12 @@ class Command(BaseCommand):
             parser.add_argument("--all", action="store_true", help="All, if no other filter is given.")
         purge = self._add("purge", self._purge, "Delete successful and cancelled tasks.")
         purge.add_argument("statuses", nargs="*", metavar="STATUS", help="These statuses instead.")
-        purge.add_argument(
-            "--older-than", type=_span, metavar="TIME", help=f"Only if ended this long ago: {_SPAN}."
-        )
-        for name, about in (
-            ("pause", "Start no task of a queue. Running tasks continue."),
-            ("resume", "Resume a paused queue."),
-        ):
-            self._add(name, self._pause_or_resume, about).add_argument("queue", metavar="QUEUE")
+        age = f"Only if ended this long ago: {_SPAN}."
+        purge.add_argument("--older-than", type=_span, metavar="TIME", help=age)
+        queue = _parent()
+        queue.add_argument("queue", metavar="QUEUE")
+        self._add("pause", self._pause, "Start no task of a queue. Running tasks continue.", queue)
+        self._add("resume", self._resume, "Resume a paused queue.", queue)
 
     def _add(self, name: str, act: Callable[[dict[str, Any]], None], about: str, *parents: Any) -> Any:
         parser = self._commands.add_parser(name, help=about, description=about, parents=parents)
@@ -167,11 +152,7 @@ class Command(BaseCommand):
             pass
 
     def _list(self, options: dict[str, Any]) -> None:
-        status = Status(options["status"])
-        if status == Status.RUNNING:
-            tasks = Task.objects.filter(status=status, pk__in=inspect.ids_in_flight())
-        else:
-            tasks = Task.objects.extra(where=[inspect.IN_STATE[status]])
+        tasks = inspect.in_state(Task.objects.all(), Status(options["status"]))
         found = list(_filtered(tasks, options).order_by("pk")[: options["limit"]])
         if options["json"]:
             self._print(console.as_json([console.as_data(task) for task in found]))
@@ -297,10 +278,13 @@ class Command(BaseCommand):
             tasks = tasks.filter(finished_at__lt=timezone.now() - options["older_than"])
         self._change("delete", tasks, options)
 
-    def _pause_or_resume(self, options: dict[str, Any]) -> None:
-        name, pauses = options["queue"], options["command"] == "pause"
-        changed = operations.pause(name) if pauses else operations.resume(name)
-        self._print(f"{name} {'is' if changed else 'was already'} {'paused' if pauses else 'being served'}.")
+    def _pause(self, options: dict[str, Any]) -> None:
+        name = options["queue"]
+        self._print(f"{name} {'is' if operations.pause(name) else 'was already'} paused.")
+
+    def _resume(self, options: dict[str, Any]) -> None:
+        name = options["queue"]
+        self._print(f"{name} {'is' if operations.resume(name) else 'was already'} being served.")
 
 
 def _parent() -> argparse.ArgumentParser:
