@@ -26,11 +26,11 @@ _BY_MINUTE = statement("""
 
 
 class Histogram(dict[int, int]):
-    """How many took how long: two buckets for each power of two seconds, so that no bucket is wide."""
+    """How many runs took how long, in two buckets for each power of two seconds."""
 
     @classmethod
     def of(cls, text: str) -> "Histogram":
-        """Read what a row of Stat has."""
+        """Read a row of Stat."""
         try:
             return cls({int(bucket): int(count) for bucket, count in json.loads(text).items()})
         except (ValueError, AttributeError, TypeError):
@@ -42,7 +42,7 @@ class Histogram(dict[int, int]):
             self[bucket] = self.get(bucket, 0) + count
 
     def percentile(self, share: float) -> float | None:
-        """Return below how many seconds a share of them stayed, to within a fifth or so; None if empty."""
+        """Return the time that a share of the runs stayed below, to within about a fifth; None if empty."""
         rank = share * sum(self.values())
         for bucket in sorted(self):
             if (rank := rank - self[bucket]) <= 0:
@@ -58,7 +58,7 @@ def _border(bucket: int) -> float:
 
 
 class Period(NamedTuple):
-    """What ended in a span of time. `minute`: when that began. Times are in seconds."""
+    """What ended in a period. `minute`: when it began. Times are in seconds."""
 
     minute: str
     done: int = 0
@@ -68,7 +68,7 @@ class Period(NamedTuple):
     wait_max: float = 0.0
     run_sum: float = 0.0
     run_max: float = 0.0
-    #: How many were ready; None if nobody has counted.
+    #: How many tasks were ready; None if that was not counted.
     backlog: int | None = None
 
     @property
@@ -103,7 +103,7 @@ class Period(NamedTuple):
 
 
 def history(periods: int, minutes: int) -> list[Period]:
-    """Return so many periods of so many minutes each; the last one ends with this minute."""
+    """Return a number of periods of so many minutes each; the last one ends with this minute."""
     this_minute = f"{now(connect())[:16]}:00"
     last = later(this_minute, -60.0 * (minutes - 1))
     begins = [later(last, -60.0 * minutes * back) for back in range(periods - 1, -1, -1)]
@@ -117,7 +117,7 @@ def history(periods: int, minutes: int) -> list[Period]:
 
 
 def of_tasks(seconds: float) -> dict[str, dict[str, Any]]:
-    """Return for each task what ended in the last so many seconds: `done`, `failed`, `mean`, `p95`."""
+    """Return what ended in the last seconds, by task: `done`, `failed`, `expired`, `mean`, `p95`."""
     columns = "done", "failed", "runs", "expired", "run_sum"
     found: dict[str, dict[str, Any]] = {}
     times: dict[str, Histogram] = {}
@@ -134,12 +134,9 @@ def of_tasks(seconds: float) -> dict[str, dict[str, Any]]:
 
 
 def totals() -> dict[str, dict[str, float]]:
-    """Return for each task what ever became of it: the columns of Total, and how many `runs` that were."""
-    rows = (
-        raw(connect())
-        .execute(f"SELECT task_name, {', '.join(_TOTALS)} FROM snappea_total ORDER BY task_name")
-        .fetchall()
-    )
+    """Return what has ever ended, by task: the columns of Total, and their sum `runs`."""
+    sql = f"SELECT task_name, {', '.join(_TOTALS)} FROM snappea_total ORDER BY task_name"
+    rows = raw(connect()).execute(sql).fetchall()
     found = {row[0]: dict(zip(_TOTALS, row[1:], strict=True)) for row in rows}
     for total in found.values():
         total["runs"] = sum(total[how] for how in ("done", "failed", "retried", "cancelled"))
@@ -147,11 +144,11 @@ def totals() -> dict[str, dict[str, float]]:
 
 
 def snapshot() -> dict[str, Any]:
-    """Return how things stand, as plain data: for the dashboard, and for whoever wants to look.
+    """Return the state of the queue as plain data: what the dashboard shows.
 
-    `foremen` (none if none runs; `busy`: threads, but for those that are stuck; `on_loop`: coroutines),
-    `counts` by state, `oldest` (how long a task has waited that could run),
-    `queues`, `running`, `tasks` (with what ended in the last hour) and `failures`. Times are in seconds.
+    `foremen` at work (`busy`: threads, without stuck ones; `on_loop`: coroutines), `counts` by state,
+    `oldest` (how long a task that could run has waited), `queues`, `running`, `tasks` (with what ended in the
+    last hour) and `failures`. Times are in seconds.
     """
     claims = inspect.in_flight()
     foremen = foremen_at_work()
@@ -194,7 +191,7 @@ def _described(info: ForemanInfo, runs: Iterable[inspect.Running]) -> dict[str, 
 
 
 def names(seconds: float) -> list[str]:
-    """Return the names of the tasks of which something ended in the last so many seconds."""
+    """Return the names of the tasks that ended in the last seconds."""
     since = later(now(connect()), -seconds)
     found = raw(connect()).execute(
         "SELECT DISTINCT task_name FROM snappea_stat WHERE minute >= ? AND task_name <> ''", (since,)

@@ -29,18 +29,16 @@ OTHERS = "(others)"
 #: A shorter run counts as this long, in seconds.
 SHORTEST = 1e-6
 _HALF_OCTAVE = 0.5**0.5  # the border within a power of two
-_INSERT = """
-    INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired,
-        wait_sum, wait_max, run_sum, run_max, run_times, backlog)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_TOTAL = "task_name, done, failed, retried, cancelled, expired, wait_sum, run_sum"
+_COUNTS = ("done", "failed", "retried", "cancelled", "expired")
+_SUMS = (*_COUNTS, "wait_sum", "run_sum")
+_COLUMNS = (*_COUNTS, "wait_sum", "wait_max", "run_sum", "run_max", "run_times")
+_INSERT = f"""
+    INSERT INTO snappea_stat (minute, task_name, {", ".join(_COLUMNS)}, backlog)
+    VALUES (?, ?, {", ".join("?" * len(_COLUMNS))}, ?)"""
 _ADD_UP = f"""
-    INSERT INTO snappea_total AS total ({_TOTAL})
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (task_name) DO UPDATE SET done = total.done + excluded.done,
-        failed = total.failed + excluded.failed, retried = total.retried + excluded.retried,
-        cancelled = total.cancelled + excluded.cancelled, expired = total.expired + excluded.expired,
-        wait_sum = total.wait_sum + excluded.wait_sum, run_sum = total.run_sum + excluded.run_sum"""
+    INSERT INTO snappea_total AS total (task_name, {", ".join(_SUMS)})
+    VALUES (?, {", ".join("?" * len(_SUMS))}) ON CONFLICT (task_name)
+    DO UPDATE SET {", ".join(f"{column} = total.{column} + excluded.{column}" for column in _SUMS)}"""
 _PURGE = """
     DELETE FROM snappea_stat WHERE id IN (
         SELECT id FROM snappea_stat WHERE minute < ? ORDER BY minute LIMIT ?)"""
@@ -49,18 +47,7 @@ _PURGE = """
 class _Counter:
     """Of one task, in one minute."""
 
-    __slots__ = (
-        "cancelled",
-        "done",
-        "expired",
-        "failed",
-        "retried",
-        "run_max",
-        "run_sum",
-        "run_times",
-        "wait_max",
-        "wait_sum",
-    )
+    __slots__ = _COLUMNS
 
     def __init__(self) -> None:
         self.done = self.failed = self.retried = self.cancelled = self.expired = 0
@@ -75,14 +62,15 @@ class _Counter:
         else:
             self.failed += 1
 
-    def row(self, minute: str, name: str) -> tuple[object, ...]:
-        counts = self.done, self.failed, self.retried, self.cancelled, self.expired
-        times = self.wait_sum, self.wait_max, self.run_sum, self.run_max, json.dumps(self.run_times)
-        return minute, name, *counts, *times, None
+    def values(self, columns: Iterable[str]) -> tuple[float, ...]:
+        return tuple(getattr(self, column) for column in columns)
+
+    def row(self, minute: str, name: str, backlog: int | None = None) -> tuple[object, ...]:
+        return minute, name, *self.values(_COLUMNS[:-1]), json.dumps(self.run_times), backlog
 
 
 class Stats:
-    """What the Foreman has counted and not yet written. `retention`: how many minutes are kept; 0: none."""
+    """What the Foreman has counted and not yet written. `retention`: for how many minutes it is kept."""
 
     def __init__(self, retention: int) -> None:
         self._retention = retention
@@ -92,7 +80,7 @@ class Stats:
         self._counters: dict[str, _Counter] = {}
 
     def count(self, outcomes: list[Outcome], moment: str) -> None:
-        """Count what has ended, as of now."""
+        """Count tasks that have ended."""
         if not outcomes or not self._retention:
             return
         self._begin(moment)
@@ -114,21 +102,21 @@ class Stats:
         self._count_waits(outcomes, datetime.fromisoformat(moment))
 
     def _count_waits(self, outcomes: list[Outcome], here: datetime) -> None:
-        """Add up how long they waited: all, or in a round of many each n-th for n of them."""
+        """Add up how long they waited. In a round of many, each n-th stands for n."""
         step = 1 + len(outcomes) // TIMED
         for outcome in outcomes[::step]:
             claim = outcome.claim
             try:
                 due = datetime.fromisoformat(claim.due if claim.extras_json else claim.enqueued_at)
                 wait = max(0.0, (here - due).total_seconds() - outcome.duration)
-            except (ValueError, TypeError):  # somebody wrote the row by hand
+            except (ValueError, TypeError):  # the row was written by hand
                 continue
             counter = self._counter(claim.task_name)
             counter.wait_sum += wait * step
             counter.wait_max = max(counter.wait_max, wait)
 
     def count_expired(self, expired: Iterable[Expired], moment: str) -> None:
-        """Count what was not run for its age."""
+        """Count tasks that have expired."""
         for task in expired if self._retention else ():
             if task.status != Status.SUCCESSFUL:
                 self._begin(moment)
@@ -141,12 +129,12 @@ class Stats:
 
     def _counter(self, name: str) -> _Counter:
         if name not in self._counters:
-            is_name = isinstance(name, str)  # somebody may have written the row by hand
+            is_name = isinstance(name, str)  # the row may have been written by hand
             name = name if is_name and len(self._counters) < MOST_NAMES else OTHERS
         return self._counters.setdefault(name, _Counter())
 
     def look(self, db: RawConnection) -> None:
-        """See how many are ready, if a minute is over. Not within a transaction: there may be a million."""
+        """Count the ready tasks if a minute is over. Not within a transaction: there may be a million."""
         if self._counters and self._backlog is None and time.monotonic() >= self._due:
             self._backlog = store.depth(db)
 
@@ -157,19 +145,19 @@ class Stats:
     def write(self, db: RawConnection, at_once: bool = False) -> None:
         """Write the minute that is over, or what there is of it `at_once`; otherwise do nothing.
 
-        Whether that succeeds or not, the numbers are let go. Raises one of FAULTS only if the database gave
-        the whole transaction up, which is then to be tried again: without them.
+        The numbers are dropped even if that fails. Raises one of FAULTS only if the database has rolled back
+        the whole transaction, which the caller then repeats without them.
         """
         if not self._counters or not (at_once or self.is_due()):
             return
-        # in order, or two Foremen could wait for each other
-        rows = [counter.row(self._minute, name) for name, counter in sorted(self._counters.items())]
-        rows.append((*_Counter().row(self._minute, "")[:-1], self._backlog))
+        counted = sorted(self._counters.items())  # in order, or two Foremen could wait for each other
+        rows = [counter.row(self._minute, name) for name, counter in counted]
+        rows.append(_Counter().row(self._minute, "", self._backlog))
         self._counters, self._backlog = {}, None
         db.execute("SAVEPOINT snappea_stats")
         try:
             db.executemany(_INSERT, rows)
-            db.executemany(_ADD_UP, [(*row[1:8], row[9]) for row in rows if row[1]])
+            db.executemany(_ADD_UP, [(name, *counter.values(_SUMS)) for name, counter in counted])
             db.execute(_PURGE, (later(self._minute, -60 * self._retention), AT_ONCE))
         except FAULTS as error:
             say_seldom(WARNING, "The statistics of a minute could not be written: %s", error)
