@@ -117,8 +117,9 @@ def test_delay_loads_few_modules(tmp_path: Path) -> None:
         'INSTALLED_APPS = ["snappea", "shop"]',
         'DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]',
         "DATABASES = {}",
+        'SQLITE = "django.db.backends.sqlite3"',
         *(
-            f'DATABASES["{name}"] = {{"ENGINE": "django.db.backends.sqlite3", "NAME": "{tmp_path / name}.db"}}'
+            f'DATABASES["{name}"] = {{"ENGINE": SQLITE, "NAME": "{tmp_path / name}.db"}}'
             for name in ("default", "snappea")
         ),
     ]
