@@ -1,4 +1,4 @@
-"""The tables: the Task above all."""
+"""The tables: tasks, schedules, pauses, Foremen, and statistics."""
 
 import json
 from typing import Any, cast
@@ -28,13 +28,10 @@ def _clean(text: str) -> str:
 
 
 class InOrder(models.Index):
-    """An index in which rows that are equal lie in the order of their ids.
-
-    In SQLite's they do so by themselves.
-    """
+    """An index that orders equal rows by their ids, as SQLite's do by themselves."""
 
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
-        """Return the statement that makes it, in the words of the database."""
+        """Return the statement that creates it."""
         index = models.Index(*self.expressions, fields=self.fields, name=self.name, condition=self.condition)
         if schema_editor.connection.vendor != "sqlite":
             index.fields_orders = [*self.fields_orders, (model._meta.pk.name, "")]
@@ -42,24 +39,24 @@ class InOrder(models.Index):
 
 
 class JSONText(models.TextField):  # type: ignore[type-arg]  # not subscriptable at run time
-    """JSON kept as text, so that a row that cannot be read can still be looked at."""
+    """JSON stored as text, so that a row with invalid JSON can still be shown."""
 
     _pyi_private_set_type: Any  # for django-stubs: what may be assigned
 
     def get_prep_value(self, value: Any) -> Any:
-        """Encode what is not text yet: `Task.objects.create(task_name=..., args=[42])` works."""
+        """Encode a value that is not text yet: `Task.objects.create(task_name=..., args=[42])` works."""
         if isinstance(value, str) or (value is None and self.null):
             return value
         return json.dumps(value, allow_nan=False)
 
     def deconstruct(self) -> Any:
-        """Be a plain TextField to migrations, which then outlive this class."""
+        """Appear as a plain TextField in migrations, which then do not need this class."""
         name, _path, args, kwargs = super().deconstruct()
         return name, "django.db.models.TextField", args, kwargs
 
 
 def read_errors(errors: str) -> list[dict[str, Any]]:
-    """Return what stands in a task's column of that name."""
+    """Return the lines of a task's `errors`."""
     found = []
     for line in errors.splitlines():
         try:
@@ -91,14 +88,14 @@ class Task(models.Model):
     )
     enqueued_at = models.DateTimeField(default=timezone.now)
     run_after = models.DateTimeField(null=True, blank=True)
-    #: When it was started last; and first, if it was tried again.
+    #: When it was last started; and when it was first started, if it was retried.
     started_at = models.DateTimeField(null=True, blank=True)
     first_started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
-    #: How often it was started; since it was requeued, if it was.
+    #: How often it was started, since it was last requeued.
     attempts = models.IntegerField(default=0, db_default=0)
-    #: How often it was ever claimed, never reset: the fence against a late finish.
+    #: How often it was ever claimed. Never reset: a late outcome of an earlier claim is refused by it.
     claims = models.IntegerField(default=0, db_default=0)
     interruptions = models.IntegerField(default=0, db_default=0)
     #: Why the last attempt failed or was interrupted; a traceback where there is one.
@@ -109,44 +106,43 @@ class Task(models.Model):
     #: A line for each attempt that failed or was interrupted; `attempt_errors()` reads it.
     errors = models.TextField(default="", db_default="", blank=True)
 
-    #: Past it a waiting task is not run any more, and a kept result goes.
+    #: When a waiting task is deleted instead of run, and a kept result is deleted.
     expires_at = models.DateTimeField(null=True, blank=True)
     #: How long to keep the row once it succeeded, in seconds; None: not at all.
     result_ttl = models.IntegerField(null=True, blank=True)
     result = JSONText(null=True, blank=True)
     #: The task that enqueued this one.
     parent_id = models.BigIntegerField(null=True, blank=True)
-    #: Somebody asked for its end while it ran.
+    #: It was asked to end while it ran.
     is_revoked = models.BooleanField(default=False, db_default=False)
-    #: Its arguments and its result are not to be shown.
+    #: Its arguments and its result must not be shown.
     is_sensitive = models.BooleanField(default=False, db_default=False)
     progress_done = models.FloatField(null=True, blank=True)
     progress_total = models.FloatField(null=True, blank=True)
     progress_note = models.TextField(default="", db_default="", blank=True)
 
-    #: What an identical call has as well, while there may be only one.
+    #: The same for identical calls of a task that must be unique.
     unique_key = models.CharField(max_length=64, null=True, blank=True)
-    #: Whether it is alone until it has finished, not only while it waits.
+    #: Whether it must be unique until it has finished, not only while it waits.
     unique_running = models.BooleanField(default=False, db_default=False)
-    #: What its limits are shared with: tasks of one lane wait for each other.
+    #: Its concurrency group: tasks with the same value share the two limits below.
     lane = models.CharField(max_length=600, null=True, blank=True)
-    #: How many of its lane may be claimed at a time.
+    #: How many of the group may be claimed at a time, and the seconds between two starts.
     lane_limit = models.IntegerField(null=True, blank=True)
-    #: How many seconds lie between two starts in its lane.
     lane_interval = models.FloatField(null=True, blank=True)
     gate = models.SmallIntegerField(choices=Gate.choices, default=Gate.OPEN, db_default=Gate.OPEN.value)
 
     #: The backend of django.tasks that enqueued it: its alias in TASKS.
     backend = models.CharField(max_length=100, null=True, blank=True)
-    #: What `using()` had changed of the django.tasks Task, but for what has a column.
+    #: What `using()` changed of the django.tasks Task, except what has a column.
     overrides = JSONText(null=True, blank=True)
-    #: Where there may be several Foremen: who runs it, or is to run it.
+    #: The Foreman that runs it, or must run it, where there may be several.
     foreman_id = models.BigIntegerField(null=True, blank=True)
 
     class Meta:
-        # one partial index for each question that the Foreman asks; one that a row has no part in costs
-        # its insert next to nothing (if its condition has no list of more than two, for which SQLite
-        # builds a table each time), one that it has part in a microsecond
+        # One partial index for each question that the Foreman asks. A row that is in it pays a microsecond on
+        # insert, another one next to nothing, unless the condition lists more than two values, for which
+        # SQLite builds a table each time.
         indexes = [
             InOrder(
                 fields=["is_async", "queue", "-priority"],
@@ -197,10 +193,10 @@ class Task(models.Model):
         return f"{_clean(self.task_name)} #{self.pk}"
 
     def attempt_errors(self) -> list[dict[str, Any]]:
-        """Return what became of the attempts that did not succeed: `attempt`, `at` and `error` of each.
+        """Return `attempt`, `at` and `error` of each attempt that did not succeed.
 
-        Attempts are numbered on after a requeue, which begins to count `attempts` anew. Where a django.tasks
-        backend enqueued it and it raised, also the `exception` and its `traceback`.
+        The numbers go on after a requeue, which resets `attempts`. A task of a django.tasks backend that
+        raised also has the `exception` and its `traceback`.
         """
         errors, before, highest = read_errors(self.errors), 0, 0
         for error in errors:
@@ -212,29 +208,28 @@ class Task(models.Model):
 
 
 class Schedule(models.Model):
-    """A task that is enqueued again and again, as its `cron`, its `every` or `SNAPPEA["SCHEDULES"]` says.
+    """A periodic task, by its `cron`, its `every` or `SNAPPEA["SCHEDULES"]`.
 
-    The Foreman writes the rows when it starts, and from then on goes by them.
+    The Foreman writes the rows when it starts, and then follows them.
     """
 
     name = models.CharField(max_length=255, unique=True)
     task_name = models.CharField(max_length=255)
-    #: Of cron, or "every 600 s".
+    #: A cron expression, or "every 600 s".
     expression = models.CharField(max_length=255)
     timezone = models.CharField(max_length=100)
     args = JSONText(default="[]")
     kwargs = JSONText(default="{}")
     #: None: the task's own.
     queue = models.CharField(max_length=100, null=True, blank=True)
-    #: Whether it runs once for what was missed while there was no Foreman.
+    #: Whether runs that were missed while no Foreman was at work are made up for by one run.
     catch_up = models.BooleanField(default=True)
-    #: The next tick; None: there is none.
+    #: None: it never runs again.
     next_run = models.DateTimeField(null=True, blank=True)
-    #: The last tick for which it was enqueued.
+    #: For when it was last enqueued, and the task.
     last_run = models.DateTimeField(null=True, blank=True)
-    #: The task that was enqueued then.
     last_task_id = models.BigIntegerField(null=True, blank=True)
-    #: Why it was not enqueued, or how its row went; empty if that is there to be asked, or succeeded.
+    #: Why it was not enqueued, or why its row was deleted; empty if the row is there, or it succeeded.
     last_outcome = models.TextField(default="", blank=True)
     is_paused = models.BooleanField(default=False)
 
@@ -255,11 +250,11 @@ class Schedule(models.Model):
 
 
 class Pause(models.Model):
-    """A queue from which nothing is claimed until somebody resumes it."""
+    """A queue from which nothing is claimed until it is resumed."""
 
     queue = models.CharField(max_length=100, primary_key=True)
     since = models.DateTimeField()
-    #: The numbers of the Foremen that have confirmed it, each between spaces; 0 on SQLite.
+    #: The ids of the Foremen that have confirmed it, each between spaces; 0 on SQLite.
     heard_by = models.TextField(default="", db_default="", blank=True)
 
     def __str__(self) -> str:
@@ -267,7 +262,7 @@ class Pause(models.Model):
 
 
 class Presence(models.Model):
-    """A Foreman at work, where there may be several. It renews `seen_at` as long as it lives."""
+    """A Foreman at work, where there may be several. It renews `seen_at` as a heartbeat."""
 
     host = models.CharField(max_length=255)
     pid = models.IntegerField()
@@ -282,7 +277,7 @@ class Presence(models.Model):
 
 
 class Opening(models.Model):
-    """When the next task of a lane with a rate may start, where there may be several Foremen."""
+    """When the next task of a group with a rate limit may start, where there may be several Foremen."""
 
     lane = models.CharField(max_length=600, primary_key=True)
     opens_at = models.DateTimeField()
@@ -292,9 +287,9 @@ class Opening(models.Model):
 
 
 class Handover(models.Model):
-    """A call on its way to Celery: its row stays until a worker of Celery's has taken the call.
+    """A call on its way to Celery.
 
-    So it runs once, however often its message was sent.
+    It runs once, however often its message was sent: the worker first takes the row.
     """
 
     #: Celery's id of the call.
@@ -303,7 +298,7 @@ class Handover(models.Model):
     #: As JSON: a `records.Call`, when it was enqueued, and how often it was retried.
     call = models.TextField()
     expires_at = models.DateTimeField(null=True, blank=True)
-    #: When its message was last sent; None: it is not certain that it was.
+    #: When its message was last sent; None: perhaps it was not.
     sent_at = models.DateTimeField(null=True, blank=True)
     #: The message of a call that may be repeated, while it runs.
     taken_by = models.CharField(max_length=32, default="", db_default="", blank=True)
@@ -313,9 +308,9 @@ class Handover(models.Model):
 
 
 class Stat(models.Model):
-    """What became of the calls of a task within a minute. Times are in seconds.
+    """How the runs of a task ended within a minute. Times are in seconds.
 
-    One row more, with an empty name, says how many tasks were ready at its end.
+    One more row, with an empty name, has the number of tasks that were ready at its end.
     """
 
     minute = models.DateTimeField()
@@ -324,14 +319,14 @@ class Stat(models.Model):
     failed = models.IntegerField(default=0)
     retried = models.IntegerField(default=0)
     cancelled = models.IntegerField(default=0)
-    #: How many were not run for their age.
+    #: How many expired before they were run.
     expired = models.IntegerField(default=0)
-    #: From when they were due to their start.
+    #: The time from when a task was due to its start.
     wait_sum = models.FloatField(default=0.0)
     wait_max = models.FloatField(default=0.0)
     run_sum = models.FloatField(default=0.0)
     run_max = models.FloatField(default=0.0)
-    #: How many took how long: `stats.Histogram` reads it.
+    #: A `stats.Histogram`, as JSON.
     run_times = models.TextField(default="{}")
     backlog = models.IntegerField(null=True, blank=True)
 
@@ -343,7 +338,7 @@ class Stat(models.Model):
 
 
 class Total(models.Model):
-    """What ever became of the calls of a task, since anybody counted. Times are in seconds."""
+    """How all runs of a task have ended so far. Times are in seconds."""
 
     task_name = models.CharField(max_length=255, primary_key=True)
     done = models.BigIntegerField(default=0)

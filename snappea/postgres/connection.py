@@ -17,17 +17,17 @@ DIALECT = PostgresDialect()
 
 
 class _Moment(Loader):
-    """Leaves a moment text, without its zone, which is the connection's, and with all its digits."""
+    """Loads a time as text: without its zone, which is the connection's, and with all its digits."""
 
     def load(self, data: Buffer) -> str:
         found = re.match(r"(\d+-\d\d-\d\d \d\d:\d\d:\d\d)(\.\d+)?", text := bytes(data).decode())
         if not found:
-            return text  # infinity, or before our time: somebody wrote it by hand
+            return text  # infinity or BC, written by hand
         return f"{found[1]}{found[2]:0<7}" if found[2] else found[1]
 
 
 class _Text(StrDumperUnknown):
-    """Writes a NUL, which PostgreSQL does not take, as its picture."""
+    """Writes a NUL, which PostgreSQL does not accept, as a visible symbol."""
 
     def dump(self, obj: str) -> Buffer | None:
         return super().dump(obj.replace("\0", "\u2400") if "\0" in obj else obj)
@@ -63,7 +63,7 @@ class PostgresConnection:
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> _Rows:
         """Run a statement for each of many parameters."""
         rows, parameters = self._rows(), list(parameters)
-        if parameters:  # psycopg would ask the server, with nothing to say
+        if parameters:  # without any, psycopg would ask the server for nothing
             with self._wrapper.wrap_database_errors:
                 rows.executemany(DIALECT.text_of(sql), parameters)
         return rows
