@@ -18,7 +18,7 @@ QUICKLY = ["--without-mingle", "--without-gossip", "--without-heartbeat", "--log
 
 
 class CelerySite(Site):
-    """A site in whose settings Celery is in charge. `app`: this process's Celery app."""
+    """A site whose engine is Celery. `app`: this process's Celery app."""
 
     app: Any
     tasks: ModuleType
@@ -50,7 +50,7 @@ class CelerySite(Site):
 @contextmanager
 def celery_in_charge(migrated: Path, directory: Path, url: str) -> Iterator[CelerySite]:
     """Let this process call by Celery, in a site of its own, until the block ends."""
-    from snappea.celery.engine import take_charge
+    from snappea.celery.engine import activate
     from snappea.tasks import registry
     from tests.conftest import move_databases
 
@@ -68,7 +68,7 @@ def celery_in_charge(migrated: Path, directory: Path, url: str) -> Iterator[Cele
         ours = [made for made in vars(site.tasks).values() if isinstance(made, registry.TaskFunction)]
         for made in ours:
             registry.register(made)
-        take_charge()
+        activate()
         try:
             yield site
         finally:

@@ -1,4 +1,4 @@
-"""Celery in charge: the same tasks and the same calls, run by a real worker behind a real Redis."""
+"""Celery as the engine: the same tasks and the same calls, run by a real worker behind a real Redis."""
 
 import asyncio
 import pickle

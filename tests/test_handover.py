@@ -263,7 +263,9 @@ def test_not_while_a_foreman_is_at_work(site: CelerySite) -> None:
     site.settings |= {"HOOK_ADD_TASK_KWARGS": None, "HOOK_RUN_TASK_CONTEXT": None}
     try:
         foreman = site.foreman("--queues", "somebody")
-        with pytest.raises(CommandError, match=rf"Another Foreman is at work on .*: pid {foreman.pid} on"):
+        with pytest.raises(
+            CommandError, match=rf"A Foreman is at work \(pid {foreman.pid} on .*\)\. Stop it first"
+        ):
             run()
         foreman.stop()
         assert "Handed over 1." in run()

@@ -23,6 +23,6 @@ def register() -> None:
     if find_spec("celery") is None:
         engine.register("celery", MissingCelery())
     else:
-        from .engine import take_charge
+        from .engine import activate
 
-        take_charge()
+        activate()

@@ -55,7 +55,7 @@ class CallId(str):
 # the project's app
 
 
-def take_charge() -> None:
+def activate() -> None:
     """Make Celery the engine, and register all tasks with its apps."""
     for task in declared():
         declare(task)

@@ -26,6 +26,7 @@ from ..models import WAITING, Task
 from ..queue import logbook, operations, recovery
 from ..queue.clock import as_text, now
 from ..queue.database import FAULTS, connect, file_of, raw, transact
+from ..queue.foremen import foremen_at_work
 from ..queue.lock import Lock
 from ..queue.records import Call, Extras
 from ..tasks.arguments import decode
@@ -76,6 +77,8 @@ def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], aga
     file = file_of(connect())
     if file is None:
         raise CannotStart("The queue's database is not a SQLite file: its tasks cannot be handed over.")
+    for foreman in foremen_at_work():
+        raise CannotStart(f"A Foreman is at work (pid {foreman.pid} on {foreman.host}). Stop it first.")
     lock = Lock(file)
     try:
         with transact(connect()) as db:

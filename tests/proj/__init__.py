@@ -1,4 +1,4 @@
-"""A project that has put Celery in charge."""
+"""A project with Celery as its engine."""
 
 from .celery import app as celery_app
 

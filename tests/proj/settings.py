@@ -1,4 +1,4 @@
-"""The settings of the tests, with Celery in charge."""
+"""The settings of the tests, with Celery as the engine."""
 
 import os
 
