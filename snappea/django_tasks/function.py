@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar, copy_context
 from traceback import format_exception
-from typing import Any, TypeVar
+from typing import Any
 
 from django.utils.crypto import get_random_string
 
@@ -28,24 +28,15 @@ from .framework import (
     task_finished,
     task_started,
 )
-from .results import (
-    WORKER,
-    Result,
-    declared,
-    overrides_of,
-    result_of_claim,
-    result_of_row,
-    set_fields,
-)
+from .restore import declared, overrides_of, set_fields
+from .results import FAILED, SUCCESSFUL, WORKER, finish, new_result, path_of, result_of_claim, result_of_row
 
-T = TypeVar("T")
-
-#: Of a call that runs where it was enqueued.
+#: The result of a call that runs where it was enqueued.
 _given: ContextVar[AnyResult | None] = ContextVar("snappea_task_result", default=None)
 
 
 class DjangoTask(TaskFunction[..., Any]):
-    """A function of django.tasks, as the backend of an alias has it run."""
+    """The function of a django.tasks Task, as the backend of an alias runs it."""
 
     def __init__(
         self,
@@ -58,30 +49,26 @@ class DjangoTask(TaskFunction[..., Any]):
         super().__init__(function, options)
         self.takes_context = takes_context
         self.alias = alias
-        #: Of django.tasks' signals.
-        self.sender = sender
+        self.sender = sender  # of django.tasks' signals
         if takes_context:
             self.signature, self._inside = map(without_context, (self.signature, self._inside))
             self._arity = plain_arity(self.signature)
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
-        """Do as for `snappea.task`: for schedules."""
+        """Return a call that a schedule makes."""
         task = declared(self.name)
         assert task
-        return self._enqueued_by_alias(super().call(args, kwargs, queue or task.queue_name), task)
+        return self.with_origin(super().call(args, kwargs, queue or task.queue_name), task)
 
-    def call_of(self, task: AnyTask, result: AnyResult) -> Call:
-        """Return a call of the task with the arguments of a result. Raises as `enqueue()` does."""
-        call = self.encoded(tuple(result.args), result.kwargs, task.queue_name)
-        return self._enqueued_by_alias(call, task)
-
-    def _enqueued_by_alias(self, call: Call, task: AnyTask) -> Call:
+    def with_origin(self, call: Call, task: AnyTask) -> Call:
+        """Return a call with what is written of a task, so that it can be restored."""
         extras = call.extras or NO_EXTRAS
         return call._replace(
             priority=int(task.priority),
             extras=extras._replace(
                 run_after=None if task.run_after is None else as_text(task.run_after),
-                result_ttl=extras.result_ttl or 0,  # a row that goes at once is there to be heard of
+                result_ttl=extras.result_ttl
+                or 0,  # 0, not None: the row of a result must exist until it ends
                 backend=self.alias,
                 overrides=overrides_of(task, declared(self.name)),
             ),
@@ -115,21 +102,9 @@ def enqueue(function: DjangoTask, task: AnyTask, args: Any, kwargs: Any) -> AnyR
     """Enqueue a call. Raises as the backend's method does."""
     refuse_event_loop(function.__name__, function.name)
     require_whole((args, kwargs), function.name)
-    result = Result(
-        task=task,
-        id="",
-        status=TaskResultStatus.READY,
-        enqueued_at=None,
-        started_at=None,
-        last_attempted_at=None,
-        finished_at=None,
-        args=args,
-        kwargs=kwargs,
-        backend=function.alias,
-        errors=[],
-        worker_ids=[],
-    )
-    call = function.call_of(task, result)
+    result = new_result(task, args, kwargs, backend=function.alias)
+    # what the result has of them is normalized: bytes, for one, are text
+    call = function.with_origin(function.encoded(tuple(result.args), result.kwargs, task.queue_name), task)
     enqueueing = _Enqueueing(function, result)
     return engine.choose().submit(call, enqueueing, enqueueing.moment)
 
@@ -163,17 +138,16 @@ class _Enqueueing:
         result.worker_ids.append(WORKER)
         inside = copy_context()
         inside.run(_given.set, result)
-        end: dict[str, Any] = {"status": TaskResultStatus.SUCCESSFUL}
         try:
-            end["_return_value"] = inside.run(self.function.run_now, call)
+            value = inside.run(self.function.run_now, call)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
-            kind, text = type(failure), "".join(format_exception(failure))
-            result.errors.append(
-                TaskError(exception_class_path=f"{kind.__module__}.{kind.__qualname__}", traceback=text)
-            )
-            end = {"status": TaskResultStatus.FAILED}
-        set_fields(result, **end, finished_at=as_datetime(now()))
-        task_finished.send_robust(sender=self.function.sender, task_result=result)
+            text = "".join(format_exception(failure))
+            result.errors.append(TaskError(exception_class_path=path_of(type(failure)), traceback=text))
+            finish(result, status=FAILED)
+            task_finished.send_robust(sender=self.function.sender, task_result=result)
+        else:
+            finish(result, status=SUCCESSFUL, _return_value=value)
+            task_finished.send_robust(sender=self.function.sender, task_result=result)
         return result

@@ -67,7 +67,7 @@ class DrainingBackend(SnappeaBackend):
 
 def _run(task_id: int, queue_name: str) -> None:
     """Claim a task, run it, settle it, and have that told."""
-    from snappea.django_tasks.finished import send_for_outcome
+    from snappea.django_tasks import adapter
     from snappea.models import Task
     from snappea.queue import store
     from snappea.queue.clock import now
@@ -91,4 +91,4 @@ def _run(task_id: int, queue_name: str) -> None:
         outcome = execute.execute(claim, TaskHandle())
     with transact(connect()) as db:
         assert store.settle(db, now(), [outcome]) == 0
-    send_for_outcome(outcome)
+    adapter.notify_settled(outcome, is_urgent=True)

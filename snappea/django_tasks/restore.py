@@ -1,0 +1,94 @@
+"""Which Task of django.tasks a row is of, and how a row keeps what differs from its declaration."""
+
+import json
+import sys
+from dataclasses import fields
+from inspect import getattr_static
+from types import ModuleType
+from typing import Any
+
+from ..queue.clock import as_datetime, as_text
+from .framework import AnyTask, InvalidTask, Task
+
+#: How many restored tasks are remembered.
+MOST_RESTORED = 1000
+_restored: dict[tuple[object, ...], tuple[AnyTask, AnyTask]] = {}
+_DJANGOS = frozenset(field.name for field in fields(Task))
+_EXCEPTIONS = ("autoretry_for", "dont_autoretry_for")
+
+
+def declared(name: str) -> AnyTask | None:
+    """Return the Task of a name, if a module that is loaded declares one."""
+    found = _loaded(name)
+    return found if isinstance(found, Task) else None
+
+
+def _loaded(path: str) -> Any:
+    """Return the object of a dotted path in a module that is loaded; None if there is none.
+
+    The path may come from a row, so this runs no code, such as a module's `__getattr__` or a property.
+    """
+    names = path.split(".")
+    for count in range(len(names) - 1, 0, -1):
+        found: Any = sys.modules.get(".".join(names[:count]))
+        if isinstance(found, ModuleType):
+            for attribute in names[count:]:
+                found = getattr_static(found, attribute, None)
+            return found
+    return None
+
+
+def overrides_of(task: AnyTask, original: AnyTask | None) -> str | None:
+    """Return as JSON what differs from the task's declaration and has no column of its own.
+
+    Raises InvalidTask if the Foreman would not find this task.
+    """
+    if original is task:
+        return None
+    if original is None or original.func is not task.func:
+        raise InvalidTask(f"{task.module_path} is not this task: the Foreman finds it by its function.")
+    found: dict[str, Any] = {} if task.run_after is None else {"run_after": as_text(task.run_after)}
+    for name in (field.name for field in fields(task) if field.name not in _DJANGOS):
+        value = getattr(task, name)
+        if value != getattr(original, name, None):
+            if name in _EXCEPTIONS and isinstance(value, (tuple, list)):
+                found[name] = [f"{kind.__module__}.{kind.__qualname__}" for kind in value]
+            elif value is None or isinstance(value, (str, int, float)):
+                found[name] = value  # the others only matter when the row is written
+    return json.dumps(found) if found else None
+
+
+def restored(name: str, alias: str, queue_name: str, priority: int, overrides: str | None) -> AnyTask | None:
+    """Return the Task of a row as it was enqueued, without validation: the code may have changed since."""
+    original = declared(name)
+    if original is None:
+        return None
+    key = name, alias, queue_name, priority, overrides
+    found = _restored.get(key)
+    if found is None or found[0] is not original:
+        if len(_restored) >= MOST_RESTORED:
+            _restored.clear()
+        theirs = {"backend": alias, "queue_name": queue_name, "priority": priority}
+        found = _restored[key] = original, _restore(original, theirs, json.loads(overrides or "{}"))
+    return found[1]
+
+
+def _restore(original: AnyTask, theirs: dict[str, Any], written: dict[str, Any]) -> AnyTask:
+    values = {field.name: getattr(original, field.name) for field in fields(original)}
+    if "run_after" in written:
+        written["run_after"] = as_datetime(written["run_after"])
+    for key in written.keys() & set(_EXCEPTIONS):
+        # only those that are loaded: a row must not make anything be imported
+        kinds = map(_loaded, written[key])
+        written[key] = tuple(
+            kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseException)
+        )
+    changed = values | theirs | {key: value for key, value in written.items() if key in values}
+    return original if changed == values else set_fields(object.__new__(type(original)), **changed)
+
+
+def set_fields(frozen: Any, **values: Any) -> Any:
+    """Change an object that Django has frozen, and return it."""
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)
+    return frozen
