@@ -20,7 +20,7 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from ..errors import SoftTimeLimitExceeded, TaskRevoked
 from ..log import clean, foreman, say, say_seldom
 from ..queue.logbook import Logbook, Note
-from ..queue.records import Claim, Outcome
+from ..queue.records import Claim, Fence, Outcome
 from ..tasks.discovery import find_task_of, task_of
 from ..tasks.registry import TaskFunction
 from . import execute
@@ -81,15 +81,15 @@ class EventLoop:
         self._call = call
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots: dict[int, Slot] = {}
-        #: Claims that have neither begun nor been taken back, by id and `claims`: cells are used again.
-        self._waiting: dict[tuple[int, int], tuple[int, Claim]] = {}
+        #: Claims that have neither begun nor been taken back, by fence: cells are used again.
+        self._waiting: dict[Fence, tuple[int, Claim]] = {}
         self._pinged_at = 0.0  # 0 once the loop has answered
 
     def hand_over(self, claims: list[tuple[int, Claim]]) -> None:
         """Run claims, each with its logbook cell. Raises RuntimeError if no thread can be started."""
         if self._loop is None:
             self._loop = self._start()
-        self._waiting |= {(claim.id, claim.claims): (cell, claim) for cell, claim in claims}
+        self._waiting |= {claim.fence: (cell, claim) for cell, claim in claims}
         try:
             self._loop.call_soon_threadsafe(self._begin, claims)
         except BaseException:  # no memory left
@@ -156,7 +156,7 @@ class EventLoop:
 
     def _withdraw(self, claim: Claim) -> bool:
         """Remove a claim from those that wait; tell whether it was among them."""
-        return self._waiting.pop((claim.id, claim.claims), None) is not None
+        return self._waiting.pop(claim.fence, None) is not None
 
     async def _run(self, cell: int, slot: Slot) -> None:
         """Run a claim, in a context of its own, unless it was taken back."""
