@@ -22,8 +22,7 @@ from .conf import current, setting_problems, uses_celery
 from .errors import ConfigurationError, ExtraMissing
 from .monitoring.undiscovered import undiscovered
 from .queue.availability import migrate_command, trouble
-from .queue.database import NETWORK_FILE_SYSTEMS, file_system
-from .queue.files import FLEETING_FILE_SYSTEMS, LAYERED_FILE_SYSTEMS
+from .queue.files import FLEETING_FILE_SYSTEMS, LAYERED_FILE_SYSTEMS, NETWORK_FILE_SYSTEMS, file_system
 from .router import misrouted, routers_to_paste
 from .tasks.calls import fault_of
 from .tasks.discovery import discover, failures

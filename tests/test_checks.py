@@ -18,7 +18,7 @@ from django.core.checks import WARNING
 from django.db import connections, transaction
 
 from snappea import checks
-from snappea.queue import database
+from snappea.queue import files
 from snappea.queue.database import connect
 from snappea.tasks.registry import registry
 from tests.site import ROOT, Made, Site
@@ -91,8 +91,8 @@ def test_what_is_wrong_is_named_with_the_cure(
 
 
 def test_a_network_file_system(site: Site, messages: Messages, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = database.file_system(str(site.database))
-    assert here and here not in database.NETWORK_FILE_SYSTEMS
+    here = files.file_system(str(site.database))
+    assert here and here not in files.NETWORK_FILE_SYSTEMS
     monkeypatch.setattr(checks, "NETWORK_FILE_SYSTEMS", {here})
     assert "is on a network file system" in messages()["snappea.E007"]
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
-from snappea.queue import database, lock, logbook
-from snappea.queue.database import connect, file_of, file_system, raw
-from snappea.queue.files import open_beside
+from snappea.queue import database, files, lock, logbook
+from snappea.queue.database import connect, file_of, raw
+from snappea.queue.files import file_system, open_beside
 from tests.playground.tasks import nothing
 from tests.site import Site, wait_until
 
@@ -126,7 +126,7 @@ def test_only_regular_files_are_opened(site: Site) -> None:
 def test_the_file_system_of_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert file_system("/proc/self") == "proc"
     assert file_system("/nowhere/at/all") == file_system("/")
-    assert "nfs4" in database.NETWORK_FILE_SYSTEMS
+    assert "nfs4" in files.NETWORK_FILE_SYSTEMS
 
 
 def test_not_every_thread_keeps_its_connection(site: Site) -> None:

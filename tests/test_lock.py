@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from snappea.errors import CannotStart
-from snappea.queue.database import QueueFile, connect, file_of
+from snappea.queue.database import connect, file_of
+from snappea.queue.files import QueueFile
 from snappea.queue.lock import Lock, holder
 from tests.site import Site
 

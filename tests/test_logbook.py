@@ -7,7 +7,8 @@ import pytest
 
 from snappea.foreman.in_flight import InFlight
 from snappea.queue import logbook
-from snappea.queue.database import QueueFile, connect, file_of
+from snappea.queue.database import connect, file_of
+from snappea.queue.files import QueueFile
 from snappea.queue.logbook import Entry, Logbook, Note
 from snappea.queue.records import Claim, Outcome
 from tests.site import Site

@@ -14,7 +14,8 @@ from django.db import transaction
 
 from snappea import log
 from snappea.models import Task
-from snappea.queue.database import QueueFile, connect, file_of
+from snappea.queue.database import connect, file_of
+from snappea.queue.files import QueueFile
 from snappea.queue.wakeup import FileBell, ring
 from tests.playground.tasks import nothing, record
 from tests.site import DEADLINE, Site

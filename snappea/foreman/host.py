@@ -8,7 +8,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import Settings
 from ..queue import logbook, recovery
-from ..queue.database import QueueFile, RawConnection, data_version
+from ..queue.database import RawConnection, data_version
+from ..queue.files import QueueFile
 from ..queue.lock import Lock
 from ..queue.logbook import Logbook
 from ..queue.records import Recovered

@@ -10,17 +10,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..errors import CannotStart
 from ..log import say
-from ..queue.database import (
-    FAULTS,
-    MEGABYTE,
-    NETWORK_FILE_SYSTEMS,
-    PAGE_SIZE,
-    QueueFile,
-    file_of,
-    file_system,
-    raw,
-)
-from ..queue.files import lockers
+from ..queue.database import FAULTS, MEGABYTE, PAGE_SIZE, file_of, raw
+from ..queue.files import NETWORK_FILE_SYSTEMS, QueueFile, file_system, lockers
 from ..queue.lock import Lock
 from ..queue.rescue import rescue
 from ..queue.wakeup import FileBell

@@ -19,13 +19,13 @@ def now(connection: BaseDatabaseWrapper | None = None) -> str:
 
 
 def steady_clock() -> float:
-    """Return seconds that go on even where a test has frozen or moved `time.monotonic()`: for waits."""
+    """Return seconds for waits. They advance even where a test has frozen `time.monotonic()`."""
     if not hasattr(time, "clock_gettime"):
         return time.monotonic()
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
-@lru_cache(maxsize=2)  # one is enough, mostly: to write a second anew each time costs three times as much
+@lru_cache(maxsize=2)  # to format each time again takes three times as long
 def _second_as_text(seconds: int, zone: tzinfo | None) -> str:
     return str(datetime.fromtimestamp(seconds, zone).replace(tzinfo=None))
 
@@ -33,8 +33,7 @@ def _second_as_text(seconds: int, zone: tzinfo | None) -> str:
 def as_text(moment: datetime) -> str:
     """Return a time as Django writes it into the queue's database.
 
-    One that UTC cannot count to is the first or last that it can. Raises ValueError if it is naive though
-    USE_TZ is on.
+    One beyond the range of UTC becomes its first or last time. Raises ValueError for a naive one with USE_TZ.
     """
     zone = connections[current().DATABASE].timezone
     if moment.tzinfo is not None:
@@ -51,12 +50,12 @@ def as_text(moment: datetime) -> str:
 
 
 def as_datetime(text: str) -> datetime:
-    """Return the time that stands in the queue's database."""
+    """Return a time from the queue's database."""
     return datetime.fromisoformat(text).replace(tzinfo=connections[current().DATABASE].timezone)
 
 
 def as_local(moment: datetime) -> datetime:
-    """Return a time in the current time zone, to be shown; as it is if that zone cannot count to it."""
+    """Return a time in the current time zone, to be shown; unchanged if it is out of that zone's range."""
     if not timezone.is_aware(moment):
         return moment
     try:
@@ -66,12 +65,12 @@ def as_local(moment: datetime) -> datetime:
 
 
 def seconds_until(moment: str) -> float:
-    """Return how many seconds it is until a time; negative if it has passed."""
+    """Return the seconds until a time; negative if it has passed."""
     return (datetime.fromisoformat(moment) - datetime.fromisoformat(now())).total_seconds()
 
 
 def later(moment: str, seconds: float) -> str:
-    """Return the time so many seconds after another one; no later or earlier than Python can count."""
+    """Return the time so many seconds after another one, within the range of Python's dates."""
     try:
         return str(datetime.fromisoformat(moment) + timedelta(seconds=seconds))
     except OverflowError:
@@ -81,13 +80,12 @@ def later(moment: str, seconds: float) -> str:
 def seconds_of(span: float | timedelta, name: str, more: str = " or a timedelta") -> float:
     """Return a span of time in seconds. `name`: what to call it in errors; `more`: what else it may be.
 
-    Raises TypeError for what is no span of time, ValueError for NaN.
+    Raises TypeError for anything but a number or a timedelta, ValueError for NaN.
     """
     if isinstance(span, timedelta):
         return span.total_seconds()
-    if isinstance(span, bool) or not issubclass(
-        type(span), (int, float)
-    ):  # a lazy object lies to isinstance()
+    kind = type(span)  # isinstance() is true for Django's lazy objects
+    if kind is bool or not issubclass(kind, (int, float)):
         raise TypeError(f"{name}={span!r} must be a number of seconds{more}.")
     if span != span:
         raise ValueError(f"{name}={span!r} must be a number of seconds{more}: NaN is none.")

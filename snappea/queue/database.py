@@ -27,11 +27,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from ..conf import alias, current, tests_run
 from .dialects import statement
-from .files import IS_UNIX, at_fork, close_to_others, give_to_owner_of_directory, identity_of
-from .files import NETWORK_FILE_SYSTEMS as NETWORK_FILE_SYSTEMS
-from .files import QueueFile as QueueFile
-from .files import file_system as file_system
-from .files import open_beside as open_beside
+from .files import IS_UNIX, QueueFile, at_fork, close_to_others, give_to_owner_of_directory, identity_of
 
 #: What a database may raise.
 FAULTS = (sqlite3.Error, Error)

@@ -17,8 +17,8 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import current
-from .database import FAULTS, QueueFile, file_of, raw
-from .files import IS_UNIX, open_beside
+from .database import FAULTS, file_of, raw
+from .files import IS_UNIX, QueueFile, open_beside
 
 #: An event as the kernel writes it; one of a watched file has no name after it.
 _EVENT = struct.Struct("iIII")

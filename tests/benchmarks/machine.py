@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
-from snappea.queue.database import file_system
+from snappea.queue.files import file_system
 
 from .processes import TICKS
 from .systems.base import System
