@@ -147,7 +147,7 @@ class Task(models.Model):
             InOrder(
                 fields=["is_async", "queue", "-priority"],
                 name="snappea_ready",
-                condition=Q(status="ready") & Q(gate=0),
+                condition=Q(status="ready") & Q(gate=Gate.OPEN.value),
             ),
             models.Index(fields=["run_after"], name="snappea_scheduled", condition=Q(status="scheduled")),
             models.Index(
@@ -161,7 +161,9 @@ class Task(models.Model):
                 condition=Q(status="failed"),
             ),
             models.Index(fields=["is_revoked"], name="snappea_revoked", condition=Q(is_revoked=True)),
-            models.Index(fields=["gate"], name="snappea_new", condition=Q(gate=1) & Q(status="ready")),
+            models.Index(
+                fields=["gate"], name="snappea_new", condition=Q(gate=Gate.NEW.value) & Q(status="ready")
+            ),
             InOrder(
                 fields=["lane", "status", "gate", "-priority"],
                 name="snappea_lane",
