@@ -1,4 +1,4 @@
-"""Which database: the queue's for our tables, any other for all the rest."""
+"""The database router: our tables are in the queue's database, all others elsewhere."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,13 +14,13 @@ OURS = "snappea.router.SnappeaRouter"
 
 
 class SnappeaRouter:
-    """Keep Snappea's tables in their own database, and everybody else's out of it.
+    """Keep Snappea's tables in their own database, and other tables out of it.
 
-    It stands first in settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter", ...]
+    It comes first in the settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter", ...]
     """
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
-        """Return the queue's database for our models, no opinion on others."""
+        """Return the queue's database for our models, None for others."""
         return alias() if model._meta.app_label == APP_LABEL else None
 
     db_for_write = db_for_read
@@ -33,7 +33,7 @@ class SnappeaRouter:
 
 
 def misrouted() -> str:
-    """Return what the routers of the project do with the queue's database that is wrong; "" if nothing."""
+    """Return what the project's routers do wrong with the queue's database; "" if nothing."""
     return next(_misrouted(alias()), "")
 
 
@@ -52,7 +52,7 @@ def _misrouted(queue: str) -> Iterator[str]:
 
 
 def _answers(method: str, *asked: Any, **hints: Any) -> str:
-    """Return the name of the router whose answer counts."""
+    """Name the router that decides."""
     for candidate in router.routers:
         if hasattr(candidate, method) and getattr(candidate, method)(*asked, **hints) is not None:
             return f"the router {type(candidate).__module__}.{type(candidate).__qualname__}"
@@ -60,7 +60,7 @@ def _answers(method: str, *asked: Any, **hints: Any) -> str:
 
 
 def routers_to_paste() -> str:
-    """Return the line that adds our router to those that the project has."""
+    """Return the line for the settings that adds our router to the project's."""
     others = [name for name in settings.DATABASE_ROUTERS if name != OURS]
     if not all(isinstance(name, str) for name in others):
         return f'DATABASE_ROUTERS = ["{OURS}", *DATABASE_ROUTERS]'

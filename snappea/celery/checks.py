@@ -1,7 +1,7 @@
 """System checks for Celery as the engine: is it set up, and which options have no equivalent there."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,23 +18,17 @@ from ..tasks.discovery import discover
 from ..tasks.options import Options
 from ..tasks.registry import declared, registry
 
-#: Options that have no equivalent in Celery: which tasks have it, and what happens instead.
-GAPS: dict[str, tuple[Callable[[Options], bool], str]] = {
-    "unique": (lambda o: bool(o.unique), "identical calls are run as often as they are made"),
-    "max_concurrency": (
-        lambda o: o.max_concurrency is not None,
-        "as many run at a time as there are workers; give them a queue of their own, and a worker with "
-        "--concurrency",
-    ),
-    "concurrency_key": (lambda o: o.concurrency_key is not None, "it is not called"),
-    "rate_limit": (lambda o: o.rate_limit is not None, "each of Celery's workers applies it for itself"),
-    "isolate": (lambda o: o.isolate, "it runs in a process of the prefork pool, in which others ran before"),
-    "max_memory": (lambda o: o.max_memory is not None, "it has no limit; see worker_max_memory_per_child"),
-    "retry_on_kill": (lambda o: o.retry_on_kill, "a task that is killed has failed; see acks_late"),
-    "sensitive": (
-        lambda o: o.sensitive and o.result_ttl is not None,
-        "the result appears in the log of Celery's worker, and in its result backend",
-    ),
+#: Options that have no equivalent in Celery, and what happens instead.
+GAPS = {
+    "unique": "identical calls are run as often as they are made",
+    "max_concurrency": "as many run at a time as there are workers; give them a queue of their own, and a "
+    "worker with --concurrency",
+    "concurrency_key": "it is not called",
+    "rate_limit": "each of Celery's workers applies it for itself",
+    "isolate": "it runs in a process of the prefork pool, in which others ran before",
+    "max_memory": "it has no limit; see worker_max_memory_per_child",
+    "retry_on_kill": "a task that is killed has failed; see acks_late",
+    "sensitive": "the result appears in the log of Celery's worker, and in its result backend",
 }
 
 
@@ -87,12 +81,16 @@ def _check_options() -> Iterator[CheckMessage]:
 
 
 def _gaps() -> Iterator[tuple[str, str, list[str]]]:
-    for option, (has_it, what) in GAPS.items():
-        if names := sorted(task.name for task in declared() if has_it(task.options)):
+    for option, what in GAPS.items():
+        if names := sorted(task.name for task in declared() if _uses(task.options, option)):
             yield option, what, names
     limited = [name for name, limits in (current().QUEUES or {}).items() if "max_concurrency" in limits]
     if limited:
         yield 'QUEUES: "max_concurrency"', "a queue has no limit there", sorted(limited)
+
+
+def _uses(options: Options, option: str) -> bool:
+    return bool(getattr(options, option)) and (option != "sensitive" or options.result_ttl is not None)
 
 
 def _check_django_tasks() -> Iterator[CheckMessage]:
