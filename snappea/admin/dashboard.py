@@ -29,7 +29,7 @@ from .guarded import GuardedAdmin
 #: The hours that the charts may show, and how many minutes a point stands for.
 SPANS = {2: 1, 6: 3, 24: 12}
 POINTS = 120
-#: At most this many rows of a table are shown.
+#: At most this many tasks are shown.
 MOST_ROWS = 100
 #: How often the page is reloaded without JavaScript, in seconds.
 RELOAD = 10
@@ -81,8 +81,7 @@ class DashboardAdmin(GuardedAdmin):
         for run in seen["running"]:
             total = run["total"]
             run["share"] = f"{min(max((run['done'] or 0) / total, 0), 1):.4f}" if total else None
-        failures = seen["failures"][:MOST_ROWS]
-        for group in failures:
+        for group in seen["failures"]:
             query = urlencode({key: group[key] for key in _GROUP})
             group["address"] = f"{self._list(Status.FAILED)}?{query}"
         return {
@@ -91,8 +90,6 @@ class DashboardAdmin(GuardedAdmin):
             "tiles": [
                 (status.label, seen["counts"][status], self._list(status), str(status)) for status in Status
             ],
-            "failures": failures,
-            "more_failures": max(0, len(seen["failures"]) - MOST_ROWS),
             "tasks": seen["tasks"][:MOST_ROWS],
             "more_tasks": max(0, len(seen["tasks"]) - MOST_ROWS),
             "charts": history_charts(stats.history(POINTS, SPANS[hours]), SPANS[hours], hours),
