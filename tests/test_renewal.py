@@ -44,7 +44,7 @@ def test_many_new_starts_under_load(site: Site) -> None:
     wait_until(lambda: len(pids(foreman)) == 9)
     assert set(pids(foreman)) == {str(foreman.popen.pid)}
     assert descriptors(foreman) == before
-    assert "to start anew, for it has started 10 tasks (MAX_TASKS)" in foreman.output()
+    assert "to restart, for it has started 10 tasks (MAX_TASKS)" in foreman.output()
     assert foreman.stop() == 0
 
 
@@ -144,7 +144,7 @@ def test_a_signal_while_the_new_start_is_under_way(site: Site) -> None:
 def test_a_signal_during_the_last_tasks_means_a_real_stop(site: Site, workaholic: bool) -> None:
     foreman = site.foreman(MAX_TASKS=1, NUM_WORKERS=2, WORKAHOLIC=workaholic)
     wait_for.delay("slow", str(site.directory / "go"))
-    wait_until(lambda: "to start anew" in foreman.output())
+    wait_until(lambda: "to restart" in foreman.output())
     record.delay_many((key,) for key in range(5))
     foreman.send(signal.SIGTERM)
     if workaholic:
@@ -174,7 +174,7 @@ def test_a_workaholic_is_not_stopped_by_what_it_has_done(site: Site) -> None:
 TAKEN_BY_A_THREAD = """
 import os, signal, socket, threading, time
 from snappea.foreman.process_signals import ProcessSignals
-from snappea.foreman.restart import start_anew
+from snappea.foreman.restart import restart_process
 reader, writer = socket.socketpair()
 reader.setblocking(False)
 writer.setblocking(False)
@@ -192,7 +192,7 @@ with process_signals.paid(writer.fileno(), lambda: None):
         elif sys.argv[1] == "taken":
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
-        start_anew(at_once=sys.argv[1] == "taken")
+        restart_process(at_once=sys.argv[1] == "taken")
 print("after")
 """
 
@@ -213,5 +213,5 @@ def test_where_nothing_can_be_started_any_more(site: Site) -> None:
     foreman.wait_for_output("tasks ready")
     record.delay("x")
     assert foreman.wait() == 1
-    assert "The Foreman cannot start anew: [Errno 2]" in foreman.output()
+    assert "The Foreman cannot restart: [Errno 2]" in foreman.output()
     assert site.counts() == {}

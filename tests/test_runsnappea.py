@@ -98,7 +98,7 @@ def test_flags_override_settings(site: Site) -> None:
     for number in range(3):
         record.delay(number)
     site.wait_until_empty()
-    foreman.wait_for_output(r"to start anew, for it has started 2 tasks \(MAX_TASKS\)(?s:.*), 3 workers,")
+    foreman.wait_for_output(r"to restart, for it has started 2 tasks \(MAX_TASKS\)(?s:.*), 3 workers,")
     assert foreman.stop() == 0
 
 

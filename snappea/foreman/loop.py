@@ -107,7 +107,7 @@ class Foreman:
     def run(self) -> int:
         """Work until a signal says stop, and return the exit code: 0 after an orderly stop.
 
-        If it is to start anew then, signals are held back until the process has done so, or ended.
+        If it is to restart then, signals are held back until the process has done so, or ended.
         Raises CannotStart if another Foreman is at work or the files beside the database
         cannot be written.
         """
@@ -132,7 +132,7 @@ class Foreman:
                 host.require_intact()
                 rang = self._turn(rang)
             self._leave()
-            if self.shutdown.is_to_start_anew:
+            if self.shutdown.is_to_restart:
                 self.process_signals.hand_on(self.bell.reader_fd)
         return self.shutdown.exit_code
 
@@ -370,7 +370,7 @@ class Foreman:
                 self.host.leave()
                 return
             except (*FAULTS, OSError) as error:
-                if time.monotonic() > give_up and not self.shutdown.is_to_start_anew:
+                if time.monotonic() > give_up and not self.shutdown.is_to_restart:
                     say(ERROR, "Could not write the last states (%r); the next Foreman will.", error)
                     self.shutdown.exit_code = 1
                     return

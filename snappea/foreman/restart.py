@@ -74,7 +74,7 @@ class Restart:
         self._most = sys.maxsize
 
 
-def start_anew(at_once: bool) -> None:
+def restart_process(at_once: bool) -> None:
     """Replace this process by a new one with the same command line and the same pid.
 
     `at_once`: skip what is registered with atexit, because tasks still run. Raises OSError if nothing can be

@@ -1,4 +1,4 @@
-"""The departure: when and why the Foreman stops, for good or to start anew."""
+"""The departure: when and why the Foreman stops, for good or to restart."""
 
 import time
 from logging import ERROR, INFO
@@ -38,8 +38,8 @@ class Shutdown:
         return self.stop_by is not None
 
     @property
-    def is_to_start_anew(self) -> bool:
-        """Whether the Foreman stopped, or stops, to start anew, and no signal says otherwise."""
+    def is_to_restart(self) -> bool:
+        """Whether the Foreman stopped, or stops, to restart, and no signal says otherwise."""
         return self._renews and not self._process_signals.signals
 
     def is_done(self) -> bool:
@@ -68,11 +68,11 @@ class Shutdown:
             self.stop("a signal said so" if signals else "the queue is empty")
 
     def heed_restart(self, backlog: int) -> bool:
-        """Stop to start anew. Tell whether that was called off, or a signal says stop for good."""
+        """Stop to restart. Tell whether that was called off, or a signal says stop for good."""
         why = "" if self._process_signals.signals else self._restart.why(backlog)
         if why and self.stop_by is None:
             self._renews = True
-            self.stop(f"to start anew, for {why}")
+            self.stop(f"to restart, for {why}")
         elif self._renews and not why:
             self._renews, self.stop_by = False, None
             return True

@@ -22,7 +22,7 @@ if IS_UNIX:  # what these import exists on Unix only; handle() says so elsewhere
     from snappea.foreman import reports
     from snappea.foreman.autoreload import watch
     from snappea.foreman.loop import Foreman
-    from snappea.foreman.restart import start_anew
+    from snappea.foreman.restart import restart_process
     from snappea.workers.processes.fork_server import ForkServer
 
 
@@ -71,11 +71,11 @@ class Command(BaseCommand):
         except QueueUnavailable as error:
             raise CommandError(f"The Foreman cannot start. {error}") from error
         is_busy = bool(foreman.in_flight.claims)
-        if foreman.shutdown.is_to_start_anew:
+        if foreman.shutdown.is_to_restart:
             try:
-                start_anew(at_once=is_busy)
+                restart_process(at_once=is_busy)
             except OSError as error:
-                print(f"The Foreman cannot start anew: {error}.", file=sys.stderr)
+                print(f"The Foreman cannot restart: {error}.", file=sys.stderr)
                 exit_code = 1
         _exit(exit_code, at_once=is_busy)
 
