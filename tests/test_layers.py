@@ -37,7 +37,7 @@ EXCEPTIONS = {
     "foreman.admission -> postgres.foremen",
 }
 #: How many modules `delay()` loads at most, the packages snappea, snappea.queue and snappea.tasks included.
-AT_MOST = 25
+AT_MOST = 24
 #: What projects import, as the manual says.
 PUBLIC = """
     snappea.AsyncResult snappea.Retry snappea.Signature snappea.SnappeaError snappea.SoftTimeLimitExceeded

@@ -14,9 +14,9 @@ from django.db import transaction
 
 from snappea import log
 from snappea.models import Task
-from snappea.queue.database import connect, file_of
+from snappea.queue.database import connect, file_of, ring
 from snappea.queue.files import QueueFile
-from snappea.queue.wakeup import FileBell, ring
+from snappea.queue.wakeup import FileBell
 from tests.playground.tasks import nothing, record
 from tests.site import DEADLINE, Site
 

@@ -12,10 +12,9 @@ from collections.abc import Collection
 from ..conf import current
 from ..queue import store
 from ..queue.clock import as_datetime, now
-from ..queue.database import RawConnection, connect, raw, transact
+from ..queue.database import RawConnection, connect, raw, ring_on_commit, transact
 from ..queue.dialects import statement
 from ..queue.records import Call, ForemanInfo, Recovered
-from ..queue.wakeup import ring_on_commit
 
 _REGISTER = """
     INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)

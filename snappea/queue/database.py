@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_started
-from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
@@ -310,3 +310,48 @@ at_fork(
     after_in_parent=_kept_across_fork.clear,
     after_in_child=_abandon_connections,
 )
+
+
+# wakeups
+
+
+def ring(file: QueueFile | None) -> None:
+    """Wake the Foreman of a queue, if there is one. Never raises."""
+    if file is None or not IS_UNIX:
+        return  # there cannot be a Foreman
+    try:
+        os.utime(file.wakeup, follow_symlinks=False)
+    except FileNotFoundError:
+        pass  # no Foreman yet, or it is just creating the file, and looks at the table then
+    except OSError as error:
+        _warn_once("Cannot touch %s (%s); the Foreman looks once a second anyway.", file.wakeup, error)
+
+
+def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
+    """Ring once what was written by this connection is committed."""
+    file = file_of(connection)
+    if file is None and connection.vendor == "postgresql":
+        _notify(connection)
+    elif connection.in_atomic_block:
+        transaction.on_commit(lambda: ring(file), using=connection.alias)
+    else:
+        ring(file)
+
+
+def _notify(connection: BaseDatabaseWrapper) -> None:
+    """Make the server ring: now, or when the open transaction commits.
+
+    Not within the INSERT: transactions that notify commit one after the other, and each waits for the disk.
+    """
+    try:
+        raw(connection).execute("NOTIFY snappea")
+    except FAULTS as error:
+        if connection.in_atomic_block:
+            raise
+        _warn_once("Cannot notify (%s); the Foremen look every few seconds anyway.", error)
+
+
+def _warn_once(message: str, *args: object) -> None:
+    from ..log import say_once  # not needed where a process only enqueues
+
+    say_once(logging.WARNING, message, *args, logger=logging.getLogger("snappea.wakeup"))

@@ -16,9 +16,8 @@ from ..errors import PauseUnconfirmed, refuse_event_loop
 from ..models import MOVES, Schedule, Task
 from . import statements as sql
 from .clock import as_text, later, now, seconds_of
-from .database import RawConnection, connect, file_of, raw, transact
+from .database import RawConnection, connect, file_of, raw, ring_on_commit, transact
 from .lock import holder
-from .wakeup import ring_on_commit
 
 #: How long a transaction of many rows lasts, in seconds, and after how many rows it looks at the time.
 BATCH = 0.005

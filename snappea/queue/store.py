@@ -19,7 +19,7 @@ from ..errors import EnqueueError
 from ..models import Gate, Status, Task
 from . import statements as sql
 from .clock import later, now
-from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, transact
+from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
 from .records import (
     Call,
     Claim,
@@ -32,7 +32,6 @@ from .records import (
     Unusable,
     error_line,
 )
-from .wakeup import ring_on_commit
 
 #: How many rows a round promotes, expires or blocks at most, so that 100,000 of them do not stall it.
 AT_ONCE = 1000

@@ -1,4 +1,4 @@
-"""The wakeup: ring() touches a file, and the Bell waits for that.
+"""The Bell, which waits for the wakeups that `database.ring()` sends.
 
 A wakeup is a hint that there may be something to do. The table is the truth: a lost wakeup delays a task by a
 second at most.
@@ -11,59 +11,18 @@ import os
 import select
 import socket
 import struct
+from functools import partial
 from typing import Any
 
-from django.db import transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
-
 from ..conf import current
-from .database import FAULTS, file_of, raw
-from .files import IS_UNIX, QueueFile, open_beside
+from ..log import say_once
+from .files import QueueFile, open_beside
 
 #: An event as the kernel writes it; one of a watched file has no name after it.
 _EVENT = struct.Struct("iIII")
 
 
-def _warn_once(message: str, *args: object) -> None:
-    from ..log import say_once  # not needed where a process only enqueues
-
-    say_once(logging.WARNING, message, *args, logger=logging.getLogger("snappea.wakeup"))
-
-
-def ring(file: QueueFile | None) -> None:
-    """Wake the Foreman of a queue, if there is one. Never raises."""
-    if file is None or not IS_UNIX:
-        return  # there cannot be a Foreman
-    try:
-        os.utime(file.wakeup, follow_symlinks=False)
-    except FileNotFoundError:
-        pass  # no Foreman yet, or it is just creating the file, and looks at the table then
-    except OSError as error:
-        _warn_once("Cannot touch %s (%s); the Foreman looks once a second anyway.", file.wakeup, error)
-
-
-def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
-    """Ring once what was written by this connection is committed."""
-    file = file_of(connection)
-    if file is None and connection.vendor == "postgresql":
-        _notify(connection)
-    elif connection.in_atomic_block:
-        transaction.on_commit(lambda: ring(file), using=connection.alias)
-    else:
-        ring(file)
-
-
-def _notify(connection: BaseDatabaseWrapper) -> None:
-    """Make the server ring: now, or when the open transaction commits.
-
-    Not within the INSERT: transactions that notify commit one after the other, and each waits for the disk.
-    """
-    try:
-        raw(connection).execute("NOTIFY snappea")
-    except FAULTS as error:
-        if connection.in_atomic_block:
-            raise
-        _warn_once("Cannot notify (%s); the Foremen look every few seconds anyway.", error)
+_warn_once = partial(say_once, logging.WARNING, logger=logging.getLogger("snappea.wakeup"))
 
 
 class Bell:

@@ -15,10 +15,9 @@ from ..errors import ConfigurationError, UnknownQueue, UnknownTask, refuse_event
 from ..log import clean, say
 from ..models import Schedule
 from ..queue.clock import as_datetime, as_text, now
-from ..queue.database import RawConnection, connect, raw, transact
+from ..queue.database import RawConnection, connect, raw, ring_on_commit, transact
 from ..queue.dialects import statement
 from ..queue.records import Call
-from ..queue.wakeup import ring_on_commit
 from ..tasks.arguments import encode
 from ..tasks.calls import require_queue
 from ..tasks.discovery import discover, find, resolve
