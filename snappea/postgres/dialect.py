@@ -1,6 +1,7 @@
 """The queue's statements in PostgreSQL's words: several Foremen share the table there."""
 
-from ..queue.dialects import TEMPLATES, Dialect, SqliteDialect
+from ..queue.dialects import INDEXES, TEMPLATES, Dialect
+from ..queue.states import Gate
 
 #: The Foreman that asks; for any other connection NULL, which finds nothing.
 _ME = "nullif(current_setting('snappea.foreman', true), '')::bigint"
@@ -8,7 +9,7 @@ _MOMENT = "to_char({}, 'YYYY-MM-DD HH24:MI:SS.US')"
 
 
 class PostgresDialect(Dialect):
-    """PostgreSQL."""
+    """PostgreSQL: each Foreman skips rows that another one has locked, and finds its own by its id."""
 
     parameter = "%s"
     fragments = {
@@ -28,7 +29,7 @@ class PostgresDialect(Dialect):
         "returning_id": "RETURNING id",
         "me": _ME,
         "set_foreman": f"foreman_id = {_ME},",
-        "keep_addressee": "foreman_id = CASE WHEN gate = 3 THEN foreman_id END,",
+        "keep_addressee": f"foreman_id = CASE WHEN gate = {Gate.ADDRESSED} THEN foreman_id END,",
         "no_foreman": "foreman_id = NULL,",
         "and_mine": f"AND foreman_id IS NOT NULL AND foreman_id = {_ME}",
         "and_still_mine": f"AND foreman_id IS NOT DISTINCT FROM {_ME}",
@@ -45,7 +46,7 @@ class PostgresDialect(Dialect):
             CASE WHEN backend <> '' THEN json_build_object('backend', backend,
                 'overrides', overrides, 'started_at', {_MOMENT.format("started_at")},
                 'first_started_at', {_MOMENT.format("first_started_at")}, 'errors', errors) END)::text END""",
-        **{name: "" for name in SqliteDialect.fragments if name.startswith("by_")},
+        **{f"by_{name}": "" for name in INDEXES},
     }
 
     def __init__(self) -> None:

@@ -36,6 +36,10 @@ class Dialect:
         return template.format_map(self._words).replace("?", self.parameter)
 
 
+#: The indexes that a statement names, each as the fragment `{by_...}`.
+INDEXES = ("expires", "revoked", "new", "foreman", "next_run")
+
+
 class SqliteDialect(Dialect):
     """SQLite, where one Foreman works on the queue: what only several of them need is left out."""
 
@@ -46,15 +50,18 @@ class SqliteDialect(Dialect):
         "false": "0",
         "flag": "?",
         "is": "IS",
-        # a column as it is stored: an expression is not parsed as a datetime or boolean column would be
+        # before a column: as it is stored, for Django parses a column that is declared datetime or bool
         "untyped": "+",
+        # id {among}(SELECT id ... {skip_locked}){end}
         "among": "IN ",
+        "skip_locked": "",
         "end": "",
+        # a column {ids}: the parameter is a JSON list
         "ids": "IN (SELECT value FROM json_each(?))",
         "texts": "IN (SELECT value FROM json_each(?))",
-        "skip_locked": "",
         "few_by_id": "id",
         "returning_id": "",
+        # which Foreman asks, runs the task, or is the only one to run it
         "me": "0",
         "set_foreman": "",
         "keep_addressee": "",
@@ -73,9 +80,8 @@ class SqliteDialect(Dialect):
             json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
                 'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
                 'errors', errors) END)) END""",
-        # SQLite has no statistics of the table, and would prefer an index that looks more selective
-        **{f"by_{name}": f"INDEXED BY snappea_{name}" for name in ("expires", "revoked", "new", "foreman")},
-        "by_next_run": "INDEXED BY snappea_next_run",
+        # without statistics of the table SQLite would choose another index
+        **{f"by_{name}": f"INDEXED BY snappea_{name}" for name in INDEXES},
     }
 
 

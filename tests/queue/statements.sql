@@ -47,28 +47,20 @@ WHERE name = %s AND next_run = %s AND NOT is_paused AND is_paused = false
 
 -- foreman.statistics._ADD_UP, SQLite
 INSERT INTO snappea_total AS total (task_name, done, failed, retried, cancelled, expired, wait_sum, run_sum)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (task_name) DO UPDATE SET done = total.done + excluded.done,
-    failed = total.failed + excluded.failed, retried = total.retried + excluded.retried,
-    cancelled = total.cancelled + excluded.cancelled, expired = total.expired + excluded.expired,
-    wait_sum = total.wait_sum + excluded.wait_sum, run_sum = total.run_sum + excluded.run_sum
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (task_name)
+DO UPDATE SET done = total.done + excluded.done, failed = total.failed + excluded.failed, retried = total.retried + excluded.retried, cancelled = total.cancelled + excluded.cancelled, expired = total.expired + excluded.expired, wait_sum = total.wait_sum + excluded.wait_sum, run_sum = total.run_sum + excluded.run_sum
 
 -- foreman.statistics._ADD_UP, PostgreSQL
 INSERT INTO snappea_total AS total (task_name, done, failed, retried, cancelled, expired, wait_sum, run_sum)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (task_name) DO UPDATE SET done = total.done + excluded.done,
-    failed = total.failed + excluded.failed, retried = total.retried + excluded.retried,
-    cancelled = total.cancelled + excluded.cancelled, expired = total.expired + excluded.expired,
-    wait_sum = total.wait_sum + excluded.wait_sum, run_sum = total.run_sum + excluded.run_sum
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (task_name)
+DO UPDATE SET done = total.done + excluded.done, failed = total.failed + excluded.failed, retried = total.retried + excluded.retried, cancelled = total.cancelled + excluded.cancelled, expired = total.expired + excluded.expired, wait_sum = total.wait_sum + excluded.wait_sum, run_sum = total.run_sum + excluded.run_sum
 
 -- foreman.statistics._INSERT, SQLite
-INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired,
-    wait_sum, wait_max, run_sum, run_max, run_times, backlog)
+INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired, wait_sum, wait_max, run_sum, run_max, run_times, backlog)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- foreman.statistics._INSERT, PostgreSQL
-INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired,
-    wait_sum, wait_max, run_sum, run_max, run_times, backlog)
+INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired, wait_sum, wait_max, run_sum, run_max, run_times, backlog)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- foreman.statistics._PURGE, SQLite
