@@ -289,6 +289,13 @@ def test_what_has_moved_on_is_reported_and_left_alone(site: Site) -> None:
     assert Task.objects.get(pk=running.pk).status == "running"
 
 
+def test_a_state_that_was_written_by_hand_is_reported_as_it_is(site: Site) -> None:
+    task = put("failed")
+    site.sql("UPDATE snappea_task SET status = 'bogus'")
+    (said,) = messages_of(act(client(), FAILED, "requeue", task))
+    assert said == "0 tasks were requeued. 1 skipped: 1 bogus."
+
+
 @pytest.mark.parametrize("verb", ["cancel", "requeue"])
 def test_decisions_race_with_the_foreman_and_nothing_breaks(site: Site, verb: str) -> None:
     """Each task is either changed, or was started: never both, never neither."""

@@ -69,6 +69,18 @@ def test_a_bearer_token(site: Site, settings: Any, view: Any, header: str, is_to
 
 
 @VIEWS
+@pytest.mark.parametrize(("codename", "is_told"), [("change_task", True), ("delete_task", False)])
+def test_the_admin_and_the_views_ask_for_the_same_permission(
+    site: Site, settings: Any, view: Any, codename: str, is_told: bool
+) -> None:
+    """As in Django, to change tasks is to view them."""
+    settings.SNAPPEA = {}
+    staff = User.objects.create_user("staff", is_staff=True)
+    staff.user_permissions.add(Permission.objects.get(codename=codename))
+    assert (ask(view, user=User.objects.get()).status_code != 403) == is_told
+
+
+@VIEWS
 def test_staff_who_may_view_tasks(site: Site, settings: Any, view: Any) -> None:
     settings.SNAPPEA = {}
     staff = User.objects.create_user("staff", is_staff=True)

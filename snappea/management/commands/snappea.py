@@ -198,11 +198,11 @@ class Command(BaseCommand):
             self._print(f"{waiting} that were handed over wait for one of Celery's workers to take them.")
 
     def _check(self, options: dict[str, Any]) -> None:
-        findings = []
+        is_well = True
         for finding in diagnostics.examine(options["queue"], options["timeout"]):
-            findings.append(finding)
+            is_well = is_well and finding.is_well
             (self.stdout if finding.is_well else self.stderr).write(str(finding))
-        if not all(finding.is_well for finding in findings):
+        if not is_well:
             raise CommandError("Something is wrong.")
 
     # call
@@ -218,16 +218,13 @@ class Command(BaseCommand):
                 priority=options["priority"],
                 result_ttl=None if wait is None else max(60.0, wait.total_seconds()),
             )
-        except (TypeError, ValueError) as error:  # its arguments, the queue or the priority
+            returned = None if wait is None else result.get(timeout=wait.total_seconds())
+        except (TypeError, ValueError, TimeoutError, TaskFailed) as error:  # a wrong argument, or no result
             raise CommandError(str(error)) from error
         if wait is None:
             self._print(f"Enqueued {task.name} #{result.id}.")
-            return
-        try:
-            returned = result.get(timeout=wait.total_seconds())
-        except (TimeoutError, TaskFailed) as error:
-            raise CommandError(str(error)) from error
-        self._print(json.dumps(returned, ensure_ascii=False))
+        else:
+            self._print(json.dumps(returned, ensure_ascii=False))
 
     def _run(self, options: dict[str, Any]) -> None:
         try:
