@@ -48,10 +48,14 @@ def test_the_first_screen_holds_exactly_the_two_set_up_commands() -> None:
 
 
 def test_each_setting_stands_there_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| `(.*?)` \|", README, re.MULTILINE))
-    assert set(rows) == set(Settings.__dataclass_fields__)
-    for name, default in rows.items():
+    found = re.findall(r"^\| `([A-Z_]+)` \| `(.*?)` \| (.*) \|$", README, re.MULTILINE)
+    assert {name for name, _default, _text in found} == set(Settings.__dataclass_fields__)
+    for name, default, text in found:
         assert eval(default) == getattr(Settings(), name), name
+        expected = Settings.__dataclass_fields__[name].metadata["expected"](object())
+        unit = re.search(r"number of (bytes|minutes) from", expected)
+        assert not unit or unit[1] in text, name
+    assert "seconds" in section("Settings")
 
 
 def test_each_state_stands_there_with_its_label() -> None:
