@@ -165,10 +165,11 @@ def fail(
 
 def run_eagerly(task: TaskFunction[..., Any], claim: Claim) -> Any:
     """Call a task where it was enqueued, and return its result. Raises what it raises."""
+    inside = contextvars.copy_context()
     try:
-        return contextvars.copy_context().run(call, task, claim, math.inf)[0]
+        return inside.run(call, task, claim, math.inf)[0]
     except BaseException as failure:
-        fail(claim, task, 0.0, failure, is_worker=False)
+        inside.run(fail, claim, task, 0.0, failure, is_worker=False)
         raise
 
 
