@@ -52,15 +52,15 @@ def holder(file: QueueFile) -> ForemanInfo | None:
 
 def _read_note(descriptor: int) -> ForemanInfo | None:
     """Return the Foreman that wrote the lock file last; None if a Foreman is just writing it."""
-    note = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
-    signature, _, state = note.partition("\n")
     try:
+        note = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
+        signature, _, state = note.partition("\n")
         pid, host, since = _SIGNATURE.fullmatch(signature).groups()  # type: ignore[union-attr]
         told = json.loads(state)
         is_here = host == socket.gethostname() and told.get("pids") == _pid_namespace()
         rest = told.get("workers", 0), told.get("stuck", []), is_here
         return ForemanInfo(int(pid), host, datetime.fromisoformat(since), *rest)
-    except (AttributeError, ValueError):
+    except (AttributeError, OSError, ValueError):
         return None
 
 
