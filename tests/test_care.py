@@ -151,12 +151,12 @@ def test_a_reader_that_does_not_end_is_named_in_the_log(site: Site) -> None:
     for _ in range(30):
         echo.delay("x" * 100_000)
     found = foreman.wait_for_output(
-        r"WARNING The write-ahead log has grown to (\d+) MB, and cannot be folded in for (\d+) s: somebody "
-        rf"reads the database all that time \(pid {process.pid}\)\."
+        r"WARNING The write-ahead log has grown to (\d+) MB, and cannot be checkpointed for (\d+) s: a "
+        rf"long read of the database blocks that \(pid {process.pid}\)\."
     )
     assert int(found[1]) >= 2 and int(found[2]) >= 2
     process.communicate()
-    foreman.wait_for_output("INFO The write-ahead log could be folded in again")
+    foreman.wait_for_output("INFO The write-ahead log could be checkpointed again")
     wait_until(lambda: wal.stat().st_size <= 200_000, "it to be cut off")
     time.sleep(maintenance.LOOK_EVERY + 0.5)
     assert foreman.output().count("The write-ahead log") == 2, "each is said once"

@@ -1,6 +1,7 @@
 """What the Maintenance does about the queue's files."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,9 @@ from snappea.queue.wakeup import FileBell
 from tests.playground.tasks import nothing
 from tests.site import Site
 
+#: When the last round was.
+WORKED_AT = time.monotonic()
+
 
 @pytest.fixture
 def keeper(site: Site) -> Iterator[Maintenance]:
@@ -28,7 +32,7 @@ def keeper(site: Site) -> Iterator[Maintenance]:
 
 
 def test_all_is_well(keeper: Maintenance) -> None:
-    assert keeper.look() == ""
+    assert keeper.look(WORKED_AT) == ""
 
 
 @pytest.mark.parametrize(
@@ -38,12 +42,12 @@ def test_what_cannot_be_mended_is_a_reason_to_stop(
     site: Site, keeper: Maintenance, suffix: str, words: str
 ) -> None:
     Path(f"{site.database}{suffix}").unlink()
-    assert words in keeper.look()
+    assert words in keeper.look(WORKED_AT)
 
 
 def test_the_wakeup_file_is_put_back(site: Site, keeper: Maintenance) -> None:
     Path(f"{site.database}-wakeup").unlink()
-    assert keeper.look() == ""
+    assert keeper.look(WORKED_AT) == ""
     assert Path(f"{site.database}-wakeup").exists()
 
 
@@ -58,17 +62,16 @@ def test_the_log_is_checkpointed_at_rest(
     site: Site, keeper: Maintenance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing.delay()
-    keeper.look()
+    keeper.look(time.monotonic())
     assert in_database(site) == 0, "no time of rest yet"
     monkeypatch.setattr(maintenance, "REST", -1.0)
-    keeper.look()
+    keeper.look(WORKED_AT)
     assert in_database(site) == 1
     assert Path(f"{site.database}-wal").stat().st_size > 0, "commits overwrite it, which is cheaper"
     nothing.delay()
-    keeper.look()
+    keeper.look(WORKED_AT)
     assert in_database(site) == 1, "once is enough"
-    keeper.note_work()
-    keeper.look()
+    keeper.look(WORKED_AT + 0.001)
     assert in_database(site) == 2
 
 
@@ -77,7 +80,7 @@ def test_a_large_log_is_checkpointed_and_cut_off(
 ) -> None:
     monkeypatch.setattr(maintenance, "LARGE_WAL", 1)
     nothing.delay()
-    keeper.look()
+    keeper.look(WORKED_AT)
     assert in_database(site) == 1
     assert Path(f"{site.database}-wal").stat().st_size == 0
 
@@ -90,8 +93,8 @@ def test_a_reader_does_not_stop_maintenance(
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM snappea_task").fetchone()
         nothing.delay()
-        assert keeper.look() == ""
+        assert keeper.look(WORKED_AT) == ""
         assert in_database(site) == 0
-    keeper.look()
+    keeper.look(WORKED_AT)
     assert in_database(site) == 1
     assert raw(connect()).execute("PRAGMA busy_timeout").fetchone() == (maintenance.BUSY_TIMEOUT,)

@@ -10,7 +10,7 @@ import pytest
 from snappea import current_task
 from snappea.errors import NoCurrentTask
 from snappea.models import Task
-from snappea.tasks.context import has_progress
+from snappea.tasks.context import unwritten_progress
 from tests.playground.lifecycle import (
     fail_until,
     have_an_async_child,
@@ -204,7 +204,7 @@ def test_in_an_eager_task(site: Site, settings: Any) -> None:
 def test_progress_of_an_eager_task_goes_nowhere(site: Site, settings: Any) -> None:
     settings.SNAPPEA = {"TASK_ALWAYS_EAGER": True}
     report_and_end.delay(False)
-    assert not has_progress() and Task.objects.count() == 0
+    assert not unwritten_progress and Task.objects.count() == 0
 
 
 def test_an_eager_task_that_raises_leaves_no_context(site: Site, settings: Any) -> None:

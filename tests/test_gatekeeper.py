@@ -348,7 +348,7 @@ def test_when_one_is_revoked_that_was_claimed_but_not_begun_the_next_is_let_in(s
     first, second = alone.delay("first"), alone.delay("second")
     foreman = Foreman()
     db, keeper, in_flight = raw(foreman.connection), foreman.admission, foreman.in_flight
-    in_flight.logbook = Logbook(foreman.host.file, 10)
+    in_flight.logbook = Logbook(None, 10)
     in_flight.open(claim(keeper, db, 10))
     ((cell, claimed),) = in_flight.take_entered()
     assert claimed.id == first.id and first.revoke(terminate=True)

@@ -169,7 +169,7 @@ class Lifecycle(RuleBasedStateMachine):
             expired = store.expire(db, self.moment)
             self.admission.note_left(expired)
             claims = self.admission.claim(db, self.moment, room, store.peek(db), InFlight())
-        self.admission.forget_left()
+        self.admission.left.clear()
         gone = {
             number
             for number, row in self.rows.items()

@@ -127,8 +127,8 @@ def test_no_cell_is_lost_to_a_number_that_does_not_fit(in_flight: InFlight) -> N
 
 def test_claims_are_counted_by_where_they_run(in_flight: InFlight) -> None:
     def counts() -> tuple[int, ...]:
-        free, threads, loop = in_flight.count_free(), in_flight.count_in_threads(), in_flight.count_on_loop()
-        return free, threads, loop, in_flight.started
+        free, on_loop = len(in_flight.logbook.free), len(in_flight.on_loop)
+        return free, in_flight.count_in_threads(), on_loop, in_flight.started
 
     on_loop = CLAIM._replace(is_async=True)
     in_flight.open([CLAIM, on_loop, on_loop])
@@ -145,9 +145,9 @@ def test_claims_are_counted_by_where_they_run(in_flight: InFlight) -> None:
 def test_what_was_not_handed_over_is_given_back(in_flight: InFlight) -> None:
     in_flight.open([CLAIM, CLAIM])
     in_flight.abandon()
-    assert in_flight.left() == [CLAIM, CLAIM] and in_flight.started == 0
+    assert [claim for _cell, claim in in_flight.unbegun] == [CLAIM, CLAIM] and in_flight.started == 0
     in_flight.close()
-    assert in_flight.count_free() == 4 and not in_flight.claims and not in_flight.entered
+    assert len(in_flight.logbook.free) == 4 and not in_flight.claims and not in_flight.entered
 
 
 def test_more_claims_than_cells_lose_nothing(in_flight: InFlight) -> None:
@@ -155,4 +155,4 @@ def test_more_claims_than_cells_lose_nothing(in_flight: InFlight) -> None:
         in_flight.open([CLAIM] * 5)
     in_flight.abandon()
     in_flight.close()
-    assert in_flight.count_free() == 4
+    assert len(in_flight.logbook.free) == 4

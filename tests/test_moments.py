@@ -11,7 +11,7 @@ from django.utils import timezone
 from snappea.errors import PauseUnconfirmed
 from snappea.foreman.admission import Admission
 from snappea.foreman.in_flight import InFlight
-from snappea.foreman.prefetch import STALE_AFTER, Prefetch
+from snappea.foreman.round import STALE_AFTER, Prefetch
 from snappea.models import Task
 from snappea.queue import operations, store
 from snappea.queue.clock import now
@@ -161,11 +161,11 @@ def test_a_claim_takes_the_most_urgent_that_is_there_in_its_transaction(site: Si
     stale = store.peek(db)
     assert (stale.first, stale.last) == ("a", "a")
     record.apply_async(("urgent",), queue="b", priority=100)
-    claims, _expired = foreman.admit_and_claim(db, now(), 1, 0, 1, store.peek(db), InFlight())
+    claims, *_ = foreman.admit_and_claim(db, now(), 1, 0, 1, store.peek(db), InFlight())
     assert [claim.args for claim in claims] == ['["urgent"]']
     record.apply_async(("more urgent, and due",), queue="c", priority=101 - 1, countdown=0.01)
     wait_until(lambda: Task.objects.filter(run_after__lt=timezone.now()).exists())
-    claims, _expired = foreman.admit_and_claim(db, now(), 1, 0, 1, store.peek(db), InFlight())
+    claims, *_ = foreman.admit_and_claim(db, now(), 1, 0, 1, store.peek(db), InFlight())
     assert [claim.args for claim in claims] == ['["more urgent, and due"]']
 
 
@@ -215,7 +215,7 @@ def test_what_has_expired_is_not_claimed(site: Site) -> None:
     record.apply_async(("x",), expires=0.05)
     keeper, db = Admission(), raw(connect())
     expires_at = site.sql("SELECT expires_at FROM snappea_task")[0][0]
-    claims, expired = keeper.admit_and_claim(db, expires_at, 1, 0, 1, store.peek(db), InFlight())
+    claims, expired, _peek = keeper.admit_and_claim(db, expires_at, 1, 0, 1, store.peek(db), InFlight())
     assert not claims and [task.task_name for task in expired] == [record.name] and not Task.objects.exists()
 
 

@@ -117,7 +117,7 @@ def test_what_one_ran_that_was_cut_off_is_interrupted_and_what_it_reports_is_ref
     first.send(signal.SIGCONT)
     first.wait_for_output("taken for dead")
     wait_until(lambda: site.ledger.count("end", "once"))
-    first.wait_for_output("1 finished tasks had been changed by somebody else")
+    first.wait_for_output("1 finished tasks had been changed by another process")
     assert once.status == Status.INTERRUPTED
     second.stop()
     record.delay("after")  # he goes on under another number

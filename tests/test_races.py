@@ -84,7 +84,7 @@ def test_a_row_that_vanishes_while_its_task_runs(site: Site) -> None:
     wait_until(lambda: site.ledger.count("start", "x"))
     site.sql("DELETE FROM snappea_task")
     (site.directory / "go").touch()
-    foreman.wait_for_output("1 finished tasks had been changed by somebody else")
+    foreman.wait_for_output("1 finished tasks had been changed by another process")
     record.delay("y")
     wait_until(lambda: site.ledger.count("end", "y"))
 
@@ -95,7 +95,7 @@ def test_a_task_that_was_claimed_again_is_not_settled_by_the_first_claim(site: S
     wait_until(lambda: site.ledger.count("start", "x"))
     site.sql("UPDATE snappea_task SET claims = claims + 1")
     (site.directory / "go").touch()
-    foreman.wait_for_output("1 finished tasks had been changed by somebody else")
+    foreman.wait_for_output("1 finished tasks had been changed by another process")
     assert site.counts() == {"running": 1}
 
 

@@ -110,10 +110,10 @@ def test_the_memory_is_not_looked_at_before_the_first_task() -> None:
     restart = Restart(Settings(MAX_MEMORY="100%"), in_flight)
     restart._limit = 1
     restart.look()
-    assert restart.why(0) == ""
+    assert restart.due == ""
     in_flight.started = 1
     restart.look()
-    assert "MB of memory" in restart.why(0)
+    assert "MB of memory" in restart.due
 
 
 # signals
@@ -173,20 +173,23 @@ def test_a_workaholic_is_not_stopped_by_what_it_has_done(site: Site) -> None:
 
 TAKEN_BY_A_THREAD = """
 import os, signal, socket, threading, time
-from snappea.foreman.process_signals import ProcessSignals
-from snappea.foreman.restart import restart_process
+from snappea.conf import current
+from snappea.foreman.in_flight import InFlight
+from snappea.foreman.restart import Restart, restart_process
+from snappea.foreman.shutdown import Shutdown
 reader, writer = socket.socketpair()
 reader.setblocking(False)
 writer.setblocking(False)
-process_signals = ProcessSignals()
+in_flight = InFlight()
+shutdown = Shutdown(current(), in_flight, Restart(current(), in_flight), False)
 is_second = "SNAPPEA_SIGNALS" in os.environ
 threading.Thread(target=time.sleep, args=[60], daemon=True).start()
-with process_signals.paid(writer.fileno(), lambda: None):
+with shutdown.count_signals(writer.fileno(), lambda: None):
     if is_second:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-        print(process_signals.signals, "SNAPPEA_SIGNALS" in os.environ, mask)
+        print(shutdown.signals, "SNAPPEA_SIGNALS" in os.environ, mask)
     else:
-        process_signals.hand_on(reader.fileno())
+        shutdown.hand_on_signals(reader.fileno())
         if sys.argv[1] == "kept":
             signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
         elif sys.argv[1] == "taken":

@@ -4,7 +4,7 @@ Everything that is counted about them is counted here: free cells, threads, the 
 """
 
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from logging import ERROR, WARNING
 
 from django.db import DataError
@@ -15,7 +15,7 @@ from ..queue.database import RawConnection
 from ..queue.logbook import Logbook
 from ..queue.quarantine import is_of_values
 from ..queue.records import Claim, Outcome, Progress
-from ..tasks import context
+from ..tasks.context import PROGRESS_EVERY, take_progress, unwritten_progress
 
 
 class Refused(DataError):
@@ -33,21 +33,20 @@ class InFlight:
 
     def __init__(self) -> None:
         self.claims: dict[int, Claim] = {}
-        #: How many claims were handed to the crew, or will be.
+        #: How many claims were handed to the workers, or will be.
         self.started = 0
-        #: Entered, but not yet handed to the crew.
+        #: Entered, but not yet handed to the workers.
         self.entered: list[tuple[int, Claim]] = []
         #: The cells of the claims that run on the event loop.
-        self._on_loop: set[int] = set()
-        #: Collected from the crew, but not yet written.
+        self.on_loop: set[int] = set()
+        #: Collected from the workers, but not yet written.
         self.outcomes: list[tuple[int, Outcome]] = []
-        #: Not to be started: to be given back.
+        #: To be given back instead of started.
         self.unbegun: list[tuple[int, Claim]] = []
-        #: A transaction failed: it may have been committed all the same.
-        self.is_uncertain = False
         self._progress: list[Progress] = []  # not yet committed
         self._next_progress = 0.0
-        self._is_refused = False  # one of the outcomes, by the database
+        self._is_uncertain = False  # a transaction failed: it may have been committed all the same
+        self._is_refused = False  # the database refused one of the outcomes
 
     def open(self, claims: Iterable[Claim]) -> None:
         """Enter claims, in the transaction that makes them.
@@ -61,82 +60,74 @@ class InFlight:
             entered.append((cell, claim))
             self.started += 1
             if claim.is_async:
-                self._on_loop.add(cell)
+                self.on_loop.add(cell)
 
     def take_entered(self) -> list[tuple[int, Claim]]:
-        """Return what entered since the last call, to be handed to the crew."""
+        """Return what entered since the last call, to be handed to the workers."""
         entered, self.entered = self.entered, []
         return entered
 
     def abandon(self) -> None:
-        """Give back what was not handed to the crew. Its transaction may have been committed or not."""
+        """Give back what was not handed to the workers. Its transaction may have been committed or not."""
         self.take_back(self.take_entered())
-        self.is_uncertain = True
+        self._is_uncertain = True
 
     def take_back(self, unbegun: Collection[tuple[int, Claim]]) -> None:
-        """Have claims given back that the crew has not started."""
+        """Have claims given back that no worker has started."""
         self.unbegun += unbegun
         self.started -= len(unbegun)
-        self._on_loop.difference_update(cell for cell, _claim in unbegun)
+        self.on_loop.difference_update([cell for cell, _claim in unbegun])
 
     def collect(self, outcomes: Collection[tuple[int, Outcome]]) -> None:
         """Take the outcomes of claims that have ended."""
         self.outcomes += outcomes
-        if self._on_loop:
-            self._on_loop.difference_update(cell for cell, _outcome in outcomes)
+        if self.on_loop:
+            self.on_loop.difference_update([cell for cell, _outcome in outcomes])
 
-    def count_free(self) -> int:
-        """Return how many claims can be entered. What has ended keeps its cell until that is committed."""
-        return len(self.logbook.free)
-
-    def count_in_threads(self) -> int:
-        """Return how many claims run in threads, or wait for one."""
-        return self.count_running() - len(self._on_loop)
-
-    def count_on_loop(self) -> int:
-        """Return how many claims run on the event loop."""
-        return len(self._on_loop)
-
-    def running(self) -> Iterator[Claim]:
-        """Yield the claims that have not ended."""
+    def running(self) -> list[Claim]:
+        """Return the claims that have not ended."""
         ended = {cell for cell, _ in (*self.outcomes, *self.unbegun)}
-        return (claim for cell, claim in self.claims.items() if cell not in ended)
+        return [claim for cell, claim in self.claims.items() if cell not in ended]
 
     def count_running(self) -> int:
         """Return how many claims have not ended."""
         return len(self.claims) - len(self.outcomes) - len(self.unbegun)
 
-    def has_unwritten(self) -> bool:
-        """Tell whether the end of a claim is not yet written."""
-        return bool(self.outcomes or self.unbegun)
+    def count_in_threads(self) -> int:
+        """Return how many claims run in threads, or wait for one."""
+        return len(self.claims) - len(self.outcomes) - len(self.unbegun) - len(self.on_loop)
 
-    def is_to_be_written(self) -> bool:
-        """Tell whether there is something that cannot wait."""
-        return bool(self.has_unwritten() or self._progress or self._is_progress_due())
+    def is_to_be_written(self, here: float) -> bool:
+        """Tell whether there is something to write, as of now by time.monotonic()."""
+        is_due = unwritten_progress and here >= self._next_progress
+        return bool(self.outcomes or self.unbegun or self._progress or is_due)
 
-    def _is_progress_due(self) -> bool:
-        return context.has_progress() and time.monotonic() >= self._next_progress
-
-    def left(self) -> list[Claim]:
-        """Return the claims that have ended, or will not begin, and are not yet written."""
-        ended = [outcome.claim for _cell, outcome in self.outcomes]
-        return ended + [claim for _cell, claim in self.unbegun] if self.unbegun else ended
-
-    def write(self, db: RawConnection, moment: str) -> None:
-        """Write what became of claims, and how far others are."""
-        if not self.is_to_be_written() and not context.has_progress():
-            return
-        if self._is_progress_due():
-            self._next_progress = time.monotonic() + context.PROGRESS_EVERY
-            self._progress += context.take_progress()
-        elif context.has_progress():  # the last words of what ends now, before it has ended
-            self._progress += context.take_progress(outcome.claim.id for _cell, outcome in self.outcomes)
+    def write(self, db: RawConnection, moment: str) -> list[Claim]:
+        """Write what became of claims, and how far others are. Return those that have ended or go back."""
+        if unwritten_progress:
+            self._take_progress()
         if self._progress:
             store.note_progress(db, self._progress)
-        lost = self._settle(db, moment)
-        if lost and not self.is_uncertain:
-            say(WARNING, "%d finished tasks had been changed by somebody else; they were left alone.", lost)
-        store.give_back(db, [claim for _cell, claim in self.unbegun])
+        left = []
+        if self.outcomes:
+            left = [outcome.claim for _cell, outcome in self.outcomes]
+            lost = self._settle(db, moment)
+            if lost and not self._is_uncertain:
+                said = "%d finished tasks had been changed by another process; they were left alone."
+                say(WARNING, said, lost)
+        if self.unbegun:
+            unbegun = [claim for _cell, claim in self.unbegun]
+            store.give_back(db, unbegun)
+            left += unbegun
+        return left
+
+    def _take_progress(self) -> None:
+        """Take all progress once in a while; between, the last word of what ends now, before it has ended."""
+        if (here := time.monotonic()) >= self._next_progress:
+            self._next_progress = here + PROGRESS_EVERY
+            self._progress += take_progress()
+        else:
+            self._progress += take_progress(outcome.claim.id for _cell, outcome in self.outcomes)
 
     def _settle(self, db: RawConnection, moment: str) -> int:
         """Settle the outcomes together; one by one, in the next transaction, if one of them is refused."""
@@ -167,11 +158,17 @@ class InFlight:
 
     def close(self) -> list[Outcome]:
         """Forget the claims whose end is committed, and return their outcomes."""
-        self.is_uncertain = self._is_refused = False
-        finished = [outcome for _cell, outcome in self.outcomes]
-        cells = [cell for cell, _ in (*self.outcomes, *self.unbegun)]
+        self._is_uncertain = self._is_refused = False
+        if self._progress:
+            self._progress = []
+        if not (self.outcomes or self.unbegun):
+            return []
+        finished, cells = [], [cell for cell, _claim in self.unbegun]
+        for cell, outcome in self.outcomes:
+            finished.append(outcome)
+            cells.append(cell)
         for cell in cells:
             del self.claims[cell]
         self.logbook.release(cells)
-        self.outcomes, self.unbegun, self._progress = [], [], []
+        self.outcomes, self.unbegun = [], []
         return finished

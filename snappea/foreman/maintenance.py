@@ -1,4 +1,4 @@
-"""The Maintenance: looks after the queue's files while the Foreman works."""
+"""Looks after the queue's files while the Foreman works."""
 
 import logging
 import os
@@ -18,21 +18,21 @@ from ..queue.wakeup import FileBell
 from ..workers.processes.fork_server import ForkServer
 from .systemd import Supervisor
 
-#: How long the Foreman waits for somebody else's write lock before it looks up, in milliseconds:
-#: short, so that a signal is heard soon.
+#: How long the Foreman waits for another process's write lock before it looks up, in milliseconds:
+#: short, so that a signal is handled soon.
 BUSY_TIMEOUT = 500
-#: From what size on a commit of the Foreman folds the write-ahead log in, in bytes: before others need to.
-FOLD_FROM = 3 * MEGABYTE
-#: How often the files are looked at, in seconds.
+#: From what size on a commit of the Foreman makes a checkpoint, in bytes: before other processes need to.
+CHECKPOINT_FROM = 3 * MEGABYTE
+#: How often the files are checked, in seconds.
 LOOK_EVERY = 1.0
-#: After so many seconds of rest the write-ahead log is folded into the database.
+#: A checkpoint is made after so many seconds without work.
 REST = 5.0
-#: A larger write-ahead log is folded in even while there is work, and cut off, in bytes.
+#: A larger write-ahead log is written back even while there is work, and truncated, in bytes.
 LARGE_WAL = 8 * MEGABYTE
-#: How soon, and how often, it is tried again to cut it off, in seconds: writers get in the way as well.
+#: How soon a failed truncation is retried, in seconds, and how many times: writers block it as well.
 TRY_AGAIN = 0.1
 QUICK_TRIES = 10
-#: After how long a large write-ahead log that cannot be cut off is worth a word, in seconds; and the next.
+#: After how long a large write-ahead log that cannot be truncated is logged, in seconds; and how often then.
 HELD_AFTER = 10.0
 WARN_EVERY = 60.0
 #: The bytes of the -shm file that SQLite's readers lock.
@@ -53,9 +53,9 @@ def local_file(connection: BaseDatabaseWrapper) -> QueueFile:
 
 
 class Maintenance:
-    """Puts the wakeup file back, keeps the write-ahead log small, notices what cannot be mended.
+    """Restores the wakeup file, keeps the write-ahead log small, and notices what cannot be repaired.
 
-    And tells systemd, by looking, that the Foreman is at work.
+    Each look also tells systemd that the Foreman is at work.
     """
 
     def __init__(
@@ -74,27 +74,24 @@ class Maintenance:
         self._held_since = 0.0
         self._tries = 0
         self._warn_at: float | None = None  # None: the write-ahead log is not held
+        self._checkpointed = -1.0  # all work until then has been checkpointed
+        #: When look() is to be called again, by time.monotonic().
         self.next_look = 0.0
-        self.note_work()
         self._use(file)
 
     def _use(self, file: QueueFile) -> None:
         self._file = file
         self._db = raw(self._connection)
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
-        self._db.execute(f"PRAGMA wal_autocheckpoint = {FOLD_FROM // PAGE_SIZE}")
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_FROM // PAGE_SIZE}")
 
-    def note_work(self) -> None:
-        """Take notice of a round: this is no time of rest."""
-        self._last_work = time.monotonic()
-        self._is_checkpointed = False
+    def look(self, worked_at: float) -> str:
+        """Check the files, and return why the Foreman must stop, or "" if it need not.
 
-    def look(self) -> str:
-        """Look at the files, and return why the Foreman must stop, or "" if it need not.
-
-        Raises sqlite3.Error if the database does not let itself be looked after.
+        `worked_at`: when the last round was, by time.monotonic(). Raises sqlite3.Error.
         """
-        self.next_look = time.monotonic() + LOOK_EVERY
+        here = time.monotonic()
+        self.next_look = here + LOOK_EVERY
         self._supervisor.reassure()
         if self._file.is_gone():
             if (path := self._file.lost()) == self._file.path:
@@ -106,15 +103,17 @@ class Maintenance:
             return "the fork server has ended, and a process with threads cannot make another"
         self._bell.install()
         if self._file.wal_size() > LARGE_WAL:
-            self._fold("TRUNCATE")
-        elif not self._is_checkpointed and time.monotonic() - self._last_work > REST:
-            self._fold("PASSIVE")
+            self._note_starvation(is_held=self._checkpoint("TRUNCATE")[0] != 0)
+        elif self._checkpointed != worked_at and here - worked_at > REST:
+            _is_busy, logged, written = self._checkpoint("PASSIVE")
+            if logged == written:
+                self._checkpointed = worked_at
         return ""
 
     def _move(self, path: str) -> None:
-        """Go on with a copy of the database if one of its files was deleted; end the process if that fails.
+        """Continue with a copy of the database if a file of it was deleted; end the process if that fails.
 
-        What it has open may be behind what others have written by now: it must write nothing more.
+        Other processes may have written to new files by now: it must write nothing more to the old ones.
         """
         say(ERROR, "%s was deleted or replaced while it was open.", path)
         why: object = "other processes may have gone on with new files"
@@ -124,11 +123,7 @@ class Maintenance:
                 self._connection.close()
                 self._connection.ensure_connection()
                 self._use(local_file(self._connection))
-                say(
-                    WARNING,
-                    "All that was committed is in a new %s; the work goes on.",
-                    self._file.path,
-                )
+                say(WARNING, "All that was committed is in a new %s; the work goes on.", self._file.path)
                 return
         except (OSError, *FAULTS) as error:
             why = error
@@ -136,30 +131,28 @@ class Maintenance:
         logging.shutdown()
         os._exit(1)
 
-    def _fold(self, mode: str) -> None:
-        """Write the write-ahead log into the database, as far as nobody reads what it would replace.
+    def _checkpoint(self, mode: str) -> tuple[int, int, int]:
+        """Write the write-ahead log into the database, as far as no process reads what that would replace.
 
         PASSIVE leaves the file as long as it is: a commit that overwrites needs half the fsync of one
         that makes the file grow.
         """
         self._db.execute("PRAGMA busy_timeout = 20")  # writers wait for as long as this waits for readers
         try:
-            is_busy, logged, checkpointed = self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-            self._is_checkpointed = logged == checkpointed
+            found: tuple[int, int, int] = self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            return found
         finally:
             self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
-        if mode == "TRUNCATE":
-            self._note_starvation(bool(is_busy))
 
     def _note_starvation(self, is_held: bool) -> None:
-        """Say so if a large log cannot be cut off for long, because somebody does not end reading."""
+        """Log it if a large log cannot be truncated for long, because a process does not end reading."""
         here = time.monotonic()
         self._tries = self._tries + 1 if is_held else 0
         if 0 < self._tries < QUICK_TRIES:
             self.next_look = here + TRY_AGAIN
         if not is_held:
             if self._warn_at is not None and here >= self._held_since + HELD_AFTER:
-                say(INFO, "The write-ahead log could be folded in again.")
+                say(INFO, "The write-ahead log could be checkpointed again.")
             self._warn_at = None
         elif self._warn_at is None:
             self._held_since, self._warn_at = here, here + HELD_AFTER
@@ -167,8 +160,8 @@ class Maintenance:
             self._warn_at = here + WARN_EVERY
             say(
                 WARNING,
-                "The write-ahead log has grown to %d MB, and cannot be folded in for %.0f s: somebody reads "
-                "the database all that time (pid %s). End that transaction, or that process.",
+                "The write-ahead log has grown to %d MB, and cannot be checkpointed for %.0f s: a long "
+                "read of the database blocks that (pid %s). End that transaction, or that process.",
                 self._file.wal_size() // MEGABYTE,
                 here - self._held_since,
                 ", ".join(map(str, readers(self._file))) or "unknown",
@@ -176,5 +169,5 @@ class Maintenance:
 
 
 def readers(file: QueueFile) -> list[int]:
-    """Return the pids of the other processes that are reading the database; none where that is not told."""
+    """Return the pids of the other processes that are reading the database, as far as the system tells."""
     return lockers(f"{file.path}-shm", READ_LOCKS)

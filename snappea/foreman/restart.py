@@ -25,16 +25,18 @@ with suppress(OSError):  # it was deleted
 
 
 class Restart:
-    """Tells whether the Foreman is to restart, and why."""
+    """Knows why the Foreman is to restart, if it is."""
 
     def __init__(self, settings: Settings, in_flight: InFlight) -> None:
         """Log a warning if the Foreman exceeds MAX_MEMORY before its first task: a restart would not help."""
         self._in_flight = in_flight
-        self._most = settings.MAX_TASKS or sys.maxsize
+        #: How many tasks may be started before a restart.
+        self.most = settings.MAX_TASKS or sys.maxsize
         #: Wakes the Foreman. The loop sets it, and other threads call it.
         self.nudge: Callable[[], None] = lambda: None
         self._limit = limit_in_bytes(settings.MAX_MEMORY)
-        self._due = ""
+        #: Why a restart is due; "" if none is.
+        self.due = ""
         if self._limit and (has := resident()) > self._limit:
             say(
                 WARNING,
@@ -44,34 +46,19 @@ class Restart:
             )
             self._limit = None
 
-    @property
-    def allowance(self) -> int:
-        """How many more tasks may be started before the restart."""
-        return self._most - self._in_flight.started
-
-    def room(self) -> int:
-        """Return how many tasks may be claimed in all, threads and event loop together."""
-        return min(self._in_flight.count_free(), self.allowance)
-
     def look(self) -> None:
         """Check the memory; not before the first task, when a restart would not help."""
-        if self._limit and self._in_flight.started and not self._due and (has := resident()) > self._limit:
-            self._due = f"it has {has // MEGABYTE} MB of memory (MAX_MEMORY: {self._limit // MEGABYTE} MB)"
-
-    def why(self, backlog: int) -> str:
-        """Return why the Foreman is to restart, or "". `backlog`: how many tasks are about to start."""
-        if self.allowance <= 0 and not backlog and not self._due:
-            self._due = f"it has started {self._most} tasks (MAX_TASKS)"
-        return self._due
+        if self._limit and self._in_flight.started and not self.due and (has := resident()) > self._limit:
+            self.due = f"it has {has // MEGABYTE} MB of memory (MAX_MEMORY: {self._limit // MEGABYTE} MB)"
 
     def request(self, why: str) -> None:
         """Make the Foreman restart. May be called by any thread."""
-        self._due = why
+        self.due = why
         self.nudge()
 
     def waive(self) -> None:
         """Let the Foreman start any number of tasks from now on."""
-        self._most = sys.maxsize
+        self.most = sys.maxsize
 
 
 def restart_process(at_once: bool) -> None:

@@ -1,95 +1,133 @@
-"""The departure: when and why the Foreman stops, for good or to restart."""
+"""When and why the Foreman stops, for good or to restart: SIGTERM, SIGINT, an empty queue, MAX_TASKS ..."""
 
+import os
+import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from logging import ERROR, INFO
+from types import FrameType
 
 from ..conf import Settings
 from ..log import say
 from .in_flight import InFlight
-from .process_signals import ProcessSignals
 from .restart import Restart
 from .systemd import STOPPING, notify
 
+_NUMBERS = (signal.SIGTERM, signal.SIGINT)
+_HANDED_ON = "SNAPPEA_SIGNALS"  # pid and descriptor, for the process's next image
+
 
 class Shutdown:
-    """Decides by the system's signals and the renewal. `drains`: once the queue is empty."""
+    """Counts the signals, and decides whether to stop. `drains`: stop once the queue is empty."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        in_flight: InFlight,
-        process_signals: ProcessSignals,
-        restart: Restart,
-        drains: bool = False,
-    ) -> None:
+    def __init__(self, settings: Settings, in_flight: InFlight, restart: Restart, drains: bool) -> None:
         self._settings = settings
         self._in_flight = in_flight
-        self._process_signals = process_signals
         self._restart = restart
-        self.drains = drains
+        self._drains = drains
+        self._restarts = self._is_handed_on = False
         self.exit_code = 0
-        #: Until when it waits for what still runs, by time.monotonic(); None: it does not stop.
+        #: How many SIGTERM and SIGINT have come.
+        self.signals = 0
+        #: Until when to wait for what still runs, by time.monotonic(); None: it does not stop.
         self.stop_by: float | None = None
-        self._renews = False
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether the Foreman stops: nothing more is to be claimed."""
-        return self.stop_by is not None
 
     @property
     def is_to_restart(self) -> bool:
-        """Whether the Foreman stopped, or stops, to restart, and no signal says otherwise."""
-        return self._renews and not self._process_signals.signals
+        """Whether the Foreman stops to restart, and no signal says otherwise."""
+        return self._restarts and not self.signals
 
     def is_done(self) -> bool:
         """Tell whether there is nothing left to wait for."""
         if self.stop_by is None:
             return False
-        return (
-            not self._in_flight.claims
-            or self._process_signals.signals >= 2
-            or time.monotonic() >= self.stop_by
-        )
+        return not self._in_flight.claims or self.signals >= 2 or time.monotonic() >= self.stop_by
 
-    def begins_to_drain(self) -> bool:
-        """Heed a first signal with WORKAHOLIC: tell, once, that the queue is to be emptied first."""
-        if self.drains or not self._settings.WORKAHOLIC or self._process_signals.signals != 1:
-            return False
-        self.drains = True
-        self._restart.waive()
-        return True
+    def decide(self, is_idle: bool, backlog: int) -> bool:
+        """Stop, or call a restart off, if there is a reason. Tell whether the queue must be looked at again.
 
-    def heed_signals(self, is_idle: bool) -> None:
-        """Stop if a signal says so, or if the queue was to be emptied and is."""
-        signals = self._process_signals.signals
-        is_patient = self.drains and (self._settings.WORKAHOLIC or not signals) and signals < 2
+        `is_idle`: nothing is ready and nothing runs. `backlog`: how many tasks are about to start.
+        """
+        signals, restart = self.signals, self._restart
+        if signals == 1 and self._settings.WORKAHOLIC and not self._drains:
+            self._drains = True  # empty the queue first
+            restart.waive()
+            return True
+        is_patient = self._drains and (self._settings.WORKAHOLIC or not signals) and signals < 2
         if is_idle if is_patient else signals:
             self.stop("a signal said so" if signals else "the queue is empty")
-
-    def heed_restart(self, backlog: int) -> bool:
-        """Stop to restart. Tell whether that was called off, or a signal says stop for good."""
-        why = "" if self._process_signals.signals else self._restart.why(backlog)
+        if self._in_flight.started >= restart.most and not backlog and not restart.due:
+            restart.due = f"it has started {restart.most} tasks (MAX_TASKS)"
+        why = "" if signals else restart.due
         if why and self.stop_by is None:
-            self._renews = True
+            self._restarts = True
             self.stop(f"to restart, for {why}")
-        elif self._renews and not why:
-            self._renews, self.stop_by = False, None
+        elif self._restarts and not why:
+            self._restarts, self.stop_by = False, None
             return True
         return False
 
     def stop(self, why: str, exit_code: int = 0) -> None:
-        """Claim no more, give back what has not begun, and wait for the rest; unless that is decided."""
+        """Claim no more, give back what has not begun, and wait for the rest; unless it stops already."""
         if self.stop_by is not None:
             return
-        self.exit_code = exit_code
-        self.stop_by = time.monotonic() + self._settings.GRACEFUL_TIMEOUT
-        if not self._renews:
+        self.exit_code, timeout = exit_code, self._settings.GRACEFUL_TIMEOUT
+        self.stop_by = time.monotonic() + timeout
+        if not self._restarts:
             notify(STOPPING)
-        say(
-            ERROR if exit_code else INFO,
-            "Stopping: %s. Waiting up to %g s for %d tasks; another signal ends that.",
-            why,
-            self._settings.GRACEFUL_TIMEOUT,
-            self._in_flight.count_running(),
-        )
+        said = "Stopping: %s. Waiting up to %g s for %d tasks; another signal ends that."
+        say(ERROR if exit_code else INFO, said, why, timeout, self._in_flight.count_running())
+
+    @contextmanager
+    def count_signals(self, wakeup_fd: int, after_fork: Callable[[], None]) -> Iterator[None]:
+        """Count signals while a block runs, and write each to a descriptor.
+
+        In a child that a task forks signals end the process again, and `after_fork` is called.
+        """
+
+        def count(_number: int, _frame: FrameType | None) -> None:
+            self.signals += 1
+
+        def leave_to_parent() -> None:
+            signal.set_wakeup_fd(-1)
+            for number in _NUMBERS:
+                signal.signal(number, signal.SIG_DFL)
+            after_fork()
+
+        os.register_at_fork(after_in_child=leave_to_parent)
+        before = {number: signal.signal(number, count) for number in _NUMBERS}
+        signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
+        self.signals += _taken_before()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NUMBERS)  # now those arrive that were held back
+        try:
+            yield
+        finally:
+            if not self._is_handed_on:
+                signal.set_wakeup_fd(-1)
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    def hand_on_signals(self, reader_fd: int) -> None:
+        """Leave signals to the process's next image, which counts them in count_signals().
+
+        They wait, blocked, for this thread to become that image. Another thread may still take one;
+        then it is in the wakeup descriptor, whose other end, `reader_fd`, the next image inherits.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
+        os.set_inheritable(reader_fd, True)
+        os.environ[_HANDED_ON] = f"{os.getpid()} {reader_fd}"
+        self._is_handed_on = True
+
+
+def _taken_before() -> int:
+    """Return how many signals reached the last image of this process after it had looked."""
+    taken = b""
+    pid, _, descriptor = os.environ.pop(_HANDED_ON, "").partition(" ")
+    if pid == str(os.getpid()):
+        try:
+            taken = os.read(int(descriptor), 65536)
+        except BlockingIOError:
+            pass  # there were none
+        os.close(int(descriptor))
+    return sum(taken.count(number) for number in _NUMBERS)

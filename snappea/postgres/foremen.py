@@ -50,13 +50,6 @@ _CLOSE_FOR = """
     ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at"""
 _FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'"
 
-#: Pauses that this Foreman has not confirmed yet, and how it does; 0 is the only one on SQLite.
-_UNHEARD = statement("""
-    SELECT queue, {untyped}since FROM snappea_pause
-    WHERE replace(heard_by, ' ' || {me} || ' ', '') = heard_by""")
-_CONFIRM = statement("""
-    UPDATE snappea_pause SET heard_by = heard_by || ' ' || {me} || ' ' WHERE queue = ? AND since = ?""")
-
 
 # presence
 
@@ -138,16 +131,6 @@ def opens_in(db: RawConnection, lane: str) -> float:
 def close_for(db: RawConnection, lane: str, seconds: float) -> None:
     """Let nothing of a lane start for so many seconds."""
     db.execute(_CLOSE_FOR, (lane, seconds))
-
-
-def unheard_pauses(db: RawConnection) -> list[tuple[str, str]]:
-    """Return the queue and the time of each pause that this Foreman has not confirmed."""
-    return db.execute(_UNHEARD).fetchall()
-
-
-def confirm_pause(db: RawConnection, name: str, since: str) -> None:
-    """Confirm a pause: this Foreman begins nothing of that queue any more."""
-    db.execute(_CONFIRM, (name, since))
 
 
 def forget_openings(db: RawConnection) -> None:

@@ -1,4 +1,4 @@
-"""The workshop of a Foreman on PostgreSQL, where there may be others, and nothing lies beside a file."""
+"""What a Foreman on PostgreSQL has around it, where there may be others and no files."""
 
 import json
 import os
@@ -8,9 +8,11 @@ from collections.abc import Collection
 from logging import ERROR, INFO
 
 import psycopg
+from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..conf import Settings
 from ..errors import CannotStart
-from ..foreman.host import SqliteHost
+from ..foreman.host import Host
 from ..foreman.maintenance import LOOK_EVERY
 from ..foreman.reports import report_recovered
 from ..foreman.systemd import Supervisor
@@ -21,23 +23,24 @@ from ..queue.lock import require_same
 from ..queue.logbook import Logbook
 from ..queue.records import Recovered
 from ..queue.wakeup import Bell
+from ..workers.processes.fork_server import ForkServer
 from . import foremen
 from .connection import PostgresConnection
 
-#: How often to look although nobody rang, in seconds.
+#: How often to look even without a notification, in seconds.
 POLL_EVERY = 2.0
-#: How long to wait for somebody else's lock on a row before looking up, in milliseconds.
+#: How long to wait for another process's lock on a row before looking up, in milliseconds.
 LOCK_TIMEOUT = 2000
-#: The server keeps its plans, and may have made them while the table was empty: they are to do for any size.
+#: The server keeps its plans, and may have made them while the table was empty: they must suit any size.
 ROBUST_PLANS = """
     SELECT set_config(name, 'off', false)
     FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name"""
-#: So often within FOREMAN_TIMEOUT a Foreman shows that he lives.
+#: How many heartbeats a Foreman sends within FOREMAN_TIMEOUT.
 BEATS = 4
 
 
 class ListenBell(Bell):
-    """Rings when somebody notifies, on the Foreman's own connection."""
+    """Rings on a notification, on the Foreman's own connection."""
 
     kind = "LISTEN"
     patience = POLL_EVERY
@@ -54,9 +57,9 @@ class ListenBell(Bell):
             self._all.unregister(self._socket)
         self._link, self._socket = link, link.connection.fileno()
         self._all.register(self._socket, select.POLLIN)
-        link.connection.add_notify_handler(self._note)  # of what comes along with the answer to a question
+        link.connection.add_notify_handler(self._note)  # for those that arrive with the answer to a query
         link.execute("LISTEN snappea")
-        self._rang = True  # nobody was listening before
+        self._rang = True  # what was sent before was not heard
 
     def _note(self, _notify: object) -> None:
         self._rang = True
@@ -76,53 +79,32 @@ class ListenBell(Bell):
             return True
         try:
             connection.pgconn.consume_input()
-        except psycopg.Error:  # the connection is lost, as the next question will find
+        except psycopg.Error:  # the connection is lost, as the next query will find
             return True
         while connection.pgconn.notifies():
             self._rang = True
         return self._rang
 
 
-class _Maintenance:
-    """Keeps a Foreman's presence alive, and buries those who have none any more."""
+class PostgresHost(Host):
+    """A connection to PostgreSQL, and a heartbeat there."""
 
-    def __init__(self, host: "PostgresHost") -> None:
-        self._host = host
-        self._supervisor = Supervisor()
-        self.next_look = self._next_beat = 0.0
+    shared = foremen
+    most_ahead = 0  # what was claimed has begun: after a crash, no other process could tell
 
-    def note_work(self) -> None:
-        """Take notice of a round."""
-
-    def look(self) -> str:
-        """Look after things, and return why the Foreman must stop, or "" if it need not. Raises FAULTS."""
-        here = time.monotonic()
-        self.next_look = here + LOOK_EVERY
-        self._supervisor.reassure()
-        fork_server = self._host.fork_server
-        if fork_server and fork_server.is_gone():
-            return "the fork server has ended, and a process with threads cannot make another"
-        if here >= self._next_beat:
-            self._host.show_life()
-            self._next_beat = here + self._host.settings.FOREMAN_TIMEOUT / BEATS
-        return ""
-
-
-class PostgresHost(SqliteHost):
-    """A connection to PostgreSQL, and a presence there."""
-
-    is_shared = True
-    most_ahead = 0  # what was claimed has begun: nobody else could tell, after a crash
-
-    def _find(self) -> None:
-        link = raw(self.connection)
+    def __init__(
+        self, connection: BaseDatabaseWrapper, settings: Settings, fork_server: ForkServer | None
+    ) -> None:
+        super().__init__(connection, settings, fork_server)
+        link = raw(connection)
         if not isinstance(link, PostgresConnection):
-            raise CannotStart(f"No Foreman can work with a database of {self.connection.vendor}.")
+            raise CannotStart(f"No Foreman can work with a database of {connection.vendor}.")
         info = link.connection.info
         self.name = f"{info.dbname} on {info.host or 'this machine'}"
+        self._supervisor = Supervisor()
         self._stuck = "[]"
         self._identity: os.stat_result | None = None
-        self._buries_from = 0.0  # by time.monotonic()
+        self._next_beat = self._reaps_from = 0.0  # by time.monotonic()
 
     @property
     def _link(self) -> PostgresConnection:
@@ -131,19 +113,19 @@ class PostgresHost(SqliteHost):
         return link
 
     def enter(self) -> None:
-        """Be known to others, from now on."""
-        self.foreman_id = foremen.register(self._link, self.settings.NUM_WORKERS)
-        self._be_known()
+        """Be known to other processes from now on."""
+        self._foreman_id = foremen.register(self._link, self.settings.NUM_WORKERS)
+        self._set_up_connection()
 
-    def _be_known(self) -> None:
+    def _set_up_connection(self) -> None:
         self._link.connection.prepare_threshold = 5
         self._identity = os.fstat(self._link.connection.fileno())
         self._link.execute(f"SET lock_timeout = {LOCK_TIMEOUT}")
         self._link.execute(ROBUST_PLANS)
-        foremen.be_known(self._link, self.foreman_id)
+        foremen.be_known(self._link, self._foreman_id)
 
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
-        """Settle what dead Foremen left, in a transaction, in which schedules may be written as well."""
+        """Settle what dead Foremen left, in a transaction that may write schedules as well."""
         foremen.hold_schedules(db)
         foremen.forget_openings(db)
         found = foremen.reap(db, moment, self.settings.FOREMAN_TIMEOUT)
@@ -151,14 +133,12 @@ class PostgresHost(SqliteHost):
 
     def equip(self) -> None:
         """Get ready to work."""
-        bell = ListenBell()
-        bell.listen(self._link)
-        self.bell = bell
+        self.bell = self._bell = ListenBell()
+        self._bell.listen(self._link)
         self.logbook = Logbook(None, self._cells())
-        self.maintenance = _Maintenance(self)
 
     def facts(self) -> str:
-        """Return what is worth knowing of the database, in words."""
+        """Return the version, and how many other Foremen are at work."""
         version = self._link.connection.info.server_version
         others = len(foremen.foremen_at_work()) - 1
         return f"PostgreSQL {version // 10000}.{version % 10000}, other Foremen: {others}"
@@ -168,32 +148,42 @@ class PostgresHost(SqliteHost):
         if self._identity and not self._link.connection.closed:
             require_same(self._link.connection.fileno(), self._identity)
 
-    def mend(self) -> None:
-        """Connect again if the connection is lost. Raises one of FAULTS if that cannot be done."""
+    def check(self) -> None:
+        """Do as require_intact(), and connect again if the connection is lost. Raises one of FAULTS."""
+        self.require_intact()
         if not self._link.connection.closed:
             return
         self._identity = None
-        # others may have been cut off as well, and are to have the time to come back
-        self._buries_from = time.monotonic() + self.settings.FOREMAN_TIMEOUT
+        # other Foremen may have been cut off as well, and need time to come back
+        self._reaps_from = time.monotonic() + self.settings.FOREMAN_TIMEOUT
         self.connection.close()
         self.connection.ensure_connection()
-        self._be_known()
-        assert isinstance(self.bell, ListenBell)
-        self.bell.listen(self._link)
+        self._set_up_connection()
+        self._bell.listen(self._link)
         say(INFO, "Connected to %s again.", self.name)
-        self.show_life()
+        self._beat()
 
-    def show_life(self) -> None:
-        """Renew the Foreman's presence, and bury those who have not renewed theirs."""
-        if not foremen.renew(self._link, self.foreman_id, self.settings.NUM_WORKERS, self._stuck):
+    def look(self, worked_at: float) -> str:
+        """Send the heartbeat, and reap the Foremen that have sent none for long."""
+        here = time.monotonic()
+        self.next_look = here + LOOK_EVERY
+        self._supervisor.reassure()
+        if self.fork_server and self.fork_server.is_gone():
+            return "the fork server has ended, and a process with threads cannot make another"
+        if here >= self._next_beat:
+            self._beat()
+            self._next_beat = here + self.settings.FOREMAN_TIMEOUT / BEATS
+        return ""
+
+    def _beat(self) -> None:
+        if not foremen.renew(self._link, self._foreman_id, self.settings.NUM_WORKERS, self._stuck):
             self.enter()
-            say(
-                ERROR,
-                "Not heard of for FOREMAN_TIMEOUT (%g s), and so taken for dead by another one: what ran was "
-                "interrupted, and what becomes of it is not written down.",
-                self.settings.FOREMAN_TIMEOUT,
+            said = (
+                "No heartbeat for FOREMAN_TIMEOUT (%g s): another Foreman has taken this one for dead. What "
+                "ran was interrupted, and its results are not written."
             )
-        if time.monotonic() < self._buries_from:
+            say(ERROR, said, self.settings.FOREMAN_TIMEOUT)
+        if time.monotonic() < self._reaps_from:
             return
         with transact(self.connection) as db:
             found = foremen.reap(db, now(self.connection), self.settings.FOREMAN_TIMEOUT)
@@ -203,14 +193,14 @@ class PostgresHost(SqliteHost):
             self.bell.nudge()
 
     def tell(self, stuck: Collection[int]) -> None:
-        """Let others know how the Foreman is."""
+        """Let other processes know how the Foreman is."""
         self._stuck = json.dumps(list(stuck))
-        foremen.renew(self._link, self.foreman_id, self.settings.NUM_WORKERS, self._stuck)
+        foremen.renew(self._link, self._foreman_id, self.settings.NUM_WORKERS, self._stuck)
 
     def leave_to_parent(self) -> None:
-        """Let go of nothing: psycopg knows that a connection is its parent's."""
+        """Close nothing: psycopg knows that a connection is its parent's."""
 
     def leave(self) -> None:
-        """Be gone, for others to see."""
+        """Be gone, for other processes to see."""
         with transact(self.connection) as db:
-            foremen.leave(db, self.foreman_id)
+            foremen.leave(db, self._foreman_id)

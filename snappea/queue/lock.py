@@ -83,7 +83,7 @@ class Lock:
             )
         self._since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         self.tell()
-        self._identity = os.fstat(self.descriptor)
+        self.identity = os.fstat(self.descriptor)
 
     def _acquire(self) -> bool:
         """Take the lock if it is released in time. The children of a dead holder release it when they end."""
@@ -119,7 +119,7 @@ class Lock:
 
         SQLite would write into whatever file got its descriptor next. Takes a microsecond.
         """
-        require_same(self.descriptor, self._identity)
+        require_same(self.descriptor, self.identity)
 
     def close(self) -> None:
         """Release the lock; in a child that a task forked, only the copy that would keep it held."""

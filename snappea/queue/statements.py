@@ -208,6 +208,12 @@ NOTE_GONE = """
 PAUSE = "INSERT INTO snappea_pause (queue, since) VALUES (?, ?) ON CONFLICT DO NOTHING"
 RESUME = "DELETE FROM snappea_pause WHERE queue = ?"
 PAUSED = statement("SELECT queue, {untyped}since FROM snappea_pause ORDER BY queue")
+#: Pauses that this Foreman has not confirmed, and how it does.
+UNHEARD = statement("""
+    SELECT queue, {untyped}since FROM snappea_pause
+    WHERE replace(heard_by, ' ' || {me} || ' ', '') = heard_by""")
+CONFIRM = statement("""
+    UPDATE snappea_pause SET heard_by = heard_by || ' ' || {me} || ' ' WHERE queue = ? AND since = ?""")
 #: The Foremen that have confirmed a pause.
 HEARD_BY = "SELECT heard_by FROM snappea_pause WHERE queue = ?"
 #: PostgreSQL only: how many Foremen at work have not confirmed a pause.

@@ -19,7 +19,7 @@ PROGRESS_EVERY = 1.0
 #: The most that is kept of a note, in characters.
 MAX_NOTE = 1000
 #: What tasks said of their progress since it was last written, by row; the last word counts.
-_progress: dict[int, Progress] = {}
+unwritten_progress: dict[int, Progress] = {}
 
 
 class CurrentTask:
@@ -150,7 +150,7 @@ def begin(claim: Claim, deadline: float = math.inf) -> None:
 
 def note(progress: Progress) -> None:
     """Keep what was said for the Foreman to take."""
-    _progress[progress.id] = progress
+    unwritten_progress[progress.id] = progress
 
 
 _send: Callable[[Progress], None] = note
@@ -164,13 +164,8 @@ def send_progress(send: Callable[[Progress], None]) -> None:
 
 def take_progress(of: Iterable[int] | None = None) -> list[Progress]:
     """Return what was said since the last call, by these rows or by all. For the Foreman."""
-    rows = list(_progress) if of is None else of
-    return [taken for row in rows if (taken := _progress.pop(row, None))]
-
-
-def has_progress() -> bool:
-    """Tell whether there is something to take."""
-    return bool(_progress)
+    rows = list(unwritten_progress) if of is None else of
+    return [taken for row in rows if (taken := unwritten_progress.pop(row, None))]
 
 
 class TaskFilter(logging.Filter):

@@ -1,0 +1,151 @@
+"""The Round: what one turn of the Foreman's loop has to do, worked out once from one set of facts."""
+
+import time
+from collections.abc import Collection
+from math import inf
+from typing import NamedTuple
+
+from ..conf import Settings
+from ..queue.clock import seconds_until
+from ..queue.operations import CONFIRM_EVERY
+from ..queue.records import Outcome, Peek
+from ..tasks.registry import registry
+from ..workers.threads import WorkerPool
+from .admission import Admission
+from .in_flight import InFlight
+from .restart import Restart
+from .shutdown import Shutdown
+
+#: How much work is claimed ahead, in seconds: nothing, where a task takes longer than that.
+AHEAD = 0.005
+MOST_AHEAD = 1000
+#: What was claimed ahead is given back when it has waited for so many seconds.
+STALE_AFTER = 0.1
+
+
+class Round(NamedTuple):
+    """What to do now. All times are by time.monotonic()."""
+
+    has_work: bool
+    has_room: bool
+    #: How many tasks may be claimed for threads, for the event loop, and in all.
+    room: int
+    loop_room: int
+    most: int
+    #: How many of them are claimed ahead, before there is a worker for them.
+    ahead: int
+    #: Whether a schedule is due.
+    fires: bool
+    #: Until when to sleep if there is no work; a deadline of a running task may be earlier.
+    wakes_at: float
+
+
+class Prefetch:
+    """Learns from each round; `ahead` is how many tasks to claim beside those that can run at once."""
+
+    def __init__(self, most: int = MOST_AHEAD) -> None:
+        self._most = most
+        self.ahead = 0
+        self.last_round = time.monotonic()
+        self._mark, self._marked_at = 0, 0.0
+
+    def learn(self, outcomes: Collection[tuple[int, Outcome]], size: int) -> None:
+        """Learn from what has just ended how much a pool of `size` gets done in AHEAD seconds."""
+        count = len(outcomes)
+        seconds = sum([outcome.duration for _cell, outcome in outcomes if not outcome.claim.is_async])
+        by_duration = size * AHEAD * count / max(seconds, 1e-6)
+        by_rate = AHEAD * count / max(time.monotonic() - self.last_round, 1e-6)
+        self.ahead = int(min(by_duration, by_rate, self._most))
+
+    def is_stale(self, handed: int, waiting: int) -> bool:
+        """Tell whether a claim has waited for a worker for STALE_AFTER, and at most for twice as long.
+
+        `handed`: how many claims were ever handed to the workers; `waiting`: how many of them still wait.
+        """
+        here = time.monotonic()
+        if handed - waiting >= self._mark:  # all that waited at the mark has begun
+            self._mark, self._marked_at = handed, here
+        return here - self._marked_at > STALE_AFTER
+
+
+class Planner:
+    """Works out each Round, and keeps what is known of the queue between two of them."""
+
+    #: Set before the first round.
+    pool: WorkerPool
+
+    def __init__(
+        self,
+        settings: Settings,
+        most_ahead: int,
+        in_flight: InFlight,
+        admission: Admission,
+        restart: Restart,
+        shutdown: Shutdown,
+    ) -> None:
+        self._most_on_loop = settings.ASYNC_CONCURRENCY
+        self._prefetch = Prefetch(most_ahead)
+        self._in_flight, self._admission = in_flight, admission
+        self._restart, self._shutdown = restart, shutdown
+        self._uses_loop = any(task.is_async for task in registry.values())
+        #: There may be tasks to claim that the last claim has not seen.
+        self.may_have_more = True
+        #: A minute of the statistics is over.
+        self.writes_stats = False
+        #: When to look at the files and the tables again, and when the last round was.
+        self.look_at, self.worked_at = 0.0, time.monotonic()
+        self._due_at = self._tick_at = self._confirm_at = inf
+
+    def plan(self, rang: bool) -> Round:
+        """Return what to do now, and decide whether to stop."""
+        in_flight, shutdown, opening = self._in_flight, self._shutdown, self._admission.opening
+        here, backlog = time.monotonic(), self._take_in(rang)
+        most = min(len(in_flight.logbook.free), self._restart.most - in_flight.started)
+        is_idle = most > 0 and opening == inf and not (self.may_have_more or in_flight.claims)
+        self.may_have_more |= shutdown.decide(is_idle, backlog)
+        stop_by = inf
+        if shutdown.stop_by is not None:
+            most, stop_by = 0, 0.0 if shutdown.is_done() else shutdown.stop_by
+        ahead = self._prefetch.ahead if in_flight.outcomes else 0  # whatever runs now may take long
+        room = min(self.pool.capacity() + ahead - in_flight.count_in_threads(), most)
+        loop_room = min(self._most_on_loop - len(in_flight.on_loop), most) if self._uses_loop else 0
+        has_room = room > 0 or loop_room > 0
+        claim_at = min(self._due_at, opening, 0 if self.may_have_more else inf) if has_room else inf
+        work_at = min(claim_at, self._tick_at, self._confirm_at)
+        has_work = here >= work_at or self.writes_stats or in_flight.is_to_be_written(here)
+        wakes_at = min(work_at, self.look_at, stop_by, here + STALE_AFTER if backlog else inf)
+        fires = here >= self._tick_at
+        return Round(has_work, has_room, max(room, 0), loop_room, most, ahead, fires, wakes_at)
+
+    def _take_in(self, rang: bool) -> int:
+        """Take over outcomes, if that cannot wait, and claims that wait too long. Return how many wait."""
+        pool = self.pool
+        if rang or pool.needs_foreman():
+            self._in_flight.collect(pool.collect())
+        if self._in_flight.outcomes:
+            self._prefetch.learn(self._in_flight.outcomes, pool.size)
+        backlog = pool.backlog()
+        is_stopping = self._shutdown.stop_by is not None
+        if backlog and (is_stopping or self._prefetch.is_stale(pool.handed, backlog)):
+            self.take_back()
+            return 0
+        return backlog
+
+    def take_back(self) -> None:
+        """Have given back what no worker has begun."""
+        self._in_flight.take_back(self.pool.take_back())
+        self._prefetch.ahead = 0
+
+    def note_round(self) -> None:
+        """Take notice of a round that is committed."""
+        self.writes_stats = False
+        self.worked_at = self._prefetch.last_round = time.monotonic()
+
+    def take_notice(self, peek: Peek, is_confirmed: bool = False) -> None:
+        """Remember when something is due. `is_confirmed`: the pauses that can be are confirmed."""
+        here = time.monotonic()
+        self._due_at = inf if peek.due is None else here + seconds_until(peek.due)
+        self._tick_at = inf if peek.tick is None else here + seconds_until(peek.tick)
+        self._confirm_at = (here + CONFIRM_EVERY if is_confirmed else here) if peek.has_unheard else inf
+        if peek.has_async and not self._uses_loop:
+            self._uses_loop = self.may_have_more = True
