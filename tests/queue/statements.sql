@@ -143,12 +143,6 @@ ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at
 INSERT INTO snappea_opening (lane, opens_at) VALUES (%s, clock_timestamp() + make_interval(secs => %s))
 ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at
 
--- postgres.foremen._CONFIRM, SQLite
-UPDATE snappea_pause SET heard_by = heard_by || ' ' || 0 || ' ' WHERE queue = ? AND since = ?
-
--- postgres.foremen._CONFIRM, PostgreSQL
-UPDATE snappea_pause SET heard_by = heard_by || ' ' || nullif(current_setting('snappea.foreman', true), '')::bigint || ' ' WHERE queue = %s AND since = %s
-
 -- postgres.foremen._DISMISS, SQLite
 DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')
 
@@ -207,14 +201,6 @@ SELECT id, pid, host FROM snappea_presence WHERE greatest(seen_at, pg_postmaster
 
 -- postgres.foremen._SILENT, PostgreSQL
 SELECT id, pid, host FROM snappea_presence WHERE greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => %s) ORDER BY id FOR UPDATE SKIP LOCKED
-
--- postgres.foremen._UNHEARD, SQLite
-SELECT queue, +since FROM snappea_pause
-WHERE replace(heard_by, ' ' || 0 || ' ', '') = heard_by
-
--- postgres.foremen._UNHEARD, PostgreSQL
-SELECT queue, since FROM snappea_pause
-WHERE replace(heard_by, ' ' || nullif(current_setting('snappea.foreman', true), '')::bigint || ' ', '') = heard_by
 
 -- postgres.host.ROBUST_PLANS, both
 SELECT set_config(name, 'off', false)
@@ -349,6 +335,12 @@ RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
         CASE WHEN backend <> '' THEN json_build_object('backend', backend,
             'overrides', overrides, 'started_at', to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
             'first_started_at', to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'errors', errors) END)::text END
+
+-- queue.statements.CONFIRM, SQLite
+UPDATE snappea_pause SET heard_by = heard_by || ' ' || 0 || ' ' WHERE queue = ? AND since = ?
+
+-- queue.statements.CONFIRM, PostgreSQL
+UPDATE snappea_pause SET heard_by = heard_by || ' ' || nullif(current_setting('snappea.foreman', true), '')::bigint || ' ' WHERE queue = %s AND since = %s
 
 -- queue.statements.DELETE, SQLite
 DELETE FROM snappea_task WHERE id = ? AND claims = ? AND status IN ('failed', 'interrupted', 'cancelled', 'successful')
@@ -829,6 +821,14 @@ WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = h
 SELECT count(*) FROM snappea_presence, snappea_pause
 WHERE queue = %s AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
     AND greatest(seen_at, pg_postmaster_start_time()) > clock_timestamp() - make_interval(secs => %s)
+
+-- queue.statements.UNHEARD, SQLite
+SELECT queue, +since FROM snappea_pause
+WHERE replace(heard_by, ' ' || 0 || ' ', '') = heard_by
+
+-- queue.statements.UNHEARD, PostgreSQL
+SELECT queue, since FROM snappea_pause
+WHERE replace(heard_by, ' ' || nullif(current_setting('snappea.foreman', true), '')::bigint || ' ', '') = heard_by
 
 -- queue.statements.YIELD, SQLite
 UPDATE snappea_task SET gate = 2 WHERE id IN (
