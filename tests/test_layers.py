@@ -32,10 +32,6 @@ LINES = {
 }
 RANK = {name: rank for rank, line in enumerate(LINES.values()) for name in line.split()}
 ADAPTERS = LINES["adapters"].split()
-#: What is still to be moved.
-EXCEPTIONS = {
-    "foreman.admission -> postgres.foremen",
-}
 #: How many modules `delay()` loads at most, the packages snappea, snappea.queue and snappea.tasks included.
 AT_MOST = 24
 #: What projects import, as the manual says.
@@ -98,7 +94,7 @@ def test_each_package_imports_only_from_those_before_it() -> None:
         if RANK[package(name)] < RANK[package(other)]
         or (package(name) in ADAPTERS and package(other) in {*ADAPTERS} - {package(name)})
     }
-    assert not wrong - EXCEPTIONS
+    assert not wrong
 
 
 def test_no_modules_import_each_other() -> None:
@@ -172,7 +168,7 @@ def test_the_library_is_readable() -> None:
     """Long functions and files ask to be looked at again."""
     for path in MODULES.values():
         text = path.read_text()
-        assert len(text.splitlines()) < 402, path
+        assert len(text.splitlines()) <= 400, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno:
                 assert node.end_lineno - node.lineno < 45, f"{path}: {node.name}"
