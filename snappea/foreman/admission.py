@@ -78,14 +78,14 @@ class Admission:
 
         Returns what there is to do after that.
         """
-        for name, since in operations.unconfirmed_pauses(db):
+        for name, since in store.unconfirmed_pauses(db):
             unbegun = pool.take_back(name)
             in_flight.take_back(unbegun)
             claims = [claim for _cell, claim in unbegun]
             store.give_back(db, claims)
             self.note_left(claims)
             if not pool.is_starting(name):
-                operations.confirm_pause(db, name, since)
+                store.confirm_pause(db, name, since)
         return store.peek(db)
 
     def admit_and_claim(

@@ -125,16 +125,6 @@ def _is_confirmed(queue: str) -> bool:
     return found is None or found[0] != "" or file is None or holder(file) is None
 
 
-def unconfirmed_pauses(db: RawConnection) -> list[tuple[str, str]]:
-    """Return the queue and the time of each pause that this Foreman has not confirmed."""
-    return db.execute(sql.UNHEARD).fetchall()
-
-
-def confirm_pause(db: RawConnection, queue: str, since: str) -> None:
-    """Confirm a pause: this Foreman begins nothing of that queue any more."""
-    db.execute(sql.CONFIRM, (queue, since))
-
-
 def resume(queue: str) -> bool:
     """Serve a paused queue again; tell whether it was paused."""
     refuse_event_loop("queue")

@@ -177,6 +177,16 @@ def expire_claimed(db: RawConnection, claims: Iterable[Claim]) -> list[Expired]:
     return expired
 
 
+def unconfirmed_pauses(db: RawConnection) -> list[tuple[str, str]]:
+    """Return the queue and the time of each pause that this Foreman has not confirmed."""
+    return db.execute(sql.UNHEARD).fetchall()
+
+
+def confirm_pause(db: RawConnection, queue: str, since: str) -> None:
+    """Confirm a pause: this Foreman begins nothing of that queue any more."""
+    db.execute(sql.CONFIRM, (queue, since))
+
+
 def waiting_queues(db: RawConnection, is_async: bool = False) -> list[str]:
     """Return the queues with claimable tasks: for a thread, or for the event loop."""
     return [name for (name,) in db.execute(sql.QUEUES, (is_async, is_async)).fetchall()]
