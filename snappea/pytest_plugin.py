@@ -10,7 +10,7 @@ import pytest
 def _snappea_begins_with_none() -> None:
     """Forget the calls that an earlier test left in memory."""
     if memory_engine := sys.modules.get("snappea.tasks.memory_engine"):
-        memory_engine.clear()
+        memory_engine.MEMORY.clear()
 
 
 @pytest.fixture

@@ -80,54 +80,42 @@ def _is_exact(value: Any, depth: int = 0) -> bool:
 
 
 def _check(value: Any, name: str, where: str = "", depth: int = 0) -> None:
-    """Find what is not strict JSON, or would arrive changed, and say what and where.
+    """Raise UnserializableArgument for what is not strict JSON, or would arrive changed.
 
-    Goes by the type itself: `isinstance()` believes a lazy object or a mock that claims another class.
-    Raises UnserializableArgument.
+    It goes by the type itself: `isinstance()` believes a lazy object or a mock that claims another class.
     """
     kind = type(value)
-    fault: tuple[str, str] | None = None
     if depth > MAX_DEPTH:
-        fault = f"nested more than {MAX_DEPTH} deep", "store it, and pass the primary key"
-    elif issubclass(kind, dict):
-        if fault := _loss(value):
-            _refuse(name, where, *fault)
-        for key, item in value.items():
+        _refuse(name, where, f"nested more than {MAX_DEPTH} deep", "store it, and pass the primary key")
+    is_dict, is_list = issubclass(kind, dict), issubclass(kind, (list, tuple))
+    fault = None if is_dict or is_list else _fault(value, kind)
+    if fault := fault or _loss(value):
+        _refuse(name, where, *fault)
+    for key, item in value.items() if is_dict else enumerate(value) if is_list else ():
+        if is_dict:
             if not issubclass(type(key), str):
                 what = f"a dict with the key {key!r} of type {type(key).__name__}"
                 _refuse(name, where, what, "make its keys strings")
             _check(key, name, f"{where}[{key!r}]", depth + 1)
-            _check(item, name, f"{where}[{key!r}]", depth + 1)
-    elif issubclass(kind, (list, tuple)):
-        if fault := _loss(value):
-            _refuse(name, where, *fault)
-        for index, item in enumerate(value):
-            _check(item, name, f"{where}[{index}]", depth + 1)
-    else:
-        fault = _fault(value, kind) or _loss(value)
-    if fault:
-        _refuse(name, where, *fault)
+        _check(item, name, f"{where}[{key!r}]", depth + 1)
 
 
 def _fault(value: Any, kind: type) -> tuple[str, str] | None:
-    """Return what is wrong with a value that is no container, and the cure; None if nothing is."""
-    if issubclass(kind, str):
-        broken = not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
-        return ("a string with a lone surrogate", "decode it properly") if broken else None
-    if issubclass(kind, float):
-        return (
-            None if math.isfinite(value) else (repr(value), "JSON has no such number; pass None or a string")
-        )
-    if issubclass(kind, int):
-        # what Python refuses to write in decimal (sys.set_int_max_str_digits) it would not read either
-        return None if value.bit_length() < 14_000 else ("an integer of thousands of digits", "pass hex(...)")
+    """Return what is wrong with a value that is no container, and the cure; None if it is fine."""
     if value is None:
         return None
-    return (
-        ("a lazy string", "pass str(...)")
-        if issubclass(kind, Promise)
-        else (f"a {kind.__name__}", _cure(value))
-    )
+    if issubclass(kind, str):
+        is_broken = not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+        return ("a string with a lone surrogate", "decode it properly") if is_broken else None
+    if issubclass(kind, float):
+        cure = "JSON has no such number; pass None or a string"
+        return None if math.isfinite(value) else (repr(value), cure)
+    if issubclass(kind, int):
+        # a larger one Python neither writes nor reads in decimal (sys.set_int_max_str_digits)
+        return None if value.bit_length() < 14_000 else ("an integer of thousands of digits", "pass hex(...)")
+    if issubclass(kind, Promise):
+        return "a lazy string", "pass str(...)"
+    return f"a {kind.__name__}", _cure(value)
 
 
 def _loss(value: Any) -> tuple[str, str] | None:

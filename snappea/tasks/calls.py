@@ -22,6 +22,7 @@ from .options import MOST, is_queue, is_seconds
 
 #: What else may stand for a time, beside seconds from now.
 MOMENT = ", a timedelta or an aware datetime"
+MAX_LANE = 600  # characters
 Params = inspect.Parameter
 #: The code of decorators that pass on all arguments: those of context managers, as transaction.atomic().
 _DECORATORS: tuple[Any, ...] = ContextDecorator(), AsyncContextDecorator()
@@ -132,11 +133,33 @@ def require_queue(name: str, task_name: str) -> None:
         )
 
 
-def unique_key(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_id: int | None) -> Extras:
+    """Return what the options of a TaskFunction add to one call."""
+    options = task.options
+    lane = None
+    if options.max_concurrency is not None or options.interval is not None:
+        lane = options.name
+        if options.concurrency_key is not None:
+            lane = f"{lane}:{options.concurrency_key(*args, **kwargs)}"[:MAX_LANE]
+    return Extras(
+        expires_at=None if options.expires is None else moment_of(options.expires),
+        result_ttl=options.result_ttl,
+        parent_id=parent_id,
+        unique_key=_unique_key(task, args, kwargs) if options.unique else None,
+        unique_running=options.unique == "running",
+        lane=lane,
+        lane_limit=options.max_concurrency,
+        lane_interval=options.interval,
+        is_sensitive=options.sensitive,
+    )
+
+
+def _unique_key(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Return the key that identical calls share, however their arguments are written."""
+    signature = task.spelling(args, kwargs)
     arguments = {p.name: p.default for p in signature.parameters.values() if _is_json(p.default)}
     arguments |= signature.bind(*args, **kwargs).arguments
-    text = json.dumps([name, arguments], sort_keys=True)
+    text = json.dumps([task.name, arguments], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

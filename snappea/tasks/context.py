@@ -1,4 +1,4 @@
-"""`snappea.current_task`: what a task can know of itself, and say about itself, while it runs."""
+"""`snappea.current_task`: what a running task can know about itself, and its progress."""
 
 import logging
 import math
@@ -18,12 +18,12 @@ _deadline: ContextVar[float] = ContextVar("snappea_deadline", default=math.inf)
 PROGRESS_EVERY = 1.0
 #: The most that is kept of a note, in characters.
 MAX_NOTE = 1000
-#: What tasks said of their progress since it was last written, by row; the last word counts.
+#: The latest progress of each task that was not written yet, by row.
 unwritten_progress: dict[int, Progress] = {}
 
 
 class CurrentTask:
-    """The task that runs here; false where none does. Everything else raises NoCurrentTask there.
+    """The task that runs here; false where none runs. Everything else raises NoCurrentTask there.
 
     >>> from snappea import current_task
     >>> current_task.progress(3, 10, note="resizing")
@@ -45,7 +45,7 @@ class CurrentTask:
 
     @property
     def attempt(self) -> int:
-        """How often it was started by now: 1 the first time."""
+        """How often it was started: 1 the first time."""
         return _claim().attempts
 
     @property
@@ -65,7 +65,7 @@ class CurrentTask:
 
     @property
     def deadline(self) -> datetime | None:
-        """When it must have ended, by its time limits; None: it may take as long as it wants."""
+        """When its time limits end it; None: never."""
         _claim()
         seconds = _deadline.get() - time.monotonic()
         return None if seconds == math.inf else as_datetime(later(now(), seconds))
@@ -82,24 +82,27 @@ class CurrentTask:
         raise Retry(exc=exc, countdown=countdown, eta=eta, max_retries=max_retries)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Say how far it is: `done` of `total`. Call it as often as you like; it is written once a second.
+        """Report progress: `done` of `total`. Call it as often as you like; it is written once a second.
 
-        `note` may be a lazy translation; of a long one the first 1,000 characters are kept. Raises TypeError
-        or ValueError for what is no finite number.
+        `note` may be a lazy translation; its first 1,000 characters are kept. Raises TypeError or ValueError
+        for a value that is no finite number.
         """
         claim = _claim()
-        said = checked_progress(done, total, note, claim)
+        checked = checked_progress(done, total, note, claim)
         if claim.id:
-            _send(said)
+            _send(checked)
 
 
 current_task = CurrentTask()
 
 
 def checked_progress(done: Any, total: Any, note: object, claim: Claim) -> Progress:
-    """Return what a task says of its progress as the database takes it. Raises TypeError or ValueError."""
+    """Return progress as the database takes it. Raises TypeError or ValueError."""
+    if isinstance(note, (bytes, bytearray)):
+        raise TypeError("progress(): note must be a string, not bytes: decode it.")
+    text = f"{note}"[:MAX_NOTE].encode(errors="backslashreplace").decode().replace("\0", "\\x00")
     total = None if total is None else _number("total", total)
-    return Progress(_number("done", done), total, _text(note), *claim.fence)
+    return Progress(_number("done", done), total, text, *claim.fence)
 
 
 def _number(name: str, value: Any) -> float:
@@ -114,13 +117,6 @@ def _number(name: str, value: Any) -> float:
     return number
 
 
-def _text(note: object) -> str:
-    if isinstance(note, (bytes, bytearray)):
-        raise TypeError("progress(): note must be a string, not bytes: decode it.")
-    text = f"{note}"[:MAX_NOTE]
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
-
-
 def _claim() -> Claim:
     claim = _running.get()
     if claim is None:
@@ -129,12 +125,12 @@ def _claim() -> Claim:
 
 
 def current_claim() -> Claim | None:
-    """Return the claim of the task that runs here, None where none does."""
+    """Return the claim of the task that runs here, if one does."""
     return _running.get()
 
 
 def parent_id() -> int | None:
-    """Return the row of the task that runs here, None where none does."""
+    """Return the id of the task that runs here, if it has a row."""
     claim = _running.get()
     return claim.id or None if claim else None
 
@@ -142,14 +138,14 @@ def parent_id() -> int | None:
 def begin(claim: Claim, deadline: float = math.inf) -> None:
     """Make a claim the current task for the rest of this contextvars.Context.
 
-    `deadline`: when it must have ended, by time.monotonic().
+    `deadline`: when a limit ends it, by time.monotonic().
     """
     _running.set(claim)
     _deadline.set(deadline)
 
 
 def note(progress: Progress) -> None:
-    """Keep what was said for the Foreman to take."""
+    """Keep progress for the Foreman to take."""
     unwritten_progress[progress.id] = progress
 
 
@@ -157,13 +153,13 @@ _send: Callable[[Progress], None] = note
 
 
 def send_progress(send: Callable[[Progress], None]) -> None:
-    """From now on call `send` with what is said: where the Foreman is another process."""
+    """Pass progress to `send` from now on: the Foreman is another process."""
     global _send
     _send = send
 
 
 def take_progress(of: Iterable[int] | None = None) -> list[Progress]:
-    """Return what was said since the last call, by these rows or by all. For the Foreman."""
+    """Return the new progress of these rows, or of all. For the Foreman."""
     rows = list(unwritten_progress) if of is None else of
     return [taken for row in rows if (taken := unwritten_progress.pop(row, None))]
 
@@ -184,7 +180,7 @@ _filter = TaskFilter()
 
 
 def name_tasks_in_log() -> None:
-    """Add the filter to all handlers there are, so that any formatter may say %(task_id)s."""
+    """Add the filter to all existing handlers, so that any formatter can use %(task_id)s."""
     loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
     for logger in loggers:
         for handler in getattr(logger, "handlers", ()):  # a placeholder has none

@@ -17,21 +17,20 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils.module_loading import import_string
 
 from ..conf import current, hook, shown, soft_time_limit_of
-from ..errors import Retry, refuse_event_loop, running_loop
-from ..queue.clock import as_text, now, seconds_until
+from ..errors import refuse_event_loop, running_loop
+from ..queue.clock import now
 from ..queue.records import Call, Claim, Extras
 from ..signals import task_enqueued, tell
 from . import context, engine
 from .arguments import encode, simplified
 from .calls import (
     FINISHED,
-    moment_of,
+    extras_of,
     plain_arity,
     require_finished,
     require_queue,
     require_small,
     signature_of,
-    unique_key,
     with_options,
 )
 from .options import Options, is_priority
@@ -40,7 +39,6 @@ from .results import AsyncResult, Signature, require_known
 P = ParamSpec("P")
 R = TypeVar("R")
 MOST_BYTES = 4  # of a character in UTF-8
-MAX_LANE = 600  # characters
 NO_EXTRAS = Extras()
 _NO_CONTEXT = nullcontext()
 #: Runs a claim where it was enqueued; loaded when it is needed, as only workers need it otherwise.
@@ -240,29 +238,10 @@ class TaskFunction(Generic[P, R]):
         if queue is not None or configured.QUEUES is not None:
             require_queue(options.queue if queue is None else queue, self.name)
         parent = context.parent_id()
-        extras = None if self._is_plain and parent is None else self._extras(args, kwargs, parent)
+        extras = None
+        if not self._is_plain or parent is not None:
+            extras = extras_of(self, args, kwargs, parent)
         return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, extras)
-
-    def _extras(self, args: tuple[Any, ...], kwargs: dict[str, Any], parent: int | None) -> Extras:
-        """Return what the options add to one call."""
-        options = self.options
-        lane = None
-        if options.max_concurrency is not None or options.interval is not None:
-            lane = self.name
-            if options.concurrency_key is not None:
-                lane = f"{lane}:{options.concurrency_key(*args, **kwargs)}"[:MAX_LANE]
-        key = unique_key(self.name, self.spelling(args, kwargs), args, kwargs) if options.unique else None
-        return Extras(
-            expires_at=None if options.expires is None else moment_of(options.expires),
-            result_ttl=options.result_ttl,
-            parent_id=parent,
-            unique_key=key,
-            unique_running=options.unique == "running",
-            lane=lane,
-            lane_limit=options.max_concurrency,
-            lane_interval=options.interval,
-            is_sensitive=options.sensitive,
-        )
 
     def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
         if running_loop() is not None:
@@ -316,23 +295,6 @@ class TaskFunction(Generic[P, R]):
         """Return the soft time limit of a call in this queue, in seconds."""
         limit = self.options.soft_time_limit
         return soft_time_limit_of(queue) if limit is None else limit
-
-    def retry_after(self, failure: BaseException, retries: int) -> float | None:
-        """Return in how many seconds to retry it, None if it has failed. `retries`: how many so far."""
-        options = self.options
-        limit, wait = options.max_retries, None
-        if isinstance(failure, Retry):
-            limit = limit if failure.max_retries is None else failure.max_retries
-            wait = failure.countdown
-            if failure.eta is not None:
-                wait = max(0.0, seconds_until(as_text(failure.eta)))
-        elif not isinstance(failure, options.autoretry_for) or isinstance(
-            failure, options.dont_autoretry_for
-        ):
-            return None
-        if limit is not None and retries >= limit:
-            return None
-        return options.retry_delay(retries) if wait is None else wait
 
 
 #: What `delay` is where no test has put a mock in its place.

@@ -1,10 +1,9 @@
-"""Calls that were enqueued while tests run: kept in memory, in the place of the table.
+"""Calls that are kept in memory while tests run, so that code which calls `delay()` needs no queue in a test.
 
-So that code which calls `delay()` can be tested without a database for it and without a Foreman.
-`snappea.testing` is for looking at them and running them. Every test begins with none.
+`snappea.testing` shows and runs them. Every test begins with none.
 """
 
-import dataclasses
+import copy
 import functools
 import threading
 from collections.abc import Sequence
@@ -12,111 +11,51 @@ from itertools import count
 from typing import Any
 
 from ..models import WAITING, Status, Task
-from ..queue.clock import as_datetime, later, now
+from ..queue.clock import as_datetime, as_text, later, now
 from ..queue.records import Call, Claim, ClaimExtras, Extras, Origin, Outcome
 from .engine import Engine, require_kept, result_of
 
 
-@dataclasses.dataclass
-class Entry:
-    """A call, and what a row would say of it. Times are as in the database."""
-
-    id: int
-    call: Call
-    enqueued_at: str
-    status: str
-    run_after: str | None
-    attempts: int = 0
-    finished_at: str | None = None
-    error: str = ""
-    errors: str = ""
-    result: str | None = None
-
-    @property
-    def extras(self) -> Extras:
-        """The columns that most calls leave alone."""
-        return self.call.extras or Extras()
-
-    @property
-    def due(self) -> str:
-        """Since when it may run; the empty string if it is ready."""
-        return (self.run_after or "") if self.status == Status.SCHEDULED else ""
-
-    def as_task(self) -> Task:
-        """Return the row that it would be; it is not in any database."""
-        columns: dict[str, Any] = self.call._asdict() | self.extras._asdict() | dataclasses.asdict(self)
-        for name in ("enqueued_at", "run_after", "expires_at", "finished_at"):
-            columns[name] = columns[name] and as_datetime(columns[name])
-        names = {field.name for field in Task._meta.fields}
-        return Task(**{name: value for name, value in columns.items() if name in names})
-
-    def as_claim(self) -> Claim:
-        """Return what a worker would get."""
-        call, extras = self.call, self.extras
-        more = ClaimExtras(
-            result_ttl=extras.result_ttl,
-            lane=extras.lane,
-            lane_interval=extras.lane_interval,
-            parent_id=extras.parent_id,
-            expires_at=extras.expires_at,
-            run_after=self.run_after,
-            is_sensitive=extras.is_sensitive,
-            origin=Origin(extras.backend, extras.overrides, now(), None, "") if extras.backend else None,
-        )
-        return Claim(
-            -call.priority,
-            self.id,
-            self.attempts,
-            call.task_name,
-            call.args,
-            call.kwargs,
-            call.queue,
-            self.attempts,
-            self.enqueued_at,
-            bool(call.is_async),
-            now(),
-            more.as_json(),
-        )
-
-
 class MemoryEngine(Engine):
-    """Keeps calls in memory, in the order in which they were enqueued."""
+    """Keeps calls as rows that are in no database, in the order in which they were enqueued."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # the threads of a live server enqueue as well
         self._ids = count(1)
-        self._entries: dict[int, Entry] = {}
+        self._rows: dict[int, Task] = {}
 
     def enqueue(self, call: Call, moment: str | None = None) -> tuple[int, bool]:
         """Keep a call. Return its id, and whether it is new."""
-        moment, extras = moment or now(), call.extras or Extras()
+        enqueued_at = as_datetime(moment or now())
+        columns = call._asdict() | (call.extras or Extras())._asdict()
+        del columns["extras"]
+        for name in ("run_after", "expires_at"):
+            columns[name] = columns[name] and as_datetime(columns[name])
         with self._lock:
             _clear_before_each_test()
-            if extras.unique_key and (same := self._identical(extras.unique_key)):
-                return same.id, False
-            is_later = extras.run_after is not None and extras.run_after > moment
-            status = Status.SCHEDULED if is_later else Status.READY
-            entry = Entry(next(self._ids), call, moment, status.value, extras.run_after)
-            self._entries[entry.id] = entry
-        return entry.id, True
+            if call.extras and call.extras.unique_key and (same := self._identical(call.extras.unique_key)):
+                return same.pk, False
+            is_later = columns["run_after"] is not None and columns["run_after"] > enqueued_at
+            status = Status.SCHEDULED.value if is_later else Status.READY.value
+            row = Task(id=next(self._ids), enqueued_at=enqueued_at, status=status, **columns)
+            self._rows[row.pk] = row
+        return row.pk, True
 
     def enqueue_many(self, calls: Sequence[Call]) -> list[tuple[int, bool]]:
         """Keep many calls."""
         return [self.enqueue(call) for call in calls]
 
-    def _identical(self, key: str) -> Entry | None:
-        for entry in self._entries.values():
-            if entry.extras.unique_key == key:
-                is_running = entry.extras.unique_running and entry.status == Status.RUNNING
-                if is_running or entry.status in WAITING:
-                    return entry
+    def _identical(self, key: str) -> Task | None:
+        for row in self._rows.values():
+            is_running = row.unique_running and row.status == Status.RUNNING
+            if row.unique_key == key and (is_running or row.status in WAITING):
+                return row
         return None
 
     def find(self, call_id: Any) -> Task | None:
-        """Return what the row would be now, None if it would be gone."""
+        """Return the row as it is now, None if it is gone."""
         with self._lock:
-            entry = self._entries.get(call_id)
-            return entry.as_task() if entry else None
+            return copy.copy(self._rows.get(call_id))
 
     def wait(self, call_id: Any, timeout: float | None) -> Any:
         """Return the result if the test has run the call. Raises TimeoutError, as nothing else runs it."""
@@ -131,10 +70,10 @@ class MemoryEngine(Engine):
     def cancel(self, call_id: Any, terminate: bool = False) -> bool:
         """Forget a call if it waits, and tell whether it did."""
         with self._lock:
-            entry = self._entries.get(call_id)
-            if entry is None or entry.status not in WAITING:
+            row = self._rows.get(call_id)
+            if row is None or row.status not in WAITING:
                 return False
-            del self._entries[entry.id]
+            del self._rows[call_id]
             return True
 
     # for snappea.testing
@@ -142,58 +81,78 @@ class MemoryEngine(Engine):
     def waiting(self) -> list[Task]:
         """Return the calls that wait."""
         with self._lock:
-            return [entry.as_task() for entry in self._entries.values() if entry.status in WAITING]
+            return [copy.copy(row) for row in self._rows.values() if row.status in WAITING]
 
     def claim(self, including_scheduled: bool) -> Claim | None:
         """Take the call that a Foreman would take first; if none is due, perhaps the one due next."""
-        moment = now()
+        moment = as_datetime(now())
         with self._lock:
-            for entry in list(self._entries.values()):
-                if entry.status in WAITING and (entry.extras.expires_at or "never") <= moment:
-                    del self._entries[entry.id]
-            waiting = [entry for entry in self._entries.values() if entry.status in WAITING]
-            if including_scheduled and waiting:
-                moment = max(moment, min(entry.due for entry in waiting))
-            due = [entry for entry in waiting if entry.due <= moment]
+            for row in list(self._rows.values()):
+                if row.status in WAITING and row.expires_at and row.expires_at <= moment:
+                    del self._rows[row.pk]
+            due_at = {
+                row.pk: row.run_after if row.status == Status.SCHEDULED and row.run_after else moment
+                for row in self._rows.values()
+                if row.status in WAITING
+            }
+            if including_scheduled and due_at:
+                moment = max(moment, min(due_at.values()))
+            due = [self._rows[pk] for pk, due in due_at.items() if due <= moment]
             if not due:
                 return None
-            first = min(due, key=lambda entry: (-entry.call.priority, entry.id))
+            first = min(due, key=lambda row: (-row.priority, row.pk))
             first.status, first.attempts = Status.RUNNING.value, first.attempts + 1
-            return first.as_claim()
+            return _claim_of(first)
 
     def settle(self, outcome: Outcome) -> None:
         """Note what became of a call, as a Foreman does on a row."""
         moment = now()
         with self._lock:
-            entry = self._entries.get(outcome.claim.id)
-            if entry is None:  # the test has cleared them in the meantime
+            row = self._rows.get(outcome.claim.id)
+            if row is None:  # the test has cleared them in the meantime
                 return
-            entry.error, entry.finished_at = outcome.error, moment
+            row.error, row.finished_at = outcome.error, as_datetime(moment)
             if outcome.error:
-                entry.errors += outcome.error_line(moment) + "\n"
+                row.errors += outcome.error_line(moment) + "\n"
             if not outcome.error and outcome.result is None:
-                del self._entries[entry.id]
+                del self._rows[row.pk]
             elif not outcome.error:
-                entry.status, entry.result = Status.SUCCESSFUL.value, outcome.result
+                row.status, row.result = Status.SUCCESSFUL.value, outcome.result
             elif outcome.retry_after is not None:
-                entry.status, entry.finished_at = Status.SCHEDULED.value, None
-                entry.run_after = later(moment, outcome.retry_after)
+                row.run_after = as_datetime(later(moment, outcome.retry_after))
+                row.status, row.finished_at = Status.SCHEDULED.value, None
             else:
-                entry.status = Status.FAILED.value
+                row.status = Status.FAILED.value
 
     def clear(self) -> None:
         """Forget all of them."""
         with self._lock:
-            self._entries.clear()
+            self._rows.clear()
 
 
 #: The calls of this process.
 MEMORY = MemoryEngine()
 
 
-def clear() -> None:
-    """Forget all calls."""
-    MEMORY.clear()
+def _claim_of(row: Task) -> Claim:
+    """Return what a worker would get."""
+    extras = ClaimExtras(
+        result_ttl=row.result_ttl,
+        lane=row.lane,
+        lane_interval=row.lane_interval,
+        parent_id=row.parent_id,
+        expires_at=as_text(row.expires_at) if row.expires_at else None,
+        run_after=as_text(row.run_after) if row.run_after else None,
+        is_sensitive=row.is_sensitive,
+        origin=Origin(row.backend, row.overrides, now(), None, "") if row.backend else None,
+    )
+    return Claim(
+        *(-row.priority, row.pk, row.attempts, row.task_name, row.args, row.kwargs, row.queue, row.attempts),
+        enqueued_at=as_text(row.enqueued_at),
+        is_async=bool(row.is_async),
+        started_at=now(),
+        extras_json=extras.as_json(),
+    )
 
 
 @functools.cache
@@ -205,7 +164,7 @@ def _clear_before_each_test() -> None:
 
     @functools.wraps(run)
     def run_with_none(self: unittest.TestCase, result: Any = None) -> Any:
-        clear()
+        MEMORY.clear()
         return run(self, result)
 
     unittest.TestCase.run = run_with_none  # type: ignore[method-assign]  # that is the point

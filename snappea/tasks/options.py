@@ -14,7 +14,8 @@ from typing import Any, Literal
 from asgiref.sync import iscoroutinefunction
 
 from ..conf import is_interval, parse_size, shown
-from ..errors import TaskDefinitionError
+from ..errors import Retry, TaskDefinitionError
+from ..queue.clock import as_text, seconds_until
 
 Exceptions = tuple[type[BaseException], ...]
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
@@ -123,6 +124,20 @@ class Options:
         """How many seconds `rate_limit` puts between two starts."""
         found = _RATE.fullmatch(self.rate_limit or "")
         return _SECONDS[found[2]] / float(found[1]) if found and float(found[1]) else None
+
+    def retry_after(self, failure: BaseException, retries: int) -> float | None:
+        """Return in how many seconds to retry a task, None if it has failed. `retries`: how many so far."""
+        limit, wait = self.max_retries, None
+        if isinstance(failure, Retry):
+            limit = limit if failure.max_retries is None else failure.max_retries
+            wait = failure.countdown
+            if failure.eta is not None:
+                wait = max(0.0, seconds_until(as_text(failure.eta)))
+        elif not isinstance(failure, self.autoretry_for) or isinstance(failure, self.dont_autoretry_for):
+            return None
+        if limit is not None and retries >= limit:
+            return None
+        return self.retry_delay(retries) if wait is None else wait
 
     def retry_delay(self, retries: int) -> float:
         """Return how long to wait before the next retry, after so many retries."""

@@ -1,4 +1,4 @@
-"""For the tests of those who use Snappea: what was enqueued, and to run it.
+"""For the tests of a project that uses Snappea: see what was enqueued, and run it.
 
 While tests run, `delay()` keeps its calls in memory (`SNAPPEA["IN_TESTS"]`). Each test begins with none.
 
@@ -35,7 +35,7 @@ from ..workers.limits import Handle
 from .live import LiveForeman, run_foreman
 
 P = ParamSpec("P")
-#: From how many tasks on drain() takes it that there is no end to them.
+#: After how many tasks drain() gives up.
 AT_MOST = 10_000
 
 
@@ -48,12 +48,12 @@ class Enqueued(NamedTuple):
     kwargs: dict[str, Any]
     queue: str
     priority: int
-    #: Not before then; None: at once.
+    #: When it is due; None: at once.
     run_after: datetime | None
 
 
 def enqueued(task: TaskFunction[..., Any] | None = None) -> list[Enqueued]:
-    """Return the calls that wait, in the order in which they were enqueued: of one task, or all."""
+    """Return the calls that wait, of one task or all, in the order in which they were enqueued."""
     return [
         Enqueued(
             *(row.pk, row.task_name, json.loads(row.args), json.loads(row.kwargs)),
@@ -65,7 +65,7 @@ def enqueued(task: TaskFunction[..., Any] | None = None) -> list[Enqueued]:
 
 
 def assert_enqueued(task: TaskFunction[P, Any], *args: P.args, **kwargs: P.kwargs) -> Enqueued:
-    """Assert that a call with these arguments waits, however they were spelled; return the latest such.
+    """Assert that a call with these arguments waits, by position or by name; return the latest.
 
     Raises AssertionError, with what waits instead.
     """
@@ -106,18 +106,23 @@ def clear() -> None:
 def drain(including_scheduled: bool = False, raise_failures: bool = True, at_most: int = AT_MOST) -> int:
     """Run what is ready, and what that enqueues, here and now; return how often a task was run.
 
-    In the order in which the Foreman would, one after the other and with its semantics; but limits (of time,
-    memory, rate, concurrency) do not hold, and no task has a process of its own. `including_scheduled`: all
-    that waits for its time as well, retries too, in the order of those times; the clock is left alone.
+    Tasks run one after the other, as the Foreman would start them, but without limits (of time, memory, rate,
+    concurrency) and without processes of their own. `including_scheduled`: also run scheduled tasks and
+    retries, in the order of their times; the clock is left alone.
 
-    Raises what the first task that fails raises (one that is tried again has not failed), unless
-    `raise_failures` is False; RuntimeError if there is no end after `at_most` tasks.
+    Raises what the first task that fails raises (a task that is retried has not failed), unless
+    `raise_failures` is False; RuntimeError if tasks are left after `at_most`.
     """
     for count in range(at_most):
         claim = _calls().claim(including_scheduled)
         if claim is None:
             return count
-        failure = _run(claim)
+        outcome = execute(claim, Handle())
+        _calls().settle(outcome)
+        context.take_progress([claim.id])
+        for framework in frameworks if claim.extras.origin else ():
+            framework.notify_settled(outcome, is_urgent=True)
+        failure = None if outcome.retry_after is not None else outcome.failure
         if isinstance(failure, KeyboardInterrupt) or (failure and raise_failures):
             raise failure
     raise RuntimeError(f"drain() has run {at_most} tasks, and saw no end: do they enqueue themselves?")
@@ -130,37 +135,25 @@ class _Rows:
         return Task.objects.filter(status__in=WAITING).order_by("pk")
 
     def claim(self, including_scheduled: bool) -> Claim | None:
-        connection = connect()
-        with transact(connection) as db:
-            store.expire(db, now(connection))
-            store.promote(db, now(connection))
-            claim = store.claim_any(db, now(connection))
+        with transact(connect()) as db:
+            store.expire(db, now())
+            store.promote(db, now())
+            claim = store.claim_any(db, now())
             if claim is None and including_scheduled and (due := store.peek(db).due):
                 store.promote(db, due)
-                claim = store.claim_any(db, now(connection))
+                claim = store.claim_any(db, now())
         return claim
 
     def settle(self, outcome: Outcome) -> None:
-        connection = connect()
-        with transact(connection) as db:
+        with transact(connect()) as db:
             store.note_progress(db, context.take_progress([outcome.claim.id]))
-            store.settle(db, now(connection), [outcome])
+            store.settle(db, now(), [outcome])
 
 
 def _calls() -> MemoryEngine | _Rows:
     """Return where the calls of this test are."""
     found = engine.of(0)
     return found if isinstance(found, MemoryEngine) else _Rows()
-
-
-def _run(claim: Claim) -> BaseException | None:
-    """Run a claim and settle it. Return with what it failed, None if it succeeded or is tried again."""
-    outcome = execute(claim, Handle())
-    _calls().settle(outcome)
-    context.take_progress([claim.id])
-    for framework in frameworks if claim.extras.origin else ():
-        framework.notify_settled(outcome, is_urgent=True)
-    return None if outcome.retry_after is not None else outcome.failure
 
 
 def override_snappea(**keys: Any) -> override_settings:
@@ -174,7 +167,7 @@ def override_snappea(**keys: Any) -> override_settings:
 
 @contextmanager
 def foreman(timeout: float = 30.0) -> Iterator[LiveForeman]:
-    """Run a real Foreman, in a process of its own, on the databases of this test; calls are rows meanwhile.
+    """Run a real Foreman in its own process, on the databases of this test; calls are written as rows.
 
     For a TransactionTestCase or LiveServerTestCase with `databases = {"default", "snappea"}`, whose test
     databases are files. Settings that the test has changed hold there too, if JSON can carry them; no mail

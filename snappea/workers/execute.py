@@ -189,7 +189,7 @@ def _retry_after(task: TaskFunction[..., Any], claim: Claim, failure: BaseExcept
     """Return after how many seconds to retry, None if it has failed; send the signal of either."""
     retry_after, cause = None, cause_of(failure)
     try:
-        retry_after = task.retry_after(failure, claim.attempts - 1 - claim.extras.interruptions)
+        retry_after = task.options.retry_after(failure, claim.attempts - 1 - claim.extras.interruptions)
         if retry_after is None:
             tell(task_failed, task, id=claim.id, exception=cause)
         else:
