@@ -16,7 +16,7 @@ from django.db import connections
 from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError
 
-from ..conf import collects, current
+from ..conf import collects, current, tests_run
 from ..errors import ResultNotKept, TaskFailed
 from ..errors import caller as call_site
 from ..models import Status, Task
@@ -35,7 +35,7 @@ ASK_EVERY = 0.025
 
 
 class Caller(Protocol[R_co]):
-    """What makes a call, and a result of what the engine says: a TaskFunction, say."""
+    """What makes a call, such as a TaskFunction. It turns the engine's answer into a result."""
 
     def accepted(self, call_id: Any, is_new: bool) -> R_co:
         """Return the result for a call that was taken. `is_new`: False for an identical unique call."""
@@ -45,7 +45,7 @@ class Caller(Protocol[R_co]):
 
 
 class Engine:
-    """Takes calls, and knows what became of them. An id is of the kind that the engine gives out."""
+    """Takes calls, and knows what became of them. A call's id is of the engine's own kind."""
 
     def submit(
         self, call: Call, caller: Caller[R], moment: str | None = None, is_committed: bool = False
@@ -94,7 +94,7 @@ class Engine:
         raise NotImplementedError
 
     def trouble(self) -> str:
-        """Return why calls wait that could be run by now; empty if nothing is wrong."""
+        """Return why calls that are due do not run; empty if nothing is wrong."""
         return ""
 
 
@@ -200,7 +200,7 @@ def choose() -> Engine:
     configured = current()
     if configured.TASK_ALWAYS_EAGER:
         return EAGER
-    if collects():
+    if tests_run() and configured.IN_TESTS == "collect":  # collects(), which would cost one more call
         return _memory or _load_memory()
     return _registered.get(configured.ENGINE, TABLE)
 

@@ -92,7 +92,10 @@ class TaskFunction(Generic[P, R]):
         Raises TypeError if the arguments do not fit the function or are not strict JSON,
         ArgumentsTooLarge, UnknownQueue or EnqueueError; in each case nothing was written.
         """
-        return self._enqueue(self.call(args, kwargs))
+        call = self.call(args, kwargs)
+        if running_loop() is not None:
+            refuse_event_loop(self.__name__, self.name)
+        return engine.choose().submit(call, self)  # as _enqueue(), which would cost one more call
 
     async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
         """Do as `delay()`, from asynchronous code."""
