@@ -16,7 +16,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from snappea import schedules, stats
-from snappea.conf import current, uses_celery
+from snappea.conf import uses_celery
 from snappea.errors import SnappeaError, TaskFailed
 from snappea.management import console
 from snappea.models import MOVES, Status, Task
@@ -24,6 +24,7 @@ from snappea.monitoring import diagnostics, inspect
 from snappea.queue import operations
 from snappea.queue.availability import usable
 from snappea.queue.quarantine import quarantined
+from snappea.tasks import engine
 from snappea.tasks.discovery import discover, load
 from snappea.tasks.registry import TaskFunction
 
@@ -126,7 +127,7 @@ class Command(BaseCommand):
         if command == "run":
             act()  # what it raises is the task's own
             return
-        runs_elsewhere = command == "enqueue" and (uses_celery() or current().TASK_ALWAYS_EAGER)
+        runs_elsewhere = command == "enqueue" and engine.choose() is not engine.TABLE
         try:
             with usable(looks_first=command != "check" and not runs_elsewhere):
                 quarantined(act) if command in _LOOKS else act()
