@@ -207,7 +207,7 @@ def encode_result(result: Any, name: str) -> str:
         return encoded
     except TypeError as error:
         message = str(error).replace("argument[0]", "its result", 1)
-        raise UnserializableResult(f"{message} Or drop result_ttl, if nobody asks for it.") from None
+        raise UnserializableResult(f"{message} Or drop result_ttl if the result is not needed.") from None
 
 
 def _refuse_result(name: str, size: str, limit: int) -> NoReturn:
