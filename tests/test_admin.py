@@ -614,6 +614,13 @@ def test_the_admin_works_without_the_queue(site: Site) -> None:
     assert response.status_code == 200 and "it has no table snappea_task" in response.content.decode()
 
 
+def test_a_setting_that_is_wrong_is_said_in_a_sentence(site: Site, settings: Any) -> None:
+    """Also to a user who may not view tasks, for whom the queue is not checked first."""
+    browsers = client(), client("other", is_staff=True)
+    settings.SNAPPEA = {**site.settings, "NUM_WORKERS": 0}
+    assert [browser.get(FAILED).status_code for browser in browsers] == [503, 503]
+
+
 def test_the_foreman_claims_while_the_lists_are_open(site: Site) -> None:
     """A reader is no burden for a writer, and no list breaks for what happens meanwhile."""
     site.foreman(NUM_WORKERS=2)

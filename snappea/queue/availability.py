@@ -22,7 +22,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from .. import migrations
 from ..conf import alias, setting_problems, uses_celery
-from ..errors import QueueUnavailable, SnappeaError
+from ..errors import ConfigurationError, QueueUnavailable, SnappeaError
 from ..router import APP_LABEL, misrouted, routers_to_paste
 from .database import UNUSABLE as UNUSABLE
 from .database import connect
@@ -51,6 +51,8 @@ def usable(looks_first: bool = True) -> Iterator[None]:
         raise found
     try:
         yield
+    except ConfigurationError as error:
+        raise QueueUnavailable(str(error)) from error
     except SnappeaError:
         raise
     except UNUSABLE as error:
