@@ -67,11 +67,12 @@ def run(*flags: str) -> str:
     return said.getvalue()
 
 
-def settle(site: CelerySite) -> None:
-    """Wait until Celery's worker has nothing left: it takes messages in their order."""
+def settle(site: CelerySite, *ended: str) -> None:
+    """Wait until Celery's worker has nothing left, and these have ended: it takes messages in their order."""
     for _ in range(3):  # there are two processes
         assert site.tasks.add.delay(1, 2).get(timeout=DEADLINE) == 3
     wait_until(lambda: not handover.outstanding(), f"{list(Handover.objects.values())}")
+    wait_until(lambda: set(ended) <= site.ledger.keys("end").keys())  # what was taken may still run
 
 
 def test_what_waits_is_run_by_celery(site: CelerySite) -> None:
@@ -80,7 +81,7 @@ def test_what_waits_is_run_by_celery(site: CelerySite) -> None:
     late = wait(site.tasks.record_late, "late")
     assert "Would hand over 6." in run("--dry-run") and Task.objects.count() == 6
     assert run().startswith("Handed over 6.\n")
-    settle(site)
+    settle(site, "late", *(f"plain-{number}" for number in range(5)))
     ends = site.ledger.keys("end")
     assert [ends[f"plain-{number}"] for number in range(5)] == [1] * 5 and ends["late"] == 1
     assert Task.objects.count() == 0 and late.pk
@@ -147,7 +148,7 @@ def test_what_the_broker_has_lost_is_sent_again(site: CelerySite) -> None:
     handover.hand_over(Task.objects.all(), lambda item, ticket: None)
     assert "Handed over 0.\n1 that were handed over wait for one of" in run()
     assert run("--again").startswith("Handed over 1.\n")
-    settle(site)
+    settle(site, "lost")
     run("--again")
     assert site.ledger.keys("end")["lost"] == 1
 
@@ -193,7 +194,7 @@ def test_a_message_that_was_put_back_is_run_once_the_database_is_there(site: Cel
     site.processes[0].wait_for_output(rf"{wrong[0].key}\] is put back: .* is another database")
     assert site.ledger.keys("end")["put-back"] == 0
     run("--again")
-    settle(site)
+    settle(site, "put-back")
     assert site.ledger.keys("end")["put-back"] == 1
     site.app.control.revoke(wrong[0].key)
 
@@ -234,7 +235,7 @@ def test_what_a_dead_foreman_left_is_settled_first(site: CelerySite) -> None:
         task_name=site.tasks.record_late.name, args=["again"], status="running", claims=1, acks_late=True
     )
     assert "Handed over 1." in run()
-    settle(site)
+    settle(site, "again")
     running.refresh_from_db()
     assert running.status == "interrupted" and not Task.objects.filter(pk=late.pk).exists()
     assert site.ledger.keys("end")["again"] == 1
