@@ -52,7 +52,7 @@ ROUND = {name: text for name, text in vars(statements).items() if name.isupper()
 
 
 #: For PostgreSQL only, and what is rare or has few rows to look at.
-EXEMPT = {"INSERT", "INSERT_MORE", "INSERT_MANY", "RUNNING", "SET_ASIDE", "CLAIM_ADDRESSED", "UNCONFIRMED"}
+EXEMPT = {"INSERT", "INSERT_MORE", "INSERT_MANY", "RUNNING", "SET_ASIDE", "CLAIM_ADDRESSED"}
 
 
 @pytest.mark.parametrize("name", sorted(ROUND.keys() - EXEMPT))

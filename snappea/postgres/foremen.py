@@ -48,6 +48,10 @@ _OPENS_IN = (
 _CLOSE_FOR = """
     INSERT INTO snappea_opening (lane, opens_at) VALUES (?, clock_timestamp() + make_interval(secs => ?))
     ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at"""
+_UNCONFIRMED = f"""
+    SELECT count(*) FROM snappea_presence, snappea_pause
+    WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
+        AND NOT ({_IS_SILENT})"""
 _FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'"
 
 
@@ -131,6 +135,11 @@ def opens_in(db: RawConnection, lane: str) -> float:
 def close_for(db: RawConnection, lane: str, seconds: float) -> None:
     """Let nothing of a lane start for so many seconds."""
     db.execute(_CLOSE_FOR, (lane, seconds))
+
+
+def has_confirmed(db: RawConnection, queue: str) -> bool:
+    """Tell whether every Foreman at work has confirmed the pause of a queue."""
+    return not db.execute(_UNCONFIRMED, (queue, current().FOREMAN_TIMEOUT)).fetchone()[0]
 
 
 def forget_openings(db: RawConnection) -> None:

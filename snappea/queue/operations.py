@@ -16,7 +16,7 @@ from ..errors import PauseUnconfirmed, refuse_event_loop
 from ..models import MOVES, Schedule, Task
 from . import statements as sql
 from .clock import as_text, later, now, seconds_of
-from .database import RawConnection, connect, file_of, raw, ring_on_commit, transact
+from .database import ADAPTERS, RawConnection, adapter, connect, file_of, raw, ring_on_commit, transact
 from .lock import holder
 
 #: How long a transaction of many rows lasts, in seconds, and after how many rows it looks at the time.
@@ -118,10 +118,9 @@ def pause(queue: str) -> bool:
 def _is_confirmed(queue: str) -> bool:
     """Tell whether no Foreman will start a task of a paused queue."""
     connection = connect()
-    db, file = raw(connection), file_of(connection)
-    if connection.vendor == "postgresql":
-        return not db.execute(sql.UNCONFIRMED, (queue, current().FOREMAN_TIMEOUT)).fetchone()[0]
-    found = db.execute(sql.HEARD_BY, (queue,)).fetchone()
+    if connection.vendor in ADAPTERS:
+        return bool(adapter(connection, "foremen").has_confirmed(raw(connection), queue))
+    file, found = file_of(connection), raw(connection).execute(sql.HEARD_BY, (queue,)).fetchone()
     return found is None or found[0] != "" or file is None or holder(file) is None
 
 

@@ -216,11 +216,6 @@ CONFIRM = statement("""
     UPDATE snappea_pause SET heard_by = heard_by || ' ' || {me} || ' ' WHERE queue = ? AND since = ?""")
 #: The Foremen that have confirmed a pause.
 HEARD_BY = "SELECT heard_by FROM snappea_pause WHERE queue = ?"
-#: PostgreSQL only: how many Foremen at work have not confirmed a pause.
-UNCONFIRMED = """
-    SELECT count(*) FROM snappea_presence, snappea_pause
-    WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
-        AND greatest(seen_at, pg_postmaster_start_time()) > clock_timestamp() - make_interval(secs => ?)"""
 #: Of a paused queue: recheck what could have been claimed next, so that its groups' other queues go on.
 RECALL = statement("""
     UPDATE snappea_task SET gate = {NEW} WHERE lane IS NOT NULL AND {CLAIMABLE} AND queue = ?""")

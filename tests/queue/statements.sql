@@ -202,6 +202,16 @@ SELECT id, pid, host FROM snappea_presence WHERE greatest(seen_at, pg_postmaster
 -- postgres.foremen._SILENT, PostgreSQL
 SELECT id, pid, host FROM snappea_presence WHERE greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => %s) ORDER BY id FOR UPDATE SKIP LOCKED
 
+-- postgres.foremen._UNCONFIRMED, SQLite
+SELECT count(*) FROM snappea_presence, snappea_pause
+WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
+    AND NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?))
+
+-- postgres.foremen._UNCONFIRMED, PostgreSQL
+SELECT count(*) FROM snappea_presence, snappea_pause
+WHERE queue = %s AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
+    AND NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => %s))
+
 -- postgres.host.ROBUST_PLANS, both
 SELECT set_config(name, 'off', false)
 FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name
@@ -811,16 +821,6 @@ UPDATE snappea_task SET foreman_id = NULL,
     status = 'cancelled', finished_at = %s, expires_at = NULL, error = %s, errors = right(errors || '{"attempt": ' || attempts || substr(%s, 17) || chr(10),
         CASE WHEN backend IS NULL THEN 20000 ELSE 200000 END)
 WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
-
--- queue.statements.UNCONFIRMED, SQLite
-SELECT count(*) FROM snappea_presence, snappea_pause
-WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
-    AND greatest(seen_at, pg_postmaster_start_time()) > clock_timestamp() - make_interval(secs => ?)
-
--- queue.statements.UNCONFIRMED, PostgreSQL
-SELECT count(*) FROM snappea_presence, snappea_pause
-WHERE queue = %s AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
-    AND greatest(seen_at, pg_postmaster_start_time()) > clock_timestamp() - make_interval(secs => %s)
 
 -- queue.statements.UNHEARD, SQLite
 SELECT queue, +since FROM snappea_pause
