@@ -25,8 +25,9 @@ LINES = {
     "monitoring": "monitoring health metrics stats checks",
     "admin": "admin templatetags",
     "management": "management",
+    "testing": "testing",
     # adapters, which register themselves with the core
-    "adapters": "celery django_tasks postgres testing",
+    "adapters": "celery django_tasks postgres",
     # what Django, pytest or a project looks for by name
     "entry": "apps backend context pytest_plugin results",
 }

@@ -115,14 +115,12 @@ class SnappeaBackend(BaseTaskBackend):
         Raises InvalidTask, TypeError if an argument is not JSON, ArgumentsTooLarge or EnqueueError; in each
         case nothing was written.
         """
-        from .function import enqueue
-
         self.validate_task(task)
         # not in validate_task(): a wrong setting must not keep `manage.py check` from loading the tasks
         served = declared_queues()
         if served is not None and task.queue_name not in served:
             raise InvalidTask(f"Nobody serves the queue {task.queue_name!r}: {_cure_of_queue(served)}")
-        return enqueue(self.function_of(task), task, args, kwargs)
+        return self.function_of(task).enqueue(task, args, kwargs)
 
     def get_result(self, result_id: str) -> AnyResult:
         """Return what became of a call. It also works in a coroutine, which it blocks for a moment.

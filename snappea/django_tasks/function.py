@@ -60,6 +60,16 @@ class DjangoTask(TaskFunction[..., Any]):
         assert task
         return self.with_origin(super().call(args, kwargs, queue or task.queue_name), task)
 
+    def enqueue(self, task: AnyTask, args: Any, kwargs: Any) -> AnyResult:
+        """Enqueue a call. Raises as the backend's method does."""
+        refuse_event_loop(self.__name__, self.name)
+        require_whole((args, kwargs), self.name)
+        result = new_result(task, args, kwargs, backend=self.alias)
+        # the arguments in the result are normalized: bytes, for one, are text
+        call = self.with_origin(self.encoded(tuple(result.args), result.kwargs, task.queue_name), task)
+        enqueueing = _Enqueueing(self, result)
+        return engine.choose().submit(call, enqueueing, enqueueing.moment)
+
     def with_origin(self, call: Call, task: AnyTask) -> Call:
         """Return a call with what is written of a task, so that it can be restored."""
         extras = call.extras or NO_EXTRAS
@@ -67,8 +77,7 @@ class DjangoTask(TaskFunction[..., Any]):
             priority=int(task.priority),
             extras=extras._replace(
                 run_after=None if task.run_after is None else as_text(task.run_after),
-                result_ttl=extras.result_ttl
-                or 0,  # 0, not None: the row of a result must exist until it ends
+                result_ttl=extras.result_ttl or 0,  # not None: the row must still exist when it has ended
                 backend=self.alias,
                 overrides=overrides_of(task, declared(self.name)),
             ),
@@ -93,20 +102,6 @@ class DjangoTask(TaskFunction[..., Any]):
         given, claim = _given.get(), context.current_claim()
         assert claim
         return given or result_of_claim(self.alias, claim, list(args), kwargs)
-
-
-# enqueue
-
-
-def enqueue(function: DjangoTask, task: AnyTask, args: Any, kwargs: Any) -> AnyResult:
-    """Enqueue a call. Raises as the backend's method does."""
-    refuse_event_loop(function.__name__, function.name)
-    require_whole((args, kwargs), function.name)
-    result = new_result(task, args, kwargs, backend=function.alias)
-    # what the result has of them is normalized: bytes, for one, are text
-    call = function.with_origin(function.encoded(tuple(result.args), result.kwargs, task.queue_name), task)
-    enqueueing = _Enqueueing(function, result)
-    return engine.choose().submit(call, enqueueing, enqueueing.moment)
 
 
 class _Enqueueing:

@@ -57,12 +57,17 @@ class Result(TaskResult):  # type: ignore[type-arg]  # not subscriptable in each
             raise ValueError(f"{error}: {trouble}") from None
 
 
+_NOT_STARTED: dict[str, Any] = {
+    **dict.fromkeys(("enqueued_at", "started_at", "last_attempted_at", "finished_at")),
+    "id": "",
+    "status": TaskResultStatus.READY,
+}
+
+
 def new_result(task: AnyTask, args: Any, kwargs: Any, **values: Any) -> AnyResult:
     """Return a result of a call that has not started, but for other `values`."""
-    moments = dict.fromkeys(("enqueued_at", "started_at", "last_attempted_at", "finished_at"))
-    status = TaskResultStatus.READY
-    others = {"id": "", "status": status, "backend": task.backend, "errors": [], "worker_ids": []}
-    return Result(task=task, args=args, kwargs=kwargs, **{**moments, **others, **values})
+    lists: dict[str, Any] = {"errors": [], "worker_ids": []}
+    return Result(task=task, args=args, kwargs=kwargs, **{**_NOT_STARTED, **lists, **values})
 
 
 def result_of_claim(alias: str, claim: Claim, args: list[Any], kwargs: dict[str, Any]) -> AnyResult:
