@@ -1,7 +1,7 @@
-"""The queue where several Foremen share it, on PostgreSQL: who is there, and what holds for all of them.
+"""Several Foremen on one queue: their heartbeats, and the limits that hold for all of them together.
 
-A Foreman renews his presence; one that has not for FOREMAN_TIMEOUT is taken for dead, and another one
-interrupts what he ran. Whatever he reports after that is refused: he no longer runs it.
+A Foreman that has sent no heartbeat for FOREMAN_TIMEOUT is considered dead: another one interrupts its tasks
+and refuses whatever it reports after that.
 """
 
 import json
@@ -22,26 +22,24 @@ _REGISTER = """
 _BE_KNOWN = "SELECT set_config('snappea.foreman', ?, false)"
 _RENEW = "UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ? WHERE id = ?"
 _LEAVE = "DELETE FROM snappea_presence WHERE id = ?"
-#: While the server was away nobody could show that he lives.
+#: While the server was down no Foreman could send a heartbeat.
 _IS_SILENT = "greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?)"
 _SILENT = f"SELECT id, pid, host FROM snappea_presence WHERE {_IS_SILENT} ORDER BY id FOR UPDATE SKIP LOCKED"
 _PRESENT = f"""
     SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT ({_IS_SILENT}) ORDER BY id"""
 
-#: Until the end of the transaction only one of them opens gates, or looks how many run of a queue.
+#: Locks that the transaction holds until its end: for admission to groups and queues with limits.
 _HOLD_GATES = "SELECT pg_advisory_xact_lock(1936613744, 1)"
 _HOLD_SCHEDULES = "SELECT pg_advisory_xact_lock(1936613744, 2)"
-#: How many run of each queue, whoever runs them.
 _RUNNING_IN = """
     SELECT queue, count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'running'
     GROUP BY queue"""
-#: Of somebody who is dead.
 _RUNNING_OF = """
     SELECT id, claims, started_at, task_name FROM snappea_task
     WHERE foreman_id = ? AND status = 'running' ORDER BY id"""
 _DISMISS = "DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')"
 _ADDRESS = statement("UPDATE snappea_task SET foreman_id = ?, gate = {ADDRESSED} WHERE id = ?")
-#: By the server's clock, which all of them share.
+#: By the clock of the server, which all Foremen share.
 _OPENS_IN = (
     "SELECT extract(epoch FROM opens_at - clock_timestamp())::float FROM snappea_opening WHERE lane = ?"
 )
@@ -55,33 +53,33 @@ _UNCONFIRMED = f"""
 _FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'"
 
 
-# presence
+# heartbeats
 
 
 def register(db: RawConnection, workers: int) -> int:
-    """Make a Foreman known, and return the number that he goes by."""
+    """Write the row of a new Foreman, and return its id."""
     foreman_id: int = db.execute(_REGISTER, (socket.gethostname()[:255], os.getpid(), workers)).fetchone()[0]
     return foreman_id
 
 
 def be_known(db: RawConnection, foreman_id: int) -> None:
-    """Let what is claimed on this connection be claimed for a Foreman."""
+    """Let this connection claim tasks for a Foreman."""
     db.execute(_BE_KNOWN, (str(foreman_id),))
 
 
 def renew(db: RawConnection, foreman_id: int, workers: int, stuck: str) -> bool:
-    """Show that a Foreman lives. Tell whether he was not yet taken for dead."""
+    """Send a heartbeat. Tell whether the Foreman was not yet considered dead."""
     return db.execute(_RENEW, (workers, stuck, foreman_id)).rowcount == 1
 
 
 def leave(db: RawConnection, foreman_id: int) -> None:
-    """Let a Foreman be gone who runs nothing any more."""
+    """Delete a Foreman that runs no tasks any more, and the tasks that only it could run."""
     db.execute(_DISMISS, (foreman_id,))
     db.execute(_LEAVE, (foreman_id,))
 
 
 def foremen_at_work() -> list[ForemanInfo]:
-    """Return the Foremen that have shown within FOREMAN_TIMEOUT that they are alive."""
+    """Return the Foremen that have sent a heartbeat within FOREMAN_TIMEOUT."""
     rows = raw(connect()).execute(_PRESENT, (current().FOREMAN_TIMEOUT,)).fetchall()
     return [
         ForemanInfo(
@@ -92,9 +90,9 @@ def foremen_at_work() -> list[ForemanInfo]:
 
 
 def reap(db: RawConnection, moment: str, timeout: float) -> dict[str, list[Recovered]]:
-    """Interrupt what was run by those who have been silent for so many seconds, and forget them.
+    """Interrupt the tasks of Foremen without a heartbeat for `timeout` seconds, and delete these Foremen.
 
-    In a transaction. Returns what became of the tasks of each.
+    In the caller's transaction. Returns what became of the tasks of each.
     """
     found = {}
     for foreman_id, pid, host in db.execute(_SILENT, (timeout,)).fetchall():
@@ -108,32 +106,32 @@ def reap(db: RawConnection, moment: str, timeout: float) -> dict[str, list[Recov
     return found
 
 
-# what holds for all
+# limits for all Foremen together
 
 
 def hold_gates(db: RawConnection) -> None:
-    """Be the only one who opens gates or counts what runs of a queue, until the transaction ends."""
+    """Let no other Foreman admit tasks to groups, or count running tasks, until the transaction ends."""
     db.execute(_HOLD_GATES)
 
 
 def hold_schedules(db: RawConnection) -> None:
-    """Be the only one who makes the schedules what the code declares, until the transaction ends."""
+    """Let no other Foreman write the declared schedules until the transaction ends."""
     db.execute(_HOLD_SCHEDULES)
 
 
 def running_in(db: RawConnection) -> dict[str, int]:
-    """Return how many tasks of each queue run, whoever runs them."""
+    """Return how many tasks of each queue run, on all Foremen."""
     return dict(db.execute(_RUNNING_IN).fetchall())
 
 
 def opens_in(db: RawConnection, lane: str) -> float:
-    """Return in how many seconds the next of a lane with a rate may start; 0 or less: now."""
+    """Return in how many seconds the next task of a group with a rate limit may start; 0 or less: now."""
     found = db.execute(_OPENS_IN, (lane,)).fetchone()
     return float(found[0]) if found else 0.0
 
 
 def close_for(db: RawConnection, lane: str, seconds: float) -> None:
-    """Let nothing of a lane start for so many seconds."""
+    """Start no task of a concurrency group for so many seconds."""
     db.execute(_CLOSE_FOR, (lane, seconds))
 
 
@@ -143,12 +141,12 @@ def has_confirmed(db: RawConnection, queue: str) -> bool:
 
 
 def forget_openings(db: RawConnection) -> None:
-    """Delete what was said of lanes long ago."""
+    """Delete openings that are a day old."""
     db.execute(_FORGET_OPENINGS)
 
 
 def enqueue_for(foremen: Collection[int], call: Call) -> list[int]:
-    """Write a task for each of these Foremen, which no other will run, and return their ids."""
+    """Write a task for each of these Foremen, which no other one may run; return the ids."""
     connection = connect()
     with transact(connection) as db:
         ids = [store.insert(db, call, now(connection))[0] for _ in foremen]
