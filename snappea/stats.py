@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -25,21 +25,16 @@ _BY_MINUTE = statement("""
     FROM snappea_stat WHERE minute >= ? GROUP BY minute""")
 
 
-class Histogram(dict[int, int]):
+class Histogram(Counter[int]):
     """How many runs took how long, in two buckets for each power of two seconds."""
 
     @classmethod
     def of(cls, text: str) -> "Histogram":
-        """Read a row of Stat."""
+        """Read a row of Stat; empty if it was written by hand."""
         try:
             return cls({int(bucket): int(count) for bucket, count in json.loads(text).items()})
         except (ValueError, AttributeError, TypeError):
             return cls()
-
-    def add(self, other: Mapping[int, int]) -> None:
-        """Add another one's numbers."""
-        for bucket, count in other.items():
-            self[bucket] = self.get(bucket, 0) + count
 
     def percentile(self, share: float) -> float | None:
         """Return the time that a share of the runs stayed below, to within about a fifth; None if empty."""
@@ -126,7 +121,7 @@ def of_tasks(seconds: float) -> dict[str, dict[str, Any]]:
         task = found.setdefault(name, dict.fromkeys(columns, 0))
         for column, number in zip(columns, numbers, strict=True):
             task[column] += number
-        times.setdefault(name, Histogram()).add(Histogram.of(run_times))
+        times.setdefault(name, Histogram()).update(Histogram.of(run_times))
     for name, task in found.items():
         runs, run_sum = task.pop("runs"), task.pop("run_sum")
         task |= {"mean": run_sum / runs if runs else None, "p95": times[name].percentile(0.95)}

@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeAlias
 
 #: The device and the inode of a file.
@@ -62,25 +61,14 @@ class QueueFile:
     shm: Identity | None = None
     _seen: tuple[int, int] | None = field(default=None, repr=False)
 
-    @cached_property
-    def directory(self) -> str:
-        """The directory of these files."""
-        return os.path.dirname(self.path)
-
-    @cached_property
-    def wakeup(self) -> str:
-        """The file that is touched when there may be something to do."""
-        return f"{self.path}-wakeup"
-
-    @cached_property
-    def lock(self) -> str:
-        """The file whose flock the Foreman holds."""
-        return f"{self.path}-lock"
-
-    @cached_property
-    def logbook(self) -> str:
-        """The file in which the workers note which task they start and end."""
-        return f"{self.path}-logbook"
+    def __post_init__(self) -> None:
+        self.directory = os.path.dirname(self.path)
+        #: The file that is touched when there may be something to do.
+        self.wakeup = f"{self.path}-wakeup"
+        #: The file whose flock the Foreman holds.
+        self.lock = f"{self.path}-lock"
+        #: The file in which the workers note which task they start and end.
+        self.logbook = f"{self.path}-logbook"
 
     def is_gone(self) -> bool:
         """Tell whether the database, its `-wal` or its `-shm` was deleted or replaced.

@@ -5,7 +5,7 @@ An expression is five or six fields of cron, or "every 600 s".
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 from ..conf import is_interval
@@ -15,19 +15,6 @@ FIELDS = ("second", "minute", "hour", "day-of-month", "month", "day-of-week")
 _EVERY = "every "
 #: A run of `every` that is later than this moves the ticks that follow.
 LATE = timedelta(seconds=1)
-
-
-class Trigger(Protocol):
-    """Computes the ticks of an expression. All times are aware."""
-
-    def after(self, moment: datetime, last: datetime | None = None) -> datetime | None:
-        """Return the first tick after a moment; None if there is none. `last`: the tick before."""
-
-    def latest(self, moment: datetime, first: datetime) -> datetime:
-        """Return the last tick up to a moment. `first`: a known tick up to then."""
-
-    def counted(self, moment: datetime, latest: datetime) -> datetime:
-        """Return the tick that a run at a moment counts as. `latest`: the last tick up to then."""
 
 
 class Cron:
@@ -54,19 +41,19 @@ class Cron:
             raise ConfigurationError(f"cron={expression!r}: there is no such day in 50 years.")
 
     def after(self, moment: datetime, last: datetime | None = None) -> datetime | None:
-        """Return the first tick after a moment, None if there is none in 50 years."""
+        """Return the first tick after a moment; None if there is none in 50 years. `last`: not used here."""
         ticks: Iterable[datetime] = self._make(self._expression, moment.astimezone(self._zone))
         # in the second of two equal hours cronsim starts with the first
         return next((tick for tick in map(_utc, ticks) if tick > moment), None)
 
     def latest(self, moment: datetime, first: datetime) -> datetime:
-        """Return the last tick up to a moment, or `first`."""
+        """Return the last tick up to a moment; `first`, a known tick, if there is no later one."""
         end = (moment + timedelta(seconds=1)).replace(microsecond=0).astimezone(self._zone)
         ticks: Iterable[datetime] = self._make(self._expression, end, reverse=True)
         return max(first, next((tick for tick in map(_utc, ticks) if tick <= moment), first))
 
     def counted(self, moment: datetime, latest: datetime) -> datetime:
-        """Return the last tick: a late run does not move the times of day."""
+        """Return the tick that a run at a moment counts as: a late run does not move the times of day."""
         return latest
 
 
@@ -87,8 +74,12 @@ class Every:
         return first + (moment - first) // self.interval * self.interval
 
     def counted(self, moment: datetime, latest: datetime) -> datetime:
-        """Return the last tick, or the moment itself if the run is late: the next is an interval later."""
+        """Return the tick that a run counts as: the moment itself if it is late, which moves the next."""
         return moment if moment - latest > LATE else latest
+
+
+#: Computes the ticks of an expression. All times are aware.
+Trigger: TypeAlias = Cron | Every
 
 
 def trigger(expression: str, zone: str) -> Trigger:
