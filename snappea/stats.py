@@ -1,7 +1,7 @@
 """Statistics: what became of tasks, as the Foreman has counted it (`foreman/statistics.py`)."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -115,13 +115,13 @@ def of_tasks(seconds: float) -> dict[str, dict[str, Any]]:
     """Return what ended in the last seconds, by task: `done`, `failed`, `expired`, `mean`, `p95`."""
     columns = "done", "failed", "runs", "expired", "run_sum"
     found: dict[str, dict[str, Any]] = {}
-    times: dict[str, Histogram] = {}
+    times: defaultdict[str, Histogram] = defaultdict(Histogram)
     since = later(now(connect()), -seconds)
     for name, *numbers, run_times in raw(connect()).execute(_SINCE, (since,)).fetchall():
         task = found.setdefault(name, dict.fromkeys(columns, 0))
         for column, number in zip(columns, numbers, strict=True):
             task[column] += number
-        times.setdefault(name, Histogram()).update(Histogram.of(run_times))
+        times[name] += Histogram.of(run_times)
     for name, task in found.items():
         runs, run_sum = task.pop("runs"), task.pop("run_sum")
         task |= {"mean": run_sum / runs if runs else None, "p95": times[name].percentile(0.95)}
