@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import QuerySet
 from django.db.transaction import TransactionManagementError
 
 from ..conf import collects, current, tests_run
@@ -114,11 +113,11 @@ class TableEngine(Engine):
 
     def find(self, call_id: Any) -> Task | None:
         """Return the row."""
-        return _rows(call_id).first()
+        return Task.objects.filter(pk=call_id).first()
 
     def status(self, call_id: Any) -> str | None:
         """Read one column only."""
-        return _rows(call_id).values_list("status", flat=True).first()
+        return Task.objects.filter(pk=call_id).values_list("status", flat=True).first()
 
     def wait(self, call_id: Any, timeout: float | None) -> Any:
         """Look at the row again whenever the database has changed."""
@@ -143,19 +142,14 @@ class TableEngine(Engine):
         """Delete the row if it waits, or mark it if it runs."""
         from ..queue import operations
 
-        if operations.cancel(_rows(call_id)):
-            return True
-        return terminate and bool(operations.terminate(_rows(call_id)))
+        row = Task.objects.filter(pk=call_id)
+        return bool(operations.cancel(row) or (terminate and operations.terminate(row)))
 
     def trouble(self) -> str:
         """Return that no Foreman runs, if that is so."""
         from ..queue import foremen
 
         return "" if foremen.is_attended() else foremen.NO_FOREMAN
-
-
-def _rows(task_id: int) -> QuerySet[Task]:
-    return Task.objects.filter(pk=task_id)
 
 
 class EagerEngine(Engine):
