@@ -1,3 +1,3 @@
 """What became of a call."""
 
-from .tasks.results import AsyncResult as AsyncResult
+from .tasks.engine import AsyncResult as AsyncResult

@@ -23,7 +23,7 @@ from snappea.queue.clock import now
 from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
-from snappea.tasks.results import AsyncResult
+from snappea.tasks.engine import AsyncResult
 from tests.playground.gated import alone, by_account, mail, paced, paced_pair, two_late
 from tests.playground.ledger import note
 from tests.playground.lifecycle import loop, two_at_a_time

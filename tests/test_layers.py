@@ -34,7 +34,7 @@ LINES = {
 RANK = {name: rank for rank, line in enumerate(LINES.values()) for name in line.split()}
 ADAPTERS = LINES["adapters"].split()
 #: How many modules `delay()` loads at most, the packages snappea, snappea.queue and snappea.tasks included.
-AT_MOST = 24
+AT_MOST = 23
 #: What projects import, as the manual says.
 PUBLIC = """
     snappea.AsyncResult snappea.Retry snappea.Signature snappea.SnappeaError snappea.SoftTimeLimitExceeded

@@ -13,13 +13,12 @@ from django.core.management import load_command_class
 from django.dispatch import Signal
 
 import snappea
-from snappea import checks, errors, pytest_plugin, schedules, signals, testing
+from snappea import checks, errors, pytest_plugin, results, schedules, signals, testing
 from snappea.celery import checks as celery_checks
 from snappea.conf import Settings
 from snappea.django_tasks import backend
 from snappea.models import Status
 from snappea.queue import operations
-from snappea.tasks import results
 from snappea.tasks.context import CurrentTask
 from snappea.tasks.options import Options
 from tests.site import ROOT

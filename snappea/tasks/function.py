@@ -33,8 +33,8 @@ from .calls import (
     signature_of,
     with_options,
 )
+from .engine import AsyncResult, Signature, require_known
 from .options import Options, is_priority
-from .results import AsyncResult, Signature, require_known
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,9 +8,9 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 from ..errors import TaskDefinitionError
 from ..models import Task as Row
 from ..queue.records import Claim
+from .engine import Signature as Signature
 from .function import TaskFunction as TaskFunction
 from .options import Options
-from .results import Signature as Signature
 
 P = ParamSpec("P")
 Opts = ParamSpec("Opts")
