@@ -62,7 +62,7 @@ def test_no_more_at_once_than_its_size(gate: Gate, logbook: Logbook) -> None:
     pool = WorkerPool(3, logbook, lambda: None)
     pool.hand_over(claims(logbook, range(10)))
     wait_until(lambda: gate.running == 3)
-    assert pool.backlog() == 7
+    assert len(pool.backlog) == 7
     gate.open.set()
     wait_until(lambda: gate.running == 0 and len(gate.order) == 10)
     wait_until(lambda: len(pool._parked) == 3)
@@ -91,7 +91,7 @@ def test_what_has_not_begun_can_be_taken_back(gate: Gate, logbook: Logbook) -> N
     wait_until(lambda: gate.running == 1)
     assert [claim.id for _cell, claim in pool.take_back()] == [1, 2, 3, 4]
     gate.open.set()
-    wait_until(pool.has_outcomes)
+    wait_until(lambda: pool.outcomes)
     assert gate.order == [0]
 
 
@@ -118,7 +118,7 @@ def test_an_idle_worker_wakes_the_foreman_though_others_have_work(gate: Gate, lo
     wait_until(lambda: gate.running == 2)
     gate.open.set()
     wait_until(lambda: len(pool._parked) == 2)
-    pool._backlog.extend(claims(logbook, range(2, 3)))
+    pool.backlog.extend(claims(logbook, range(2, 3)))
     assert pool.needs_foreman()
     pool.take_back()
 

@@ -227,7 +227,7 @@ def test_a_thread_for_each_task(site: Site) -> None:
             numbers = range(start, start + 20)
             claims = [Claim(0, number + 1, 1, "tests.local", f"[{number}]", "{}") for number in numbers]
             pool.hand_over([(logbook.enter(claim), claim) for claim in claims])
-            wait_until(lambda: not pool.backlog() and len(pool._parked) == len(pool._handles))
+            wait_until(lambda: not pool.backlog and len(pool._parked) == len(pool._handles))
         assert seen == [None] * 40
         threads = {thread for thread, _connection in opened}
         assert len(threads) == 40

@@ -128,7 +128,7 @@ def test_no_cell_is_lost_to_a_number_that_does_not_fit(in_flight: InFlight) -> N
 def test_claims_are_counted_by_where_they_run(in_flight: InFlight) -> None:
     def counts() -> tuple[int, ...]:
         free, on_loop = len(in_flight.logbook.free), len(in_flight.on_loop)
-        return free, in_flight.count_in_threads(), on_loop, in_flight.started
+        return free, in_flight.count_running() - on_loop, on_loop, in_flight.started
 
     on_loop = CLAIM._replace(is_async=True)
     in_flight.open([CLAIM, on_loop, on_loop])

@@ -351,7 +351,7 @@ def test_what_was_claimed_but_not_begun_is_ended_as_well(site: Site) -> None:
     ((cell, outcome),) = pool.collect()
     assert (cell, outcome.claim.id, outcome.is_revoked) == (1, 2, True)
     go.touch()
-    wait_until(pool.has_outcomes)
+    wait_until(lambda: pool.outcomes)
     ((cell, outcome),) = pool.collect()
     assert (cell, outcome.error) == (0, "") and site.ledger.count("start", 2) == 0
 

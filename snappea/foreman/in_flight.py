@@ -93,10 +93,6 @@ class InFlight:
         """Return how many claims have not ended."""
         return len(self.claims) - len(self.outcomes) - len(self.unbegun)
 
-    def count_in_threads(self) -> int:
-        """Return how many claims run in threads, or wait for one."""
-        return len(self.claims) - len(self.outcomes) - len(self.unbegun) - len(self.on_loop)
-
     def is_to_be_written(self, here: float) -> bool:
         """Tell whether there is something to write, as of now by time.monotonic()."""
         is_due = unwritten_progress and here >= self._next_progress
@@ -163,10 +159,8 @@ class InFlight:
             self._progress = []
         if not (self.outcomes or self.unbegun):
             return []
-        finished, cells = [], [cell for cell, _claim in self.unbegun]
-        for cell, outcome in self.outcomes:
-            finished.append(outcome)
-            cells.append(cell)
+        finished = [outcome for _cell, outcome in self.outcomes]
+        cells = [cell for cell, _ended in (*self.outcomes, *self.unbegun)]
         for cell in cells:
             del self.claims[cell]
         self.logbook.release(cells)

@@ -142,7 +142,8 @@ class Foreman:
             planner.may_have_more |= rang
             if time.monotonic() >= planner.look_at:
                 planner.may_have_more |= self._look()
-            planner.may_have_more |= self._enforce_limits()
+            if self.pool.is_watched or self._stuck_told:
+                planner.may_have_more |= self._enforce_limits()
             turn = planner.plan(rang)
             if not turn.has_work:
                 return self._sleep(turn)
@@ -163,7 +164,7 @@ class Foreman:
         self._planner.look_at = self.host.next_look = 0.0  # a file may be gone
         self.quarantine.note(error)
         say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
-        self._planner.may_have_more |= self.shutdown.decide(False, self.pool.backlog())
+        self._planner.may_have_more |= self.shutdown.decide(False, len(self.pool.backlog))
         self.bell.wait(BACK_OFF, for_rings=False)
         return False
 
@@ -195,7 +196,7 @@ class Foreman:
     def _enforce_limits(self) -> bool:
         """Interrupt the tasks whose time is up. Tell whether the number of stuck workers has changed."""
         self.pool.enforce_limits()
-        if (stuck := self.pool.stuck()) == self._stuck_told:
+        if (stuck := len(self.pool.stuck)) == self._stuck_told:
             return False
         self._stuck_told = stuck  # another worker replaces each
         self.host.tell(self.pool.stuck_ids())
@@ -232,14 +233,13 @@ class Foreman:
                 if claims:
                     self.in_flight.open(claims)
         finished = self.in_flight.close()
-        self._planner.note_round()
-        if claims:
-            self._start(turn.ahead)
-        was_due = turn.fires and self._scheduler.report()
         if turn.has_room:
             self.admission.left.clear()  # what was claimed is committed
             self._planner.may_have_more = bool(expired)
-        self._planner.take_notice(peek, is_confirmed=True)
+        self._planner.take_notice(peek, is_of_round=True)
+        if claims:
+            self._start(turn.ahead)
+        was_due = turn.fires and self._scheduler.report()
         if peek.has_revoked:
             self._end_revoked()
         if finished or expired:

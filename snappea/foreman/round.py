@@ -99,15 +99,19 @@ class Planner:
     def plan(self, rang: bool) -> Round:
         """Return what to do now, and decide whether to stop."""
         in_flight, shutdown, opening = self._in_flight, self._shutdown, self._admission.opening
-        here, backlog = time.monotonic(), self._take_in(rang)
+        if self.pool.outcomes or self.pool.backlog:
+            self._take_in(rang)
+        here, backlog = time.monotonic(), len(self.pool.backlog)
         most = min(len(in_flight.logbook.free), self._restart.most - in_flight.started)
         is_idle = most > 0 and opening == inf and not (self.may_have_more or in_flight.claims)
-        self.may_have_more |= shutdown.decide(is_idle, backlog)
+        if shutdown.drains or shutdown.signals or self._restart.due or most <= 0:
+            self.may_have_more |= shutdown.decide(is_idle, backlog)
         stop_by = inf
         if shutdown.stop_by is not None:
             most, stop_by = 0, 0.0 if shutdown.is_done() else shutdown.stop_by
         ahead = self._prefetch.ahead if in_flight.outcomes else 0  # whatever runs now may take long
-        room = min(self.pool.capacity() + ahead - in_flight.count_in_threads(), most)
+        in_threads = in_flight.count_running() - len(in_flight.on_loop)
+        room = min(self.pool.size + len(self.pool.stuck) + ahead - in_threads, most)
         loop_room = min(self._most_on_loop - len(in_flight.on_loop), most) if self._uses_loop else 0
         has_room = room > 0 or loop_room > 0
         claim_at = min(self._due_at, opening, 0 if self.may_have_more else inf) if has_room else inf
@@ -117,35 +121,31 @@ class Planner:
         fires = here >= self._tick_at
         return Round(has_work, has_room, max(room, 0), loop_room, most, ahead, fires, wakes_at)
 
-    def _take_in(self, rang: bool) -> int:
-        """Take over outcomes, if that cannot wait, and claims that wait too long. Return how many wait."""
+    def _take_in(self, rang: bool) -> None:
+        """Take over outcomes, if that cannot wait, and claims that have waited too long for a worker."""
         pool = self.pool
         if rang or pool.needs_foreman():
             self._in_flight.collect(pool.collect())
         if self._in_flight.outcomes:
             self._prefetch.learn(self._in_flight.outcomes, pool.size)
-        backlog = pool.backlog()
-        is_stopping = self._shutdown.stop_by is not None
-        if backlog and (is_stopping or self._prefetch.is_stale(pool.handed, backlog)):
-            self.take_back()
-            return 0
-        return backlog
+        if backlog := len(pool.backlog):
+            is_stopping = self._shutdown.stop_by is not None
+            if is_stopping or self._prefetch.is_stale(pool.handed, backlog):
+                self.take_back()
 
     def take_back(self) -> None:
         """Have given back what no worker has begun."""
         self._in_flight.take_back(self.pool.take_back())
         self._prefetch.ahead = 0
 
-    def note_round(self) -> None:
-        """Take notice of a round that is committed."""
-        self.writes_stats = False
-        self.worked_at = self._prefetch.last_round = time.monotonic()
-
-    def take_notice(self, peek: Peek, is_confirmed: bool = False) -> None:
-        """Remember when something is due. `is_confirmed`: the pauses that can be are confirmed."""
+    def take_notice(self, peek: Peek, is_of_round: bool = False) -> None:
+        """Remember when something is due. `is_of_round`: it is of a round that is committed now."""
         here = time.monotonic()
+        if is_of_round:
+            self.writes_stats = False
+            self.worked_at = self._prefetch.last_round = here
         self._due_at = inf if peek.due is None else here + seconds_until(peek.due)
         self._tick_at = inf if peek.tick is None else here + seconds_until(peek.tick)
-        self._confirm_at = (here + CONFIRM_EVERY if is_confirmed else here) if peek.has_unheard else inf
+        self._confirm_at = (here + CONFIRM_EVERY if is_of_round else here) if peek.has_unheard else inf
         if peek.has_async and not self._uses_loop:
             self._uses_loop = self.may_have_more = True

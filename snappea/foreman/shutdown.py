@@ -19,13 +19,14 @@ _HANDED_ON = "SNAPPEA_SIGNALS"  # pid and descriptor, for the process's next ima
 
 
 class Shutdown:
-    """Counts the signals, and decides whether to stop. `drains`: stop once the queue is empty."""
+    """Counts the signals, and decides whether to stop."""
 
     def __init__(self, settings: Settings, in_flight: InFlight, restart: Restart, drains: bool) -> None:
         self._settings = settings
         self._in_flight = in_flight
         self._restart = restart
-        self._drains = drains
+        #: Whether to stop once the queue is empty.
+        self.drains = drains
         self._restarts = self._is_handed_on = False
         self.exit_code = 0
         #: How many SIGTERM and SIGINT have come.
@@ -50,11 +51,11 @@ class Shutdown:
         `is_idle`: nothing is ready and nothing runs. `backlog`: how many tasks are about to start.
         """
         signals, restart = self.signals, self._restart
-        if signals == 1 and self._settings.WORKAHOLIC and not self._drains:
-            self._drains = True  # empty the queue first
+        if signals == 1 and self._settings.WORKAHOLIC and not self.drains:
+            self.drains = True  # empty the queue first
             restart.waive()
             return True
-        is_patient = self._drains and (self._settings.WORKAHOLIC or not signals) and signals < 2
+        is_patient = self.drains and (self._settings.WORKAHOLIC or not signals) and signals < 2
         if is_idle if is_patient else signals:
             self.stop("a signal said so" if signals else "the queue is empty")
         if self._in_flight.started >= restart.most and not backlog and not restart.due:

@@ -65,13 +65,16 @@ class WorkerPool:
         self._slots = threading.BoundedSemaphore(size)
         self._has_started_one = False
         self.loop = EventLoop(logbook, self._report, self._call_for_loop)
-        self._backlog: deque[tuple[int, Claim]] = deque()
-        self._outcomes: deque[tuple[int, Outcome]] = deque()
+        #: The claims that wait for a worker, and the outcomes that wait for the Foreman.
+        self.backlog: deque[tuple[int, Claim]] = deque()
+        self.outcomes: deque[tuple[int, Outcome]] = deque()
         self._parked: list[threading.Lock] = []
         self._handles: list[TaskHandle] = []
-        self._stuck: list[TaskHandle] = []
+        #: The workers whose task should have ended, each replaced by another.
+        self.stuck: list[TaskHandle] = []
         self._supervisors: list[Supervisor] = []
-        self._is_watched = False  # whether a task has a deadline, or was told to end
+        #: Whether a task has a deadline, or was told to end.
+        self.is_watched = False
 
     def hand_over(self, claims: list[tuple[int, Claim]]) -> None:
         """Run claims, each with the number of its logbook cell; those for the event loop come last.
@@ -82,12 +85,12 @@ class WorkerPool:
             try:
                 self.loop.hand_over([entered for entered in claims if entered[1].is_async])
             except BaseException:
-                self._backlog.extend(claims)  # to be taken back
+                self.backlog.extend(claims)  # to be taken back
                 raise
             claims = [entered for entered in claims if not entered[1].is_async]
-        self._backlog.extend(claims)
+        self.backlog.extend(claims)
         self.handed += len(claims)
-        for _ in range(len(self._backlog)):
+        for _ in range(len(self.backlog)):
             if self._parked:
                 self._parked.pop().release()
             elif not self._start_worker():
@@ -108,54 +111,42 @@ class WorkerPool:
         self._has_started_one = True
         return True
 
-    def capacity(self) -> int:
-        """Return how many claims can be in hand at once: one for each worker, stuck ones included."""
-        return self.size + len(self._stuck)
-
-    def stuck(self) -> int:
-        """Return how many workers are stuck with a task that should have ended."""
-        return len(self._stuck)
-
     def stuck_ids(self) -> list[int]:
         """Return the ids of the tasks that workers are stuck with."""
-        claims = [handle.task for handle in list(self._stuck)]
+        claims = [handle.task for handle in list(self.stuck)]
         return [claim.id for claim in claims if isinstance(claim, Claim)]
 
     def next_deadline(self) -> float:
         """Return when to call enforce_limits(), by time.monotonic()."""
-        if not self._is_watched:
+        if not self.is_watched:
             return math.inf
         deadlines = (min(handle.deadline, handle.raised_at + STUCK_AFTER) for handle in self._handles)
         return min(deadlines, default=math.inf)
 
     def enforce_limits(self) -> None:
         """End the tasks whose time is up, and replace the workers whose task does not end."""
-        if not self._is_watched:
+        if not self.is_watched:
             return
         here = time.monotonic()
-        self._is_watched = False
+        self.is_watched = False
         for handle in list(self._handles):
             handle.enforce_limit(here)
             if handle.raised_at + STUCK_AFTER <= here:
                 self._replace(handle)
         if any(min(handle.deadline, handle.raised_at) < math.inf for handle in self._handles):
-            self._is_watched = True
+            self.is_watched = True
 
     def _replace(self, handle: TaskHandle) -> None:
-        self._stuck.append(handle)
+        self.stuck.append(handle)
         claim = handle.replace()
         if not isinstance(claim, Claim):  # it has just ended
-            self._stuck.remove(handle)
+            self.stuck.remove(handle)
             return
         self._slots.release()
         said = "%s #%d does not end, and a new worker thread replaces its own. Workers stuck: %d"
-        say(WARNING, said, clean(claim.task_name), claim.id, self.stuck())
-        if self._backlog:
+        say(WARNING, said, clean(claim.task_name), claim.id, len(self.stuck))
+        if self.backlog:
             self._start_worker()
-
-    def backlog(self) -> int:
-        """Return how many claims wait for a worker."""
-        return len(self._backlog)
 
     def take_back(self, queue: str | None = None) -> list[tuple[int, Claim]]:
         """Return the claims that no worker has begun; they will not run here.
@@ -163,14 +154,14 @@ class WorkerPool:
         `queue`: of this queue only, and those as well that the event loop has not begun.
         """
         if queue is None:
-            return _drain(self._backlog)
-        waiting = [entered for entered in self._backlog.copy() if entered[1].queue == queue]
+            return _drain(self.backlog)
+        waiting = [entered for entered in self.backlog.copy() if entered[1].queue == queue]
         return [entered for entered in waiting if self._withdraw(entered)] + self.loop.take_back(queue)
 
     def _withdraw(self, entered: tuple[int, Claim]) -> bool:
         """Take a claim out of the backlog; tell whether it was there."""
         try:
-            self._backlog.remove(entered)
+            self.backlog.remove(entered)
         except ValueError:
             return False
         return True
@@ -183,25 +174,21 @@ class WorkerPool:
         """End a claim: at once if no worker has begun it, otherwise by TaskRevoked inside the task."""
         if self._withdraw((cell, claim)):
             reason = "TaskRevoked: before it began"
-            self._outcomes.append((cell, Outcome(claim, 0.0, reason, reason, is_revoked=True)))
+            self.outcomes.append((cell, Outcome(claim, 0.0, reason, reason, is_revoked=True)))
         elif claim.is_async:
             self.loop.revoke(claim)
         elif any(one.revoke(claim) for one in list(self._supervisors)) or any(
             handle.revoke(claim) for handle in list(self._handles)
         ):
-            self._is_watched = True
+            self.is_watched = True
 
     def collect(self) -> list[tuple[int, Outcome]]:
         """Return the outcomes since the last call."""
-        return _drain(self._outcomes)
-
-    def has_outcomes(self) -> bool:
-        """Tell whether there is something to collect."""
-        return bool(self._outcomes)
+        return _drain(self.outcomes)
 
     def needs_foreman(self) -> bool:
         """Tell whether there are outcomes to settle, and a worker is idle or will be soon."""
-        return bool(self._outcomes) and (len(self._backlog) <= self.low_water or bool(self._parked))
+        return bool(self.outcomes) and (len(self.backlog) <= self.low_water or bool(self._parked))
 
     # in the workers' threads
 
@@ -214,7 +201,7 @@ class WorkerPool:
         try:
             while left > 0 and not handle.is_replaced:
                 try:
-                    cell, claim = self._backlog.popleft()
+                    cell, claim = self.backlog.popleft()
                 except IndexError:
                     self._park(parking)
                 else:
@@ -224,14 +211,14 @@ class WorkerPool:
             self._handles.remove(handle)
             close_connections()
             if handle.is_replaced:
-                self._stuck.remove(handle)
+                self.stuck.remove(handle)
             else:
                 self._slots.release()
-                if self._backlog:  # handed over while all slots were taken
+                if self.backlog:  # handed over while all slots were taken
                     self._start_worker()
 
     def _note_deadline(self, deadline: float) -> None:
-        self._is_watched = True
+        self.is_watched = True
         if deadline < self.foreman_wakes_at:
             self.foreman_wakes_at = 0.0
             self._wake_foreman()
@@ -267,7 +254,7 @@ class WorkerPool:
             self._supervisors.remove(supervisor)
 
     def _report(self, cell: int, outcome: Outcome) -> None:
-        self._outcomes.append((cell, outcome))
+        self.outcomes.append((cell, outcome))
         if self.foreman_sleeps:
             self._wake_foreman_if_needed()
 
@@ -279,7 +266,7 @@ class WorkerPool:
     def _park(self, parking: threading.Lock) -> None:
         """Wait until there may be something in the backlog."""
         self._parked.append(parking)
-        if self._backlog:  # handed over before the Foreman could see this worker parked
+        if self.backlog:  # handed over before the Foreman could see this worker parked
             try:
                 self._parked.remove(parking)
                 return
