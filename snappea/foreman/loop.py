@@ -1,8 +1,7 @@
 """The Foreman: claims, starts and settles tasks. One process, one thread, one loop.
 
-Each turn of the loop works out one Round: what there is to do, how much room there is, how long to sleep if
-there is nothing to do. The work of a round is one transaction: write the outcomes, promote what is due, claim
-as many tasks as there is room for. Then the claimed tasks start.
+Each turn of the loop works out one Round: what there is to do, how much room there is, how long to sleep. The
+work is one transaction: write the outcomes, promote what is due, claim as many tasks as there is room for.
 """
 
 import dataclasses
@@ -17,8 +16,7 @@ from django.db import IntegrityError
 
 from ..conf import HOOKS, current, hook
 from ..errors import CannotStart
-from ..log import foreman as log
-from ..log import say, say_seldom
+from ..log import foreman, say, say_seldom
 from ..queue import store
 from ..queue.clock import now
 from ..queue.database import FAULTS, RawConnection, connect, raw, transact
@@ -52,10 +50,7 @@ SWITCH_INTERVAL = 0.0005
 
 
 class Foreman:
-    """The one process that claims, starts and settles the tasks of a queue.
-
-    >>> exit_code = Foreman().run()
-    """
+    """The one process that claims, starts and settles the tasks of a queue."""
 
     def __init__(
         self,
@@ -71,7 +66,6 @@ class Foreman:
         is something in one before it. `fork_server`: for isolated tasks, which fail without one. `burst`:
         stop once the queue is empty. `settings`: override those in SNAPPEA.
         """
-        self.fork_server = fork_server
         self.settings = dataclasses.replace(current(), **settings)
         for name in HOOKS:
             hook(name)  # a hook that cannot be imported fails here, not in each task
@@ -93,15 +87,13 @@ class Foreman:
     def run(self) -> int:
         """Work until a signal says stop, and return the exit code: 0 after an orderly stop.
 
-        If a restart follows, signals are held back until the process has done that, or ended.
-        Raises CannotStart if another Foreman is at work or the files beside the database
-        cannot be written.
+        If a restart follows, signals are held back until then. Raises CannotStart if another Foreman is at
+        work or the files beside the database cannot be written.
         """
         sys.setswitchinterval(SWITCH_INTERVAL)
         ready, facts = self._open()
-        host, workers = self.host, self.settings.NUM_WORKERS
-        with self.shutdown.count_signals(self.bell.wakeup_fd, host.leave_to_parent):
-            report_start(host.name, workers, ready, self.bell.kind, facts)
+        with self.shutdown.count_signals(self.bell.wakeup_fd, self.host.leave_to_parent):
+            report_start(self.host.name, self.settings.NUM_WORKERS, ready, self.bell.kind, facts)
             rang = False
             while self.shutdown.stop_by is None or not self.shutdown.is_done():
                 rang = self._turn(rang)
@@ -119,8 +111,7 @@ class Foreman:
             host.equip()
             self.bell, self.in_flight.logbook = host.bell, host.logbook
             self.restart.nudge = self.bell.nudge
-            per_thread = settings.MAX_TASKS_PER_THREAD
-            makes = host.logbook, self.bell.nudge, self.fork_server, per_thread
+            makes = host.logbook, self.bell.nudge, host.fork_server, settings.MAX_TASKS_PER_THREAD
             self.pool = self._planner.pool = WorkerPool(settings.NUM_WORKERS, *makes)
             return store.depth(raw(self.connection)), host.facts()
         except (OSError, *FAULTS) as error:
@@ -132,8 +123,6 @@ class Foreman:
             recovered = self.host.recover(db, moment := now(self.connection))
             self._scheduler.open(db, moment)
         report_recovered(recovered)
-
-    # a turn
 
     def _turn(self, rang: bool) -> bool:
         """Do what there is to do, or sleep until there is something. Take and tell whether the bell rang."""
@@ -185,11 +174,7 @@ class Foreman:
         if here >= self._peek_at:
             self._peek_at = here + self.bell.patience
             has_news = self.host.may_have_news()
-            peek = store.peek(raw(self.connection))
-            has_news |= peek.has_newcomers or bool(peek.expiry and peek.expiry <= now(self.connection))
-            self._planner.take_notice(peek)
-            if peek.has_revoked:
-                self._end_revoked()
+            has_news |= self._planner.look(raw(self.connection), now(self.connection))
         self._planner.look_at = min(self.host.next_look, self._peek_at)
         return has_news
 
@@ -204,15 +189,10 @@ class Foreman:
             self.shutdown.stop(f"{stuck} workers are stuck", exit_code=STUCK)
         return True
 
-    def _end_revoked(self) -> None:
-        revoked = store.revoked(raw(self.connection))
-        for cell, claim in list(self.in_flight.claims.items()):
-            if claim.fence in revoked:
-                self.pool.revoke(cell, claim)
-
     def _work(self, turn: Round) -> bool:
         """Write what ended, claim what there is room for, and start it. Tell whether there was any."""
         self.host.check()
+        admission, in_flight = self.admission, self.in_flight
         claims: list[Claim] = []
         expired: list[Expired] = []
         if turn.fires:
@@ -224,30 +204,27 @@ class Foreman:
                 self._scheduler.fire(db, moment)
             peek = store.peek(db)
             if peek.has_unheard:
-                peek = self.admission.heed_pauses(db, self.pool, self.in_flight)
+                peek = admission.heed_pauses(db, self.pool, in_flight)
             if turn.has_room:
-                rooms = turn.room, turn.loop_room, turn.most
-                claims, expired, peek = self.admission.admit_and_claim(
-                    db, moment, *rooms, peek, self.in_flight
-                )
+                claims, expired, peek = admission.admit_and_claim(db, moment, *turn.rooms, peek, in_flight)
                 if claims:
-                    self.in_flight.open(claims)
-        finished = self.in_flight.close()
+                    in_flight.open(claims)
+        finished = in_flight.close()
         if turn.has_room:
-            self.admission.left.clear()  # what was claimed is committed
+            admission.left.clear()  # what was claimed is committed
             self._planner.may_have_more = bool(expired)
         self._planner.take_notice(peek, is_of_round=True)
         if claims:
-            self._start(turn.ahead)
+            self.pool.low_water = turn.ahead // 2
+            self._start()
         was_due = turn.fires and self._scheduler.report()
         if peek.has_revoked:
-            self._end_revoked()
+            self._planner.end_revoked(raw(self.connection))
         if finished or expired:
             self._report(finished, expired, moment)
         return bool(claims or finished or expired or was_due)
 
-    def _start(self, ahead: int) -> None:
-        self.pool.low_water = ahead // 2
+    def _start(self) -> None:
         try:
             self.pool.hand_over(self.in_flight.take_entered())
         except Exception:
@@ -255,9 +232,8 @@ class Foreman:
             raise
 
     def _report(self, finished: list[Outcome], expired: list[Expired], moment: str) -> None:
-        """Count and log what has ended."""
         self.stats.count(finished, moment)
-        if not log.isEnabledFor(INFO):
+        if not foreman.isEnabledFor(INFO):
             finished = [outcome for outcome in finished if outcome.error or outcome.claim.extras_json]
         if finished:
             report_ends(finished, self.settings.LOG_ARGUMENTS)
@@ -283,10 +259,7 @@ class Foreman:
             pool.foreman_wakes_at = min(turn.wakes_at, pool.next_deadline())
             return self.bell.wait(pool.foreman_wakes_at - time.monotonic(), for_rings=turn.has_room)
         finally:
-            pool.foreman_sleeps = False
-            pool.foreman_wakes_at = 0.0
-
-    # the end
+            pool.foreman_sleeps, pool.foreman_wakes_at = False, 0.0
 
     def _leave(self) -> None:
         """Write everything for the last time: what still runs is interrupted."""

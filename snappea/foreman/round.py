@@ -6,7 +6,9 @@ from math import inf
 from typing import NamedTuple
 
 from ..conf import Settings
+from ..queue import store
 from ..queue.clock import seconds_until
+from ..queue.database import RawConnection
 from ..queue.operations import CONFIRM_EVERY
 from ..queue.records import Outcome, Peek
 from ..tasks.registry import registry
@@ -29,9 +31,7 @@ class Round(NamedTuple):
     has_work: bool
     has_room: bool
     #: How many tasks may be claimed for threads, for the event loop, and in all.
-    room: int
-    loop_room: int
-    most: int
+    rooms: tuple[int, int, int]
     #: How many of them are claimed ahead, before there is a worker for them.
     ahead: int
     #: Whether a schedule is due.
@@ -119,7 +119,7 @@ class Planner:
         has_work = here >= work_at or self.writes_stats or in_flight.is_to_be_written(here)
         wakes_at = min(work_at, self.look_at, stop_by, here + STALE_AFTER if backlog else inf)
         fires = here >= self._tick_at
-        return Round(has_work, has_room, max(room, 0), loop_room, most, ahead, fires, wakes_at)
+        return Round(has_work, has_room, (max(room, 0), loop_room, most), ahead, fires, wakes_at)
 
     def _take_in(self, rang: bool) -> None:
         """Take over outcomes, if that cannot wait, and claims that have waited too long for a worker."""
@@ -149,3 +149,18 @@ class Planner:
         self._confirm_at = (here + CONFIRM_EVERY if is_of_round else here) if peek.has_unheard else inf
         if peek.has_async and not self._uses_loop:
             self._uses_loop = self.may_have_more = True
+
+    def look(self, db: RawConnection, moment: str) -> bool:
+        """Look at the tables, once in a while. Tell whether there may be more to claim."""
+        peek = store.peek(db)
+        self.take_notice(peek)
+        if peek.has_revoked:
+            self.end_revoked(db)
+        return peek.has_newcomers or bool(peek.expiry and peek.expiry <= moment)
+
+    def end_revoked(self, db: RawConnection) -> None:
+        """End the running tasks for which that was requested."""
+        revoked = store.revoked(db)
+        for cell, claim in list(self._in_flight.claims.items()):
+            if claim.fence in revoked:
+                self.pool.revoke(cell, claim)
