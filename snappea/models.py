@@ -367,4 +367,6 @@ LISTS = {
     status: _proxy(f"{status.label}Task", f"{status.label.lower()} task", status.label.lower())
     for status in Status
 }
+for _model in LISTS.values():  # Django's shell imports models by name
+    globals()[_model.__name__] = _model
 Dashboard = _proxy("Dashboard", "dashboard", "dashboard")

@@ -1,9 +1,11 @@
 """The Task: its defaults, its states, its moves, and the indexes that carry the queue."""
 
 import re
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import connections
 
@@ -93,3 +95,9 @@ def test_the_indexes_are_partial(site: Site) -> None:
     del found["snappea_stat_minute"]
     assert all(" WHERE " in sql for sql in found.values())
     assert connections["snappea"].vendor == "sqlite"
+
+
+def test_each_model_can_be_imported_by_name() -> None:
+    """As `manage.py shell` does."""
+    for model in apps.get_app_config("snappea").get_models():
+        assert getattr(import_module(model.__module__), model.__name__) is model
