@@ -1,5 +1,6 @@
 """The Task: its defaults, its states, its moves, and the indexes that carry the queue."""
 
+import pickle
 import re
 from importlib import import_module
 from typing import Any
@@ -9,7 +10,8 @@ from django.apps import apps
 from django.core.management import call_command
 from django.db import connections
 
-from snappea.models import Status, Task
+from snappea import models
+from snappea.models import LISTS, Status, Task
 from snappea.queue import statements
 from tests.site import Site
 
@@ -24,6 +26,23 @@ def test_the_states_and_what_the_admin_calls_them() -> None:
         "successful": "Finished",
         "cancelled": "Cancelled",
     }
+
+
+def test_the_lists_of_the_admin_are_models_to_import_and_to_pickle() -> None:
+    names = [
+        "FailedTask",
+        "DirtyTask",
+        "ActiveTask",
+        "PendingTask",
+        "FutureTask",
+        "FinishedTask",
+        "CancelledTask",
+        "Dashboard",
+    ]
+    assert [getattr(models, name)._meta.object_name for name in names] == names
+    query = models.Dashboard.objects.filter(status="failed").query
+    assert str(pickle.loads(pickle.dumps(query))) == str(query)
+    assert pickle.loads(pickle.dumps(LISTS[Status.FAILED])) is LISTS[Status.FAILED]
 
 
 def test_a_row_by_orm_and_a_row_by_sql_have_the_same_defaults(site: Site) -> None:

@@ -222,9 +222,9 @@ def _leave(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
     path = file.lost()
     logger.warning("%s was deleted or replaced while this process had it open.", path)
     if path != file.path and connection.alias != DEFAULT_DB_ALIAS and IS_UNIX:
-        from .rescue import rescue_without_foreman  # rarely needed
-
         try:
+            from .rescue import rescue_without_foreman  # rarely needed
+
             rescue_without_foreman(connection.connection, file)
         except (OSError, sqlite3.Error) as error:
             raise FilesLost(f"{path} was deleted or replaced, and cannot be made again: {error}") from error

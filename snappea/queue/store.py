@@ -15,7 +15,7 @@ from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
 from ..conf import current
-from ..errors import EnqueueError
+from ..errors import EnqueueError, QueueUnavailable
 from ..models import Gate, Status, Task
 from . import statements as sql
 from .clock import later, now
@@ -121,15 +121,23 @@ def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
 
 
 def _refusal(error: Exception, task_name: str) -> EnqueueError:
-    from .availability import explain  # much, and rarely needed
-
-    found, said = explain(error), str(error)
+    found, said = _explained(error), str(error)
     # a connection that breaks during a commit does not tell whether that happened
     written = "Perhaps it was, all the same" if "closed the connection" in said else "Nothing was written"
     words = said.partition("\n")[0].rstrip(".")
     what = found.what if words in found.what else f"{found.what}: {words}"
     message = f"{task_name} was not enqueued: {what} ({found.cure}). {written}."
     return EnqueueError(message, found.what, found.cure)
+
+
+def _explained(error: Exception) -> QueueUnavailable:
+    try:
+        from .availability import explain  # much, and rarely needed
+
+        return explain(error)
+    except (OSError, ImportError) as failure:  # too many open files, say: nothing can be imported
+        what = f"the queue's database refuses: {error}; and: {failure}"
+        return QueueUnavailable(what, "look at the limits of this process: ulimit -a")
 
 
 @receiver(pre_save, sender=Task)
