@@ -153,7 +153,8 @@ class Foreman:
         self._planner.look_at = self.host.next_look = 0.0  # a file may be gone
         self.quarantine.note(error)
         say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
-        self._planner.may_have_more |= self.shutdown.decide(False, len(self.pool.backlog))
+        self._planner.may_have_more = True  # the turn may have noticed something
+        self.shutdown.decide(False, len(self.pool.backlog))
         self.bell.wait(BACK_OFF, for_rings=False)
         return False
 
@@ -184,9 +185,9 @@ class Foreman:
         if (stuck := len(self.pool.stuck)) == self._stuck_told:
             return False
         self._stuck_told = stuck  # another worker replaces each
-        self.host.tell(self.pool.stuck_ids())
         if stuck > self.settings.MAX_STUCK_WORKERS:
             self.shutdown.stop(f"{stuck} workers are stuck", exit_code=STUCK)
+        self.host.tell(self.pool.stuck_ids())  # last, because it may fail
         return True
 
     def _work(self, turn: Round) -> bool:
@@ -212,16 +213,19 @@ class Foreman:
         finished = in_flight.close()
         if turn.has_room:
             admission.left.clear()  # what was claimed is committed
+            admission.note_left(expired)
             self._planner.may_have_more = bool(expired)
-        self._planner.take_notice(peek, is_of_round=True)
-        if claims:
-            self.pool.low_water = turn.ahead // 2
-            self._start()
-        was_due = turn.fires and self._scheduler.report()
-        if peek.has_revoked:
-            self._planner.end_revoked(raw(self.connection))
-        if finished or expired:
-            self._report(finished, expired, moment)
+        try:
+            self._planner.take_notice(peek, is_of_round=True)
+            if claims:
+                self.pool.low_water = turn.ahead // 2
+                self._start()
+            was_due = turn.fires and self._scheduler.report()
+            if peek.has_revoked:
+                self._planner.end_revoked(raw(self.connection))
+        finally:  # it is committed
+            if finished or expired:
+                self._report(finished, expired, moment)
         return bool(claims or finished or expired or was_due)
 
     def _start(self) -> None:
@@ -238,7 +242,6 @@ class Foreman:
         if finished:
             report_ends(finished, self.settings.LOG_ARGUMENTS)
         if expired:
-            self.admission.note_left(expired)
             self.stats.count_expired(expired, moment)
             report_expired(expired)
 

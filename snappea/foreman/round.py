@@ -109,6 +109,9 @@ class Planner:
         stop_by = inf
         if shutdown.stop_by is not None:
             most, stop_by = 0, 0.0 if shutdown.is_done() else shutdown.stop_by
+            if backlog:
+                self.take_back()
+                backlog = 0
         ahead = self._prefetch.ahead if in_flight.outcomes else 0  # whatever runs now may take long
         in_threads = in_flight.count_running() - len(in_flight.on_loop)
         room = min(self.pool.size + len(self.pool.stuck) + ahead - in_threads, most)
@@ -128,10 +131,8 @@ class Planner:
             self._in_flight.collect(pool.collect())
         if self._in_flight.outcomes:
             self._prefetch.learn(self._in_flight.outcomes, pool.size)
-        if backlog := len(pool.backlog):
-            is_stopping = self._shutdown.stop_by is not None
-            if is_stopping or self._prefetch.is_stale(pool.handed, backlog):
-                self.take_back()
+        if (backlog := len(pool.backlog)) and self._prefetch.is_stale(pool.handed, backlog):
+            self.take_back()
 
     def take_back(self) -> None:
         """Have given back what no worker has begun."""

@@ -51,6 +51,9 @@ class Shutdown:
         `is_idle`: nothing is ready and nothing runs. `backlog`: how many tasks are about to start.
         """
         signals, restart = self.signals, self._restart
+        is_called_off = self._restarts and bool(signals)
+        if is_called_off:
+            self._restarts, self.stop_by = False, None
         if signals == 1 and self._settings.WORKAHOLIC and not self.drains:
             self.drains = True  # empty the queue first
             restart.waive()
@@ -60,14 +63,10 @@ class Shutdown:
             self.stop("a signal said so" if signals else "the queue is empty")
         if self._in_flight.started >= restart.most and not backlog and not restart.due:
             restart.due = f"it has started {restart.most} tasks (MAX_TASKS)"
-        why = "" if signals else restart.due
-        if why and self.stop_by is None:
+        if restart.due and not signals and self.stop_by is None:
             self._restarts = True
-            self.stop(f"to restart, for {why}")
-        elif self._restarts and not why:
-            self._restarts, self.stop_by = False, None
-            return True
-        return False
+            self.stop(f"to restart, for {restart.due}")
+        return is_called_off
 
     def stop(self, why: str, exit_code: int = 0) -> None:
         """Claim no more, give back what has not begun, and wait for the rest; unless it stops already."""

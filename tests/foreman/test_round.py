@@ -1,0 +1,93 @@
+"""What a turn of the Foreman's loop has to do, when it stops and when something fails."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from snappea.conf import current
+from snappea.foreman.admission import Admission
+from snappea.foreman.in_flight import InFlight
+from snappea.foreman.loop import STUCK, Foreman
+from snappea.foreman.restart import Restart
+from snappea.foreman.round import Planner
+from snappea.foreman.shutdown import Shutdown
+from snappea.queue.database import connect, file_of
+from snappea.queue.logbook import Logbook
+from snappea.queue.records import Claim
+from snappea.workers.threads import WorkerPool
+from tests.site import Site
+
+
+class Parts:
+    """A planner with what it asks, and a pool whose only worker never gets a thread."""
+
+    def __init__(self) -> None:
+        file = file_of(connect())
+        assert file
+        settings = dataclasses.replace(current(), NUM_WORKERS=1)
+        self.in_flight = InFlight()
+        self.in_flight.logbook = Logbook(file, 100)
+        self.restart = Restart(settings, self.in_flight)
+        self.shutdown = Shutdown(settings, self.in_flight, self.restart, drains=False)
+        self.planner = Planner(settings, 10, self.in_flight, Admission(), self.restart, self.shutdown)
+        self.pool = self.planner.pool = WorkerPool(1, self.in_flight.logbook, lambda: None)
+        self.pool._slots.acquire()
+
+    def hand_over(self, count: int) -> None:
+        self.in_flight.open([Claim(0, number, 1, "tests.any", "[]", "{}") for number in range(count)])
+        self.pool.hand_over(self.in_flight.take_entered())
+
+
+@pytest.fixture
+def parts(site: Site) -> Parts:
+    return Parts()
+
+
+def test_what_has_not_begun_is_given_back_in_the_turn_that_decides_to_stop(parts: Parts) -> None:
+    parts.hand_over(3)
+    parts.planner.plan(rang=False)
+    assert len(parts.pool.backlog) == 3
+    parts.shutdown.signals = 1
+    turn = parts.planner.plan(rang=False)
+    assert turn.has_work and not parts.pool.backlog and len(parts.in_flight.unbegun) == 3
+
+
+def test_a_signal_while_a_restart_waits_claims_nothing(parts: Parts) -> None:
+    parts.hand_over(1)
+    parts.restart.request("the code changed")
+    assert not parts.planner.plan(rang=False).has_room and parts.shutdown.is_to_restart
+    parts.shutdown.signals = 1
+    turn = parts.planner.plan(rang=True)
+    assert not turn.has_room and parts.shutdown.stop_by is not None and not parts.shutdown.is_to_restart
+
+
+@pytest.fixture
+def foreman(site: Site) -> Foreman:
+    foreman = Foreman(NUM_WORKERS=2, MAX_STUCK_WORKERS=0)
+    foreman._open()
+    return foreman
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_too_many_stuck_workers_stop_it_even_if_that_cannot_be_told(foreman: Foreman) -> None:
+    foreman.host.tell = failing(OSError("No space left"))  # type: ignore[method-assign]
+    foreman.pool.stuck.append(None)  # type: ignore[arg-type]
+    foreman.pool.stuck_ids = list  # type: ignore[method-assign]
+    foreman._turn(rang=False)
+    assert foreman.shutdown.stop_by is not None and foreman.shutdown.exit_code == STUCK
+
+
+def test_a_turn_that_fails_forgets_no_news(foreman: Foreman) -> None:
+    foreman._turn(rang=True)
+    assert not foreman._planner.may_have_more
+    foreman._planner.look_at = 0.0
+    foreman.host.check = failing(OSError())  # type: ignore[method-assign]
+    foreman._turn(rang=False)
+    assert foreman._planner.may_have_more
