@@ -370,5 +370,3 @@ LISTS = {
 for _model in LISTS.values():  # Django's shell imports models by name
     globals()[_model.__name__] = _model
 Dashboard = _proxy("Dashboard", "dashboard", "dashboard")
-for _model in LISTS.values():  # to import, and to pickle
-    globals()[_model.__name__] = _model

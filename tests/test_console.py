@@ -282,6 +282,8 @@ def test_check_finds_what_is_wrong(site: Site, settings: Any, say: Any, capsys: 
     finds("not run within 0.2 s; does a Foreman serve the queue default", "--timeout", "0.2")
     assert not Task.objects.exists(), "which nobody will want later"
     assert "answered" in say("check", "--queue", "mail")
+    settings.SNAPPEA = {**site.settings, "ENGINE": "rabbit"}
+    finds("is 'rabbit'. It must be 'snappea' or 'celery'")
     settings.SNAPPEA = {**site.settings, "SCHEDULES": [{"task": "shop.gone", "every": 60}]}
     finds("Unknown task 'shop.gone'")
     settings.SILENCED_SYSTEM_CHECKS = ["snappea.E013"]

@@ -37,7 +37,7 @@ def examine(queue: str, timeout: float) -> Iterator[Finding]:
 
     `queue`: where a task is sent. `timeout`: how long to wait for it, in seconds.
     """
-    for part in (_settings(), _database(), WORKERS[current().ENGINE](), _task(queue, timeout)):
+    for part in (_settings(), _database(), _workers(), _task(queue, timeout)):
         findings = list(part)
         yield from findings
         if not all(finding.is_well for finding in findings):
@@ -83,6 +83,10 @@ def _foreman() -> Iterator[Finding]:
 
 #: Checks what runs the tasks, by the name of the engine. An adapter adds its own.
 WORKERS: dict[str, Callable[[], Iterator[Finding]]] = {"snappea": _foreman}
+
+
+def _workers() -> Iterator[Finding]:
+    yield from WORKERS[current().ENGINE]()
 
 
 def _task(queue: str, timeout: float) -> Iterator[Finding]:
