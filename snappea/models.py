@@ -367,6 +367,6 @@ LISTS = {
     status: _proxy(f"{status.label}Task", f"{status.label.lower()} task", status.label.lower())
     for status in Status
 }
-for _model in LISTS.values():  # Django's shell imports models by name
+for _model in LISTS.values():  # to import by name, as Django's shell does, and to pickle
     globals()[_model.__name__] = _model
 Dashboard = _proxy("Dashboard", "dashboard", "dashboard")

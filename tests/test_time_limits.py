@@ -144,6 +144,36 @@ def test_too_many_that_hang_stop_the_foreman(site: Site) -> None:
     assert site.counts() == {"interrupted": 2}
 
 
+FULL_DISK = """
+import logging, resource
+from django.core.management import call_command
+from snappea.workers import threads
+
+_soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+class FullDisk(logging.Handler):
+    def emit(self, record):
+        said = record.getMessage()
+        if said.endswith("Workers stuck: 2"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        elif said.startswith("The round failed"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+logging.getLogger("snappea.foreman").addHandler(FullDisk())
+threads.STUCK_AFTER = 0.2
+call_command("runsnappea")
+"""
+
+
+def test_too_many_that_hang_stop_the_foreman_even_if_that_cannot_be_told(site: Site) -> None:
+    site.settings |= {"MAX_STUCK_WORKERS": 1, "GRACEFUL_TIMEOUT": 0.2, "NUM_WORKERS": 2}
+    foreman = site.program(FULL_DISK)
+    for key in ("first", "second"):
+        swallow.delay(key, str(site.directory / "go"))
+    assert foreman.wait() == 3, foreman.output()
+    assert site.counts() == {"interrupted": 2}
+
+
 def test_a_revoked_task_that_goes_on_counts_as_stuck(site: Site) -> None:
     pipe = site.directory / "pipe"
     os.mkfifo(pipe)
