@@ -10,6 +10,7 @@ from snappea.queue.database import connect, raw
 from tests.playground import isolated
 from tests.playground.coroutines import (
     block,
+    cancel_itself,
     clean_up,
     facts,
     fail,
@@ -91,6 +92,19 @@ def test_whatever_it_raises_it_fails_and_the_loop_goes_on(site: Site) -> None:
         assert task.status == "failed" and error in task.error and "in fail\n" in task.error
         assert sleep.delay(0).get(timeout=DEADLINE) == 0
     assert foreman.stop() == 0
+
+
+def test_a_task_that_cancels_itself_in_its_last_step_has_failed(site: Site) -> None:
+    site.foreman()
+    results = {
+        cancel_itself.delay("return"): "CancelledError",
+        cancel_itself.delay("raise"): "ValueError: raise",
+        isolated.cancel_itself.delay(): "CancelledError",
+    }
+    wait_until(lambda: {result.status for result in results} == {"failed"})
+    for result, error in results.items():
+        assert (row := result.refresh()) and error in row.error.splitlines()[-1]
+    assert sleep.delay(0).get(timeout=DEADLINE) == 0
 
 
 def test_retries(site: Site) -> None:

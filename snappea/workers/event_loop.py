@@ -232,32 +232,48 @@ async def execute_on_loop(
     SyncToAsync.thread_sensitive_context.set(threads)
     started: set[asyncio.Task[Any]] = set()
     _started.set(started)
-    began = time.monotonic()
+    this, began = asyncio.current_task(), time.monotonic()
+    assert this
     try:
         task = task or task_of(claim)
         limit = task.soft_time_limit(claim.queue)
         if limit is not None:
             deadline = min(deadline, began + limit)
             timer = asyncio.get_running_loop().call_later(limit, slot.raise_in_task, SoftTimeLimitExceeded)
-        slot.task = asyncio.current_task()
+        slot.task = this
         if slot.pending:  # revoked before it began
             raise slot.pending
         _result, result = await _endable(execute.call_on_loop(task, claim, deadline), slot)
     except BaseException as raised:  # SystemExit too, which would end the loop
         failure = raised
     slot.task = None
+    if this.cancelling():
+        failure = await _after_cancelling(failure)
     duration, is_revoked = time.monotonic() - began, slot.ending is TaskRevoked
     if timer:
         timer.cancel()
     if started:
         await _cancel(claim, list(started))
     close_caches(contextvars.copy_context())
-    if executor := SyncToAsync.context_to_thread_executor.pop(threads, None):
-        executor.submit(close_connections)
-        executor.shutdown(wait=False)  # even if that thread is blocked: the loop must go on
+    _end_thread(threads)
     if failure is None:
         return Outcome(claim, duration, result=result)
     return execute.fail(claim, task, duration, failure, limit, is_revoked)
+
+
+def _end_thread(threads: ThreadSensitiveContext) -> None:
+    if executor := SyncToAsync.context_to_thread_executor.pop(threads, None):
+        executor.submit(close_connections)
+        executor.shutdown(wait=False)  # even if that thread is blocked: the loop must go on
+
+
+async def _after_cancelling(failure: BaseException | None) -> BaseException | None:
+    """Let the cancellation arrive that a task has asked for in its last step: then it has failed."""
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError as cancelled:
+        return cancelled if failure is None else failure
+    return failure
 
 
 async def _cancel(claim: Claim, started: "list[asyncio.Task[Any]]") -> None:

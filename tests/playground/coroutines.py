@@ -116,6 +116,16 @@ async def fail(how: str) -> None:
     raise ValueError(how)
 
 
+@task
+async def cancel_itself(how: str) -> None:
+    """Cancel its own asyncio task, and end before that arrives."""
+    this = asyncio.current_task()
+    assert this
+    this.cancel()
+    if how == "raise":
+        raise ValueError(how)
+
+
 async def _go_on(key: str) -> None:
     try:
         await asyncio.sleep(60)

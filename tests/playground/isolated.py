@@ -317,6 +317,14 @@ async def stay_async(key: str) -> None:
         raise
 
 
+@task(isolate=True)
+async def cancel_itself() -> None:
+    """Cancel its own asyncio task, and end before that arrives."""
+    this = asyncio.current_task()
+    assert this
+    this.cancel()
+
+
 @task(max_memory="16M")
 async def starve_async() -> None:
     """Have less memory than it takes to begin."""
