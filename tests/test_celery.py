@@ -223,6 +223,8 @@ def test_secrets_stay_secret(celery_site: CelerySite) -> None:
 def test_nothing_that_a_task_does_ends_the_worker(celery_site: CelerySite) -> None:
     with pytest.raises(TaskFailed, match="SystemExit: 3"):
         celery_site.tasks.exit_early.delay().get(timeout=DEADLINE)
+    with pytest.raises(TaskFailed, match="Nothing"):
+        celery_site.tasks.raise_nothing.delay().get(timeout=DEADLINE)
     with pytest.raises(TaskFailed, match="UnserializableResult"):
         celery_site.tasks.unkeepable.delay().get(timeout=DEADLINE)
     assert celery_site.tasks.add.delay(1, 2).get(timeout=DEADLINE) == 3

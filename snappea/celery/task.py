@@ -76,7 +76,7 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
         context.send_progress(_send_progress)
         with _ended_by_signals(CeleryHandle(self.request)) as handle:
             outcome = execute.execute(claim, handle, resolve(self.name))
-            if outcome.failure:
+            if outcome.failure is not None:
                 self._fail(outcome, outcome.failure)
             return None if outcome.result is None else json.loads(outcome.result)
 

@@ -144,12 +144,13 @@ def fail(
     if limit and isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
         failure.args = (f"it took more than {limit:g} s",)
     retry_after = None if task is None or is_revoked else _retry_after(task, claim, failure)
-    cause = cause_of(failure)
-    hides = is_sensitive(claim, task) and not isinstance(cause, TaskKilled)
+    cause, was_raised = cause_of(failure), failure.__traceback__ is not None
+    # the supervisor's own words, which it does not raise, say nothing of the arguments
+    hides = is_sensitive(claim, task) and (was_raised or not isinstance(cause, TaskKilled))
     outcome = Outcome(
         claim,
         duration,
-        _traceback_of(failure if failure.__traceback__ else cause, hides),
+        _traceback_of(failure if was_raised else cause, hides),
         _reason_of(cause, hides),
         retry_after,
         is_revoked,

@@ -1,6 +1,7 @@
 """Sensitive tasks, each of which would let a secret slip in its own way."""
 
 from snappea import Retry, task
+from snappea.errors import TaskKilled
 
 SECRET = "open-sesame-4711"
 TASKS = (
@@ -10,6 +11,7 @@ TASKS = (
     "return_it",
     "keep_it_alone",
     "give_up_on_it",
+    "play_dead_with_it",
 )
 
 
@@ -50,3 +52,9 @@ def keep_it_alone(secret: str, *, key: str) -> None:
 async def give_up_on_it(secret: str, *, key: str) -> None:
     """Raise it on the event loop."""
     raise LookupError(secret)
+
+
+@task(sensitive=True)
+def play_dead_with_it(secret: str, *, key: str) -> None:
+    """Raise what is raised by nothing but the end of a process, and shown then."""
+    raise TaskKilled(secret)

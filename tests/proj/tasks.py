@@ -117,6 +117,19 @@ def exit_early() -> None:
     raise SystemExit(3)
 
 
+class Nothing(Exception):
+    """Is false."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@task(result_ttl=60)
+def raise_nothing() -> None:
+    """Raise an exception that is false."""
+    raise Nothing
+
+
 @task(result_ttl=60)
 def unkeepable() -> Any:
     """Return what is not JSON."""
