@@ -174,6 +174,35 @@ def test_too_many_that_hang_stop_the_foreman_even_if_that_cannot_be_told(site: S
     assert site.counts() == {"interrupted": 2}
 
 
+ANOTHER_FILE = """
+import logging, os
+from contextlib import suppress
+from django.core.management import call_command
+from snappea.workers import threads
+
+class TakesDescriptor(logging.Handler):
+    def emit(self, record):
+        if "does not end" in record.getMessage():
+            for name in os.listdir("/proc/self/fd"):
+                with suppress(OSError):
+                    if os.readlink(f"/proc/self/fd/{name}").endswith("-lock"):
+                        os.dup2(os.open(sys.argv[1], os.O_RDWR), int(name))
+
+logging.getLogger("snappea.foreman").addHandler(TakesDescriptor())
+threads.STUCK_AFTER = 0.2
+call_command("runsnappea")
+"""
+
+
+def test_what_is_told_of_stuck_workers_goes_into_no_other_file(site: Site) -> None:
+    other = site.directory / "other"
+    other.write_text("of somebody else")
+    foreman = site.program(ANOTHER_FILE, str(other))
+    swallow.delay("x", str(site.directory / "go"))
+    assert foreman.wait() == 1  # a task has closed the Foreman's descriptors
+    assert other.read_text() == "of somebody else"
+
+
 def test_a_revoked_task_that_goes_on_counts_as_stuck(site: Site) -> None:
     pipe = site.directory / "pipe"
     os.mkfifo(pipe)

@@ -187,7 +187,8 @@ class Foreman:
         self._stuck_told = stuck  # another worker replaces each
         if stuck > self.settings.MAX_STUCK_WORKERS:
             self.shutdown.stop(f"{stuck} workers are stuck", exit_code=STUCK)
-        self.host.tell(self.pool.stuck_ids())  # last, because it may fail
+        self.host.check()  # last, because it may fail
+        self.host.tell(self.pool.stuck_ids())
         return True
 
     def _work(self, turn: Round) -> bool:
