@@ -13,7 +13,7 @@ import pytest
 from snappea.errors import CannotStart
 from snappea.queue.database import connect, file_of
 from snappea.queue.files import QueueFile
-from snappea.queue.lock import Lock, holder
+from snappea.queue.lock import Lock, holder, require_same
 from tests.site import Site
 
 
@@ -81,12 +81,12 @@ def test_a_closed_descriptor_ends_the_process_even_if_another_file_has_it(
     file: QueueFile, is_taken: bool
 ) -> None:
     lock = Lock(file)
-    lock.require_open()
+    require_same(lock.descriptor, lock.identity)
     if (child := os.fork()) == 0:
         lock.close()
         if is_taken:
             os.dup2(os.open("/dev/null", os.O_RDONLY), lock.descriptor)
-        lock.require_open()
+        require_same(lock.descriptor, lock.identity)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     lock.close()

@@ -114,20 +114,16 @@ class Lock:
         except OSError:
             return True
 
-    def require_open(self) -> None:
-        """End the process at once if a task has closed the descriptor, and perhaps all others.
-
-        SQLite would write into whatever file got its descriptor next. Takes a microsecond.
-        """
-        require_same(self.descriptor, self.identity)
-
     def close(self) -> None:
         """Release the lock; in a child that a task forked, only the copy that would keep it held."""
         os.close(self.descriptor)
 
 
 def require_same(descriptor: int, identity: os.stat_result) -> None:
-    """End the process at once if a descriptor no longer refers to the same file."""
+    """End the process at once if a descriptor no longer refers to the same file.
+
+    A task has closed it, and perhaps all others: SQLite would write into whatever file got its descriptor next.
+    """
     try:
         if os.path.samestat(os.fstat(descriptor), identity):
             return
