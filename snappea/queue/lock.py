@@ -122,7 +122,7 @@ class Lock:
 def require_same(descriptor: int, identity: os.stat_result) -> None:
     """End the process at once if a descriptor no longer refers to the same file.
 
-    A task has closed it, and perhaps all others: SQLite would write into whatever file got its descriptor next.
+    A task has closed it, perhaps with all others. SQLite would write into what gets its descriptor next.
     """
     try:
         if os.path.samestat(os.fstat(descriptor), identity):
