@@ -15,9 +15,11 @@ from django.utils import timezone
 from snappea import AsyncResult
 from snappea.celery import handover
 from snappea.celery.engine import send_handed_over
-from snappea.errors import CannotStart
+from snappea.celery.messages import HEADER, message_of
+from snappea.errors import CannotStart, UnknownTask
 from snappea.models import Handover, Task
 from snappea.queue import operations, store
+from snappea.tasks.registry import registry
 from tests.celerysite import CelerySite
 from tests.site import DEADLINE, wait_until
 
@@ -99,8 +101,6 @@ def test_all_that_a_row_says_goes_over(site: CelerySite) -> None:
     ((item, ticket),) = sent
     assert (item.call.queue, item.call.priority, item.retries, ticket.retries) == ("later", -100, 2, 2)
     assert item.enqueued_at == str(row.enqueued_at.replace(tzinfo=None))
-    from snappea.celery.messages import HEADER, message_of
-
     options = message_of(item.call, item.enqueued_at, site.app, ticket)
     assert (options["eta"], options["expires"]) == (due, end)
     assert (options["queue"], options["priority"], options["ignore_result"]) == ("later", 9, False)
@@ -179,6 +179,23 @@ def test_a_worker_that_cannot_reach_the_database_puts_the_message_back(
     with pytest.raises(handover.Unreachable, match=r"there is no .*elsewhere"):
         handover.take(tickets[0], may_repeat=False)
     assert not elsewhere.exists()
+
+
+def test_the_call_of_a_task_that_a_worker_does_not_know_is_not_taken(
+    site: CelerySite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait(site.tasks.record, "x")
+    tickets: list[handover.Ticket] = []
+    handover.hand_over(Task.objects.all(), lambda item, ticket: tickets.append(ticket))
+    celerys = site.app.tasks[site.tasks.record.name]
+    monkeypatch.delitem(registry, site.tasks.record.name)
+    celerys.push_request(headers={HEADER: {"ticket": list(tickets[0])}}, called_directly=False)
+    try:
+        with pytest.raises(UnknownTask):
+            celerys.run("x")
+    finally:
+        celerys.pop_request()
+    assert handover.outstanding() == 1
 
 
 def test_a_message_that_was_put_back_is_run_once_the_database_is_there(site: CelerySite) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from ..queue.clock import as_datetime, now
 from ..queue.records import Call, Claim, ClaimExtras, Extras
-from ..tasks.discovery import find, resolve
+from ..tasks.discovery import find
 from ..tasks.options import Options
 from .handover import Ticket
 
@@ -83,9 +83,9 @@ def header_of(request: Any) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], (request.headers or {}).get(HEADER) or {})
 
 
-def claim_of(celerys: Any, args: Any, kwargs: Any) -> Claim:
+def claim_of(celerys: Any, options: Options, args: Any, kwargs: Any) -> Claim:
     """Return what one of our own workers would get. `celerys`: the task, which knows its request."""
-    request, options, header = celerys.request, resolve(celerys.name).options, header_of(celerys.request)
+    request, header = celerys.request, header_of(celerys.request)
     queue = (request.delivery_info or {}).get("routing_key") or DEFAULT_QUEUE
     if queue == celerys.app.conf.task_default_queue:
         queue = DEFAULT_QUEUE

@@ -22,6 +22,7 @@ from ..queue.clock import later, now
 from ..queue.records import Claim, Outcome, Progress
 from ..tasks import context
 from ..tasks.discovery import resolve
+from ..tasks.registry import TaskFunction
 from ..workers import execute
 from ..workers.cleanup import tidy_connections
 from ..workers.limits import Ending, Handle
@@ -60,22 +61,23 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task once, as one of our own workers would."""
+        task = resolve(self.name)  # first: the call of an unknown task must not be taken
         request, header = self.request, header_of(self.request)
         ticket = Ticket(*header["ticket"]) if "ticket" in header and not request.is_eager else None
         if ticket and request.retries == ticket.retries:
             self._take(ticket, args, kwargs)
         try:
-            return self._execute(claim_of(self, args, kwargs))
+            return self._execute(task, claim_of(self, task.options, args, kwargs))
         finally:
             if ticket and self.acks_late:
                 _finish(ticket)
             if not request.called_directly and not request.is_eager:
                 tidy_connections()
 
-    def _execute(self, claim: Claim) -> Any:
+    def _execute(self, task: TaskFunction[..., Any], claim: Claim) -> Any:
         context.send_progress(_send_progress)
         with _ended_by_signals(CeleryHandle(self.request)) as handle:
-            outcome = execute.execute(claim, handle, resolve(self.name))
+            outcome = execute.execute(claim, handle, task)
             if outcome.failure is not None:
                 self._fail(outcome, outcome.failure)
             return None if outcome.result is None else json.loads(outcome.result)
