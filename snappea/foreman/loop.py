@@ -129,10 +129,10 @@ class Foreman:
         try:
             planner = self._planner
             planner.may_have_more |= rang
+            if self.pool.is_watched or self._stuck_told:  # first: also while the database cannot be used
+                planner.may_have_more |= self._enforce_limits()
             if time.monotonic() >= planner.look_at:
                 planner.may_have_more |= self._look()
-            if self.pool.is_watched or self._stuck_told:
-                planner.may_have_more |= self._enforce_limits()
             turn = planner.plan(rang)
             if not turn.has_work:
                 return self._sleep(turn)
@@ -187,8 +187,8 @@ class Foreman:
         self._stuck_told = stuck  # another worker replaces each
         if stuck > self.settings.MAX_STUCK_WORKERS:
             self.shutdown.stop(f"{stuck} workers are stuck", exit_code=STUCK)
-        self.host.check()  # last, because it may fail
-        self.host.tell(self.pool.stuck_ids())
+        self.host.require_intact()
+        self.host.tell(self.pool.stuck_ids())  # last, because it may fail
         return True
 
     def _work(self, turn: Round) -> bool:

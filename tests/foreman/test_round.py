@@ -1,10 +1,13 @@
 """What a turn of the Foreman's loop has to do, when it stops and when something fails."""
 
 import dataclasses
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
+from snappea import task
 from snappea.conf import current
 from snappea.foreman.admission import Admission
 from snappea.foreman.in_flight import InFlight
@@ -15,6 +18,7 @@ from snappea.foreman.shutdown import Shutdown
 from snappea.queue.database import connect, file_of
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
+from snappea.tasks.registry import registry
 from snappea.workers.threads import WorkerPool
 from tests.site import Site
 
@@ -91,3 +95,26 @@ def test_a_turn_that_fails_forgets_no_news(foreman: Foreman) -> None:
     foreman.host.check = failing(OSError())  # type: ignore[method-assign]
     foreman._turn(rang=False)
     assert foreman._planner.may_have_more
+
+
+def test_time_limits_hold_while_the_database_cannot_be_used(foreman: Foreman) -> None:
+    ended = threading.Event()
+
+    @task(name="tests.endless", soft_time_limit=0.3)
+    def endless() -> None:
+        try:
+            while True:
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    endless.delay()
+    while not foreman.in_flight.claims:
+        foreman._turn(rang=True)
+    foreman.host.check = failing(OSError())  # type: ignore[method-assign]
+    give_up = time.monotonic() + 30
+    while not ended.is_set() and time.monotonic() < give_up:
+        foreman._planner.look_at = 0.0
+        foreman._turn(rang=False)
+    del registry["tests.endless"]
+    assert ended.is_set()
