@@ -411,6 +411,8 @@ def test_options_of_using(site: Site) -> None:
     add: Any = tasks.add
     assert add.using(max_retries=None).max_retries is None
     assert add.using(max_retries=2).using(priority=3).max_retries == 2
+    with pytest.raises(TypeError, match=r"^SnappeaTask.*unexpected keyword argument 'nonsense'"):
+        tasks.add.using(**dict[str, Any](nonsense=1))
     with pytest.raises(InvalidTask, match="time_limit"):
         add.using(time_limit=-1)
     with pytest.raises(TypeError):

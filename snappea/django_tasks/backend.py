@@ -42,7 +42,7 @@ _own_values = attrgetter(*OWN)
 _NONE_SET = (UNSET,) * len(OWN)
 _FIELDS = [(name, Any, UNSET) for name in OWN]
 _WithOptions: Any = make_dataclass(
-    "_WithOptions", _FIELDS, bases=(AnyTask,), frozen=True, slots=True, kw_only=True, repr=False
+    "SnappeaTask", _FIELDS, bases=(AnyTask,), frozen=True, slots=True, kw_only=True, repr=False
 )
 
 
