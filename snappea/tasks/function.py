@@ -273,16 +273,20 @@ class TaskFunction(Generic[P, R]):
 
         Raises UnfinishedResult if it returns work that nothing would do.
         """
+        if enter := hook("HOOK_RUN_TASK_CONTEXT"):
+            with enter(kwargs):
+                return self._run(args, kwargs)
+        return self._run(args, kwargs)  # without a nullcontext(), which would cost two calls
+
+    def _run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         function: Any = self.function
-        enter = hook("HOOK_RUN_TASK_CONTEXT")
-        with enter(kwargs) if enter else _NO_CONTEXT:
-            if self.is_coroutine:
-                result = async_to_sync(functools.partial(function, *args, **kwargs))()
-            else:
-                result = function(*args, **kwargs)
-            if type(result) not in FINISHED:
-                require_finished(result, self.name)
-            return result
+        if self.is_coroutine:
+            result = async_to_sync(functools.partial(function, *args, **kwargs))()
+        else:
+            result = function(*args, **kwargs)
+        if type(result) not in FINISHED:
+            require_finished(result, self.name)
+        return result
 
     async def run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         """Run the coroutine function to its end, in the event loop that runs here."""
