@@ -410,7 +410,7 @@ def test_a_hook_that_is_not_there(site: Site, settings: Any, path: str) -> None:
 def test_the_foreman_refuses_to_start_with_a_hook_that_is_not_there(site: Site) -> None:
     foreman = site.manage("runsnappea", HOOK_RUN_TASK_CONTEXT="no.such.hook")
     assert foreman.wait() == 1
-    assert "CommandError: SNAPPEA['HOOK_RUN_TASK_CONTEXT'] is 'no.such.hook'" in foreman.output()
+    assert "The Foreman cannot start. SNAPPEA['HOOK_RUN_TASK_CONTEXT'] is 'no.such.hook'" in foreman.output()
 
 
 def test_a_hook_that_is_none_at_all(settings: Any) -> None:
