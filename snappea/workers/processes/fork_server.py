@@ -33,6 +33,8 @@ from . import child
 LOCK, SPAWN, REVOKE, KILL = b"lock", b"spawn", b"revoke", b"kill"
 #: The longest request, in bytes.
 MOST_BYTES = 1000
+#: How often to look for children that have ended although no signal told of it, in milliseconds.
+REAP_EVERY = 1000
 #: How long to wait for the end of the fork server, in seconds.
 PATIENCE = 5.0
 #: How long a supervisor may take to read what fills its channel before it is told of the end, in seconds.
@@ -141,9 +143,10 @@ class _Server:
             poll.register(readable, select.POLLIN)
         is_over = False
         while not is_over:
-            ready = {descriptor for descriptor, _events in poll.poll()}
+            ready = {descriptor for descriptor, _events in poll.poll(REAP_EVERY if self._children else None)}
             if self._alarm.fileno() in ready:
-                self._reap()
+                self._alarm.recv(MOST_BYTES)
+            self._reap()  # each time: a SIGCHLD may get lost
             if self._control.fileno() in ready:
                 is_over = not self._answer()
         for pid in self._children:
@@ -205,7 +208,6 @@ class _Server:
 
     def _reap(self) -> None:
         """Reap the children that have ended, after ending what they left in their groups."""
-        self._alarm.recv(MOST_BYTES)
         while self._children and (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
             pid = ended.si_pid
             _kill(pid)
