@@ -182,7 +182,7 @@ class NotingCache(LocMemCache):
 
 
 def test_caches_are_closed(steps: Steps, settings: Any, caplog: pytest.LogCaptureFixture) -> None:
-    settings.CACHES = {"default": {"BACKEND": "tests.test_leftovers.NotingCache"}}
+    settings.CACHES = {"default": {"BACKEND": "tests.workers.test_cleanup.NotingCache"}}
     NotingCache.closed.clear()
     assert steps(lambda: caches["default"].get("x"), lambda: 1, lambda: caches["default"].get("x")) == [
         None,

@@ -21,10 +21,10 @@ from snappea.queue.database import connect, raw
 from snappea.queue.operations import requeue
 from snappea.queue.store import AT_ONCE
 from snappea.tasks import calls
+from tests.foreman.test_loop import _cpu_seconds
 from tests.playground.lifecycle import perishable
 from tests.playground.tasks import fail, nothing, record, wait_for
 from tests.site import Site, wait_until
-from tests.test_foreman import _cpu_seconds
 
 DAY = date(2100, 1, 1)
 MOMENT = "%Y-%m-%d %H:%M:%S.%f"

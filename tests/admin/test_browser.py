@@ -25,7 +25,7 @@ from tests.playground.tasks import fail, nap, record, wait_for
 from tests.site import Site, wait_until
 from tests.web import PASSWORD, served, user
 
-SCREENSHOTS = Path(__file__).parent / "screenshots"
+SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.needs("chromedriver"), pytest.mark.long]
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.long
 SETTINGS = """
 from pathlib import Path
 
-BASE_DIR = Path(__file__).parent.parent
+BASE_DIR = Path(__file__).parent.parent.parent
 SECRET_KEY = "only for tests"
 USE_TZ = True
 INSTALLED_APPS = [
@@ -202,7 +202,7 @@ def test_what_the_checks_say(project: Project) -> None:
 
 HALF_WAY = """
 from snappea import task
-from tests.test_modules import half_way, may_go_on
+from tests.tasks.test_discovery import half_way, may_go_on
 
 @task
 def late() -> str:
