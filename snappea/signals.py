@@ -29,6 +29,6 @@ task_interrupted = Signal()
 
 
 def tell(signal: Signal, sender: object, **facts: Any) -> None:
-    """Send a signal, if anybody listens; what a receiver raises is logged."""
+    """Send a signal, if it has receivers; what a receiver raises is logged."""
     if signal.receivers:
         signal.send_robust(sender=sender, **facts)

@@ -119,7 +119,7 @@ class SnappeaBackend(BaseTaskBackend):
         # not in validate_task(): a wrong setting must not keep `manage.py check` from loading the tasks
         served = declared_queues()
         if served is not None and task.queue_name not in served:
-            raise InvalidTask(f"Nobody serves the queue {task.queue_name!r}: {_cure_of_queue(served)}")
+            raise InvalidTask(f"No Foreman serves the queue {task.queue_name!r}: {_cure_of_queue(served)}")
         return self.function_of(task).enqueue(task, args, kwargs)
 
     def get_result(self, result_id: str) -> AnyResult:
@@ -194,7 +194,7 @@ class SnappeaBackend(BaseTaskBackend):
         for queue in sorted(self.queues, key=str):
             if not is_queue(queue) or (declared is not None and queue not in declared):
                 yield Error(
-                    f"{place}: nobody serves the queue {queue!r}.",
+                    f"{place}: no Foreman serves the queue {queue!r}.",
                     hint=_cure_of_queue(declared),
                     id="snappea.E024",
                 )

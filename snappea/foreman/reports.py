@@ -65,12 +65,12 @@ def report_expired(expired: Iterable[Expired]) -> None:
 
 def report_recovered(recovered: Collection[Recovered], whose: str = "The last Foreman") -> None:
     """Log and tell what a dead Foreman had left, and what became of it."""
-    for verdict, count in Counter(task.verdict for task in recovered).items():
-        say(WARNING, "%s left %d running: %s.", whose, count, verdict)
+    for outcome, count in Counter(task.outcome for task in recovered).items():
+        say(WARNING, "%s left %d running: %s.", whose, count, outcome)
     for task in recovered:
         if task.status:
             report_interrupted(task.id, task.task_name, task.status)
-        elif task.verdict in ("succeeded", "failed"):
+        elif task.outcome in ("succeeded", "failed"):
             _notify_of_row(task.id)
 
 

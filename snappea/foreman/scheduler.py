@@ -63,9 +63,9 @@ class Scheduler:
         self._seen = moment
 
     def look(self, db: RawConnection, moment: str) -> None:
-        """Plan anew if the clock was set back so far that it must have been wrong before."""
+        """Plan the schedules again if the clock was set back so far that it must have been wrong before."""
         if as_datetime(moment) < as_datetime(self._seen) - ASTRAY:
-            say(WARNING, "The clock was set back from %s: schedules are planned anew.", self._seen)
+            say(WARNING, "The clock was set back from %s: schedules are planned again.", self._seen)
             synchronise(db, moment)
         self._seen = moment
 
@@ -81,7 +81,7 @@ class Scheduler:
             if tick.planned not in map(Planned.of, db.execute(ONE, (plan.name,)).fetchall()):
                 continue  # it was changed since
             if not db.execute(_MOVE_ON, (tick.following, plan.name, tick.planned.next_run)).rowcount:
-                continue  # somebody else did, or paused it
+                continue  # another Foreman did, or it was paused
             if tick.call:
                 task_id, is_new = store.insert(db, tick.call, moment)
                 db.execute(NOTE_RUN, (tick.moment, task_id, "", plan.name))
@@ -110,7 +110,7 @@ def _tick(planned: Planned, moment: str) -> Tick:
     plan, here = planned.plan, aware(moment)
     try:
         ticks = plan.trigger()
-    except ConfigurationError as error:  # somebody changed the row by hand
+    except ConfigurationError as error:  # the row was changed by hand
         return Tick(planned, moment, None, problem=str(error))
     latest = ticks.latest(here, aware(planned.next_run or moment))
     if not plan.catch_up and here - latest > MISSED:

@@ -155,7 +155,7 @@ def _most_resting() -> int:
 
 
 @receiver(post_migrate)
-def fold_after_migrate(*, using: str, **kwargs: Any) -> None:
+def checkpoint_after_migrate(*, using: str, **kwargs: Any) -> None:
     """Write the tables into the file itself: Django copies that alone for tests that run in parallel."""
     connection: Any = connections[using]
     if using == alias() and connection.vendor == "sqlite" and not connection.in_atomic_block:

@@ -234,7 +234,7 @@ class Recovered(NamedTuple):
 
     id: int
     task_name: str
-    verdict: str
+    outcome: str
     status: str | None = None
 
 

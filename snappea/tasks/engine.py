@@ -128,7 +128,7 @@ class TableEngine(Engine):
         deadline = None if timeout is None else steady_clock() + timeout
         seen = None
         while True:
-            version = data_version(connect())  # anew: the files may be replaced in the meantime
+            version = data_version(connect())  # a new look: the files may have been replaced
             if version is None or version != seen:
                 seen = version
                 if ended := require_kept(self.find(call_id), call_id):

@@ -125,7 +125,7 @@ def test_recovery_by_the_notes(site: Site) -> None:
         columns = {"claims": 1, "attempts": 1, "started_at": f"{MOMENT}Z", "acks_late": number == 7}
         Task.objects.create(task_name="x", status="running", **columns)
     recovered = recovery.recover(raw(connect()), MOMENT, notes)
-    assert Counter(task.verdict for task in recovered) == {
+    assert Counter(task.outcome for task in recovered) == {
         "never begun": 1,
         "interrupted": 4,
         "succeeded": 1,
@@ -148,7 +148,7 @@ def test_recovery_without_notes_takes_everything_for_begun(site: Site) -> None:
     for acks_late in (False, True):
         Task.objects.create(task_name="x", status="running", claims=1, acks_late=acks_late)
     recovered = recovery.recover(raw(connect()), MOMENT, None)
-    assert [task.verdict for task in recovered] == ["interrupted", "interrupted, to run again"]
+    assert [task.outcome for task in recovered] == ["interrupted", "interrupted, to run again"]
 
 
 # enqueue
