@@ -19,7 +19,7 @@ pytestmark = pytest.mark.long
 SETTINGS = """
 from pathlib import Path
 
-BASE_DIR = Path(__file__).parent.parent.parent
+BASE_DIR = Path(__file__).parent.parent
 SECRET_KEY = "only for tests"
 USE_TZ = True
 INSTALLED_APPS = [

@@ -361,7 +361,7 @@ def test_delay_in_an_open_transaction_is_warned_of_once_per_call_site(
         record.delay("in the queue's own")
     warnings = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.WARNING]
     assert len(warnings) == 3
-    assert all("test_tasks.py:" in warning and "delay_on_commit()" in warning for warning in warnings)
+    assert all("test_registry.py:" in warning and "delay_on_commit()" in warning for warning in warnings)
     assert "'default'" in warnings[0]
 
 
