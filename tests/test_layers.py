@@ -35,22 +35,13 @@ RANK = {name: rank for rank, line in enumerate(LINES.values()) for name in line.
 ADAPTERS = LINES["adapters"].split()
 #: How many modules `delay()` loads at most, the packages snappea, snappea.queue and snappea.tasks included.
 AT_MOST = 23
-#: What projects import, as the manual says.
-PUBLIC = """
-    snappea.AsyncResult snappea.Retry snappea.Signature snappea.SnappeaError snappea.SoftTimeLimitExceeded
-    snappea.TaskFunction snappea.TaskRevoked snappea.current_task snappea.shared_task snappea.task
-    snappea.admin.register snappea.backend.SnappeaBackend snappea.conf.current snappea.context.TaskFilter
-    snappea.context.current_task snappea.errors.EnqueueError snappea.health.health snappea.metrics.metrics
-    snappea.models.Schedule snappea.models.Status snappea.models.Task snappea.pytest_plugin.snappea_drain
-    snappea.pytest_plugin.snappea_eager snappea.queue.cancel snappea.queue.depth snappea.queue.pause
-    snappea.queue.paused snappea.queue.requeue snappea.queue.resume snappea.queue.terminate
-    snappea.results.AsyncResult snappea.router.SnappeaRouter snappea.schedules.fire snappea.schedules.pause
-    snappea.schedules.resume snappea.signals.task_enqueued snappea.signals.task_failed
-    snappea.signals.task_interrupted snappea.signals.task_retried snappea.signals.task_started
-    snappea.signals.task_succeeded snappea.stats.snapshot snappea.tasks.task snappea.testing.assert_enqueued
-    snappea.testing.clear snappea.testing.drain snappea.testing.enqueued snappea.testing.foreman
-    snappea.testing.override_snappea
-""".split()  # noqa: SIM905
+IMPORT_PATHS = (HOME.parent / "README.md").read_text().partition("### Import paths")[2].partition("\n## ")[0]
+#: What projects import, as the manual lists it: each module, with its names.
+PUBLIC = [
+    f"{module}.{name}"
+    for module, names in re.findall(r"^\| `(snappea[\w.]*)` \| (`.*`) \|$", IMPORT_PATHS, re.MULTILINE)
+    for name in re.findall(r"`(\w+)`", names)
+]
 
 
 def name_of(path: Path) -> str:
@@ -100,6 +91,10 @@ def test_each_package_imports_only_from_those_before_it() -> None:
 
 def test_no_modules_import_each_other() -> None:
     TopologicalSorter(GRAPH).prepare()  # raises CycleError
+
+
+def test_the_manual_lists_what_projects_import() -> None:
+    assert {"snappea.task", "snappea.queue.requeue", "snappea.testing.drain"} <= set(PUBLIC)
 
 
 @pytest.mark.parametrize("path", PUBLIC)
