@@ -164,7 +164,7 @@ def test_the_library_is_readable() -> None:
     """Long functions and files ask to be looked at again."""
     for path in MODULES.values():
         text = path.read_text()
-        assert len(text.splitlines()) <= 400, path
+        assert len(text.splitlines()) < 400, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno:
                 assert node.end_lineno - node.lineno < 45, f"{path}: {node.name}"

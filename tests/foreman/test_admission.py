@@ -20,7 +20,7 @@ from snappea.foreman.loop import Foreman
 from snappea.models import Task
 from snappea.queue import operations, store
 from snappea.queue.clock import now
-from snappea.queue.database import RawConnection, connect, raw, transact
+from snappea.queue.database import RawConnection, connect, file_of, raw, transact
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
 from snappea.tasks.engine import AsyncResult
@@ -348,7 +348,7 @@ def test_when_one_is_revoked_that_was_claimed_but_not_begun_the_next_is_let_in(s
     first, second = alone.delay("first"), alone.delay("second")
     foreman = Foreman()
     db, keeper, in_flight = raw(foreman.connection), foreman.admission, foreman.in_flight
-    in_flight.logbook = Logbook(None, 10)
+    in_flight.logbook = Logbook(file_of(connect()), 10)
     in_flight.open(claim(keeper, db, 10))
     ((cell, claimed),) = in_flight.take_entered()
     assert claimed.id == first.id and first.revoke(terminate=True)

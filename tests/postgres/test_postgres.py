@@ -447,6 +447,19 @@ def plans() -> dict[str, str]:
     }
 
 
+def test_no_round_scans_or_sorts_the_table(site: PostgresSite) -> None:
+    site.sql(
+        """INSERT INTO snappea_task (task_name, enqueued_at, status, run_after, lane, gate)
+        SELECT 'some.task', now(), CASE WHEN n % 2 = 0 THEN 'ready' ELSE 'scheduled' END, now(),
+            CASE WHEN n % 5 = 0 THEN 'lane' || n END, CASE WHEN n % 5 = 0 THEN 2 ELSE 0 END
+        FROM generate_series(1, 20000) AS n"""
+    )
+    site.sql("ANALYZE snappea_task")
+    found = plans()
+    assert not {name: how for name, how in found.items() if "Seq Scan on snappea_task" in how}
+    assert "Sort" not in found["CLAIM"] + found["FIRST"]
+
+
 def test_a_plan_that_was_made_for_an_empty_table_does_for_a_full_one(site: PostgresSite) -> None:
     """The server keeps the plans of a Foreman's statements, until it has looked at the table again."""
     site.sql("VACUUM ANALYZE snappea_task")

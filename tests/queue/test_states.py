@@ -108,6 +108,7 @@ def reached(
         if legal:
             found.add(after["status"] if after else DELETED)
             assert found <= legal, (verb, status, is_revoked)
+            assert verb != "revoke" or after["is_revoked"]
         elif verb == "set aside":
             assert after and after["status"] == status
         else:

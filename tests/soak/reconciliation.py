@@ -64,7 +64,7 @@ class Reconciliation:
         yield from self.nothing_is_stale()
         yield from self.ticks_come_once()
         yield from self.limits_are_held()
-        yield from self.the_prefetch_is_held()
+        yield from self.the_pace_is_held()
         yield from self.identical_calls_are_served()
 
     # delivery
@@ -198,7 +198,7 @@ class Reconciliation:
             most = max(most, now := now + change)
         return most
 
-    def the_prefetch_is_held(self) -> Iterator[str]:
+    def the_pace_is_held(self) -> Iterator[str]:
         """A rate_limit: within one Foreman, and while nobody stops it."""
         starts = [
             b.start for bodies in self.history.bodies.values() for b in bodies if kind_of(b.key) == "paced"
