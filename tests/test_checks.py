@@ -276,7 +276,7 @@ def test_tasks_that_run_nothing_are_named(made: Made) -> None:
 
 
 def test_each_check_is_tested_here() -> None:
-    source = "".join(Path(each.__file__).read_text() for each in (checks, celery_checks))
+    source = "".join(Path(str(each.__file__)).read_text() for each in (checks, celery_checks))
     here = Path(__file__).read_text() + (Path(__file__).parent / "celery/test_engine.py").read_text()
     here += (Path(__file__).parent / "tasks/test_discovery.py").read_text()
     numbers = {line.split("snappea.")[1][:4] for line in source.splitlines() if 'id="snappea.' in line}

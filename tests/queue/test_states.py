@@ -37,6 +37,7 @@ VERBS: dict[str, list[Callable[[RawConnection], Any]]] = {
         lambda db: store.claim(db, MOMENT, 10, {"default": 10}),
         lambda db: store.claim(db, MOMENT, 10, {"default": 10, "mail": 10}),
         lambda db: store.claim_any(db, MOMENT),
+        lambda db: db.execute(sql.CLAIM_THESE, (MOMENT, "[1]")),
     ],
     "expire when claimed": [lambda db: store.expire_claimed(db, [CLAIM])],
     "give back": [lambda db: store.give_back(db, [CLAIM])],
@@ -108,7 +109,7 @@ def reached(
         if legal:
             found.add(after["status"] if after else DELETED)
             assert found <= legal, (verb, status, is_revoked)
-            assert verb != "revoke" or after["is_revoked"]
+            assert verb != "revoke" or (after and after["is_revoked"])
         elif verb == "set aside":
             assert after and after["status"] == status
         else:
