@@ -158,6 +158,7 @@ class FullDisk(logging.Handler):
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
         elif said.startswith("The round failed"):
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+            print(said, flush=True)
 
 logging.getLogger("snappea.foreman").addHandler(FullDisk())
 threads.STUCK_AFTER = 0.2
@@ -171,6 +172,7 @@ def test_too_many_that_hang_stop_the_foreman_even_if_that_cannot_be_told(site: S
     for key in ("first", "second"):
         swallow.delay(key, str(site.directory / "go"))
     assert foreman.wait() == 3, foreman.output()
+    assert "The round failed" in foreman.output(), "the disk was full"
     assert site.counts() == {"interrupted": 2}
 
 
