@@ -3,8 +3,9 @@
 The names are loaded when first used: models are imported from here before they can exist.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from .. import load_when_used
 
 if TYPE_CHECKING:
     from .operations import cancel as cancel
@@ -22,7 +23,4 @@ _NAMES = {"depth": "store"} | dict.fromkeys(
 __all__ = [*_NAMES]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
+__getattr__ = load_when_used(__name__, _NAMES)

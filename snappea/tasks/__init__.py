@@ -3,8 +3,9 @@
 The names are loaded when first used: models are imported from here before they can exist.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
+
+from .. import load_when_used
 
 if TYPE_CHECKING:
     from ..queue.records import Claim, Origin, Outcome
@@ -47,8 +48,4 @@ class Framework(Protocol):
 #: django.tasks adds itself when its backend is loaded.
 frameworks: list[Framework] = []
 
-
-def __getattr__(name: str) -> object:
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
+__getattr__ = load_when_used(__name__, _NAMES)
