@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import snappea
+from tests.docs.manual import section
 from tests.projects import Project
 
 HOME = Path(snappea.__file__).parent
@@ -35,7 +36,7 @@ RANK = {name: rank for rank, line in enumerate(LINES.values()) for name in line.
 ADAPTERS = LINES["adapters"].split()
 #: How many modules `delay()` loads at most, the packages snappea, snappea.queue and snappea.tasks included.
 AT_MOST = 23
-IMPORT_PATHS = (HOME.parent / "README.md").read_text().partition("### Import paths")[2].partition("\n## ")[0]
+IMPORT_PATHS = section("Import paths")
 #: What projects import, as the manual lists it: each module, with its names.
 PUBLIC = [
     f"{module}.{name}"

@@ -13,6 +13,7 @@ from django import VERSION
 
 from example_project.tracker.envelope import parse, unpack
 from example_project.tracker.grouping import subject_of
+from tests.docs.manual import TEXT
 from tests.playground import coroutines, djangotasks, isolated, lifecycle, tasks
 from tests.site import ROOT, Process, Site, wait_until
 
@@ -188,9 +189,8 @@ def spans(site: Site) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("processor", ["SimpleSpanProcessor", "BatchSpanProcessor"])
 def test_enqueue_and_run_are_one_trace(site: Site, processor: str) -> None:
     """With exactly the code that stands in the manual."""
-    readme = (ROOT / "README.md").read_text()
-    code = re.search(r"```python\n(# shop/tracing\.py\n.*?)```", readme, re.DOTALL)
-    hooks = re.search(r"```python\nSNAPPEA = (\{\n    \"HOOK.*?\})\n```", readme, re.DOTALL)
+    code = re.search(r"```python\n(# shop/tracing\.py\n.*?)```", TEXT, re.DOTALL)
+    hooks = re.search(r"```python\nSNAPPEA = (\{\n    \"HOOK.*?\})\n```", TEXT, re.DOTALL)
     assert code and hooks
     package = site.directory / "shop"
     package.mkdir()

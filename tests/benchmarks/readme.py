@@ -7,6 +7,7 @@ from .table import report
 
 ROOT = Path(__file__).parents[2]
 DIRECTORY = ROOT / ".readme"
+PAGE = ROOT / "snappea" / "docs" / "pages" / "explanation" / "benchmarks.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
 
@@ -24,6 +25,5 @@ def renewed(text: str, results: Results) -> str:
 
 
 def renew(results: Results) -> None:
-    """Put results into the README."""
-    file = ROOT / "README.md"
-    file.write_text(renewed(file.read_text(), results))
+    """Put results into the manual."""
+    PAGE.write_text(renewed(PAGE.read_text(), results))

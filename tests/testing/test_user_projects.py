@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.manual import section
 from tests.projects import Project
-from tests.site import ROOT
 
 pytestmark = pytest.mark.long
 
@@ -92,10 +92,7 @@ urlpatterns = [path("sign-up/", sign_up)]
 
 def examples() -> list[str]:
     """Return the manual's examples of how to test, in their order."""
-    readme = (ROOT / "README.md").read_text()
-    section = re.search(r"^## Tests of your project\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
-    assert section
-    return re.findall(r"```python\n(.*?)```", section[1], re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", section("Tests of your project"), re.DOTALL)
 
 
 COLLECT, EAGER, WITH_PYTEST, FILES_AS_DATABASES, LIVE = examples()

@@ -21,9 +21,10 @@ from snappea.models import Status
 from snappea.queue import operations
 from snappea.tasks.context import CurrentTask
 from snappea.tasks.options import Options
+from tests.docs.manual import FILES, section
+from tests.docs.manual import TEXT as README
 from tests.site import ROOT
 
-README = (ROOT / "README.md").read_text()
 COMMANDS = ROOT / "snappea" / "management" / "commands"
 
 
@@ -115,13 +116,6 @@ def test_each_package_of_the_library_stands_there() -> None:
     assert told == {name for name in packages if name not in ("migrations", "templatetags")}
 
 
-def section(heading: str) -> str:
-    """Return what stands below a heading, up to the next one."""
-    found = re.search(rf"^##+ {re.escape(heading)}\n(.*?)^##", README, re.MULTILINE | re.DOTALL)
-    assert found, heading
-    return found[1]
-
-
 def public(namespace: Any) -> set[str]:
     """Return the public functions and classes that a module or class defines itself."""
     home = getattr(namespace, "__module__", None) or namespace.__name__
@@ -206,20 +200,24 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def test_each_link_leads_somewhere_and_each_chapter_is_in_the_contents() -> None:
-    headings = re.findall(r"^(##+) (.*)$", re.sub(r"```.*?```", "", README, flags=re.DOTALL), re.MULTILINE)
-    anchors = [anchor(heading) for _level, heading in headings]
-    assert len(set(anchors)) == len(anchors)
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        else:
-            assert (ROOT / target).exists(), target
-    contents = README[: README.index("## Set-up in a project")]
-    for level, heading in headings[1:]:
-        if level == "##" and heading != "Coming from another queue":  # each of its tables is
-            assert f"(#{anchor(heading)})" in contents, heading
-    assert all(f"(#{name})" in contents for name in anchors if re.match(r"from-(?!the-command)", name))
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_each_link_leads_somewhere(file: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", without_blocks(file)):
+        path, _, fragment = target.partition("#")
+        if not path.startswith("https://"):
+            there = file.parent / path if path else file
+            assert there.exists(), target
+            assert not fragment or fragment in anchors(there), target
+
+
+def without_blocks(file: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", file.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(file: Path) -> list[str]:
+    found = [anchor(heading) for heading in re.findall(r"^#+ (.*)$", without_blocks(file), re.MULTILINE)]
+    assert len(set(found)) == len(found)
+    return found
 
 
 def test_what_a_package_index_shows_stands_on_its_own() -> None:

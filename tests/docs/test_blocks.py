@@ -13,13 +13,12 @@ import pytest
 from django import VERSION
 from django.core.management import load_command_class
 
+from tests.docs.manual import TEXT as README
 from tests.projects import Project, Running
 from tests.servers import Postgres
 from tests.site import ROOT
 
 pytestmark = pytest.mark.long
-
-README = (ROOT / "README.md").read_text()
 
 
 class Block(NamedTuple):
