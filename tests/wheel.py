@@ -83,7 +83,7 @@ def set_up(wheel: Path, directory: Path) -> None:
     home = project.shell("cd / && python -c 'import snappea; print(snappea.__file__)'")
     assert home.startswith(str(directory)), home
     project.append("proj/settings.py", settings)
-    add, get = of("What came out")
+    add, get = of("AsyncResult")
     project.write("mail/tasks.py", f"{tasks}\n{add}")
     project.shell(f"python manage.py migrate\n{commands(start)}")
     with project.running("python manage.py runsnappea", "tasks ready") as foreman:

@@ -43,7 +43,7 @@ BLOCKS = list(_blocks())
 RUN_BY = {
     "": "CI, by these very lines; what they say is checked by test_readme",
     "Set-up in a project": "newcomer, test_set_up",
-    "What came out": "test_tasks",
+    "AsyncResult": "test_tasks",
     "Again: retries": "test_tasks",
     "Time limits": "test_tasks",
     "Processes of their own": "test_tasks",
@@ -137,7 +137,7 @@ def test_set_up(newcomer: Project) -> None:
 
 def test_tasks(newcomer: Project) -> None:
     """The examples of what @task can do, all in one tasks.py."""
-    add, get = of("What came out")
+    add, get = of("AsyncResult")
     (retries,), (limited,), (isolated,) = map(of, ("Again: retries", "Time limits", "Processes of their own"))
     periodic, schedules = of("Again and again: periodic tasks")
     (fresh_threads,) = of("What a task leaves behind")

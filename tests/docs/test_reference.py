@@ -64,7 +64,7 @@ def test_each_state_stands_there_with_its_label() -> None:
 
 
 def test_each_option_of_task_stands_there_with_its_default() -> None:
-    documented = re.search(r"### Options of `@task`\n(.*?)\n##", README, re.DOTALL)
+    documented = re.search(r"## Task options\n(.*?)\n##", README, re.DOTALL)
     assert documented
     rows = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", documented[1], re.MULTILINE))
     defaults = {field.name: field.default for field in dataclasses.fields(Options)}
@@ -153,8 +153,8 @@ def test_each_name_that_one_may_use_stands_there() -> None:
 
 
 def test_results_and_the_current_task() -> None:
-    assert public(results.AsyncResult) | {"id"} <= words(section("What came out"))
-    assert public(CurrentTask) <= words(section("Inside a task"))
+    assert public(results.AsyncResult) | {"id"} <= words(section("AsyncResult"))
+    assert public(CurrentTask) <= words(section("current_task"))
 
 
 def test_what_tests_may_use() -> None:
