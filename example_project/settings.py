@@ -63,7 +63,7 @@ DATABASES = {
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-SNAPPEA = {"NUM_WORKERS": 8}
+SNAPPEA: dict[str, object] = {"NUM_WORKERS": 8}
 
 #: The public key of each project's DSN, by the project's number.
 DSN_KEYS = {1: os.environ.get("DSN_KEY", "5eedfeedcafe42d0a11fee1badc0ffee")}
