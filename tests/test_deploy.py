@@ -20,7 +20,7 @@ from example_project.settings import DSN_KEYS
 from snappea.conf import Settings
 from snappea.foreman.loop import LAST_WORDS
 from snappea.foreman.maintenance import LOOK_EVERY
-from tests.docs.test_blocks import of
+from tests.docs.blocks import of
 from tests.projects import Project
 from tests.site import DEADLINE, ROOT, wait_until
 

@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 from snappea import __version__
-from tests.docs.test_blocks import commands, of
+from tests.docs.blocks import commands, of
 from tests.projects import Project
 from tests.site import ROOT
 

@@ -1,95 +1,92 @@
-"""The manual's blocks of code, copied and pasted as a newcomer would, in a project made by startproject."""
+"""The code blocks of the manual, run in a project made by startproject. How they are marked: blocks.py.
 
-import contextlib
+`test_page` runs each page that is not in RUN_BY. Pages in RUN_BY have a test of their own.
+"""
+
 import re
 import shutil
 import tomllib
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from django import VERSION
 from django.core.management import load_command_class
 
+from tests.docs.blocks import BY_PAGE, NOT_RUN, commands, name_of, of
+from tests.docs.manual import FILES
 from tests.docs.manual import TEXT as README
-from tests.projects import Project, Running
+from tests.docs.newcomer import follow, foreman, is_followed
+from tests.projects import Project
 from tests.servers import Postgres
 from tests.site import ROOT
 
 pytestmark = pytest.mark.long
 
 
-class Block(NamedTuple):
-    """What stands between three backticks. `heading`: the one above it, "" on the first screen."""
-
-    heading: str
-    language: str
-    text: str
-
-
-def _blocks() -> Iterator[Block]:
-    heading = ""
-    for found in re.finditer(r"^##+ ([^\n]*)$|^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
-        if found[3] is None:
-            heading = found[1]
-        else:
-            yield Block(heading, found[2], found[3])
-
-
-BLOCKS = list(_blocks())
-#: Under which headings there are blocks, and who runs them; in this file they unpack all that are there.
+#: The pages that the generic runner does not run, and what runs their blocks instead. A test that unpacks
+#: the blocks of a heading (`of("Retries")`) runs all that are there.
 RUN_BY = {
-    "": "CI, by these very lines; what they say is checked by test_readme",
-    "Set-up in a project": "newcomer, test_set_up",
-    "AsyncResult": "test_tasks",
-    "Again: retries": "test_tasks",
-    "Time limits": "test_tasks",
-    "Processes of their own": "test_tasks",
-    "Again and again: periodic tasks": "test_tasks",
-    "States": "test_what_people_decide",
-    "Tests of your project": "test_user_projects",
-    "Django's own tasks": "test_tasks_of_django",
-    "Sentry and OpenTelemetry": "test_tracing",
-    "What a task leaves behind": "test_tasks",
-    "Health and metrics": "test_health_and_metrics",
-    "In production": "nobody, for there is neither systemd nor Docker; test_deploy tries the files",
-    "Backup": "test_backup; test_care while much is written",
-    "PostgreSQL as the queue": "test_postgres_as_the_queue",
-    "The queue in the main database": "test_the_main_database",
-    "Celery runs the tasks": "test_celery_runs_the_tasks",
-    "Handing over": "test_celery_runs_the_tasks",
-    "Working on Snappea": "nobody, for it is our own tests, thirty times: test_what_is_not_run",
+    "README.md": "CI runs the first two; newcomer, test_set_up",
+    "contributing.md": "our own tests: test_what_is_not_run",
+    "explanation/task-isolation.md": "test_tasks",
+    "how-to/back-up.md": "test_backup; tests/queue/test_backup.py while much is written",
+    "how-to/deploy.md": "tests/test_deploy.py tries the files",
+    "how-to/hand-over-to-celery.md": "test_celery_runs_the_tasks",
+    "how-to/isolate.md": "test_tasks",
+    "how-to/limit-time.md": "test_tasks",
+    "how-to/retry.md": "test_tasks",
+    "how-to/run-on-celery.md": "test_celery_runs_the_tasks",
+    "how-to/schedule-periodically.md": "test_tasks",
+    "how-to/test.md": "tests/testing/test_user_projects.py",
+    "how-to/trace.md": "tests/test_tracing.py",
+    "how-to/use-django-tasks.md": "test_tasks_of_django",
+    "how-to/use-postgresql.md": "test_postgres_as_the_queue",
+    "how-to/use-the-main-database.md": "test_the_main_database",
+    "reference/calls.md": "test_tasks",
+    "reference/metrics.md": "test_health_and_metrics",
+    "reference/states.md": "test_what_people_decide",
 }
-#: Lines that are not run, and why.
-NOT_RUN = {
-    "pip install ": "what it installs is here: test_what_is_not_run",
-    "python manage.py runsnappea": "it does not end: it runs beside what follows",
-    "celery -A proj ": "the same",
-}
-
-
-def of(heading: str) -> list[str]:
-    """Return the blocks below a heading, in their order."""
-    return [block.text for block in BLOCKS if block.heading == heading]
-
-
-def commands(block: str) -> str:
-    """Return what can be run of a block for the shell."""
-    return "\n".join(line for line in block.splitlines() if not line.startswith(tuple(NOT_RUN)))
+#: Blocks of the other pages that are shown and not run, by page and language (or title): what tests them, or
+#: why nothing does. ("how-to/deploy.md", "ini"): "tests/test_deploy.py"
+SHOWN: dict[tuple[str, str], str] = {}
 
 
 def test_no_block_slips_by() -> None:
-    ours = {block.heading for block in BLOCKS if not _is_only_our_modules(block)}
-    assert ours == RUN_BY.keys()
-    assert {block.language for block in BLOCKS} == {"python", ""}
+    for name, blocks in BY_PAGE.items():
+        if name in RUN_BY:
+            continue
+        before = None
+        for block in blocks:
+            printed = block.language == "text" and before and (before.is_typed or before.language == "text")
+            run = block.is_file or block.is_ours or block.is_typed or printed
+            shown = {(name, block.language), (name, block.title)} & SHOWN.keys()
+            assert run or shown, f"{name}:{block.line}: nothing runs this block"
+            before = block
 
 
-def _is_only_our_modules(block: Block) -> bool:
-    """Tell whether a block only runs modules of our own tests, as in `python -m tests.soak`."""
-    modules = [re.match(r"python -m (tests\.\w+)", line) for line in block.text.splitlines()]
-    return not block.language and all(found and find_spec(found[1]) for found in modules)
+def test_each_block_is_recognized() -> None:
+    for file in FILES:
+        fences = len(re.findall(r"^\s*```", file.read_text(), re.MULTILINE))
+        assert fences == 2 * len(BY_PAGE.get(name_of(file), ())), file
+
+
+def test_each_page_and_test_that_is_named_exists() -> None:
+    assert RUN_BY.keys() | {page for page, _kind in SHOWN} <= BY_PAGE.keys()
+    for page, kind in SHOWN:
+        assert any(kind in (block.language, block.title) for block in BY_PAGE[page]), (page, kind)
+    for reason in (*RUN_BY.values(), *SHOWN.values(), *NOT_RUN.values()):
+        for name in re.findall(r"\btests/[\w/]+\.py", reason):
+            assert (ROOT / name).exists(), name
+        for name in re.findall(r"\btest_\w+(?!\.py|\w)", re.sub(r"tests/\S+", "", reason)):
+            assert name in globals() or list((ROOT / "tests").rglob(f"{name}.py")), name
+
+
+FOLLOWED = [name for name, blocks in BY_PAGE.items() if name not in RUN_BY and any(map(is_followed, blocks))]
+
+
+@pytest.mark.parametrize("name", FOLLOWED or ["(none)"])
+def test_page(newcomer: Project, name: str) -> None:
+    follow(newcomer, BY_PAGE.get(name, []))
 
 
 def test_what_is_not_run() -> None:
@@ -100,16 +97,16 @@ def test_what_is_not_run() -> None:
     assert files and all((ROOT / file).exists() for file in files)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory in which somebody has done what is said of the set-up, up to the Foreman."""
+    """Return a directory in which the README's set-up was followed, up to the Foreman."""
     project = Project(tmp_path_factory.mktemp("newcomer"), {}, "proj.settings")
     install, settings, tasks, start, _call = of("Set-up in a project")
     project.shell(f"django-admin startproject proj .\n{commands(install)}")
     project.append("proj/settings.py", settings)
     project.write("mail/tasks.py", tasks)
     assert "snappea.I001" in project.shell(commands(start)), "its database is missing until migrate has run"
-    assert "no issues" in project.shell("python manage.py check")
+    assert "no issues" in project.shell("python manage.py check\npython manage.py migrate")
     return project.directory
 
 
@@ -117,13 +114,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def newcomer(made: Path, tmp_path: Path) -> Project:
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return Project(tmp_path, {}, "proj.settings")
-
-
-@contextlib.contextmanager
-def foreman(project: Project) -> Iterator[Running]:
-    with project.running("python manage.py runsnappea", "tasks ready") as running:
-        yield running
-    assert running.popen.returncode == 0, running.output()
 
 
 def test_set_up(newcomer: Project) -> None:
