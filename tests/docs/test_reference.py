@@ -112,7 +112,7 @@ def test_each_subcommand_and_its_options_stand_there() -> None:
 def test_each_package_of_the_library_stands_there() -> None:
     home = ROOT / "snappea"
     packages = {path.parent.relative_to(home).as_posix() for path in home.rglob("*.py")} - {"."}
-    told = set(re.findall(r"^\| `(\S+)/` \|", section("How it works"), re.MULTILINE))
+    told = set(re.findall(r"^\| `(\S+)/` \|", section("Layers and packages"), re.MULTILINE))
     assert told == {name for name in packages if name not in ("migrations", "templatetags")}
 
 
