@@ -28,7 +28,6 @@ pytestmark = pytest.mark.long
 RUN_BY = {
     "README.md": "CI runs the first two; newcomer, test_set_up",
     "contributing.md": "our own tests: test_what_is_not_run",
-    "explanation/task-isolation.md": "test_tasks",
     "how-to/back-up.md": "test_backup; tests/queue/test_backup.py while much is written",
     "how-to/deploy.md": "tests/test_deploy.py tries the files",
     "how-to/hand-over-to-celery.md": "test_celery_runs_the_tasks",
@@ -130,9 +129,8 @@ def test_tasks(newcomer: Project) -> None:
     add, get = of("AsyncResult")
     (retries,), (limited,), (isolated,) = map(of, ("Again: retries", "Time limits", "Processes of their own"))
     periodic, schedules = of("Again and again: periodic tasks")
-    (fresh_threads,) = of("What a task leaves behind")
     newcomer.append("mail/tasks.py", "\n".join(["", add, retries, limited, isolated, periodic]))
-    newcomer.append("proj/settings.py", fresh_threads + schedules)
+    newcomer.append("proj/settings.py", schedules)
     newcomer.write("page", "a page")
     newcomer.shell("python manage.py check")
     with foreman(newcomer) as running:
