@@ -1,6 +1,6 @@
-"""The connections to the queue's database: what is set on them, and the file that each has open.
+"""Connections to the queue's database: their settings, their files, transactions and wakeups.
 
-The project sets ENGINE and NAME. What it sets in OPTIONS takes precedence.
+The project sets ENGINE and NAME. Its own OPTIONS take precedence over what is set here.
 """
 
 import logging
@@ -29,65 +29,54 @@ from ..conf import alias, current, tests_run
 from .dialects import statement
 from .files import IS_UNIX, QueueFile, at_fork, close_to_others, give_to_owner_of_directory, identity_of
 
-#: What a database may raise.
+#: Errors of a database.
 FAULTS = (sqlite3.Error, Error)
-#: What is raised where the queue cannot be used, also by wrong settings.
+#: Errors that mean that the queue cannot be used, including those of wrong settings.
 UNUSABLE = (*FAULTS, ConnectionDoesNotExist, ImproperlyConfigured)
 
 
-class Rows(Protocol):
-    """The result of a statement."""
-
+class _Rows(Protocol):
     @property
-    def rowcount(self) -> int:
-        """How many rows the statement changed."""
-
+    def rowcount(self) -> int: ...
     @property
-    def lastrowid(self) -> Any:
-        """The id of the row that was inserted."""
-
-    def fetchone(self) -> Any:
-        """Return the next row; None if there is none."""
-
-    def fetchall(self) -> list[Any]:
-        """Return all rows."""
+    def lastrowid(self) -> Any: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
 
 
 class RawConnection(Protocol):
-    """Runs statements as they are written in `statements.py`. Each is a transaction if none is open."""
+    """Runs the statements of `statements.py`. Without an open transaction, each is one of its own."""
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open."""
 
-    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> Rows:
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ..., /) -> _Rows:
         """Run a statement. Raises one of FAULTS."""
 
-    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Rows:
-        """Run a statement for each of many parameters. Raises one of FAULTS."""
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> _Rows:
+        """Run a statement for each row of parameters. Raises one of FAULTS."""
 
 
 MEGABYTE = 1024 * 1024
-#: Of a new database, in bytes: rows are short, and each commit writes whole pages.
+#: In bytes. Rows are short, and each commit writes whole pages.
 PAGE_SIZE = 1024
-PRAGMAS = {
-    "page_size": PAGE_SIZE,
-    "journal_mode": "WAL",
-    "journal_size_limit": 4 * MEGABYTE,
-}
-#: The size of the write-ahead log at which a process that enqueues checkpoints it, in bytes, by `synchronous`
-#: (a Foreman does so earlier). With FULL the file must not grow: to extend it costs a commit twice as much as
-#: to overwrite it.
-FOLD_FROM = {"FULL": 4 * MEGABYTE, "NORMAL": 64 * MEGABYTE}
-#: How many connections of a process stay open between requests, if NUM_WORKERS is not more.
+PRAGMAS = {"page_size": PAGE_SIZE, "journal_mode": "WAL", "journal_size_limit": 4 * MEGABYTE}
+#: The size at which an enqueuing process checkpoints the write-ahead log, in bytes, by `synchronous`. The
+#: Foreman does it earlier. With FULL the file must not grow: extending it makes a commit twice as slow.
+CHECKPOINT_AT = {"FULL": 4 * MEGABYTE, "NORMAL": 64 * MEGABYTE}
+#: How many connections of a process stay open between requests, or NUM_WORKERS if that is more. The others
+#: close as Django's do: a greenlet or a thread of an ASGI server would leave its connection open forever.
 RESTING = 16
+#: The package for each database other than SQLite, imported on first use.
+ADAPTERS = {"postgresql": "snappea.postgres"}
 
 BEGIN = statement("{begin}")
 logger = logging.getLogger("snappea.database")
 
 
 class FilesLost(OperationalError):
-    """The files that this process has open were deleted or replaced, and it could not open the new ones."""
+    """The database's files were deleted or replaced, and this process could not open the new ones."""
 
 
 class _Thread(threading.local):
@@ -99,18 +88,14 @@ _live: WeakSet[BaseDatabaseWrapper] = WeakSet()
 _kept_across_fork: list[object] = []
 
 
-#: The package for a database that is not SQLite, by its vendor. It is imported when first used.
-ADAPTERS = {"postgresql": "snappea.postgres"}
-
-
 def adapter(connection: BaseDatabaseWrapper, module: str) -> ModuleType:
-    """Import a module of the package for a database that is not SQLite. Raises KeyError for other vendors."""
+    """Import a module of the package for a database other than SQLite. Raises KeyError if there is none."""
     return import_module(f"{ADAPTERS[connection.vendor]}.{module}")
 
 
 @receiver(connection_created)
 def prepare(*, connection: Any, **kwargs: Any) -> None:
-    """Set what the queue needs on a new connection to its database."""
+    """Set up a new connection if it leads to the queue's database."""
     if connection.alias != alias():
         return
     connection.snappea_file = None
@@ -118,7 +103,7 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
         try:
             _prepare_sqlite(connection)
         except BaseException:
-            connection.close()  # or it would be used as it is the next time
+            connection.close()  # otherwise the next query would use it half prepared
             raise
     elif connection.vendor in ADAPTERS:
         connection.snappea_link = adapter(connection, "connection").PostgresConnection(connection)
@@ -127,58 +112,44 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
 
 def _prepare_sqlite(connection: Any) -> None:
     is_own = connection.alias != DEFAULT_DB_ALIAS
-    path = _path(connection.connection)
+    path: str = connection.connection.execute("PRAGMA database_list").fetchone()[2]
     if is_own and path:
         close_to_others(path)
     give_to_owner_of_directory(connection.connection, path)
     if connection.transaction_mode is None and is_own:
-        # a deferred transaction that turns into a writer fails at once with BUSY_SNAPSHOT
+        # a deferred transaction that becomes a writer fails at once with BUSY_SNAPSHOT
         connection.transaction_mode = "IMMEDIATE"
     chosen = connection.settings_dict["OPTIONS"].get("init_command", "")
     theirs = {name.lower() for name in re.findall(r"pragma\s+(\w+)", chosen, re.IGNORECASE)}
     synchronous = current().SYNCHRONOUS
-    by_setting = {"wal_autocheckpoint": FOLD_FROM[synchronous] // PAGE_SIZE, "synchronous": synchronous}
+    by_setting = {"wal_autocheckpoint": CHECKPOINT_AT[synchronous] // PAGE_SIZE, "synchronous": synchronous}
     for pragma, value in (PRAGMAS | by_setting).items():
         if pragma not in theirs:
             connection.connection.execute(f"PRAGMA {pragma} = {value}")
-    if is_own and sum(other.connection is not None for other in list(_live)) < _most_resting():
+    resting = sum(other.connection is not None for other in list(_live))
+    if is_own and resting < max(RESTING, current().NUM_WORKERS):
         connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
-    connection.snappea_file = _identify(connection.connection)
+    connection.snappea_file = _identify(connection.connection, path) if path else None  # none in memory
     connection.snappea_link = connection.connection
-
-
-def _most_resting() -> int:
-    """Return how many connections stay open between requests. Others close, as Django's do: greenlets, and
-    threads of ASGI servers, end with their request and would leave theirs open.
-    """
-    return max(RESTING, current().NUM_WORKERS)
 
 
 @receiver(post_migrate)
 def checkpoint_after_migrate(*, using: str, **kwargs: Any) -> None:
-    """Write the tables into the file itself: Django copies that alone for tests that run in parallel."""
+    """Write the tables into the main file, which is all that Django copies for parallel tests."""
     connection: Any = connections[using]
     if using == alias() and connection.vendor == "sqlite" and not connection.in_atomic_block:
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
-def _path(raw: sqlite3.Connection) -> str:
-    path: str = raw.execute("PRAGMA database_list").fetchone()[2]
-    return path
-
-
-def _identify(raw: sqlite3.Connection) -> QueueFile | None:
-    path = _path(raw)
-    if not path:
-        return None  # in memory: there is no Foreman to wake
+def _identify(raw: sqlite3.Connection, path: str) -> QueueFile:
     raw.execute("PRAGMA schema_version").fetchone()  # opens -wal and -shm
     found = os.stat(path)
     return QueueFile(path, found.st_dev, found.st_ino, identity_of(f"{path}-wal"), identity_of(f"{path}-shm"))
 
 
 def connect() -> BaseDatabaseWrapper:
-    """Return Django's connection to the queue's database, open on the current file. Raises as Django does."""
+    """Return Django's connection to the queue's database, open on the current file. Raises UNUSABLE."""
     connection = _thread.connection
     if connection is None or connection.alias != current().DATABASE:
         connection = _thread.connection = connections[current().DATABASE]
@@ -187,7 +158,7 @@ def connect() -> BaseDatabaseWrapper:
     if connection.connection is not None and not connection.in_atomic_block:
         file = file_of(connection)
         if file is not None and file.is_gone():
-            _leave(connection, file)  # no Foreman would run what is written there
+            _leave(connection, file)  # no Foreman reads the old file
     if connection.connection is None:
         connection.ensure_connection()
     elif "django.test.utils" in sys.modules and tests_run():
@@ -197,15 +168,15 @@ def connect() -> BaseDatabaseWrapper:
 
 @receiver(request_started)
 def leave_lost_files(**kwargs: Any) -> None:
-    """Reconnect this thread if its files were deleted or replaced: also one that only reads."""
+    """Reconnect this thread if its files were deleted or replaced, even if it only reads."""
     if is_left_behind():
         connect()
 
 
 def is_left_behind(error: BaseException | None = None) -> bool:
-    """Tell whether this thread's connection has files open that were deleted or replaced.
+    """Tell whether this thread's connection has deleted or replaced files open, and may reconnect.
 
-    False inside atomic(), and if that was the `error`, when connect() has tried already.
+    False inside atomic(), and after FilesLost, when connect() has already tried.
     """
     connection = _thread.connection
     if connection is None or connection.connection is None or connection.in_atomic_block:
@@ -215,9 +186,9 @@ def is_left_behind(error: BaseException | None = None) -> bool:
 
 
 def _leave(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
-    """Close a connection whose files were deleted or replaced, after a rescue of what only it can read.
+    """Close a connection to deleted or replaced files, after a rescue of what only it can read.
 
-    A Foreman makes the rescue, within a second. Raises FilesLost if it does not.
+    A running Foreman makes the rescue within a second. Raises FilesLost if it does not.
     """
     path = file.lost()
     logger.warning("%s was deleted or replaced while this process had it open.", path)
@@ -237,7 +208,7 @@ def _leave(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
 
 
 def _has_open(other: BaseDatabaseWrapper, file: QueueFile) -> bool:
-    """Tell whether a connection uses a deleted -shm, which all connections of a process share."""
+    """Tell whether a connection uses a deleted -shm, which a process's connections share."""
     if other.connection is None or file.is_replaced() or file.shm == identity_of(f"{file.path}-shm"):
         return False
     theirs = file_of(other)
@@ -245,7 +216,7 @@ def _has_open(other: BaseDatabaseWrapper, file: QueueFile) -> bool:
 
 
 def forget(connection: BaseDatabaseWrapper) -> None:
-    """Make connect() ask Django for the connection of this thread again."""
+    """Make connect() ask Django for this thread's connection again."""
     if _thread.connection is connection:
         _thread.connection = None
 
@@ -257,13 +228,13 @@ def file_of(connection: BaseDatabaseWrapper) -> QueueFile | None:
 
 
 def raw(connection: BaseDatabaseWrapper) -> RawConnection:
-    """Return the connection beneath Django's: on SQLite the sqlite3 connection itself."""
+    """Return the connection beneath Django's; on SQLite, the sqlite3 connection."""
     link: RawConnection = connection.snappea_link  # type: ignore[attr-defined]  # prepare() put it there
     return link
 
 
 def data_version(connection: BaseDatabaseWrapper) -> int | None:
-    """Return a number that changes when another connection commits; None on other databases than SQLite."""
+    """Return a number that changes when another connection commits; None if it is not SQLite."""
     if connection.vendor != "sqlite":
         return None
     version: int = raw(connection).execute("PRAGMA data_version").fetchone()[0]
@@ -272,10 +243,9 @@ def data_version(connection: BaseDatabaseWrapper) -> int | None:
 
 @contextmanager
 def transact(connection: BaseDatabaseWrapper) -> Iterator[RawConnection]:
-    """Run a block in one write transaction, or as part of the `atomic()` that is open.
+    """Run a block in one write transaction, or in the `atomic()` that is open. Yields the raw connection.
 
-    Yields the connection beneath Django's. Raises FAULTS after a rollback; also if the commit would go to a
-    file that no other process reads.
+    Rolls back and raises one of FAULTS if the commit fails, or would go to a deleted or replaced file.
     """
     below = raw(connection)
     if connection.in_atomic_block:
@@ -295,8 +265,8 @@ def transact(connection: BaseDatabaseWrapper) -> Iterator[RawConnection]:
 
 
 def _hold_connections() -> None:
-    # a child does not inherit SQLite's locks, and the index is shared memory: it must neither use nor close a
-    # connection of its parent, not even by losing the last reference to it
+    # A child does not inherit SQLite's locks, and the index is shared memory: it must neither use nor close a
+    # connection of its parent, not even by garbage collection.
     _kept_across_fork.extend(wrapper.connection for wrapper in list(_live))
 
 
@@ -306,9 +276,7 @@ def _abandon_connections() -> None:
 
 
 at_fork(
-    before=_hold_connections,
-    after_in_parent=_kept_across_fork.clear,
-    after_in_child=_abandon_connections,
+    before=_hold_connections, after_in_parent=_kept_across_fork.clear, after_in_child=_abandon_connections
 )
 
 
@@ -318,17 +286,17 @@ at_fork(
 def ring(file: QueueFile | None) -> None:
     """Wake the Foreman of a queue, if there is one. Never raises."""
     if file is None or not IS_UNIX:
-        return  # there cannot be a Foreman
+        return  # no Foreman can run here
     try:
         os.utime(file.wakeup, follow_symlinks=False)
     except FileNotFoundError:
-        pass  # no Foreman yet, or it is just creating the file, and looks at the table then
+        pass  # no Foreman yet, or one that is creating the file and reads the table afterwards
     except OSError as error:
-        _warn_once("Cannot touch %s (%s); the Foreman looks once a second anyway.", file.wakeup, error)
+        _warn_once("Cannot touch %s (%s); the Foreman still checks once a second.", file.wakeup, error)
 
 
 def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
-    """Ring once what was written by this connection is committed."""
+    """Ring now, or when the open transaction commits."""
     file = file_of(connection)
     if file is None and connection.vendor == "postgresql":
         _notify(connection)
@@ -339,16 +307,16 @@ def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
 
 
 def _notify(connection: BaseDatabaseWrapper) -> None:
-    """Make the server ring: now, or when the open transaction commits.
+    """Notify the Foremen through the server: now, or when the open transaction commits.
 
-    Not within the INSERT: transactions that notify commit one after the other, and each waits for the disk.
+    Not in the INSERT's transaction: those that notify commit one at a time, and each waits for the disk.
     """
     try:
         raw(connection).execute("NOTIFY snappea")
     except FAULTS as error:
         if connection.in_atomic_block:
             raise
-        _warn_once("Cannot notify (%s); the Foremen look every few seconds anyway.", error)
+        _warn_once("Cannot notify (%s); the Foremen still check every few seconds.", error)
 
 
 def _warn_once(message: str, *args: object) -> None:

@@ -1,4 +1,4 @@
-"""The queue's files: which they are, how they are opened, and which processes lock them."""
+"""The queue's files: their paths, how to open them, and which processes lock them."""
 
 import errno
 import os
@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 #: The device and the inode of a file.
 Identity: TypeAlias = tuple[int, int]
 
-#: A directory that changed less than so many seconds ago may change again with the same time of change.
+#: A directory that changed within so many seconds may change again without a new time of change.
 SETTLED = 0.1
-#: The bytes of a database file that SQLite locks to write it, other than in WAL mode.
+#: The bytes of a database file that SQLite locks to write without WAL.
 MAIN_LOCKS = {"1073741824", "1073741825", "1073741826"}
-#: WAL mode does not work across hosts, virtual machines, or FUSE in front of an object store: its index is
-#: shared memory. The kernel puts "fuse." in front of the names of FUSE's.
+#: WAL mode needs shared memory: it does not work across hosts, virtual machines, or FUSE on an object store.
+#: The kernel prefixes the names of FUSE file systems with "fuse.".
 NETWORK_FILE_SYSTEMS = {
     kind
     for name in """
@@ -29,17 +29,17 @@ NETWORK_FILE_SYSTEMS = {
     """.split()  # noqa: SIM905
     for kind in (name, f"fuse.{name}")
 }
-#: These are empty after the machine, or the container, restarts.
+#: Empty after the machine or the container restarts.
 FLEETING_FILE_SYSTEMS = {"tmpfs", "ramfs"}
-#: Usually a container's own.
+#: Usually a container's own layer.
 LAYERED_FILE_SYSTEMS = {"overlay", "overlayfs", "aufs", "fuse.fuse-overlayfs"}
-#: Whether a Foreman can work here at all.
+#: Whether a Foreman can run here at all.
 IS_UNIX = all(hasattr(os, name) for name in ("fork", "register_at_fork", "geteuid"))
 NEEDS_UNIX = (
     "The Foreman needs Unix (fork, file locks), which Windows lacks: run it under WSL, with the project and "
     'its databases in WSL\'s own file system. SNAPPEA = {"TASK_ALWAYS_EAGER": True} needs no Foreman.'
 )
-#: Flags to open a file without following a link or waiting for a FIFO, where they exist.
+#: Never follow a link or wait for a FIFO, where the system has these flags.
 _NEVER_WAIT = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC"))
 
 
@@ -51,7 +51,7 @@ def at_fork(**hooks: Any) -> None:
 
 @dataclass
 class QueueFile:
-    """The database file as it was when a connection opened it, and the paths of our files beside it."""
+    """The database file as a connection opened it, and the paths of Snappea's files beside it."""
 
     path: str
     device: int
@@ -63,17 +63,17 @@ class QueueFile:
 
     def __post_init__(self) -> None:
         self.directory = os.path.dirname(self.path)
-        #: The file that is touched when there may be something to do.
+        #: Touched when there may be something to do.
         self.wakeup = f"{self.path}-wakeup"
-        #: The file whose flock the Foreman holds.
+        #: The Foreman holds an flock on it.
         self.lock = f"{self.path}-lock"
-        #: The file in which the workers note which task they start and end.
+        #: Workers note in it which tasks they start and end.
         self.logbook = f"{self.path}-logbook"
 
     def is_gone(self) -> bool:
         """Tell whether the database, its `-wal` or its `-shm` was deleted or replaced.
 
-        Usually the time of change of the directory tells that nothing was.
+        This is cheap while the directory is unchanged.
         """
         try:
             found = os.stat(self.directory)
@@ -89,7 +89,7 @@ class QueueFile:
         return False
 
     def lost(self) -> str:
-        """Return the path whose file was deleted or replaced; "" if there is none."""
+        """Return the path of a file that was deleted or replaced; "" if there is none."""
         if self.is_replaced():
             return self.path
         for suffix, identity in (("-wal", self.wal), ("-shm", self.shm)):
@@ -110,7 +110,7 @@ class QueueFile:
 
 
 def identity_of(path: str) -> Identity | None:
-    """Return device and inode of a file; None if it does not exist."""
+    """Return the device and inode of a file; None if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:
@@ -126,14 +126,14 @@ def give_to_owner_of_directory(raw: sqlite3.Connection, path: str) -> None:
     if directory.st_uid == 0 or raw.execute("PRAGMA schema_version").fetchone()[0] > 0:
         return
     for name in (path, f"{path}-wal", f"{path}-shm"):
-        with suppress(OSError):  # not there; or root without that right, as in a container
+        with suppress(OSError):  # missing, or root may not chown, as in some containers
             found = os.lstat(name)
             if stat.S_ISREG(found.st_mode) and found.st_uid == 0 and found.st_nlink == 1:
                 os.chown(name, directory.st_uid, directory.st_gid, follow_symlinks=False)
 
 
 def file_system(path: str) -> str:
-    """Return the type of the file system that a path is on, or "" where the system does not tell."""
+    """Return the type of a path's file system; "" if the system does not tell."""
     best, kind = "", ""
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
@@ -148,9 +148,9 @@ def file_system(path: str) -> str:
 
 
 def close_to_others(path: str) -> None:
-    """Let only the owner, or the group of a shared directory, use a database that SQLite has just created.
+    """Restrict a database that SQLite has just created to its owner, or to the group of a shared directory.
 
-    Does nothing to a database that has content, or a mode that SQLite does not give.
+    Leave it alone if it has content, or a mode that is not SQLite's default.
     """
     try:
         found, directory = os.stat(path), os.stat(os.path.dirname(path))
@@ -164,14 +164,11 @@ def close_to_others(path: str) -> None:
                 mode = 0o660
         os.chmod(path, mode)
     except OSError:
-        pass  # SQLite will say what is wrong
+        pass  # SQLite reports the problem
 
 
 def open_regular(path: str, flags: int) -> int:
-    """Open a regular file, and return its descriptor. Never follows a symbolic link, never waits for a FIFO.
-
-    Raises OSError, also if it is not a regular file.
-    """
+    """Open a regular file, and return its descriptor. Raises OSError, also for a link, FIFO or directory."""
     try:
         descriptor = os.open(path, flags | _NEVER_WAIT, 0o600)
     except OSError as error:
@@ -185,31 +182,31 @@ def open_regular(path: str, flags: int) -> int:
 
 
 def open_beside(file: QueueFile, path: str) -> int:
-    """Open or create one of our files, and give it owner, group and mode of the database as far as allowed.
+    """Open or create one of Snappea's files, with the database's owner, group and mode as far as allowed.
 
-    Returns a file descriptor. Never follows a symbolic link. Raises OSError.
+    Returns the descriptor. Raises OSError as open_regular() does.
     """
     database = os.stat(file.path)
     descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
     found = os.fstat(descriptor)
-    if found.st_nlink > 1:  # perhaps a system file, which root must not give away
+    if found.st_nlink > 1:  # perhaps a system file, which root must not chown
         os.close(descriptor)
         raise FileExistsError(f"{path} is a hard link to another file; move it away")
     if found.st_uid == os.geteuid():
         os.fchmod(descriptor, stat.S_IMODE(database.st_mode) & 0o666)
     owner = database.st_uid if os.geteuid() == 0 else -1  # as SQLite does for -wal and -shm
     if (found.st_uid, found.st_gid) != (database.st_uid, database.st_gid):
-        with suppress(OSError):  # not a member of that group, or root without that right, as in a container
+        with suppress(OSError):  # not a member of that group, or root may not chown, as in some containers
             os.fchown(descriptor, owner, database.st_gid)
     return descriptor
 
 
 def locks_on(path: str) -> Iterator[tuple[str, str, int, str]]:
-    """Yield kind, mode, pid and first byte of each lock on a file; nothing where the system does not tell."""
+    """Yield kind, mode, pid and first byte of each lock on a file; nothing if the system does not tell."""
     try:
         inode = os.stat(path).st_ino
         with open("/proc/locks", encoding="ascii") as locks:
-            lines = [line.split() for line in locks if "->" not in line]  # these only wait for one
+            lines = [line.split() for line in locks if "->" not in line]  # those only wait for a lock
     except OSError:
         return
     for _number, kind, _how, mode, pid, place, first, _last in lines:
@@ -218,12 +215,12 @@ def locks_on(path: str) -> Iterator[tuple[str, str, int, str]]:
 
 
 def lockers(path: str, first_bytes: Collection[str], modes: Collection[str] = ("READ", "WRITE")) -> list[int]:
-    """Return the pids of the other processes that lock a file from one of these bytes on."""
+    """Return the pids of other processes with a lock on a file that starts at one of these bytes."""
     locks = locks_on(path)
     pids = {pid for _kind, mode, pid, first in locks if first in first_bytes and mode in modes}
     return sorted(pids - {0, -1, os.getpid()})
 
 
 def writers(path: str) -> list[int]:
-    """Return the pids of the other processes that keep everyone else from writing a database."""
+    """Return the pids of other processes that hold a database's write lock."""
     return lockers(f"{path}-shm", {"120"}, ["WRITE"]) or lockers(path, MAIN_LOCKS, ["WRITE"])

@@ -1,7 +1,7 @@
 """One Foreman per queue: an flock on a file beside the database.
 
-The kernel releases the lock when the process dies, however it dies, so nothing goes stale. The holder writes
-into the file which process it is and how it is, for other processes to read.
+The kernel releases the lock however the process dies, so it never goes stale. The holder writes its pid, host
+and state into the file for other processes.
 """
 
 import json
@@ -15,7 +15,7 @@ from logging import ERROR
 
 try:
     import fcntl
-except ImportError:  # no Unix: there is no Foreman, and so no lock
+except ImportError:  # without Unix there is no Foreman, and no lock
     fcntl = None  # type: ignore[assignment]
 
 from ..errors import CannotStart
@@ -26,14 +26,14 @@ from .records import ForemanInfo
 
 #: How long to wait for the fork server and children of a dead Foreman to release the lock, in seconds.
 PATIENCE = 10.0
-#: How long to try while the holder lives, in seconds: another process may just test whether the lock is held.
+#: How long to retry otherwise, in seconds: another process may only be testing the lock, in holder().
 GLIMPSE = 0.1
-_SIZE = 1000  # of the note, or more: always written whole
+_SIZE = 1000  # the note's length at least, so that one write replaces it
 _SIGNATURE = re.compile(r"pid (\d+) on (\S+), since (.+)")
 
 
 def holder(file: QueueFile) -> ForemanInfo | None:
-    """Return the Foreman at work on a queue; None if there is none."""
+    """Return the Foreman that holds a queue's lock; None if none does."""
     if fcntl is None:
         return None
     try:
@@ -51,7 +51,7 @@ def holder(file: QueueFile) -> ForemanInfo | None:
 
 
 def _read_note(descriptor: int) -> ForemanInfo | None:
-    """Return the Foreman that wrote the lock file last; None if a Foreman is just writing it."""
+    """Return the Foreman that the lock file names; None if the note is incomplete."""
     try:
         note = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
         signature, _, state = note.partition("\n")
@@ -65,10 +65,12 @@ def _read_note(descriptor: int) -> ForemanInfo | None:
 
 
 class Lock:
-    """Held from its creation until close(), or until the process ends."""
+    """Held from its creation until close() or the end of the process.
+
+    Raises CannotStart, with the name of the holder, if another process holds it.
+    """
 
     def __init__(self, file: QueueFile) -> None:
-        """Take the lock. Raises CannotStart, with the name of its holder, if another process keeps it."""
         self._path = file.lock
         try:
             self.descriptor = open_beside(file, file.lock)
@@ -78,15 +80,13 @@ class Lock:
             found = _read_note(self.descriptor)
             os.close(self.descriptor)
             who = f"pid {found.pid} on {found.host}, since {found.since}" if found else "it has just started"
-            raise CannotStart(
-                f"Another Foreman is at work on {file.path}: {who}. One is enough; stop that one first."
-            )
+            raise CannotStart(f"Another Foreman is at work on {file.path}: {who}. Stop that one first.")
         self._since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         self.tell()
         self.identity = os.fstat(self.descriptor)
 
     def _acquire(self) -> bool:
-        """Take the lock if it is released in time. The children of a dead holder release it when they end."""
+        """Take the lock; wait for the children of a dead holder, which release it when they end."""
         began = steady_clock()
         while True:
             try:
@@ -100,7 +100,7 @@ class Lock:
                 time.sleep(0.01)
 
     def tell(self, **state: object) -> None:
-        """Write which process holds the lock, and its state: `workers`, and `stuck`, the ids of tasks."""
+        """Write the holder and its state: `workers`, and `stuck`, the ids of stuck tasks."""
         signature = f"pid {os.getpid()} on {socket.gethostname()}, since {self._since}"
         told = json.dumps({"pids": _pid_namespace(), **state})
         note = f"{signature}\n{told}".ljust(_SIZE).encode()
@@ -115,27 +115,27 @@ class Lock:
             return True
 
     def close(self) -> None:
-        """Release the lock; in a child that a task forked, only the copy that would keep it held."""
+        """Release the lock. In a child that a task forked, close its copy, which would keep the lock held."""
         os.close(self.descriptor)
 
 
 def require_same(descriptor: int, identity: os.stat_result) -> None:
-    """End the process at once if a descriptor no longer refers to the same file.
+    """End the process at once if a task has closed a descriptor, perhaps along with all others.
 
-    A task has closed it, perhaps with all others. SQLite would write into what gets its descriptor next.
+    SQLite would write into whichever file gets its descriptor next.
     """
     try:
         if os.path.samestat(os.fstat(descriptor), identity):
             return
     except OSError:
         pass
-    say(ERROR, "A task has closed the Foreman's descriptors. The Foreman exits at once; start it again.")
+    say(ERROR, "A task has closed the Foreman's descriptors. The Foreman exits at once; restart it.")
     logging.shutdown()
     os._exit(1)
 
 
 def _pid_namespace() -> str:
-    """Return which processes the pids seen here belong to; "" where the kernel does not say."""
+    """Return the pid namespace of this process; "" if the kernel does not tell."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -143,9 +143,9 @@ def _pid_namespace() -> str:
 
 
 def _is_alive(info: ForemanInfo) -> bool:
-    """Tell whether the holder of the lock may be alive; if not, only its children still hold the lock."""
+    """Tell whether the holder may be alive; if not, only its children still hold the lock."""
     if not info.is_here:
-        return True  # its pid means another process here
+        return True  # its pid means nothing here
     try:
         os.kill(info.pid, 0)
     except ProcessLookupError:

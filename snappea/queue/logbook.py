@@ -1,13 +1,12 @@
-"""The logbook: how far each claim in flight has come, to be read after a kill -9.
+"""The logbook: how far each claim in flight has come, for the recovery after a kill -9.
 
-Claimed is not started. Each worker notes in a small memory-mapped file beside the database which claim it is
-about to run, and that it has ended; a note takes well under a microsecond. The kernel keeps the pages when
-the process is killed, but not when the power fails. So the file names the boot that it belongs to, and is
-ignored after another one.
+A claimed task has not yet started. In a small memory-mapped file beside the database, each worker notes which
+claim it starts and how it ended; a note takes well under a microsecond. The kernel keeps the pages if the
+process is killed, but not if the power fails: the file names its boot, and is ignored after a reboot.
 
 A cell is filled before the claim is committed, and emptied after its outcome is. It contains the moment of
-the claim, so it cannot be taken for that of another row with the same id, or of another copy of the database.
-A claim without a cell may have begun.
+the claim, which tells it from a row with the same id and from another copy of the database. A claim without a
+cell may have begun.
 """
 
 import errno
@@ -24,7 +23,7 @@ from .records import Claim
 
 _HEADER = struct.Struct("8s 40s Q")  # magic, boot id, number of cells
 _MAGIC = b"snappea2"
-_CELL = struct.Struct("4q")  # claims, moment, note, task id, written in this order; free without an id
+_CELL = struct.Struct("4q")  # claims, moment, note, task id, written in this order; id 0: a free cell
 _WORDS = 4
 _NOTE, _ID = 2, 3
 _EPOCH = datetime(1970, 1, 1)
@@ -40,11 +39,11 @@ class Note(IntEnum):
     TO_RETRY = 4
 
 
-_CLAIMED = int(Note.CLAIMED)  # faster than the member of the enumeration
+_CLAIMED = int(Note.CLAIMED)  # faster than the enumeration's member
 
 
 class Entry(NamedTuple):
-    """What a cell is about: a row's `id`, its `claims`, and the moment of the claim in microseconds."""
+    """The claim of a cell: a row's `id`, its `claims`, and the moment of the claim in microseconds."""
 
     id: int
     claims: int
@@ -57,7 +56,7 @@ class Entry(NamedTuple):
 
 
 def _microseconds(moment: Any) -> int:
-    """Return a time from the database as a number; 0 for an invalid one."""
+    """Return a time from the database in microseconds; 0 for an invalid one."""
     try:
         return (datetime.fromisoformat(moment).replace(tzinfo=None) - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, TypeError):  # written by hand
@@ -65,13 +64,13 @@ def _microseconds(moment: Any) -> int:
 
 
 class Logbook:
-    """A fixed number of cells, one for each claim in flight.
+    """A fixed number of cells, one for each claim in flight; without a file, in memory only.
 
-    The Foreman enters a claim into a cell; then one worker owns the cell until the outcome is back.
+    The Foreman enters a claim into a cell; one worker then owns the cell until the outcome is back. An
+    existing file is emptied. Raises OSError.
     """
 
     def __init__(self, file: QueueFile | None, cells: int) -> None:
-        """Start an empty logbook in place of the last; without a file, in memory only. Raises OSError."""
         size = _HEADER.size + cells * _CELL.size
         self._map = _map(file, size) if file else mmap.mmap(-1, size)
         self._words = memoryview(self._map)[_HEADER.size :].cast("q")
@@ -81,17 +80,17 @@ class Logbook:
         self._moment = 0
 
     def enter(self, claim: Claim) -> int:
-        """Fill a free cell for a claim that has not begun, and return its number.
+        """Fill a free cell for a claim that has not begun, and return the cell's number.
 
-        Raises IndexError if there is none, TypeError or ValueError for numbers that do not fit.
+        Raises IndexError if no cell is free, TypeError or ValueError for numbers that do not fit.
         """
         started_at, position = claim.started_at, _HEADER.size + self.free[-1] * _CELL.size
-        if started_at != self._started_at:  # it is the same for all claims of a round
+        if started_at != self._started_at:  # all claims of a round share it
             self._started_at, self._moment = started_at, _microseconds(started_at)
         try:
             _CELL.pack_into(self._map, position, claim.claims, self._moment, _CLAIMED, claim.id)
         except struct.error as error:
-            raise ValueError(f"{claim.id!r} or {claim.claims!r} is no number of a task") from error
+            raise ValueError(f"the id {claim.id!r} or claims {claim.claims!r} is out of range") from error
         return self.free.pop()
 
     def release(self, cells: Iterable[int]) -> None:
@@ -106,7 +105,7 @@ class Logbook:
         self._words[cell * _WORDS + _NOTE] = note
 
     def close(self) -> None:
-        """Unmap the file; it stays where it is, for the next Foreman."""
+        """Unmap the file; it stays for the next Foreman."""
         self._words.release()
         self._map.close()
 
@@ -114,7 +113,7 @@ class Logbook:
 def _map(file: QueueFile, size: int) -> mmap.mmap:
     descriptor = open_beside(file, file.logbook)
     try:
-        # not sparse: a write into a page for which the full disk has no room kills the process
+        # not sparse: writing to a page that a full disk has no room for kills the process
         if os.write(descriptor, bytes(size)) < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.logbook)
         return mmap.mmap(descriptor, size)
@@ -123,10 +122,7 @@ def _map(file: QueueFile, size: int) -> mmap.mmap:
 
 
 def read(file: QueueFile) -> Mapping[Entry, Note] | None:
-    """Return the notes of the Foreman at work, or of the last one.
-
-    None if there is no logbook, if it cannot be read, or if it is of another boot.
-    """
+    """Return the notes of the running Foreman, or the last one; None if unreadable, or of another boot."""
     try:
         with open(open_regular(file.logbook, os.O_RDONLY), "rb") as logbook:
             content = logbook.read()
@@ -142,7 +138,7 @@ def read(file: QueueFile) -> Mapping[Entry, Note] | None:
 
 
 def _boot_id() -> bytes:
-    """Return the id of this boot; nothing where the system does not tell."""
+    """Return the id of this boot; b"" if the system does not tell."""
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as boot_id:
             return boot_id.read().strip()

@@ -1,4 +1,4 @@
-"""What becomes of the tasks that a dead Foreman left running."""
+"""Recovery: settles the tasks that a dead Foreman left running."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ from .store import interrupt, recheck_groups
 
 
 def recover(db: RawConnection, moment: str, notes: Mapping[Entry, Note] | None) -> list[Recovered]:
-    """Settle what a dead Foreman left running, by the notes in its logbook.
+    """Settle each running task by its note in the dead Foreman's logbook.
 
-    A claim is noted before it is committed: a task without a note of its own may have begun.
+    A claim is noted before it is committed, so a task without a note may have begun.
     """
     recovered = []
     for *fence, name in db.execute(sql.RUNNING).fetchall():
@@ -24,7 +24,7 @@ def recover(db: RawConnection, moment: str, notes: Mapping[Entry, Note] | None) 
 
 
 def _recover(db: RawConnection, moment: str, fence: Fence, note: Note) -> tuple[str, str | None]:
-    """Settle one task. Return what became of it, and its status if it was interrupted."""
+    """Settle one task. Return its outcome, and its status if it was interrupted."""
     lost = "the Foreman died before the {} was written."
     if note is Note.CLAIMED:
         db.execute(sql.GIVE_BACK, fence)
@@ -40,6 +40,6 @@ def _recover(db: RawConnection, moment: str, fence: Fence, note: Note) -> tuple[
         return "failed", None
     if note is Note.TO_RETRY:
         db.execute(sql.RETRY, (moment, why, error_line(moment, why), *fence))
-        return "to be tried again", None
+        return "to be retried", None
     status = interrupt(db, moment, fence, "The Foreman died while this task ran.")
     return ("interrupted, to run again" if status == Status.READY else "interrupted"), status

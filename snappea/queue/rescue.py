@@ -1,8 +1,8 @@
-"""What to do if the `-wal` or `-shm` file of the queue's database is deleted or replaced while it is open.
+"""The rescue, after the `-wal` or `-shm` file of the queue's database was deleted or replaced while open.
 
-A process keeps the files that it has open, and what it commits then goes to a file that no other process
-reads. `rescue()` copies all that was committed to a new database file. Every process then notices that the
-database was replaced, as if a backup had been restored.
+A process keeps the deleted files open, and commits to files that no other process reads. `rescue()` copies
+everything committed to a new database file. Every process then sees that the database was replaced, as after
+a restored backup.
 """
 
 import os
@@ -13,28 +13,28 @@ from typing import Any
 
 from .files import QueueFile, identity_of, locks_on, open_beside
 
-#: How often a rescue starts again because another process has committed meanwhile.
+#: How often a rescue starts over because another process has committed.
 TRIES = 10
-#: How often, in seconds, and how many times a process looks whether the Foreman has made a rescue.
+#: How often, in seconds, and how many times a process checks whether the Foreman has made a rescue.
 LEAVE_EVERY = 0.05
 LEAVE_TRIES = 100
-#: The first byte of the database file that SQLite locks while it has the file open in WAL mode.
+#: The first byte that SQLite locks in a database file that it has open in WAL mode.
 _SHARED_LOCK = "1073741826"
 _WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 _WAL_HEADER = 32
-#: A process that waits to write into the old files must fail, not succeed.
+#: A process that waits to write to the old files must fail, not succeed.
 _CLOSE_OLD = "ALTER TABLE snappea_task RENAME TO snappea_task_of_deleted_files"
 
 
 def rescue_without_foreman(connection: sqlite3.Connection, file: QueueFile) -> None:
-    """Make a rescue, or wait until the Foreman has made it. Raises OSError or sqlite3.Error."""
+    """Make a rescue, or wait until the Foreman has made one. Raises OSError or sqlite3.Error."""
     import fcntl  # exists on Unix only
 
     descriptor = open_beside(file, file.lock)
     try:
         for _ in range(LEAVE_TRIES):
             if file.is_replaced():
-                return  # the Foreman has made it
+                return  # by the Foreman
             with suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 rescue(connection, file)
@@ -46,11 +46,11 @@ def rescue_without_foreman(connection: sqlite3.Connection, file: QueueFile) -> N
 
 
 def rescue(connection: sqlite3.Connection, file: QueueFile) -> bool:
-    """Copy what a connection to deleted files can still read to a new file, in the database's place.
+    """Replace the database with a copy of what a connection to deleted files can still read.
 
-    For the holder of the Foreman's lock. What another process commits to the old files before the move is in
-    the copy; a commit after it fails. Returns False, and does nothing, if the path may lead to newer content.
-    Raises OSError or sqlite3.Error.
+    Only for the holder of the Foreman's lock. The copy includes what other processes commit to the old files
+    before the move; a later commit fails. Returns False, with nothing changed, if the path may lead to newer
+    content. Raises OSError or sqlite3.Error.
     """
     if not _is_newest(file):
         return False
@@ -61,7 +61,7 @@ def rescue(connection: sqlite3.Connection, file: QueueFile) -> bool:
         connection.execute("BEGIN IMMEDIATE")
         if _version(connection) == version:
             break
-        connection.execute("ROLLBACK")  # another process has committed to the old files meanwhile
+        connection.execute("ROLLBACK")  # another process has committed to the old files
     else:
         return False
     try:
@@ -91,7 +91,7 @@ def _copy(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _put_in_place(copy: str, file: QueueFile) -> None:
-    """Replace the database by a copy of it, with the same owner and mode."""
+    """Move a copy to the database's place, with the same owner and mode."""
     was = os.stat(file.path)
     with suppress(PermissionError):
         os.chown(copy, was.st_uid, was.st_gid)
@@ -110,8 +110,8 @@ def _put_in_place(copy: str, file: QueueFile) -> None:
 def _is_newest(file: QueueFile) -> bool:
     """Tell whether no process can have committed to newer files than this one has open.
 
-    If this process has lost SQLite's lock on the database, because code in it opened and closed the file, the
-    last other process that closes the database deletes `-wal` and `-shm`, and the next one makes new ones.
+    If code in this process opened and closed the database file, SQLite's lock is lost. Then the last other
+    process to close the database deletes `-wal` and `-shm`, and the next one creates new ones.
     """
     if file.is_replaced():
         return False
@@ -122,7 +122,7 @@ def _is_newest(file: QueueFile) -> bool:
 
 
 def _has_newer_log(file: QueueFile) -> bool:
-    """Tell whether the path of `-wal` leads to a log that SQLite began after the one that is open here."""
+    """Tell whether `-wal` is now a log that SQLite began after the one that is open here."""
     if identity_of(path := f"{file.path}-wal") == file.wal:
         return False
     opened = (f"/proc/self/fd/{descriptor}" for descriptor in os.listdir("/proc/self/fd"))
@@ -133,7 +133,7 @@ def _has_newer_log(file: QueueFile) -> bool:
 
 def _header(path: str) -> bytes:
     try:
-        with open(path, "rb") as log:  # SQLite holds no locks on it that closing would drop
+        with open(path, "rb") as log:  # safe: SQLite holds no locks on it that close() would drop
             return log.read(_WAL_HEADER)
     except OSError:
         return b""

@@ -1,7 +1,6 @@
 """The Bell, which waits for the wakeups that `database.ring()` sends.
 
-A wakeup is a hint that there may be something to do. The table is the truth: a lost wakeup delays a task by a
-second at most.
+A wakeup is only a hint; the table is the truth. A lost wakeup delays a task by a second at most.
 """
 
 import errno
@@ -18,10 +17,8 @@ from ..conf import current
 from ..log import say_once
 from .files import QueueFile, open_beside
 
-#: An event as the kernel writes it; one of a watched file has no name after it.
+#: An event of inotify. For a watched file, no name follows it.
 _EVENT = struct.Struct("iIII")
-
-
 _warn_once = partial(say_once, logging.WARNING, logger=logging.getLogger("snappea.wakeup"))
 
 
@@ -43,25 +40,25 @@ class Bell:
 
     @property
     def patience(self) -> float:
-        """How long to wait before a look at the table, in seconds."""
+        """How long to wait before checking the table, in seconds."""
         raise NotImplementedError
 
     @property
     def kind(self) -> str:
-        """How it waits, in one word, for the log."""
+        """How it waits, as one word for the log."""
         raise NotImplementedError
 
     def nudge(self) -> None:
-        """End the current or the next wait(). For threads; safe at any time."""
+        """End the current or the next wait(). Threads may call it at any time."""
         try:
             self._writer.send(b"\0")
         except (BlockingIOError, OSError):
-            pass  # full: it wakes up anyway. Closed: the Foreman has ended
+            pass  # full: it wakes up anyway; closed: the Foreman has ended
 
     def wait(self, timeout: float, for_rings: bool = True) -> bool:
-        """Sleep until a ring, a nudge, or `timeout` seconds have passed. Tell whether it rang.
+        """Sleep until a ring, a nudge, or the timeout in seconds. Tell whether it rang.
 
-        Without `for_rings` rings are left for the next wait.
+        Without `for_rings`, rings are left for the next wait.
         """
         ready = (self._all if for_rings else self._nudges).poll(math.ceil(max(timeout, 0) * 1000))
         rang = False
@@ -73,7 +70,7 @@ class Bell:
         return rang
 
     def _hear(self) -> bool:
-        """Read what woke it, and tell whether that was a ring."""
+        """Read the event, and tell whether it was a ring."""
         raise NotImplementedError
 
     def _drain(self) -> None:
@@ -90,7 +87,7 @@ class Bell:
 
 
 class FileBell(Bell):
-    """Rings when the wakeup file is touched: by inotify where it is available, otherwise by polling."""
+    """Rings when the wakeup file is touched, by inotify if possible, otherwise by polling."""
 
     def __init__(self, file: QueueFile) -> None:
         super().__init__()
@@ -114,14 +111,14 @@ class FileBell(Bell):
         return bool(self._inotify and self._watched)
 
     def wait(self, timeout: float, for_rings: bool = True) -> bool:
-        """Sleep until a ring, a nudge, or `timeout` seconds have passed. Tell whether it rang."""
+        """Do as Bell.wait(), and check the file's time of change where inotify does not watch it."""
         rang = super().wait(timeout, for_rings)
         if for_rings and not rang and not self._is_watching():
             rang = self._was_touched()
         return rang
 
     def _hear(self) -> bool:
-        # the library's read() makes two more system calls
+        # inotify_simple's read() makes two more system calls
         for _watch, mask, _cookie, _length in _EVENT.iter_unpack(os.read(self._inotify.fileno(), 4096)):
             if mask & self._gone:
                 self._watched = None
@@ -138,7 +135,7 @@ class FileBell(Bell):
         return rang
 
     def install(self) -> None:
-        """Create the wakeup file and watch it, unless the file that is there is watched already."""
+        """Create the wakeup file and watch it, unless it is being watched."""
         try:
             found = os.lstat(self._file.wakeup)
             if self._watched == (found.st_dev, found.st_ino):
@@ -154,13 +151,13 @@ class FileBell(Bell):
                 self._watch()
             self._watched = (created.st_dev, created.st_ino)
         except OSError as error:
-            _warn_once("No wakeups by %s (%s); looking at the table instead.", self._file.wakeup, error)
+            _warn_once("Cannot watch %s (%s); polling the table instead.", self._file.wakeup, error)
 
     def _watch(self) -> None:
         from inotify_simple import flags
 
         gone = flags.DELETE_SELF | flags.MOVE_SELF
-        self._gone = int(gone | flags.IGNORED)  # an int: the enum's operators are slow
+        self._gone = int(gone | flags.IGNORED)  # the enum's operators are slow
         try:
             self._inotify.add_watch(self._file.wakeup, flags.ATTRIB | gone | flags.DONT_FOLLOW)
         except OSError as error:
@@ -174,22 +171,22 @@ class FileBell(Bell):
 
 
 def _inotify() -> Any:
-    """Return an INotify object, or None where there is none, and log once why."""
+    """Return an INotify object; None, with a warning, if inotify does not work here."""
     try:
         from inotify_simple import INotify
 
         return INotify(nonblocking=True)
     except (ImportError, OSError, AttributeError) as error:
-        _warn_once("No inotify here (%s); polling instead.", _reason(error))
+        _warn_once("Cannot use inotify (%s); polling instead.", _reason(error))
         return None
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of an error of inotify, with the limit of the system to raise, if there is one."""
+    """Return the message of inotify's error, and which system limit to raise."""
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.ENOSPC:
-        return f"{error}: this user has used all watches; raise fs.inotify.max_user_watches by sysctl"
+        return f"{error}: this user has no watches left; raise fs.inotify.max_user_watches with sysctl"
     if number == errno.EMFILE:
-        limit = "raise fs.inotify.max_user_instances by sysctl, or ulimit -n"
-        return f"{error}: this user has used all instances, or this process all descriptors; {limit}"
+        limit = "raise fs.inotify.max_user_instances with sysctl, or ulimit -n"
+        return f"{error}: this user has no inotify instances left, or this process no descriptors; {limit}"
     return str(error)

@@ -297,7 +297,7 @@ def test_recovery_of_what_was_to_be_tried_again(site: Site) -> None:
         "2026-01-01 12:00:00",
         {Entry.of(1, 1, None): Note.TO_RETRY, Entry.of(2, 1, None): Note.FAILED},
     )
-    assert (first.id, first.outcome, first.status) == (1, "to be tried again", None)
+    assert (first.id, first.outcome, first.status) == (1, "to be retried", None)
     assert (second.id, second.outcome, second.status) == (2, "failed", None)
     row = Task.objects.get(pk=1)
     assert (row.status, row.attempts, row.interruptions) == ("scheduled", 1, 0)

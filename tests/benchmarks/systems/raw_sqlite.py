@@ -34,8 +34,8 @@ class RawSqlite(Snappea):
         self.connection = sqlite3.connect(directory / "snappea.sqlite3", isolation_level=None, timeout=30)
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute(f"PRAGMA synchronous = {self.synchronous}")
-        snappea = import_module("snappea.queue.database")  # the log is folded in as it is there
-        pages = snappea.FOLD_FROM[self.synchronous] // snappea.PAGE_SIZE
+        snappea = import_module("snappea.queue.database")  # checkpoint the log as Snappea does
+        pages = snappea.CHECKPOINT_AT[self.synchronous] // snappea.PAGE_SIZE
         limit = snappea.PRAGMAS["journal_size_limit"]
         self.connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
         self.connection.execute(f"PRAGMA journal_size_limit = {limit}")
