@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from .errors import TaskRevoked as TaskRevoked
     from .tasks.context import current_task as current_task
     from .tasks.engine import AsyncResult as AsyncResult
-    from .tasks.registry import Signature as Signature
-    from .tasks.registry import TaskFunction as TaskFunction
-    from .tasks.registry import shared_task as shared_task
-    from .tasks.registry import task as task
+    from .tasks.function import Signature as Signature
+    from .tasks.function import TaskFunction as TaskFunction
+    from .tasks.function import shared_task as shared_task
+    from .tasks.function import task as task
 
 __version__ = "0.7.0.dev0"
 

@@ -26,7 +26,7 @@ from .queue.files import FLEETING_FILE_SYSTEMS, LAYERED_FILE_SYSTEMS, NETWORK_FI
 from .router import misrouted, routers_to_paste
 from .tasks.calls import fault_of
 from .tasks.discovery import discover, failures
-from .tasks.registry import declared
+from .tasks.function import declared
 
 SQLITE = "django.db.backends.sqlite3"
 Check = Callable[..., list[CheckMessage]]

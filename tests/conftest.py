@@ -143,7 +143,7 @@ def celery_site(
 @pytest.fixture
 def made(site: Site) -> Iterator[Made]:
     """Return a decorator that makes a task for this test only."""
-    from snappea.tasks.registry import (  # needs the apps, which are not ready when this file is read
+    from snappea.tasks.function import (  # needs the apps, which are not ready when this file is read
         registry,
         task,
     )

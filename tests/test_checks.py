@@ -21,7 +21,7 @@ from snappea import checks
 from snappea.celery import checks as celery_checks
 from snappea.queue import files
 from snappea.queue.database import connect
-from snappea.tasks.registry import registry
+from snappea.tasks.function import registry
 from tests.site import ROOT, Made, Site
 
 Messages = Callable[[], dict[str, str]]

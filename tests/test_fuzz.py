@@ -25,7 +25,7 @@ from snappea.queue import store
 from snappea.queue.clock import now
 from snappea.queue.database import connect, raw
 from snappea.schedules import listing
-from snappea.tasks.registry import registry, task
+from snappea.tasks.function import registry, task
 from snappea.workers import execute
 from snappea.workers.limits import TaskHandle
 from tests.fuzzing import ANYTHING, JSON, ODD, PLAIN_TEXTS, TEXTS, as_arrived, fuzz

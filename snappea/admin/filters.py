@@ -15,7 +15,7 @@ from ..monitoring import inspect
 from ..monitoring.formatting import NOTHING, plain
 from ..queue import store
 from ..queue.database import connect, raw
-from ..tasks.registry import registry
+from ..tasks.function import registry
 
 #: How far back names of tasks are looked for, in seconds.
 A_DAY = 86_400.0

@@ -9,7 +9,7 @@ from ..models import Task
 from ..monitoring.formatting import MOST, exact, plain, pretty, traceback_lines
 from ..queue.clock import as_datetime
 from ..tasks.discovery import find
-from ..tasks.registry import is_sensitive
+from ..tasks.function import is_sensitive
 from .columns import ago, state_label
 
 HIDDEN = "not shown: the task is sensitive"

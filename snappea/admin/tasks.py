@@ -20,7 +20,7 @@ from django.views.decorators.http import require_POST
 from ..models import LISTS, Pause, Status, Task
 from ..monitoring import inspect
 from ..monitoring.permissions import may
-from ..tasks.registry import registry
+from ..tasks.function import registry
 from .actions import VERBS, Verb, decide, verbs_of
 from .guarded import GuardedAdmin
 from .task_page import details

@@ -15,8 +15,8 @@ from ..errors import ConfigurationError, ExtraMissing
 from ..monitoring.diagnostics import WORKERS, Finding
 from ..monitoring.ping import ping
 from ..tasks.discovery import discover
+from ..tasks.function import declared, registry
 from ..tasks.options import Options
-from ..tasks.registry import declared, registry
 
 #: Options that have no equivalent in Celery, and what happens instead.
 GAPS = {

@@ -23,8 +23,7 @@ from ..queue.clock import now
 from ..queue.records import Call
 from ..tasks.context import current_claim
 from ..tasks.engine import Caller, Engine, register
-from ..tasks.function import TaskFunction
-from ..tasks.registry import declared, observers, registry
+from ..tasks.function import TaskFunction, declared, observers, registry
 from . import beat
 from .handover import Item, Ticket, Unreachable, revoke
 from .messages import DEFAULT_QUEUE, arguments_of, message_of, task_options

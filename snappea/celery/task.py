@@ -22,7 +22,7 @@ from ..queue.clock import later, now
 from ..queue.records import Claim, Outcome, Progress
 from ..tasks import context
 from ..tasks.discovery import resolve
-from ..tasks.registry import TaskFunction
+from ..tasks.function import TaskFunction
 from ..workers import execute
 from ..workers.cleanup import tidy_connections
 from ..workers.limits import Ending, Handle

@@ -102,7 +102,7 @@ class SnappeaBackend(BaseTaskBackend):
             raise InvalidTask(f"The name of a task has at most {MOST_NAME} characters: {path}.")
         if path.startswith("__main__."):
             raise InvalidTask(
-                f"{path}() is defined in a script, where the Foreman cannot find it. "
+                f"{path}() is defined in a script, so the Foreman cannot find it. "
                 "Move it to tasks.py of an installed app."
             )
         if not is_queue(task.queue_name):

@@ -10,11 +10,11 @@ from django.utils.crypto import get_random_string
 from .. import signals
 from ..errors import refuse_event_loop
 from ..queue.clock import as_datetime, as_text, now
-from ..queue.records import Call
+from ..queue.records import Call, Extras
 from ..tasks import context, engine
 from ..tasks.arguments import require_whole
 from ..tasks.calls import plain_arity, without_context
-from ..tasks.function import NO_EXTRAS, TaskFunction
+from ..tasks.function import TaskFunction
 from ..tasks.options import Options
 from .framework import (
     AnyResult,
@@ -72,7 +72,7 @@ class DjangoTask(TaskFunction[..., Any]):
 
     def with_origin(self, call: Call, task: AnyTask) -> Call:
         """Return a call with what is written of a task, so that it can be restored."""
-        extras = call.extras or NO_EXTRAS
+        extras = call.extras or Extras()
         return call._replace(
             priority=int(task.priority),
             extras=extras._replace(

@@ -33,7 +33,8 @@ def _loaded(path: str) -> Any:
         found: Any = sys.modules.get(".".join(names[:count]))
         if isinstance(found, ModuleType):
             for attribute in names[count:]:
-                found = getattr_static(found, attribute, None)
+                is_plain = type(found) is ModuleType  # getattr_static() takes ten times as long
+                found = vars(found).get(attribute) if is_plain else getattr_static(found, attribute, None)
             return found
     return None
 

@@ -13,7 +13,7 @@ from ..queue.records import Expired, Outcome, Recovered
 from ..signals import task_interrupted, tell
 from ..tasks import frameworks
 from ..tasks.discovery import failures, find
-from ..tasks.registry import is_sensitive
+from ..tasks.function import is_sensitive
 
 #: Whether the first line is printed if no handler shows it.
 prints_start = False

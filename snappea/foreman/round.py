@@ -11,7 +11,7 @@ from ..queue.clock import seconds_until
 from ..queue.database import RawConnection
 from ..queue.operations import CONFIRM_EVERY
 from ..queue.records import Outcome, Peek
-from ..tasks.registry import registry
+from ..tasks.function import registry
 from ..workers.threads import WorkerPool
 from .admission import Admission
 from .in_flight import InFlight

@@ -17,7 +17,7 @@ from ..monitoring.formatting import duration, exact, size
 from ..queue.clock import as_datetime
 from ..schedules import Plan
 from ..tasks.discovery import find
-from ..tasks.registry import is_sensitive
+from ..tasks.function import is_sensitive
 
 HIDDEN = "(hidden: the task is sensitive)"
 #: The columns that are made of a task's arguments.

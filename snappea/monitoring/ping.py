@@ -1,6 +1,6 @@
 """A task that does nothing: `manage.py snappea check` sends it to see whether tasks are run."""
 
-from ..tasks.registry import task
+from ..tasks.function import task
 
 
 @task(priority=100, expires=60, result_ttl=60)

@@ -22,7 +22,7 @@ from ..tasks.arguments import encode
 from ..tasks.calls import require_queue
 from ..tasks.discovery import discover, find, resolve
 from ..tasks.engine import AsyncResult
-from ..tasks.registry import declared
+from ..tasks.function import declared
 from .triggers import Trigger, interval, trigger
 
 #: A clock that is set back further was wrong before: the next ticks are planned again.

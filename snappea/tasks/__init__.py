@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from .discovery import discover as discover
     from .discovery import find as find
     from .discovery import task_of as task_of
-    from .registry import Signature as Signature
-    from .registry import TaskFunction as TaskFunction
-    from .registry import declared as declared
-    from .registry import shared_task as shared_task
-    from .registry import task as task
+    from .function import Signature as Signature
+    from .function import TaskFunction as TaskFunction
+    from .function import declared as declared
+    from .function import shared_task as shared_task
+    from .function import task as task
 
-_NAMES = dict.fromkeys(("Signature", "TaskFunction", "declared", "shared_task", "task"), "registry")
+_NAMES = dict.fromkeys(("Signature", "TaskFunction", "declared", "shared_task", "task"), "function")
 _NAMES |= dict.fromkeys(("discover", "find", "task_of"), "discovery")
 __all__ = [*_NAMES]
 

@@ -19,8 +19,7 @@ from ..conf import current
 from ..errors import ConfigurationError, TaskDefinitionError, UnknownTask
 from ..queue.records import Claim
 from . import frameworks
-from .function import TaskFunction
-from .registry import registry
+from .function import TaskFunction, registry
 
 #: The most that is kept of the traceback of a failed import, in characters.
 MAX_TRACEBACK = 8000

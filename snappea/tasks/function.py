@@ -1,8 +1,4 @@
-"""TaskFunction: what @task makes of a function, something that can be called later.
-
-A call is bound to the function's signature and encoded as strict JSON before anything is
-written, so that what was accepted arrives, and arrives equal (but tuples arrive as lists).
-"""
+"""`@task`, the TaskFunction that it returns, and the registry, through which a row's name leads to code."""
 
 import functools
 import inspect
@@ -10,16 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from types import MethodType, NoneType
-from typing import Any, Generic, Never, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Never, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils.module_loading import import_string
 
 from ..conf import current, hook, shown, soft_time_limit_of
-from ..errors import refuse_event_loop, running_loop
+from ..errors import TaskDefinitionError, refuse_event_loop, running_loop
+from ..models import Task as Row
 from ..queue.clock import now
-from ..queue.records import Call, Claim, Extras
+from ..queue.records import Call, Claim
 from ..signals import task_enqueued, tell
 from . import context, engine
 from .arguments import encode, simplified
@@ -37,19 +34,13 @@ from .engine import AsyncResult, Signature, require_known
 from .options import Options, is_priority
 
 P = ParamSpec("P")
+Opts = ParamSpec("Opts")
 R = TypeVar("R")
-MOST_BYTES = 4  # of a character in UTF-8
-NO_EXTRAS = Extras()
 _NO_CONTEXT = nullcontext()
-#: Runs a claim where it was enqueued; loaded when it is needed, as only workers need it otherwise.
-RUN_EAGERLY = "snappea.workers.execute.run_eagerly"
 
 
 class TaskFunction(Generic[P, R]):
-    """A function that can also be called later: what @task makes.
-
-    Calling it runs it here and now, as if it were undecorated.
-    """
+    """A function that can be enqueued: what `@task` returns. Calling it runs the plain function."""
 
     __name__: str
     __qualname__: str
@@ -59,10 +50,10 @@ class TaskFunction(Generic[P, R]):
         self.function = function
         self.options = options
         self.name = options.name
-        #: What a call has to fit.
+        #: What the arguments of a call are checked against.
         self.signature = signature_of(function)
         self._arity = plain_arity(self.signature)
-        self._inside = inspect.signature(function)  # of what decorators wrap
+        self._inside = inspect.signature(function)  # of the function inside decorators
         self._takes_using = "using" in {**self.signature.parameters, **self._inside.parameters}
         #: Whether it is an `async def` function.
         self.is_coroutine = iscoroutinefunction(function)
@@ -79,37 +70,36 @@ class TaskFunction(Generic[P, R]):
         return f"<task {self.name}>"
 
     def __reduce__(self) -> str:
-        """Pickle it as the function would be: by its name in its module."""
+        """Pickle it by name, like a function."""
         return self.__qualname__
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here and now."""
+        """Run the function, without a queue."""
         return self.function(*args, **kwargs)
 
     def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
-        """Enqueue a call with these arguments; it is committed when this returns.
+        """Enqueue a call with these arguments. It is committed when this returns.
 
-        Raises TypeError if the arguments do not fit the function or are not strict JSON,
-        ArgumentsTooLarge, UnknownQueue or EnqueueError; in each case nothing was written.
+        Raises TypeError if the arguments do not fit the function or are not strict JSON, ArgumentsTooLarge,
+        UnknownQueue, or EnqueueError. In each case nothing was written.
         """
         call = self.call(args, kwargs)
         if running_loop() is not None:
             refuse_event_loop(self.__name__, self.name)
-        return engine.choose().submit(call, self)  # as _enqueue(), which would cost one more call
+        return engine.choose().submit(call, self)  # inlined _enqueue(): this is the hot path
 
     async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
-        """Do as `delay()`, from asynchronous code."""
+        """Enqueue a call like `delay()`, from asynchronous code."""
         return await sync_to_async(functools.partial(self.delay, *args, **kwargs))()
 
     def delay_many(self, calls: Iterable[tuple[Any, ...]]) -> list[AsyncResult]:
-        """Enqueue one call for each tuple of positional arguments, all in one transaction.
+        """Enqueue one call per tuple of positional arguments, in one transaction.
 
         >>> send_mail.delay_many((user.pk,) for user in users)
 
-        Raises as `delay()` does, and then enqueued none of them.
+        Raises the same errors as `delay()`; in that case none of the calls is enqueued.
         """
-        if running_loop() is not None:
-            refuse_event_loop(self.__name__, self.name)
+        refuse_event_loop(self.__name__, self.name)
         encoded = []
         for args in calls:
             if not isinstance(args, (tuple, list)):
@@ -120,18 +110,18 @@ class TaskFunction(Generic[P, R]):
         return engine.choose().submit_many(encoded, self)
 
     def broadcast(self, /, *args: P.args, **kwargs: P.kwargs) -> list[AsyncResult]:
-        """Enqueue a call for each Foreman at work, and return a result for each.
+        """Enqueue one call for each running Foreman, and return their results.
 
-        Use it for what each Foreman keeps for itself, such as a cache in memory. On SQLite there is one
-        Foreman, and this is `delay()`. Raises as `delay()` does, TypeError if limits of the task could keep
-        it from running everywhere, and NotImplementedError with Celery as the engine.
+        Use it for what each Foreman process holds itself, such as a cache in memory. On SQLite there is one
+        Foreman, so this is the same as `delay()`. Raises the same errors as `delay()`, TypeError if the task
+        has limits that could keep a call from running, and NotImplementedError if Celery is the engine.
         """
         refuse_event_loop(self.__name__, self.name)
         options = self.options
         if options.unique or options.max_concurrency is not None or options.interval is not None:
             raise TypeError(
-                f"{self.name} cannot be broadcast: it has unique, max_concurrency or rate_limit, and would "
-                "not run on every Foreman."
+                f"{self.name} cannot be broadcast: with unique, max_concurrency or rate_limit it might not "
+                "run on every Foreman. Declare a task without these options for it."
             )
         return engine.choose().broadcast(self.call(args, kwargs), self)
 
@@ -140,18 +130,17 @@ class TaskFunction(Generic[P, R]):
     @overload
     def delay_on_commit(self, /, *args: Any, using: str, **kwargs: Any) -> None: ...
     def delay_on_commit(self, /, *args: Any, **kwargs: Any) -> None:
-        """Enqueue a call once the surrounding transaction commits; at once if there is none.
+        """Enqueue a call when the surrounding transaction commits, or immediately if there is none.
 
-        `using` is the alias of the transaction's database, "default" if not given; a task that has an
-        argument of that name receives it. After a rollback nothing is enqueued. Raises as `delay()` does;
-        the arguments are checked at once.
+        `using`: the alias of the transaction's database, "default" by default. If the task itself has an
+        argument named `using`, it is passed to the task. After a rollback nothing is enqueued. The arguments
+        are checked immediately; raises the same errors as `delay()`.
         """
         using = DEFAULT_DB_ALIAS if self._takes_using else kwargs.pop("using", DEFAULT_DB_ALIAS)
-        if self.delay != MethodType(_DELAY, self):  # a test has put a mock in its place
+        if self.delay != MethodType(_DELAY, self):  # a test has replaced it with a mock
             transaction.on_commit(functools.partial(self.delay, *args, **kwargs), using=using)
             return
-        if running_loop() is not None:
-            refuse_event_loop(self.__name__, self.name)
+        refuse_event_loop(self.__name__, self.name)
         call = self.call(args, kwargs)
         transaction.on_commit(lambda: self._enqueue(call, is_committed=True), using=using)
 
@@ -170,12 +159,12 @@ class TaskFunction(Generic[P, R]):
         add_to_parent: bool | None = None,
         **unknown: Never,
     ) -> AsyncResult:
-        """Enqueue a call with these arguments, and with other options than the task's.
+        """Enqueue a call with options that override the task's.
 
-        `countdown` (seconds) or `eta` (an aware datetime): when it may start. `expires` (seconds, or an aware
-        datetime): when it is dropped. `result_ttl`: how long its result is kept, in seconds. `ignore_result`
-        and `add_to_parent` are Celery's and have no effect. Raises as `delay()` does, and ValueError for an
-        invalid time.
+        `countdown` (seconds) or `eta` (an aware datetime): when the call may start. `expires` (seconds, or an
+        aware datetime): when to drop it. `result_ttl`: how long to keep its result, in seconds. Celery's
+        `ignore_result` and `add_to_parent` are accepted and have no effect. Raises the same errors as
+        `delay()`, and ValueError for an invalid time.
 
         >>> send_mail.apply_async((42,), countdown=60, priority=10)
         """
@@ -195,18 +184,15 @@ class TaskFunction(Generic[P, R]):
         return self._enqueue(call)
 
     def s(self, /, *args: Any, **kwargs: Any) -> "Signature":
-        """Return a call that can be passed around and enqueued later, as in Celery."""
+        """Return a Signature: a call to pass around and enqueue later, as in Celery."""
         return Signature(self, args, kwargs)
 
     def retry(self, /, *args: Any, **kwargs: Any) -> NoReturn:
-        """Retry the task that runs here: `current_task.retry(...)`."""
+        """Retry the running task: the same as `current_task.retry(...)`."""
         raise context.current_task.retry(*args, **kwargs)
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
-        """Check the arguments against the signature and encode them. Raises as `delay()` does.
-
-        `queue`: instead of the task's own.
-        """
+        """Check the arguments and encode them. `queue` overrides the task's. Raises as `delay()` does."""
         if kwargs or self._arity is None or len(args) not in self._arity:
             self.require_fit(args, kwargs)
         return self.encoded(args, kwargs, queue)
@@ -219,7 +205,7 @@ class TaskFunction(Generic[P, R]):
             raise TypeError(f"{self.name}(): {error}") from None
 
     def spelling(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.Signature:
-        """Return the signature that names the arguments: that inside of decorators, if they fit it."""
+        """Return the signature that names the arguments: that inside the decorators, if they fit it."""
         try:
             self._inside.bind(*args, **kwargs)
             return self._inside
@@ -227,7 +213,7 @@ class TaskFunction(Generic[P, R]):
             return self.signature
 
     def encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
-        """Do as `call()`, without checking the signature."""
+        """Return the call like `call()`, without checking the arguments against the signature."""
         options, configured = self.options, current()
         if configured.JSON_ENCODER is not None:
             args, kwargs = simplified(args), simplified(kwargs)
@@ -236,7 +222,7 @@ class TaskFunction(Generic[P, R]):
         stored = {**kwargs, **added()} if added else kwargs
         named = encode(stored, self.name) if stored else "{}"
         limit = configured.MAX_ARGUMENT_BYTES
-        if (len(encoded) + len(named)) * MOST_BYTES > limit:
+        if (len(encoded) + len(named)) * 4 > limit:  # a character takes at most 4 bytes
             require_small(self.name, encoded, named, limit)
         if queue is not None or configured.QUEUES is not None:
             require_queue(options.queue if queue is None else queue, self.name)
@@ -247,36 +233,35 @@ class TaskFunction(Generic[P, R]):
         return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, extras)
 
     def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
-        if running_loop() is not None:
-            refuse_event_loop(self.__name__, self.name)
+        refuse_event_loop(self.__name__, self.name)
         return engine.choose().submit(call, self, is_committed=is_committed)
 
     def accepted(self, call_id: Any, is_new: bool) -> AsyncResult:
-        """Return the result for a call that the engine has taken, and send task_enqueued if it is new."""
+        """Return the result of a call that the engine accepted; send task_enqueued if it is new."""
         if is_new and task_enqueued.receivers:
             tell(task_enqueued, self, id=call_id)
         return AsyncResult(call_id)
 
     def run_eagerly(self, call: Call) -> AsyncResult:
-        """Run a call at once in the place of enqueueing it."""
+        """Run a call instead of enqueueing it."""
         tell(task_enqueued, self, id=0)
         return AsyncResult(None, self.run_now(call))
 
     def run_now(self, call: Call) -> Any:
-        """Run a call here and now, as a worker would, and return its result. Raises what it raises."""
-        # what a worker would get, so that a test sees what the JSON makes of the arguments
+        """Run a call as a worker would, and return its result. Raises what the task raises."""
+        # from JSON, so that a test sees the arguments as a worker would
         claim = Claim(0, 0, 0, call.task_name, call.args, call.kwargs, call.queue, enqueued_at=now())
-        return import_string(RUN_EAGERLY)(self, claim)
+        return import_string("snappea.workers.execute.run_eagerly")(self, claim)
 
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
-        """Run the function to its end, a coroutine function in an event loop of its own.
+        """Run the function, a coroutine function in an event loop of its own.
 
-        Raises UnfinishedResult if it returns work that nothing would do.
+        Raises UnfinishedResult if it returns work that has not run, such as a coroutine.
         """
         if enter := hook("HOOK_RUN_TASK_CONTEXT"):
             with enter(kwargs):
                 return self._run(args, kwargs)
-        return self._run(args, kwargs)  # without a nullcontext(), which would cost two calls
+        return self._run(args, kwargs)  # a nullcontext() would cost two calls
 
     def _run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         function: Any = self.function
@@ -289,7 +274,7 @@ class TaskFunction(Generic[P, R]):
         return result
 
     async def run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
-        """Run the coroutine function to its end, in the event loop that runs here."""
+        """Run the coroutine function in the running event loop."""
         function: Any = self.function
         enter = hook("HOOK_RUN_TASK_CONTEXT")
         with enter(kwargs) if enter else _NO_CONTEXT:
@@ -304,5 +289,110 @@ class TaskFunction(Generic[P, R]):
         return soft_time_limit_of(queue) if limit is None else limit
 
 
-#: What `delay` is where no test has put a mock in its place.
+#: What `delay` is unless a test has replaced it with a mock.
 _DELAY = TaskFunction.delay
+
+
+# the registry
+
+registry: dict[str, TaskFunction[..., Any]] = {}
+#: Called with each task that is declared from now on.
+observers: list[Callable[[TaskFunction[..., Any]], object]] = []
+
+
+class _Decorator(Protocol[Opts]):
+    """@task for type checkers: bare, or with the arguments of `Options`."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # no option is positional
+        self, function: Callable[P, R], /
+    ) -> TaskFunction[P, R]: ...
+    @overload
+    def __call__(
+        self, *_: Opts.args, **options: Opts.kwargs
+    ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+
+
+def _typed_by(options: Callable[Opts, Options]) -> Callable[[Callable[..., Any]], _Decorator[Opts]]:
+    return lambda function: cast(_Decorator[Opts], function)
+
+
+@_typed_by(Options)
+def task(
+    function: Callable[..., Any] | None = None, /, *, retry_kwargs: Any = None, **options: Any
+) -> Callable[..., Any]:
+    """Turn a module-level function into a task. The options are those of `snappea.tasks.options.Options`.
+
+    Raises TaskDefinitionError, at import, if the name is taken, if the Foreman could not find the function
+    by its name, or if an option is invalid.
+
+    >>> @task
+    ... def send_mail(user_id: int) -> None: ...
+    >>> @task(acks_late=True, autoretry_for=(OSError,), retry_backoff=True)
+    ... async def refresh(url: str) -> None: ...
+    """
+    if not isinstance(retry_kwargs, (Mapping, NoneType)):
+        raise TaskDefinitionError(f"retry_kwargs={retry_kwargs!r} must be a dict.")
+    theirs = {"max_retries": "max_retries", "countdown": "default_retry_delay"}
+    options |= {theirs.get(key, f"retry_kwargs: {key}"): value for key, value in (retry_kwargs or {}).items()}
+
+    def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any]:
+        if not inspect.isfunction(function):
+            raise TaskDefinitionError(
+                f"@task takes a function, not {function!r}. Write a function that calls it."
+            )
+        name = options.get("name") or _name_of(function)
+        made = TaskFunction(function, Options.of(name, options))
+        register(made)
+        return made
+
+    return decorate if function is None else decorate(function)
+
+
+#: Celery's name for it.
+shared_task = task
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    if "." in function.__qualname__:
+        raise TaskDefinitionError(
+            f"{function.__module__}.{function.__qualname__} is not at the top level of its module, so the "
+            "Foreman cannot find it. Move it there, or give it a name of its own: @task(name=...)."
+        )
+    if function.__module__ == "__main__":
+        raise TaskDefinitionError(
+            f"{function.__qualname__}() is defined in a script, so the Foreman cannot find it. "
+            "Move it to tasks.py of an installed app."
+        )
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def register(made: TaskFunction[..., Any]) -> None:
+    """Register a task under its name and aliases. Raises TaskDefinitionError if one of them is taken."""
+    names = (made.name, *made.options.aliases)
+    for name in names:
+        other = registry.get(name)
+        if other is not None and _place(other) != _place(made):  # the same place: a reload
+            raise TaskDefinitionError(
+                f"Two tasks are named {name!r}: at {_place(other)} and at {_place(made)}. "
+                "Rename one, or give it a name of its own: @task(name=...)."
+            )
+    for name in names:
+        registry[name] = made
+    for observer in observers:
+        observer(made)
+
+
+def _place(made: TaskFunction[..., Any]) -> str:
+    code = inspect.unwrap(made.function).__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def declared() -> list[TaskFunction[..., Any]]:
+    """Return all tasks, without their aliases."""
+    return [task for name, task in registry.items() if name == task.name]
+
+
+def is_sensitive(call: Claim | Row, task: TaskFunction[..., Any] | None) -> bool:
+    """Tell whether to hide a call's arguments: its row says so, or its task does by now."""
+    return call.is_sensitive or (task is not None and task.options.sensitive)

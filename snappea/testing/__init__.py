@@ -28,8 +28,8 @@ from ..queue.database import connect, transact
 from ..queue.files import IS_UNIX, NEEDS_UNIX
 from ..queue.records import Claim, Outcome
 from ..tasks import context, engine, frameworks
+from ..tasks.function import TaskFunction
 from ..tasks.memory_engine import MEMORY, MemoryEngine
-from ..tasks.registry import TaskFunction
 from ..workers.execute import execute
 from ..workers.limits import Handle
 from .live import LiveForeman, run_foreman

@@ -22,7 +22,7 @@ from ..log import clean, foreman, say, say_seldom
 from ..queue.logbook import Logbook, Note
 from ..queue.records import Claim, Fence, Outcome
 from ..tasks.discovery import find_task_of, task_of
-from ..tasks.registry import TaskFunction
+from ..tasks.function import TaskFunction
 from . import execute
 from .cleanup import TidyThreads, close_caches, close_connections
 from .limits import Ending

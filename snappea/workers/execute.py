@@ -30,7 +30,7 @@ from ..signals import task_failed, task_retried, task_started, task_succeeded, t
 from ..tasks import context
 from ..tasks.arguments import decode, encode_result
 from ..tasks.discovery import task_of
-from ..tasks.registry import TaskFunction, is_sensitive
+from ..tasks.function import TaskFunction, is_sensitive
 from .cleanup import close_caches
 from .limits import Handle
 

@@ -567,7 +567,7 @@ def test_a_row_stays_sensitive_when_its_task_is_gone(site: Site, made: Made) -> 
 
     made_task = task_of(keep_quiet)
     made_task.delay("a secret")
-    from snappea.tasks.registry import registry
+    from snappea.tasks.function import registry
 
     del registry[made_task.name]
     row = Task.objects.get()

@@ -28,7 +28,7 @@ from snappea.errors import (
 )
 from snappea.models import Task
 from snappea.monitoring import inspect
-from snappea.tasks.registry import registry
+from snappea.tasks.function import registry
 from snappea.testing import override_snappea
 from tests.celerysite import CelerySite
 from tests.site import DEADLINE, Process, wait_until

@@ -19,7 +19,7 @@ from snappea.celery.messages import HEADER, message_of
 from snappea.errors import CannotStart, UnknownTask
 from snappea.models import Handover, Task
 from snappea.queue import operations, store
-from snappea.tasks.registry import registry
+from snappea.tasks.function import registry
 from tests.celerysite import CelerySite
 from tests.site import DEADLINE, wait_until
 

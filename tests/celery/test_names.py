@@ -13,7 +13,7 @@ import snappea
 from snappea import AsyncResult, Retry, Signature, shared_task, task
 from snappea.errors import NoCurrentTask, TaskDefinitionError, UnserializableArgument
 from snappea.models import Task
-from snappea.tasks.registry import registry
+from snappea.tasks.function import registry
 from tests.playground import for_taskq
 from tests.playground.lifecycle import add
 from tests.playground.tasks import echo, record

@@ -18,7 +18,7 @@ from snappea.foreman.shutdown import Shutdown
 from snappea.queue.database import connect, file_of
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
-from snappea.tasks.registry import registry
+from snappea.tasks.function import registry
 from snappea.workers.threads import WorkerPool
 from tests.site import Site, wait_until
 

@@ -15,7 +15,7 @@ from django.core.management.base import CommandError, OutputWrapper
 from snappea.management import console
 from snappea.models import Status, Task
 from snappea.queue import operations
-from snappea.tasks.registry import task
+from snappea.tasks.function import task
 from tests.playground.lifecycle import add, loop
 from tests.playground.tasks import fail, nap, record
 from tests.site import Made, Site, wait_until

@@ -16,7 +16,7 @@ from snappea.health import health
 from snappea.metrics import metrics
 from snappea.models import Task
 from snappea.queue import operations
-from snappea.tasks.registry import task
+from snappea.tasks.function import task
 from tests.playground.tasks import fail, nap, record
 from tests.site import Made, Site, wait_until
 

@@ -22,7 +22,7 @@ from snappea.queue import operations
 from snappea.queue.clock import as_text, now
 from snappea.queue.database import connect, raw, transact
 from snappea.signals import task_enqueued
-from snappea.tasks.registry import task
+from snappea.tasks.function import task
 from tests.clock import set_clock
 from tests.playground.gated import alone
 from tests.playground.tasks import fail, nap, record

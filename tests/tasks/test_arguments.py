@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy
 from snappea.errors import ConfigurationError, SnappeaError, UnreadableArguments, UnserializableArgument
 from snappea.models import Task
 from snappea.tasks.arguments import decode, encode, encode_result
-from snappea.tasks.registry import registry, task
+from snappea.tasks.function import registry, task
 from tests.fuzzing import as_arrived
 from tests.playground.tasks import echo
 from tests.site import Made, Site

@@ -16,7 +16,7 @@ from django.db import transaction
 from snappea.errors import SnappeaError, TaskDefinitionError, UnfinishedResult
 from snappea.models import Task
 from snappea.tasks.calls import plain_arity, require_finished, signature_of
-from snappea.tasks.registry import registry, task
+from snappea.tasks.function import registry, task
 from snappea.testing import assert_enqueued, drain
 from tests.playground import tasks
 from tests.playground.tasks import nap
@@ -135,7 +135,7 @@ def test_names_count_inside_of_a_decorator(site: Site) -> None:
 
 @pytest.mark.parametrize("wrong", [functools.partial(nap, "x"), functools.cache(lambda: 0), mock.Mock(), nap])
 def test_what_is_no_function_is_refused_with_the_cure(wrong: Any) -> None:
-    with pytest.raises(TaskDefinitionError, match=r"@task is for functions; .* Write a function"):
+    with pytest.raises(TaskDefinitionError, match=r"@task takes a function, not .* Write a function"):
         task(name="tests.wrong")(wrong)
 
 

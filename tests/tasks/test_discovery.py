@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from snappea.tasks.discovery import load
-from snappea.tasks.registry import registry
+from snappea.tasks.function import registry
 from tests import playground
 from tests.projects import Project, Running
 from tests.site import wait_until

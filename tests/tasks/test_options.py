@@ -10,8 +10,8 @@ import pytest
 from snappea import task
 from snappea.errors import TaskDefinitionError
 from snappea.tasks import foreign
+from snappea.tasks.function import TaskFunction, registry
 from snappea.tasks.options import Options
-from snappea.tasks.registry import TaskFunction, registry
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from snappea.errors import (
 from snappea.models import Task
 from snappea.queue import operations
 from snappea.tasks.discovery import resolve
-from snappea.tasks.registry import registry
+from snappea.tasks.function import registry
 from tests.playground.tasks import echo, nap, nap_late, nothing, record, record_async
 from tests.site import ROOT, Made, Site
 
@@ -118,9 +118,9 @@ def test_functions_that_nobody_could_find() -> None:
 
     with pytest.raises(TaskDefinitionError, match="not at the top level of its module"):
         task(nested)
-    with pytest.raises(TaskDefinitionError, match="@task is for functions"):
+    with pytest.raises(TaskDefinitionError, match="@task takes a function, not"):
         task(print)
-    with pytest.raises(TaskDefinitionError, match="@task is for functions"):
+    with pytest.raises(TaskDefinitionError, match="@task takes a function, not"):
         task(nap)  # twice decorated
     assert all("nested" not in name for name in registry)
 
@@ -130,7 +130,7 @@ def test_a_task_in_a_script(site: Site) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=site.environment(), capture_output=True, text=True
     )
-    assert "defined in a script, where the Foreman cannot find it" in done.stderr
+    assert "defined in a script, so the Foreman cannot find it" in done.stderr
 
 
 def test_the_package_can_be_imported_before_any_model(site: Site) -> None:

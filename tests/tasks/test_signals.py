@@ -18,7 +18,7 @@ from snappea.models import Task
 from snappea.queue import operations
 from snappea.signals import task_enqueued
 from snappea.tasks.discovery import resolve
-from snappea.tasks.registry import registry
+from snappea.tasks.function import registry
 from tests.playground.lifecycle import (
     add,
     exit_in_context,

@@ -21,7 +21,7 @@ from snappea import TaskFunction, task
 from snappea.queue.database import connect, file_of
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
-from snappea.tasks.registry import registry
+from snappea.tasks.function import registry
 from snappea.workers import execute
 from snappea.workers.cleanup import TidyThreads, close_connections, tidy_connections
 from snappea.workers.limits import TaskHandle

@@ -8,7 +8,7 @@ from django.db import connections, transaction
 from django.utils import translation
 
 from snappea.queue.records import Claim
-from snappea.tasks.registry import TaskFunction
+from snappea.tasks.function import TaskFunction
 from snappea.workers import execute
 from snappea.workers.cleanup import tidy_connections
 from snappea.workers.limits import TaskHandle

@@ -12,7 +12,7 @@ import pytest
 
 from snappea.errors import TaskRevoked
 from snappea.queue.records import Claim, Outcome
-from snappea.tasks.registry import TaskFunction
+from snappea.tasks.function import TaskFunction
 from snappea.workers import execute
 from snappea.workers.limits import TaskHandle
 from tests.site import DEADLINE, Made, Site, wait_until

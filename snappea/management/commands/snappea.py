@@ -26,7 +26,7 @@ from snappea.queue.availability import usable
 from snappea.queue.quarantine import quarantined
 from snappea.tasks import engine
 from snappea.tasks.discovery import discover, load
-from snappea.tasks.registry import TaskFunction
+from snappea.tasks.function import TaskFunction
 
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_525)

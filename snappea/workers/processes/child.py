@@ -19,7 +19,7 @@ from ...errors import SoftTimeLimitExceeded, TaskRevoked
 from ...queue.records import Claim, Outcome, Progress
 from ...tasks import context
 from ...tasks.discovery import find_task_of
-from ...tasks.registry import TaskFunction
+from ...tasks.function import TaskFunction
 from .. import execute
 from ..cleanup import close_connections, tidy_connections
 from ..event_loop import Slot, execute_alone

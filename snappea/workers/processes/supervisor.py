@@ -16,7 +16,7 @@ from ...errors import Retry, TaskKilled
 from ...log import say_seldom
 from ...queue.records import Claim, Outcome
 from ...tasks import context
-from ...tasks.registry import TaskFunction
+from ...tasks.function import TaskFunction
 from .. import execute
 from .child import MUTE
 from .fork_server import KILL, REVOKE, ForkServer
