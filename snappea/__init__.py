@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .errors import SnappeaError as SnappeaError
     from .errors import SoftTimeLimitExceeded as SoftTimeLimitExceeded
     from .errors import TaskRevoked as TaskRevoked
+    from .tasks.calls import Signature as Signature
     from .tasks.context import current_task as current_task
     from .tasks.engine import AsyncResult as AsyncResult
-    from .tasks.function import Signature as Signature
     from .tasks.function import TaskFunction as TaskFunction
     from .tasks.function import shared_task as shared_task
     from .tasks.function import task as task

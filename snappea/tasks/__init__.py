@@ -9,17 +9,17 @@ from .. import load_when_used
 
 if TYPE_CHECKING:
     from ..queue.records import Claim, Origin, Outcome
+    from .calls import Signature as Signature
     from .discovery import discover as discover
     from .discovery import find as find
     from .discovery import task_of as task_of
-    from .function import Signature as Signature
     from .function import TaskFunction as TaskFunction
     from .function import declared as declared
     from .function import shared_task as shared_task
     from .function import task as task
 
-_NAMES = dict.fromkeys(("Signature", "TaskFunction", "declared", "shared_task", "task"), "function")
-_NAMES |= dict.fromkeys(("discover", "find", "task_of"), "discovery")
+_NAMES = dict.fromkeys(("TaskFunction", "declared", "shared_task", "task"), "function")
+_NAMES |= dict.fromkeys(("discover", "find", "task_of"), "discovery") | {"Signature": "calls"}
 __all__ = [*_NAMES]
 
 

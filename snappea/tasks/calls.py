@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncContextDecorator, ContextDecorator
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from ..conf import declared_queues
 from ..errors import ArgumentsTooLarge, UnfinishedResult, UnknownQueue
 from ..queue.clock import as_text, later, now, seconds_of
 from ..queue.records import Extras
+from .engine import AsyncResult
 from .options import MOST, is_queue, is_seconds
 
 #: What else may stand for a time, beside seconds from now.
@@ -214,3 +215,43 @@ def with_options(
             raise kind(f"result_ttl={result_ttl!r} must be a number of seconds, from 0 to {MOST:,.0f}")
         changes["result_ttl"] = result_ttl
     return (extras or Extras())._replace(**changes) if changes else extras
+
+
+def require_known(options: Iterable[str], task: Any) -> None:
+    """Raise TypeError for an option that apply_async() does not have."""
+    known = type(task).apply_async.__kwdefaults__
+    for key in options:
+        if key not in known:
+            from . import foreign  # needed for this error only
+
+            hint = foreign.instead(key, foreign.CALL_OPTIONS, known)
+            raise TypeError(f"{task.name}: apply_async() has no option {key!r}; {hint}")
+
+
+class Signature:
+    """A call that is not enqueued yet: `send_mail.s(42).set(countdown=60).delay()`."""
+
+    def __init__(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.task = task
+        self.args = args
+        self.kwargs = kwargs
+        self.options: dict[str, Any] = {}
+
+    def set(self, **options: Any) -> "Signature":
+        """Set options of `apply_async()`, and return self. Raises TypeError for an unknown option."""
+        require_known(options, self.task)
+        self.options |= options
+        return self
+
+    def delay(self, /, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Enqueue it; these arguments come before its own."""
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncResult:
+        """Enqueue it; these arguments come before its own, and these options override its own."""
+        result: AsyncResult = self.task.apply_async(
+            (*(args or ()), *self.args), {**self.kwargs, **(kwargs or {})}, **{**self.options, **options}
+        )
+        return result

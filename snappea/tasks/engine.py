@@ -6,7 +6,7 @@ at once, and an adapter such as Celery's registers its own.
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from json import loads
 from typing import Any, Protocol, TypeVar
@@ -328,44 +328,3 @@ class AsyncResult:
         if self.id is not None:
             refuse_event_loop("result")
         return of(self.id)
-
-
-def require_known(options: Iterable[str], task: Any) -> None:
-    """Raise TypeError for an option that the task's apply_async() does not have."""
-    known = type(task).apply_async.__kwdefaults__
-    for key in options:
-        if key not in known:
-            from . import foreign  # needed for this error only
-
-            hint = foreign.instead(key, foreign.CALL_OPTIONS, known)
-            raise TypeError(f"{task.name}: apply_async() has no option {key!r}; {hint}")
-
-
-class Signature:
-    """A call that was not made yet: `send_mail.s(42).set(countdown=60).delay()`."""
-
-    def __init__(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take the TaskFunction, and its arguments so far."""
-        self.task = task
-        self.args = args
-        self.kwargs = kwargs
-        self.options: dict[str, Any] = {}
-
-    def set(self, **options: Any) -> "Signature":
-        """Set options of `apply_async()`, and return the signature itself. Raises TypeError for another."""
-        require_known(options, self.task)
-        self.options |= options
-        return self
-
-    def delay(self, /, *args: Any, **kwargs: Any) -> AsyncResult:
-        """Enqueue it, with these arguments before its own."""
-        return self.apply_async(args, kwargs)
-
-    def apply_async(
-        self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> AsyncResult:
-        """Enqueue it, with these arguments before its own and these options over its own."""
-        result: AsyncResult = self.task.apply_async(
-            (*(args or ()), *self.args), {**self.kwargs, **(kwargs or {})}, **{**self.options, **options}
-        )
-        return result

@@ -18,19 +18,10 @@ from ..models import Task as Row
 from ..queue.clock import now
 from ..queue.records import Call, Claim
 from ..signals import task_enqueued, tell
-from . import context, engine
+from . import calls, context, engine
 from .arguments import encode, simplified
-from .calls import (
-    FINISHED,
-    extras_of,
-    plain_arity,
-    require_finished,
-    require_queue,
-    require_small,
-    signature_of,
-    with_options,
-)
-from .engine import AsyncResult, Signature, require_known
+from .calls import FINISHED, Signature
+from .engine import AsyncResult
 from .options import Options, is_priority
 
 P = ParamSpec("P")
@@ -51,8 +42,8 @@ class TaskFunction(Generic[P, R]):
         self.options = options
         self.name = options.name
         #: What the arguments of a call are checked against.
-        self.signature = signature_of(function)
-        self._arity = plain_arity(self.signature)
+        self.signature = calls.signature_of(function)
+        self._arity = calls.plain_arity(self.signature)
         self._inside = inspect.signature(function)  # of the function inside decorators
         self._takes_using = "using" in {**self.signature.parameters, **self._inside.parameters}
         #: Whether it is an `async def` function.
@@ -168,7 +159,7 @@ class TaskFunction(Generic[P, R]):
 
         >>> send_mail.apply_async((42,), countdown=60, priority=10)
         """
-        require_known(unknown, self)
+        calls.require_known(unknown, self)
         if not isinstance(args, (tuple, list, NoneType)):
             raise TypeError(f"{self.name}: args={args!r} must be a tuple or a list.")
         if not isinstance(kwargs, (Mapping, NoneType)):
@@ -177,7 +168,7 @@ class TaskFunction(Generic[P, R]):
         if priority is not None and not is_priority(priority):
             raise ValueError(f"{self.name}: priority={shown(priority)} must be from -100 to 100.")
         try:
-            extras = with_options(call.extras, countdown, eta, expires, result_ttl)
+            extras = calls.with_options(call.extras, countdown, eta, expires, result_ttl)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.name}: {error}") from None
         call = call._replace(extras=extras, priority=call.priority if priority is None else priority)
@@ -223,13 +214,13 @@ class TaskFunction(Generic[P, R]):
         named = encode(stored, self.name) if stored else "{}"
         limit = configured.MAX_ARGUMENT_BYTES
         if (len(encoded) + len(named)) * 4 > limit:  # a character takes at most 4 bytes
-            require_small(self.name, encoded, named, limit)
+            calls.require_small(self.name, encoded, named, limit)
         if queue is not None or configured.QUEUES is not None:
-            require_queue(options.queue if queue is None else queue, self.name)
+            calls.require_queue(options.queue if queue is None else queue, self.name)
         parent = context.parent_id()
         extras = None
         if not self._is_plain or parent is not None:
-            extras = extras_of(self, args, kwargs, parent)
+            extras = calls.extras_of(self, args, kwargs, parent)
         return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, extras)
 
     def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
@@ -270,7 +261,7 @@ class TaskFunction(Generic[P, R]):
         else:
             result = function(*args, **kwargs)
         if type(result) not in FINISHED:
-            require_finished(result, self.name)
+            calls.require_finished(result, self.name)
         return result
 
     async def run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
@@ -280,7 +271,7 @@ class TaskFunction(Generic[P, R]):
         with enter(kwargs) if enter else _NO_CONTEXT:
             result = await function(*args, **kwargs)
             if type(result) not in FINISHED:
-                require_finished(result, self.name)
+                calls.require_finished(result, self.name)
             return result
 
     def soft_time_limit(self, queue: str) -> float | None:
