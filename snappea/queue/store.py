@@ -350,7 +350,7 @@ def set_aside(db: RawConnection, moment: str, row: Unusable) -> None:
     db.execute(sql.SET_ASIDE.format(repairs=repairs), (moment, row.why, *instead.values(), row.id))
 
 
-def depth(db: RawConnection) -> int:
+def depth(db: RawConnection | None = None) -> int:
     """Return how many tasks are ready."""
-    count: int = db.execute(sql.DEPTH).fetchone()[0]
+    count: int = (db or raw(connect())).execute(sql.DEPTH).fetchone()[0]
     return count

@@ -154,7 +154,7 @@ def test_tasks(newcomer: Project) -> None:
 
 
 def test_what_people_decide(newcomer: Project) -> None:
-    (decisions,) = of("States")
+    (decisions,) = of("Operations")
     newcomer.write("decide.py", decisions)
     newcomer.shell("python manage.py snappea enqueue mail.tasks.send_mail --args '[1]' --queue mail")
     newcomer.shell("python manage.py shell < decide.py")

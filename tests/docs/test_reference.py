@@ -1,119 +1,98 @@
-"""The manual: what exists is in it, and what is in it exists."""
+"""The manual: what exists is in the reference, and what is in the reference exists."""
 
+import argparse
 import ast
 import dataclasses
 import inspect
+import logging
 import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import pytest
+from django.contrib import admin
 from django.core.management import load_command_class
 from django.dispatch import Signal
 
 import snappea
-from snappea import checks, errors, pytest_plugin, results, schedules, signals, testing
-from snappea.celery import checks as celery_checks
+from snappea import conf, errors, metrics, pytest_plugin, results, schedules, signals, stats, testing
+from snappea.admin.actions import VERBS, verbs_of
+from snappea.admin.columns import LAYOUTS
+from snappea.admin.dashboard import DashboardAdmin
+from snappea.admin.schedules import ScheduleAdmin
 from snappea.conf import Settings
-from snappea.django_tasks import backend
-from snappea.models import Status
-from snappea.queue import operations
+from snappea.context import TaskFilter
+from snappea.foreman.loop import STUCK
+from snappea.models import MOVES, Dashboard, Status
+from snappea.monitoring import inspect as inspected
+from snappea.queue import operations, store
+from snappea.queue.files import QueueFile
+from snappea.queue.records import ForemanInfo
 from snappea.tasks.context import CurrentTask
+from snappea.tasks.function import TaskFunction
 from snappea.tasks.options import Options
-from tests.docs.manual import FILES, section
+from snappea.testing.live import LiveForeman
+from tests.docs.manual import FILES, PAGES, section
 from tests.docs.manual import TEXT as README
 from tests.site import ROOT
 
-COMMANDS = ROOT / "snappea" / "management" / "commands"
+HOME = ROOT / "snappea"
+COMMANDS = HOME / "management" / "commands"
+REFERENCE = PAGES / "reference"
+SOURCES = {path: path.read_text() for path in sorted(HOME.rglob("*.py")) if "migrations" not in path.parts}
 
 
-def first_words_of_tables() -> set[str]:
-    """Return what stands in backticks at the start of a table's rows."""
-    return {
-        word
-        for row in re.findall(r"^\| (`.*?) \|", README, re.MULTILINE)
-        for word in re.findall(r"`(.*?)`", row)
-    }
+# the tables of a page
 
 
-def test_the_first_screen_holds_exactly_the_two_set_up_commands() -> None:
-    first_screen = README[: README.index("\n## ")]
-    assert first_screen.count("\n") < 30
-    blocks = re.findall(r"```\n(.*?)\n```", first_screen, re.DOTALL)
-    assert blocks == [
-        "python3 -m venv .venv && .venv/bin/pip install -e '.[example]' && .venv/bin/python manage.py demo",
-        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest",
+class Table(NamedTuple):
+    """A table: its header, and its rows as texts."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def tables(text: str) -> Iterator[Table]:
+    for found in re.finditer(r"^(\|.*\|)\n\|[-|]+\|\n((?:\|.*\|\n)*)", text, re.MULTILINE):
+        yield Table(cells(found[1]), [cells(line) for line in found[2].splitlines()])
+
+
+def page(name: str) -> str:
+    return (REFERENCE / f"{name}.md").read_text()
+
+
+def rows(name: str, *header: str) -> list[list[str]]:
+    """Return the rows of the tables of a page that begin with this header."""
+    found = [
+        row for table in tables(page(name)) if table.header[: len(header)] == [*header] for row in table.rows
     ]
+    assert found, (name, header)
+    return found
 
 
-def test_each_setting_stands_there_with_its_default() -> None:
-    found = re.findall(r"^\| `([A-Z_]+)` \| `(.*?)` \| (.*) \|$", README, re.MULTILINE)
-    assert {name for name, _default, _text in found} == set(Settings.__dataclass_fields__)
-    for name, default, text in found:
-        assert eval(default) == getattr(Settings(), name), name
-        expected = Settings.__dataclass_fields__[name].metadata["expected"](object())
-        unit = re.search(r"number of (bytes|minutes) from", expected)
-        assert not unit or unit[1] in text, name
-    assert "seconds" in section("Settings")
+def code(cell: str) -> list[str]:
+    """Return what stands in backticks."""
+    return re.findall(r"`([^`]*)`", cell)
 
 
-def test_each_state_stands_there_with_its_label() -> None:
-    rows = re.findall(r"^\| `([a-z]+)` \| .* \| (\w+) \|$", README, re.MULTILINE)
-    assert dict(rows) == {status.value: status.label for status in Status}
+def first(name: str, *header: str) -> list[str]:
+    """Return the words in backticks with which the rows begin, up to a bracket, each once."""
+    found = [re.split(r"[( ]", code(row[0])[0])[0] for row in rows(name, *header)]
+    assert len(set(found)) == len(found), found
+    return found
 
 
-def test_each_option_of_task_stands_there_with_its_default() -> None:
-    documented = re.search(r"## Task options\n(.*?)\n##", README, re.DOTALL)
-    assert documented
-    rows = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", documented[1], re.MULTILINE))
-    defaults = {field.name: field.default for field in dataclasses.fields(Options)}
-    assert rows.keys() == defaults.keys() | {"retry_kwargs"}
-    for name in rows.keys() - {"name", "retry_kwargs"}:
-        assert ast.literal_eval(rows[name]) == defaults[name], name
-
-
-def test_each_check_stands_there() -> None:
-    source = "".join(Path(str(each.__file__)).read_text() for each in (checks, celery_checks, backend))
-    assert set(re.findall(r'id="(snappea\.\w+)"', source)) == set(
-        re.findall(r"^\| `(snappea\.[EWI]\d+)`", README, re.M)
-    )
-
-
-def test_each_error_stands_there() -> None:
-    ours = {
-        name
-        for name, kind in vars(errors).items()
-        if inspect.isclass(kind) and kind.__module__ == errors.__name__
-    }
-    assert ours - {"SnappeaError"} <= first_words_of_tables()
-    for name in ours:
-        assert name in (errors.__doc__ or ""), "the tree shows all of them"
-
-
-def test_each_command_stands_there() -> None:
-    commands = {path.stem for path in COMMANDS.glob("*.py")} - {"__init__"}
-    assert commands == {"migrate", "runsnappea", "snappea"}
-    for command in commands:
-        assert f"python manage.py {command}" in README
-
-
-def test_each_subcommand_and_its_options_stand_there() -> None:
-    table = dict(re.findall(r"^\| `([a-z]+)(?: [A-Z]+)?` \| (.*) \|$", README, re.MULTILINE))
-    parser = load_command_class("snappea", "snappea").create_parser("manage.py", "snappea")
-    subcommands: Any = next(action.choices for action in parser._actions if action.dest == "command")
-    for name, subparser in subcommands.items():
-        options = {text for action in subparser._actions for text in action.option_strings if text[2:3]}
-        likewise = name in ("cancel", "delete")
-        told = table[name] + table["requeue"] * likewise
-        assert not {text for text in options - {"--help"} if text not in told}, name
-
-
-def test_each_package_of_the_library_stands_there() -> None:
-    home = ROOT / "snappea"
-    packages = {path.parent.relative_to(home).as_posix() for path in home.rglob("*.py")} - {"."}
-    told = set(re.findall(r"^\| `(\S+)/` \|", section("Layers and packages"), re.MULTILINE))
-    assert told == {name for name in packages if name not in ("migrations", "templatetags")}
+def words(text: str) -> set[str]:
+    """Return the words of what stands in backticks."""
+    return {word for found in code(text) for word in re.findall(r"\w+", found)}
 
 
 def public(namespace: Any) -> set[str]:
@@ -127,65 +106,450 @@ def public(namespace: Any) -> set[str]:
     }
 
 
-def words(text: str) -> set[str]:
-    """Return the words of what stands in backticks."""
-    return {word for code in re.findall(r"`(.*?)`", text) for word in re.findall(r"\w+", code)}
+def parameters(function: Any) -> dict[str, Any]:
+    """Return the parameters of a function, and their defaults."""
+    found = inspect.signature(function).parameters.values()
+    return {each.name: each.default for each in found if each.name != "self"}
 
 
-def test_each_signal_stands_there_with_what_it_tells() -> None:
-    rows = re.findall(r"^\| `(task_\w+)` \| .* \| (.*) \|$", section("Signals and hooks"), re.MULTILINE)
-    documented = {name: set(re.findall(r"`(\w+)`", facts)) for name, facts in rows}
-    assert documented.keys() == {name for name, value in vars(signals).items() if isinstance(value, Signal)}
-    told: dict[str, set[str]] = {}
-    for path in (ROOT / "snappea").rglob("*.py"):
-        for name, facts in re.findall(
-            r"\btell\((?:signals\.)?(task_\w+), [^=]*?, (\w+=.*)\)\n", path.read_text()
-        ):
-            told.setdefault(name, set()).update(re.findall(r"(\w+)=", facts))
-    assert told == documented
+def with_labels(states: tuple[str, ...]) -> list[str]:
+    return ["deleted" if state == "deleted" else f"`{state}` ({Status(state).label})" for state in states]
 
 
-def test_each_name_that_one_may_use_stands_there() -> None:
-    told = README.replace(section("Import paths"), "")  # which names all of them, and explains none
-    missing = set(snappea.__all__) - words(told) - {"Signature", "SnappeaError", "TaskFunction"}
-    assert not missing
-    assert "SnappeaError" in section("Errors")
+# calls
+
+
+def test_calls() -> None:
+    calls = [re.search(r"\.(\w+)\(", row[0]) for row in rows("calls", "call")]
+    names = {found[1] for found in calls if found}
+    assert names == {"delay", "delay_on_commit", "adelay", "delay_many", "apply_async", "broadcast", "s"}
+    assert names <= public(TaskFunction)
+
+
+def test_options_of_apply_async() -> None:
+    assert first("calls", "option") == [*parameters(TaskFunction.apply_async)][:-1], "without **unknown"
 
 
 def test_results_and_the_current_task() -> None:
-    assert public(results.AsyncResult) | {"id"} <= words(section("AsyncResult"))
-    assert public(CurrentTask) <= words(section("current_task"))
+    assert {*first("calls", "member", "returns")} == public(results.AsyncResult) | {"id"}
+    assert {*first("calls", "member", "type")} == public(CurrentTask)
+    for row in rows("calls", "member"):
+        name, _, written = code(row[0])[0].partition("(")
+        for owner in (results.AsyncResult, CurrentTask):
+            if written and name in vars(owner):
+                given = [part.partition("=") for part in written.rstrip(")").split(", ") if part]
+                defaults = {what: ast.literal_eval(value) for what, _, value in given if value}
+                assert [what for what, _, _ in given] == [*parameters(vars(owner)[name])], name
+                assert defaults == {
+                    key: value
+                    for key, value in parameters(vars(owner)[name]).items()
+                    if value is not inspect.Parameter.empty
+                }, name
+
+
+def test_options_of_task() -> None:
+    found = rows("task-options", "option", "default", "value", "meaning")
+    defaults = {field.name: field.default for field in dataclasses.fields(Options)} | {"retry_kwargs": None}
+    assert {*first("task-options", "option")} == defaults.keys()
+    for option, default, _value, _meaning in found:
+        if option != "`name`":
+            assert ast.literal_eval(default.strip("`")) == defaults[option.strip("`")], option
+
+
+# settings
+
+
+def test_settings() -> None:
+    found = rows("settings", "key", "default", "value", "restart", "meaning")
+    assert {key.strip("`") for key, *_ in found} == set(Settings.__dataclass_fields__)
+    assert len(found) == len(Settings.__dataclass_fields__)
+    for key, default, value, restart, _meaning in found:
+        field = Settings.__dataclass_fields__[key.strip("`")]
+        assert ast.literal_eval(default.strip("`")) == field.default, key
+        assert restart in ("Foreman", "web", "both", "tests"), key
+        expected = field.metadata["expected"](object())
+        for word in re.findall(r"bytes|minutes|seconds|True or False", expected):
+            assert word.replace("True or False", "bool") in value, key
+        for bound in re.findall(r"from ([\d.]+) to ([\d,]+)", expected):
+            numbers = {number.strip(",") for number in bound} - {"1,000,000,000"}
+            assert all(number in value for number in numbers), key
+        for choice in re.findall(r"'(\w+)'", expected) if " or " in expected else ():
+            assert f'`"{choice}"`' in value, key
+
+
+def test_keys_of_queues_and_schedules() -> None:
+    for key in first("settings", "key", "value"):
+        assert not conf.problems({"QUEUES": {"mail": {key: 1}}}), key
+    assert first("settings", "key", "default", "value", "meaning") == [
+        *sorted(conf._IN_SCHEDULES, key=first("settings", "key", "default", "value", "meaning").index)
+    ]
+
+
+def test_environment_variables() -> None:
+    source = "\n".join(SOURCES.values())
+    read = set(re.findall(r'environ\.(?:get|pop)\("(\w+)"', source))
+    read |= set(re.findall(r'^_HANDED_ON = "(\w+)"', source, re.MULTILINE)) | {"DJANGO_SETTINGS_MODULE"}
+    assert "environ[ENVIRONMENT_VARIABLE]" in source, "that is DJANGO_SETTINGS_MODULE"
+    assert {*first("environment", "variable")} == read
+
+
+# commands
+
+
+def own_options(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Return the options of a parser that are not Django's, and their defaults."""
+    djangos = load_command_class("django.core", "check").create_parser("manage.py", "check")
+    known = {text for action in djangos._actions for text in action.option_strings}
+    known |= {"--skip-checks"}
+    known -= {"--database", "--deploy", "--tag", "--list-tags", "--fail-level"}
+    return {
+        text: action.default
+        for action in parser._actions
+        for text in action.option_strings
+        if text not in known and text.startswith("--")
+    }
+
+
+def test_commands() -> None:
+    commands = {path.stem for path in COMMANDS.glob("*.py")} - {"__init__"}
+    assert commands == set(re.findall(r"^## (.*)$", page("commands"), re.MULTILINE))
+    for command in commands:
+        assert f"`python manage.py {command}" in page("commands")
+
+
+def test_options_of_migrate_and_runsnappea() -> None:
+    runsnappea, migrate = (
+        load_command_class("snappea", name).create_parser("manage.py", name)
+        for name in ("runsnappea", "migrate")
+    )
+    theirs = load_command_class("django.core", "migrate").create_parser("manage.py", "migrate")
+    told = {code(row[0])[0].split()[0] for row in rows("commands", "option", "default", "meaning")}
+    ours = own_options(migrate).keys() - own_options(theirs).keys()
+    assert told == own_options(runsnappea).keys() | ours | {"-v"}
+
+
+def test_subcommands_and_their_options() -> None:
+    parser = load_command_class("snappea", "snappea").create_parser("manage.py", "snappea")
+    subcommands: Any = next(action.choices for action in parser._actions if action.dest == "command")
+    found = {
+        code(table.header[0])[0].split()[0]: table
+        for table in tables(page("commands"))
+        if table.header[0].startswith("`")
+    }
+    assert found.keys() == subcommands.keys()
+    for name, subparser in subcommands.items():
+        takes = [action.metavar for action in subparser._actions if not action.option_strings]
+        assert [
+            word.strip("[]") for word in code(found[name].header[0])[0].split()[1:] if word != "...]"
+        ] == takes
+        told = {code(row[0])[0].split()[0]: row[1] for row in found[name].rows if row[0]}
+        defaults = own_options(subparser)
+        assert told.keys() == defaults.keys(), name
+        for option, default in defaults.items():
+            if isinstance(default, (int, float)) and not isinstance(default, bool):
+                assert told[option] == f"`{default}`", (name, option)
+
+
+def test_exit_codes() -> None:
+    assert {row[0] for row in rows("commands", "exit code")} == {"`0`", "`1`", "`2`", f"`{STUCK}`"}
+
+
+def test_files() -> None:
+    file = QueueFile("", 0, 0)
+    told = [name for row in rows("foreman", "file") for name in code(row[0]) if name.startswith("-")]
+    assert told == ["-wal", "-shm", file.wakeup, file.lock, file.logbook]
+
+
+# checks and errors
+
+
+def test_checks() -> None:
+    levels = {}
+    for path, source in SOURCES.items():
+        if "snappea." not in source or not re.search(r'id="snappea\.', source):
+            continue
+        for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+            for keyword in call.keywords:
+                if keyword.arg == "id" and isinstance(keyword.value, ast.Constant):
+                    assert isinstance(call.func, ast.Name), path
+                    levels[keyword.value.value] = call.func.id.lower()
+    found = rows("checks", "id", "level", "meaning", "cure")
+    assert {name.strip("`"): level for name, level, *_ in found} == levels
+    assert len(found) == len(levels) and all(cell for row in found for cell in row)
+
+
+def test_errors() -> None:
+    ours = {
+        name: kind
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and kind.__module__ == errors.__name__
+    }
+    found = [row for table in tables(page("errors")) for row in table.rows]
+    assert {name.strip("`"): code(base) for name, base, *_ in found} == {
+        name: [base.__name__ for base in kind.__bases__] for name, kind in ours.items()
+    }
+    assert len(found) == len(ours)
+    for name in ours:
+        assert name in (errors.__doc__ or ""), "the tree shows all of them"
+
+
+# states
+
+
+def test_states() -> None:
+    found = rows("states", "status", "admin", "meaning")
+    assert {status.strip("`"): label for status, label, _meaning in found} == {
+        status.value: status.label for status in Status
+    }
+
+
+def test_transitions() -> None:
+    found = {verb.strip("`"): (origins, targets) for verb, origins, targets, _by in rows("states", "verb")}
+    assert found == {
+        verb: (
+            ", ".join(with_labels(move.origins)),
+            "; ".join(
+                [
+                    ", ".join(with_labels(move.targets)),
+                    *(f"{each} if revoked" for each in with_labels(move.revoked)),
+                ]
+            ),
+        )
+        for verb, move in MOVES.items()
+    }
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_each_table_of_states_has_the_names_of_the_admin(file: Path) -> None:
+    for table in tables(file.read_text()):
+        for row in table.rows:
+            for status in Status:
+                if row[0] == f"`{status}`" and not table.header[0].startswith("option"):
+                    assert re.search(rf"\b{status.label}\b", " ".join(row)), row
+
+
+def test_operations() -> None:
+    told = {row[0].split("(")[0].strip("`") for row in rows("states", "function", "returns")}
+    ours = public(operations) - {"hand_over"} | {"depth"}
+    assert ours | {"fire"} == told and callable(store.depth)
+    assert {"pause", "resume", "fire"} <= public(schedules)
+
+
+# signals
+
+
+def test_signals() -> None:
+    documented = {code(name)[0]: set(code(facts)) for name, _when, facts, _by in rows("signals", "signal")}
+    assert documented.keys() == {name for name, value in vars(signals).items() if isinstance(value, Signal)}
+    told: dict[str, set[str]] = {}
+    for source in SOURCES.values():
+        for name, facts in re.findall(r"\btell\((?:signals\.)?(task_\w+), [^=]*?, (\w+=.*)\)\n", source):
+            told.setdefault(name, set()).update(re.findall(r"(\w+)=", facts))
+    assert told == documented
+    assert {*first("signals", "argument")} == set.union(*documented.values()) | {"sender"}
+
+
+def test_hooks() -> None:
+    assert first("signals", "setting") == list(conf.HOOKS)
+
+
+# health and metrics
+
+
+def test_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = ForemanInfo(1, "here", datetime.now(UTC), 4, [], True, None)
+    queue = inspected.QueueState("default", 0, 0, 0, None, None, None)
+    monkeypatch.setattr(metrics, "foremen_at_work", lambda: [info])
+    for name, value in (("in_flight", {}), ("running", []), ("counts", {"ready": 1}), ("queues", [queue])):
+        monkeypatch.setattr(inspected, name, lambda *args, value=value: value)
+    total = dict.fromkeys((*stats._TOTALS, "runs"), 1.0)
+    monkeypatch.setattr(stats, "totals", lambda: {"mail.tasks.send_mail": total})
+    text = "".join(metrics._families())
+    kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
+    labels: dict[str, set[str]] = {}
+    for name, given in re.findall(
+        r"^(snappea\w+?)(?:_sum|_count)?(?:{(.*)})? [\d.e+-]+$", text, re.MULTILINE
+    ):
+        labels.setdefault(name, set()).update(re.findall(r'(\w+)="', given))
+    found = rows("metrics", "metric", "type", "labels", "unit", "meaning")
+    assert {code(name)[0]: kind for name, kind, *_ in found} == kinds
+    assert {code(name)[0]: set(code(given)) for name, _kind, given, *_ in found} == labels
+    meanings = {code(row[0])[0]: row[-1] for row in found}
+    for name, label in (("snappea_queue_tasks", "state"), ("snappea_ended_total", "how")):
+        assert set(re.findall(rf'{label}="(\w+)"', text)) == set(code(meanings[name])) - {label}
+
+
+def test_health() -> None:
+    source = SOURCES[HOME / "health.py"]
+    assert {*first("metrics", "key", "type")} == set(re.findall(r'^ +"(\w+)": ', source, re.MULTILINE))
+    facts = {*ForemanInfo._fields} - {"is_here"} | {"memory"}
+    assert {*first("metrics", "key of a Foreman")} == facts
+
+
+# admin
+
+
+def test_lists_of_the_admin() -> None:
+    found = rows("admin", "status", "admin", "filters", "actions")
+    assert [status.strip("`") for status, *_ in found] == [status.value for status in Status]
+    for name, label, filters, actions in found:
+        status = Status(name.strip("`"))
+        expected = [getattr(each, "parameter_name", each) for each in LAYOUTS[status].list_filter]
+        assert (label, code(filters)) == (status.label, expected)
+        assert actions.split(", ") == [verb.label for verb in verbs_of(status)], name
+
+
+def test_actions_of_the_admin() -> None:
+    found = rows("admin", "action", "permission", "effect")
+    ours = [(verb.label, verb.permission) for verb in VERBS.values()]
+    for name in ScheduleAdmin.actions:
+        action: Any = getattr(ScheduleAdmin, name)
+        ours += [(action.short_description, *action.allowed_permissions)]
+    assert [(label, permission) for label, permission, _effect in found] == ours
+
+
+def test_buttons_of_the_dashboard() -> None:
+    html = (HOME / "templates" / "snappea" / "dashboard.html").read_text()
+    urls = DashboardAdmin(Dashboard, admin.site).get_urls()
+    names = {str(url.name).rpartition("_")[2] for url in urls} - {"changelist"}
+    told = {row[0] for row in rows("admin", "button")}
+    assert {label.split()[0].lower() for label in told} == names
+    assert all(label in html for label in told)
+
+
+# logging
+
+
+def test_loggers() -> None:
+    used = {
+        name for source in SOURCES.values() for name in re.findall(r'getLogger\("(snappea[\w.]*)"\)', source)
+    }
+    assert {*first("logging", "logger")} == used
+
+
+def test_levels_of_the_lines_about_a_task() -> None:
+    told = {word: row[0] for row in rows("logging", "level") for word in code(row[1])}
+    found = {"Failed": "ERROR"}  # logged with the traceback, by say_failure()
+    for source in SOURCES.values():
+        for level, word in re.findall(r'say\((\w+), "(\w+) %s #%d(?! ?\.|:)', source):
+            found[word] = level
+    found = {word: level for word, level in found.items() if word != "After"}
+    assert told == found
+
+
+def test_extra_fields() -> None:
+    record = logging.LogRecord("snappea", logging.INFO, "", 0, "", (), None)
+    before = set(vars(record))
+    TaskFilter().filter(record)
+    assert {*first("logging", "field")} == set(vars(record)) - before
+    failure = (
+        SOURCES[HOME / "workers" / "execute.py"].partition("say_failure(\n")[2].partition("\n    )\n")[0]
+    )
+    assert {*first("logging", "field")} == set(re.findall(r"^ +(task_\w+)=", failure, re.MULTILINE))
+
+
+# testing
 
 
 def test_what_tests_may_use() -> None:
-    told = section("Tests of your project")
-    assert public(testing) - {"Enqueued"} <= words(told)
-    assert set(testing.Enqueued._fields) <= words(told)
-    assert {name for name in vars(pytest_plugin) if name.startswith("snappea_")} <= words(told)
+    assert {*first("testing", "member")} == public(testing) - {"Enqueued"}
+    assert first("testing", "field of `Enqueued`") == list(testing.Enqueued._fields)
+    assert {*first("testing", "member of `LiveForeman`")} == public(LiveForeman)
+    assert first("testing", "argument of `drain()`") == [*parameters(testing.drain)]
+    fixtures = {name for name in vars(pytest_plugin) if name.startswith("snappea_")}
+    assert {*first("testing", "fixture for pytest")} == fixtures
 
 
-def test_what_people_decide() -> None:
-    table = section("States")
-    for name in public(operations) - {"hand_over"}:
-        assert f"queue.{name}(" in table, name
-    assert {"pause", "resume", "fire"} <= public(schedules) & words(
-        section("Again and again: periodic tasks")
+# the public names
+
+PUBLIC = [
+    f"{module}.{name}"
+    for module, names in re.findall(
+        r"^\| `(snappea[\w.]*)` \| (`.*`) \|$", section("Import paths"), re.MULTILINE
     )
+    for name in code(names)
+]
+#: What the API pages show, by the path that is written there.
+SHOWN = [
+    name
+    for file in sorted((REFERENCE / "api").glob("*.md"))
+    for name in re.findall(r"^::: (\S+)$", file.read_text(), re.MULTILINE)
+]
 
 
-def test_each_option_of_the_foreman_stands_there() -> None:
-    parser = load_command_class("snappea", "runsnappea").create_parser("manage.py", "runsnappea")
-    djangos = {"--help", "--version", "--verbosity", "--settings", "--pythonpath", "--traceback"}
-    djangos |= {"--no-color", "--force-color", "--skip-checks"}
-    options = {text for action in parser._actions for text in action.option_strings if text.startswith("--")}
-    for option in options - djangos:
-        assert f"`{option}" in section("The Foreman") or f" {option}" in section("The Foreman"), option
+def imported(path: str) -> Any:
+    try:
+        return import_module(path)
+    except ModuleNotFoundError:
+        module, _, name = path.rpartition(".")
+        return getattr(import_module(module), name)
 
 
-def test_each_metric_stands_there() -> None:
-    source = (ROOT / "snappea" / "metrics.py").read_text()
-    names = set(re.findall(r'_family\("(\w+)"', source)) | {"run_seconds", "wait_seconds"}
-    assert len(names) > 8 and names <= words(section("Health and metrics"))
+@pytest.mark.parametrize("path", SHOWN)
+def test_what_the_api_pages_show_has_a_docstring(path: str) -> None:
+    found = imported(path)
+    assert inspect.getdoc(found), path
+    for name, member in vars(found).items() if inspect.isclass(found) else ():
+        if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+            assert inspect.getdoc(member), f"{path}.{name}"
+
+
+def test_the_api_pages_show_each_public_name() -> None:
+    shown = [imported(path) for path in SHOWN]
+    for path in PUBLIC:
+        found = imported(path)
+        is_signal = path.startswith("snappea.signals.")
+        assert any(found is each or type(found) is each for each in shown) or is_signal, path
+    assert signals in shown and len(set(SHOWN)) == len(SHOWN)
+
+
+def test_each_public_name_is_explained() -> None:
+    told = "".join(file.read_text() for file in REFERENCE.glob("*.md") if file.stem != "import-paths")
+    missing = set(snappea.__all__) - words(told)
+    assert not missing
+
+
+# glossary
+
+
+def test_glossary() -> None:
+    terms = [row[0] for row in rows("glossary", "word")]
+    assert terms == sorted(terms, key=str.lower)
+    assert {status.label for status in Status} <= {*terms}
+    meanings = {row[0]: row[1] for row in rows("glossary", "word")}
+    for status in Status:
+        assert f"`{status}`" in meanings[status.label]
+
+
+def test_the_overview_leads_to_each_page() -> None:
+    links = re.findall(r"\]\(([\w/-]+\.md)\)", page("index"))
+    assert sorted(links) == sorted(
+        file.relative_to(REFERENCE).as_posix() for file in REFERENCE.rglob("*.md") if file.name != "index.md"
+    )
+    for file in REFERENCE.glob("*.md"):
+        text = file.read_text()
+        if "Foreman" in text and file.name != "index.md":
+            assert "worker process" in text, file
+
+
+# the rest of the manual
+
+
+def test_the_first_screen_holds_exactly_the_two_set_up_commands() -> None:
+    first_screen = README[: README.index("\n## ")]
+    assert first_screen.count("\n") < 30
+    blocks = re.findall(r"```\n(.*?)\n```", first_screen, re.DOTALL)
+    assert blocks == [
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[example]' && .venv/bin/python manage.py demo",
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest",
+    ]
+
+
+def test_each_package_of_the_library_stands_there() -> None:
+    home = ROOT / "snappea"
+    packages = {path.parent.relative_to(home).as_posix() for path in home.rglob("*.py")} - {"."}
+    told = set(re.findall(r"^\| `(\S+)/` \|", section("Architecture"), re.MULTILINE))
+    assert told == {name for name in packages if name not in ("migrations", "templatetags")}
 
 
 def test_each_state_is_in_the_picture_which_is_for_light_and_for_dark() -> None:
@@ -226,11 +590,6 @@ def test_what_a_package_index_shows_stands_on_its_own() -> None:
     assert all(target.startswith(("https://", "#")) for pair in targets for target in pair if target)
     blocks = re.findall(r"```.*?```", description, re.DOTALL)
     assert len(blocks) == 4 and all(block in README for block in blocks)
-
-
-@pytest.mark.parametrize("call", ["delay", "delay_on_commit", "adelay", "delay_many", "apply_async", "s"])
-def test_each_call_stands_there(call: str) -> None:
-    assert f"send_mail.{call}(" in README
 
 
 def test_the_top_level_holds_what_was_agreed_and_nothing_else() -> None:
