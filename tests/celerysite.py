@@ -51,7 +51,7 @@ class CelerySite(Site):
 def celery_in_charge(migrated: Path, directory: Path, url: str) -> Iterator[CelerySite]:
     """Let this process call by Celery, in a site of its own, until the block ends."""
     from snappea.celery.engine import activate
-    from snappea.tasks import registry
+    from snappea.tasks import function as registry
     from tests.conftest import move_databases
 
     site = CelerySite(directory, url)

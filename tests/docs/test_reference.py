@@ -548,7 +548,7 @@ def test_the_first_screen_holds_exactly_the_two_set_up_commands() -> None:
 def test_each_package_of_the_library_stands_there() -> None:
     home = ROOT / "snappea"
     packages = {path.parent.relative_to(home).as_posix() for path in home.rglob("*.py")} - {"."}
-    told = set(re.findall(r"^\| `(\S+)/` \|", section("Architecture"), re.MULTILINE))
+    told = set(re.findall(r"^\| `(\S+)/` \|", section("Layers and packages"), re.MULTILINE))
     assert told == {name for name in packages if name not in ("migrations", "templatetags")}
 
 
