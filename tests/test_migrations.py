@@ -1,0 +1,33 @@
+"""What the manual says of a deploy: the version before works on the migrated database."""
+
+from collections.abc import Iterator
+
+from django.db.migrations import operations
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations.base import Operation
+from django.db.models import NOT_PROVIDED
+
+#: What the code of the version before does not notice.
+HARMLESS = (operations.CreateModel, operations.AddIndex, operations.AlterModelOptions)
+
+
+def later_operations() -> Iterator[tuple[str, Operation]]:
+    """Yield all operations that come after the tables were created."""
+    loader = MigrationLoader(None)
+    for (app, name), migration in loader.disk_migrations.items():
+        if app == "snappea" and name != "0001_initial":
+            for operation in migration.operations:
+                yield name, operation
+
+
+def test_a_migration_only_adds() -> None:
+    for name, operation in later_operations():
+        if isinstance(operation, operations.AddField):
+            field = operation.field
+            assert field.null or field.db_default is not NOT_PROVIDED, f"{name}: {operation.describe()}"
+        else:
+            assert isinstance(operation, HARMLESS), f"{name}: {operation.describe()}"
+
+
+def test_each_migration_can_be_reversed() -> None:
+    assert all(operation.reversible for _name, operation in later_operations())
