@@ -51,7 +51,7 @@ def test_the_readme_shows_each_chart_of_what_was_measured(tmp_path: Path) -> Non
     draw(SHOWN, tmp_path)
     for chart in CHARTS:
         assert (tmp_path / chart.file).read_text() == (readme.DIRECTORY / chart.file).read_text()
-        assert f'.readme/{chart.file}"' in README
+        assert f"](../images/{chart.file})" in README
 
 
 def test_the_readme_names_everybody() -> None:
@@ -166,7 +166,7 @@ def test_the_limits_are_measured_alone() -> None:
 
 
 def test_what_goes_into_the_readme_is_kept_beside_it() -> None:
-    assert parse(["--readme"]).out == ROOT / ".readme"
+    assert parse(["--readme"]).out == readme.DIRECTORY
 
 
 @pytest.mark.parametrize("option", [["--systems", "huey,sidekiq"], ["--only", "drain,speed"]])

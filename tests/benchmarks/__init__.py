@@ -2,10 +2,10 @@
 
     pip install -e '.[test]'                    # and redis-server and postgresql of the system
     python -m tests.benchmarks > figures.md     # from the root of the repository; about 45 minutes
-    python -m tests.benchmarks --readme         # the same, and puts the figures and charts into the README
+    python -m tests.benchmarks --readme         # the same, and puts the figures and charts into the manual
     python -m tests.benchmarks --quick          # only to see that everything still runs: 8 minutes
     python -m tests.benchmarks --limits         # instead: how far one can go with Snappea; about 20 minutes
-    python -m tests.benchmarks --load .readme/figures.json --out charts    # draws again what was measured
+    python -m tests.benchmarks --out charts --load snappea/docs/pages/images/figures.json   # draws again
 
 Each system has an environment of its own, with the versions that its file in `systems/` names, made once
 and kept in `--environments`. Redis and PostgreSQL are started for it. Every measurement is made of real

@@ -60,7 +60,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--environments", type=Path, default=HOME, help="where to keep them (%(default)s)")
     parser.add_argument("--load", type=Path, metavar="FILE", help="measure nothing: take what --out wrote")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where figures.json and the charts go")
-    parser.add_argument("--readme", action="store_true", help="put all into the README and .readme")
+    parser.add_argument("--readme", action="store_true", help="put all into the manual")
     parser.set_defaults(systems=list(FAMILIES))
     options = parser.parse_args(arguments)
     options.only = options.only or [name for name in MEASUREMENTS if (name in LIMITS) == options.limits]

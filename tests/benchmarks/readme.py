@@ -1,4 +1,4 @@
-"""Where the figures stand in the README: between two marks, and in a directory beside it."""
+"""Where the figures are in the manual: between two marks of a page, and among its images."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ from .figures import Results
 from .table import report
 
 ROOT = Path(__file__).parents[2]
-DIRECTORY = ROOT / ".readme"
-PAGE = ROOT / "snappea" / "docs" / "pages" / "explanation" / "benchmarks.md"
+PAGES = ROOT / "snappea" / "docs" / "pages"
+DIRECTORY = PAGES / "images"
+PAGE = PAGES / "explanation" / "benchmarks.md"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
 
@@ -20,7 +21,7 @@ def renewed(text: str, results: Results) -> str:
     """Return a text with these results between its marks."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
-    assert begin and end, "the README has lost its marks"
+    assert begin and end, "the page has lost its marks"
     return f"{before}{begin}\n{chr(10).join(report(results))}\n\n{end}{after}"
 
 

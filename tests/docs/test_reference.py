@@ -4,6 +4,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import itertools
 import logging
 import re
 from collections.abc import Iterator
@@ -549,11 +550,11 @@ def test_each_package_of_the_library_stands_there() -> None:
     home = ROOT / "snappea"
     packages = {path.parent.relative_to(home).as_posix() for path in home.rglob("*.py")} - {"."}
     told = set(re.findall(r"^\| `(\S+)/` \|", section("Layers and packages"), re.MULTILINE))
-    assert told == {name for name in packages if name not in ("migrations", "templatetags")}
+    assert told == {name for name in packages if name not in ("docs", "migrations", "templatetags")}
 
 
 def test_each_state_is_in_the_picture_which_is_for_light_and_for_dark() -> None:
-    picture = (ROOT / ".readme" / "way-of-a-task.svg").read_text()
+    picture = (PAGES / "images" / "way-of-a-task.svg").read_text()
     texts = {element.text for element in ElementTree.fromstring(picture).iter() if element.text}
     assert {status.value for status in Status} <= texts
     assert "prefers-color-scheme: dark" in picture
@@ -596,3 +597,19 @@ def test_the_top_level_holds_what_was_agreed_and_nothing_else() -> None:
     agreed = {"snappea", "tests", "example_project", "manage.py", "pyproject.toml", "README.md", "LICENSE"}
     generated = {"django_snappea.egg-info", "snappea.egg-info", "build", "dist"}
     assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - generated == agreed
+
+
+def test_each_page_is_in_the_navigation_of_the_site_and_each_entry_exists() -> None:
+    navigation = (PAGES.parent / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    entries = re.findall(r"^ +- (?:.*: )?(\S+\.md)$", navigation, re.MULTILINE)
+    assert len(set(entries)) == len(entries)
+    assert set(entries) == {page.relative_to(PAGES).as_posix() for page in PAGES.rglob("*.md")}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_lists_and_tables_begin_after_an_empty_line(file: Path) -> None:
+    """Or the site, unlike GitHub, shows them as text."""
+    lines = without_blocks(file).splitlines()
+    for before, line in itertools.pairwise(lines):
+        if re.match(r"(- |\* |\d+\. |\|)", line) and not re.match(r"(- |\* |\d+\. |\|| {2,}|$)", before):
+            pytest.fail(f"{before}\n{line}")
