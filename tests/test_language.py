@@ -1,0 +1,206 @@
+"""The language: none of the words that make a technical text hard to read.
+
+The manual, the code, its messages and comments are plain, modern English. A program is "it", and a person who
+reads is "you".
+"""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.site import ROOT
+
+#: As whole words, in any case.
+WORST = (
+    "he|him|his|himself|she|who|whose|whom|whoever|whomever|somebody|nobody|anybody|everybody|anew|thereby|hereby|"
+    "therein|herein|thereof|thereupon|hitherto|whilst|amongst|albeit|lest|whence|thence"
+)
+FOUND = re.compile(rf"\b({WORST})\b", re.IGNORECASE)
+#: Where one of these words is right: the end of the file's path, and a part of the line.
+EXCEPTIONS: dict[str, tuple[str, ...]] = {}
+#: Files that are still to be rewritten. This only ever gets shorter.
+NOT_YET: tuple[str, ...] = (
+    "README.md",
+    "example_project/demo/children.py",
+    "example_project/demo/interrupts.py",
+    "example_project/demo/premises.py",
+    "example_project/demo/shop.py",
+    "example_project/tracker/management/commands/demo.py",
+    "example_project/tracker/tasks.py",
+    "example_project/tracker/templates/tracker/issues.html",
+    "pyproject.toml",
+    "snappea/__init__.py",
+    "snappea/admin/guarded.py",
+    "snappea/apps.py",
+    "snappea/checks.py",
+    "snappea/conf.py",
+    "snappea/distribution.py",
+    "snappea/django_tasks/framework.py",
+    "snappea/docs/pages/changelog.md",
+    "snappea/docs/pages/contributing.md",
+    "snappea/docs/pages/explanation/architecture.md",
+    "snappea/docs/pages/explanation/benchmarks.md",
+    "snappea/docs/pages/explanation/delivery-guarantees.md",
+    "snappea/docs/pages/explanation/scaling.md",
+    "snappea/docs/pages/explanation/security.md",
+    "snappea/docs/pages/how-to/back-up.md",
+    "snappea/docs/pages/how-to/deploy.md",
+    "snappea/docs/pages/how-to/faq.md",
+    "snappea/docs/pages/how-to/isolate.md",
+    "snappea/docs/pages/how-to/limit-time.md",
+    "snappea/docs/pages/how-to/one-at-a-time.md",
+    "snappea/docs/pages/how-to/use-postgresql.md",
+    "snappea/docs/pages/how-to/use-the-main-database.md",
+    "snappea/docs/pages/stability.md",
+    "snappea/errors.py",
+    "snappea/foreman/in_flight.py",
+    "snappea/foreman/loop.py",
+    "snappea/foreman/reports.py",
+    "snappea/foreman/shutdown.py",
+    "snappea/monitoring/permissions.py",
+    "snappea/postgres/host.py",
+    "snappea/queue/availability.py",
+    "snappea/queue/lock.py",
+    "snappea/queue/statements.py",
+    "snappea/tasks/__init__.py",
+    "snappea/templates/snappea/task.html",
+    "snappea/templatetags/snappea.py",
+    "snappea/testing/__init__.py",
+    "snappea/workers/processes/child.py",
+    "snappea/workers/processes/supervisor.py",
+    "snappea/workers/threads.py",
+    "tests/admin/test_lists.py",
+    "tests/admin/test_schedules.py",
+    "tests/benchmarks/__main__.py",
+    "tests/benchmarks/enqueuer.py",
+    "tests/benchmarks/environments.py",
+    "tests/benchmarks/systems/base.py",
+    "tests/benchmarks/systems/beanqueue.py",
+    "tests/benchmarks/systems/postgres.py",
+    "tests/benchmarks/systems/raw_sqlite.py",
+    "tests/benchmarks/systems/redis.py",
+    "tests/benchmarks/tasks.py",
+    "tests/benchmarks/trial.py",
+    "tests/celery/test_engine.py",
+    "tests/celerysite.py",
+    "tests/conformance/backends.py",
+    "tests/conftest.py",
+    "tests/django_tasks/test_backend.py",
+    "tests/foreman/test_admission.py",
+    "tests/foreman/test_round.py",
+    "tests/foreman/test_systemd.py",
+    "tests/monitoring/test_views.py",
+    "tests/playground/broken_logging.py",
+    "tests/playground/lifecycle.py",
+    "tests/playground/sensitive.py",
+    "tests/postgres/test_postgres.py",
+    "tests/proj/tasks.py",
+    "tests/projects.py",
+    "tests/queue/test_operations.py",
+    "tests/queue/test_quarantine.py",
+    "tests/schedules/test_schedules.py",
+    "tests/servers.py",
+    "tests/site.py",
+    "tests/soak/__init__.py",
+    "tests/soak/faults.py",
+    "tests/soak/history.py",
+    "tests/soak/reconciliation.py",
+    "tests/soak/supervisor.py",
+    "tests/soak/tasks.py",
+    "tests/tasks/test_callables.py",
+    "tests/tasks/test_context.py",
+    "tests/tasks/test_retries.py",
+    "tests/tasks/test_signals.py",
+    "tests/test_broken_setups.py",
+    "tests/test_crash.py",
+    "tests/test_deploy.py",
+    "tests/test_fuzz.py",
+    "tests/test_fuzz_rows.py",
+    "tests/test_lifecycle.py",
+    "tests/test_models.py",
+    "tests/test_newcomers.py",
+    "tests/test_races.py",
+    "tests/testing/test_testing.py",
+    "tests/testing/test_user_projects.py",
+    "tests/workers/processes/test_isolation.py",
+    "tests/workers/test_limits.py",
+    "tests/workers/test_threads.py",
+)
+PATTERNS = (
+    *(f"snappea/**/*.{kind}" for kind in ("py", "html", "js", "css", "md", "yml")),
+    *(f"example_project/**/*.{kind}" for kind in ("py", "html", "md", "service", "yaml")),
+    "README.md",
+    ".readme/*.md",
+    ".ci/*",
+    "manage.py",
+    "pyproject.toml",
+    "tests/**/*.py",
+)
+
+
+def _is_left_out(path: Path) -> bool:
+    return any(part in ("__pycache__", "site", ".cache") for part in path.parts)
+
+
+FILES = sorted(
+    {
+        path.relative_to(ROOT)
+        for pattern in PATTERNS
+        for path in ROOT.glob(pattern)
+        if path.is_file() and not _is_left_out(path.relative_to(ROOT))
+    }
+    - {Path("tests/test_language.py")}
+)
+
+
+def lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines to look at, with their numbers: of a test only its comments and docstrings."""
+    text = (ROOT / file).read_text()
+    if file.parts[0] == "tests":
+        yield from _comments(text)
+        yield from _docstrings(text)
+    else:
+        yield from enumerate(text.splitlines(), 1)
+
+
+def _comments(text: str) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def _docstrings(text: str) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            found = node.body[0] if node.body else None
+            if ast.get_docstring(node) and isinstance(found, ast.Expr):
+                yield from enumerate(str(ast.get_docstring(node, clean=False)).splitlines(), found.lineno)
+
+
+def worst(file: Path) -> list[str]:
+    """Return the lines of a file that have one of the words without a reason."""
+    fine = EXCEPTIONS.get(file.as_posix(), ())
+    return [
+        f"{file}:{number}: {line.strip()}"
+        for number, line in lines(file)
+        if FOUND.search(line) and not any(part in line for part in fine)
+    ]
+
+
+def test_none_of_the_worst_words() -> None:
+    found = [line for file in FILES if file.as_posix() not in NOT_YET for line in worst(file)]
+    assert not found, "\n".join(found)
+
+
+def test_each_file_that_is_named_exists() -> None:
+    assert {*EXCEPTIONS, *NOT_YET} <= {file.as_posix() for file in FILES}
+
+
+def test_each_exception_is_needed() -> None:
+    for name, parts in EXCEPTIONS.items():
+        text = [line for _number, line in lines(Path(name))]
+        for part in parts:
+            assert any(part in line and FOUND.search(line) for line in text), (name, part)
