@@ -1,4 +1,4 @@
-"""Settings of the example: a tiny error tracker that digests in the background."""
+"""Settings of the example project: a small error tracker that digests events in background tasks."""
 
 import os
 from pathlib import Path
@@ -82,5 +82,5 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
-    "loggers": {"django": {"handlers": []}},  # Django's own would mail each error to the admins
+    "loggers": {"django": {"handlers": []}},  # Django's default would mail each error to the admins
 }

@@ -1,4 +1,4 @@
-"""The tracker's two addresses, and the admin with the dashboard of the queue."""
+"""The URLs of the tracker, and the admin with the queue's dashboard."""
 
 from django.contrib import admin
 from django.urls import path

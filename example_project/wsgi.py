@@ -7,7 +7,7 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
 
-# a real site lets its web server serve the static files of the admin
+# on a real site the web server serves the static files of the admin
 application = StaticFilesHandler(get_wsgi_application())
 
-from . import urls  # noqa: E402, F401  (now, so that no client has to wait for it)
+from . import urls  # noqa: E402, F401  (now, so that no request has to wait for it)

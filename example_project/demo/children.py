@@ -1,7 +1,7 @@
 """The demo's child processes.
 
-Each is in a session of its own: a Ctrl-C in the terminal reaches only the parent, which then
-stops them in order.
+Each has a session of its own: Ctrl-C in the terminal reaches only the parent, which then stops the
+children in order.
 """
 
 import os
@@ -18,7 +18,7 @@ PATIENCE = 15.0
 
 
 class ChildDied(Exception):
-    """A child process ended that should not have, or did not end well."""
+    """A child process ended unexpectedly, or failed."""
 
 
 class Child:
@@ -32,7 +32,7 @@ class Child:
         stdin: int = subprocess.DEVNULL,
         stdout: int | None = None,
     ) -> None:
-        """Start it. It logs its errors, and its output if that goes nowhere else."""
+        """Start it. Its errors go to the log, and so does its output unless `stdout` is given."""
         self.name = name
         self.log = log
         self._is_swept = False
@@ -47,23 +47,23 @@ class Child:
             )
 
     def has_spoken(self) -> bool:
-        """Tell whether there is something in its log: the servers begin with a word of greeting."""
+        """Tell whether its log contains anything: the servers log a line when they start."""
         return self.log.stat().st_size > 0
 
     def is_done(self) -> bool:
-        """Tell whether it has ended. Raises ChildDied if it ended badly."""
+        """Tell whether it has ended. Raises ChildDied if it failed."""
         exit_code = self._exit_code()
         if exit_code:
-            raise ChildDied(self._obituary(exit_code))
+            raise ChildDied(self._report(exit_code))
         return exit_code == 0
 
     def require_alive(self) -> None:
         """Raise ChildDied if it has ended."""
         if self.is_done():
-            raise ChildDied(self._obituary(0))
+            raise ChildDied(self._report(0))
 
     def stop(self) -> None:
-        """Ask it to stop, unless it has ended. Raises ChildDied if it does not end in good order."""
+        """Stop it, unless it has ended. Raises ChildDied if it fails."""
         if self._exit_code() is not None:
             return
         self._process.terminate()
@@ -73,19 +73,19 @@ class Child:
                 self._process.kill()
             time.sleep(0.01)
         if exit_code not in (0, -signal.SIGTERM):
-            raise ChildDied(self._obituary(exit_code))
+            raise ChildDied(self._report(exit_code))
 
     def _exit_code(self) -> int | None:
         exit_code = self._process.poll()
         if exit_code is not None and not self._is_swept:
-            self._is_swept = True  # once, and at once: later the number may be that of somebody else
+            self._is_swept = True  # once, and now: later the pid may belong to another process
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)
             except ProcessLookupError:
-                pass  # it left nothing behind, as it should be
+                pass  # it left no process behind, as it should
         return exit_code
 
-    def _obituary(self, exit_code: int) -> str:
+    def _report(self, exit_code: int) -> str:
         how = f"by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"with exit code {exit_code}"
         tail = self.log.read_text(errors="replace").splitlines()[-15:]
         return "\n".join([f"{self.name} ended {how}. The end of {self.log}:", *(tail or ["(it is empty)"])])

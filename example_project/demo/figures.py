@@ -1,4 +1,4 @@
-"""What the spike came to, in figures."""
+"""The results of the spike, in figures."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,9 +19,9 @@ def lost_among(answers: Sequence[Answer], events: int) -> int:
 
 
 def table(answers: Sequence[Answer], events: int, began: datetime, seconds: float, alone: float) -> str:
-    """Return the summary. The spike `began` then, and the last answer came `seconds` later.
+    """Return the table. `began`: the start of the spike; `seconds`: the time until the last answer.
 
-    `alone`: how many tasks a second the queue did without HTTP.
+    `alone`: how many tasks a second the queue ran without HTTP.
     """
     digested = Event.objects.exclude(issue=None)
     last = digested.order_by("digested_at").values_list("digested_at", flat=True).last()
@@ -47,22 +47,22 @@ def table(answers: Sequence[Answer], events: int, began: datetime, seconds: floa
 
 
 def reason(answers: Sequence[Answer], seconds: float, alone: float) -> str:
-    """Return why there are so few requests and so many tasks a second."""
+    """Explain why there are few requests and many tasks a second."""
     requests = _rate(len(answers), seconds)
     return (
-        f"  Why {requests} requests/s: that is what gunicorn and HTTP do on this machine.\n"
-        f"  Each of its {workers} processes parses a request, unpacks the event and stores it before it\n"
-        "  enqueues a task. The queue alone, without HTTP, does "
-        f"{alone:,.0f} tasks/s: enqueued by delay_many(), and run."
+        f"  Why {requests} requests/s: this measures gunicorn and real HTTP on this machine, not the queue.\n"
+        f"  Each of gunicorn's {workers} processes parses a request, unpacks the event and stores it, then\n"
+        "  enqueues a task. The queue alone, without HTTP, runs "
+        f"{alone:,.0f} tasks/s, including delay_many()."
     )
 
 
 def conclusion(answers: Sequence[Answer], events: int, alone: float) -> str:
-    """Return the whole spike in one line."""
+    """Return the result of the spike in one line."""
     waits = [wait for wait in Event.objects.values_list("waited", flat=True) if wait is not None]
     lost = lost_among(answers, events)
     return (
-        f"Snappea: {events - lost:,} of {events:,} events digested, {lost:,} lost; picked up within "
+        f"Snappea: {events - lost:,} of {events:,} events digested, {lost:,} lost; started within "
         f"{_percentile(waits, 50)} (median); {alone:,.0f} tasks/s without HTTP."
     )
 

@@ -1,4 +1,4 @@
-"""The directory for what the demo makes: its databases, mails and logs."""
+"""The demo's directory, with its databases, mails and logs."""
 
 import fcntl
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from example_project.settings import DATA_DIR
 
-#: All that the demo makes there, and all that it deletes there.
+#: The files that the demo creates and deletes there.
 MADE = [
     "tracker.sqlite3",
     "tracker.sqlite3-*",
@@ -21,16 +21,16 @@ MADE = [
 
 
 class Occupied(Exception):
-    """Somebody else works there."""
+    """Another process uses the directory."""
 
 
 @contextmanager
 def occupied() -> Iterator[Path]:
-    """Hold the directory, swept, for as long as the block runs. Raises Occupied."""
-    with _locked(DATA_DIR / "demo.lock", "Another demo is at work"):
+    """Lock the directory while the block runs, after deleting the files of earlier runs. Raises Occupied."""
+    with _locked(DATA_DIR / "demo.lock", "Another demo runs"):
         foremans = DATA_DIR / "snappea.sqlite3-lock"
         if foremans.exists():
-            with _locked(foremans, "A Foreman is at work"):
+            with _locked(foremans, "A Foreman runs"):
                 pass
         for pattern in MADE:
             for path in DATA_DIR.glob(pattern):

@@ -1,4 +1,4 @@
-"""How far the spike is: bars on a terminal, a line now and then elsewhere."""
+"""The progress of the spike: bars on a terminal, otherwise a line every two seconds."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ BESIDE_BAR = 36
 
 
 def style_for(out: OutputWrapper, is_wanted: bool | None = None) -> Style:
-    """Return colors for a terminal, unless NO_COLOR or TERM=dumb says otherwise; `is_wanted` wins."""
+    """Return colors for a terminal, unless NO_COLOR or TERM=dumb is set. `is_wanted` takes precedence."""
     if is_wanted is None:
         is_wanted = out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return color_style(force_color=True) if is_wanted else no_style()
 
 
 class Progress:
-    """Of `total` events."""
+    """Shows how many of `total` events were sent and digested."""
 
     def __init__(self, out: OutputWrapper, style: Style, total: int) -> None:
         self._out = out

@@ -1,8 +1,8 @@
 """A process of the spike: `python -m example_project.demo.sender DSN NUMBER SEED`.
 
-Says "ready", waits until its standard input ends, which is the starting gun, and then raises and
-captures exceptions. For each event it prints the event's id, the answer's status (0: there was
-none) and how long that took, in seconds.
+Prints "ready", and waits until its standard input is closed, which is the signal to start. Then it
+raises and captures exceptions. For each event it prints the event's id, the status of the response
+(0: none) and the duration in seconds.
 """
 
 import os
@@ -21,7 +21,7 @@ from .shop import BLUNDERS
 
 
 class DirectTransport(HttpTransport):
-    """The sdk's own, but sends in the calling thread: the queue before the usual one may drop events."""
+    """Sends in the calling thread: the SDK's own transport has a queue that may drop events."""
 
     status = 0
     seconds = 0.0
@@ -45,7 +45,7 @@ class DirectTransport(HttpTransport):
 
 
 def _say(line: str) -> None:
-    # in one write, because all senders share the pipe
+    # a single write, because all senders share the pipe
     os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
@@ -56,9 +56,9 @@ def main() -> None:
         release="shop@1.0",
         transport=DirectTransport,
         auto_enabling_integrations=False,
-        http_proxy="",  # the server is on this machine, whatever the environment says
-        max_breadcrumbs=0,  # they would be of the sending itself, which the sdk else does elsewhere
-        _experiments={"transport_compression_level": 9},  # gzip, also where brotli is installed
+        http_proxy="",  # the server is on this machine: ignore a proxy of the environment
+        max_breadcrumbs=0,  # they would record the sending itself
+        _experiments={"transport_compression_level": 9},  # gzip, even if brotli is installed
     )
     weights = [1 / rank for rank in range(2, len(BLUNDERS) + 2)]
     blunders = random.Random(seed).choices(BLUNDERS, weights, k=number)

@@ -11,15 +11,15 @@ from typing import Any
 
 
 class OutOfStock(Exception):
-    """Somebody wants more than there is."""
+    """A customer wants more than there is."""
 
 
 class PaymentDeclined(Exception):
-    """The bank said no."""
+    """The bank declined."""
 
 
 class VoucherExpired(Exception):
-    """Too late."""
+    """The voucher is too old."""
 
 
 def price_per_piece(basket: dict[str, Any]) -> float:

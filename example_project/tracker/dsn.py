@@ -1,4 +1,4 @@
-"""The DSN: where a client sends its events, and the public key that it shows."""
+"""The DSN: the address to which a client sends events, with its public key."""
 
 import re
 
@@ -12,12 +12,12 @@ def dsns(host: str) -> list[str]:
 
 
 def is_key_of(project: int, key: str) -> bool:
-    """Tell whether a project has this key; no, if there is no such project."""
+    """Tell whether a project exists and has this key."""
     return bool(key) and constant_time_compare(key, _keys().get(project, ""))
 
 
 def key_in(auth_header: str) -> str:
-    """Return the public key in an X-Sentry-Auth header, or nothing if there is none."""
+    """Return the public key in an X-Sentry-Auth header, or an empty string."""
     found = re.search(r"\bsentry_key=([^,\s]+)", auth_header)
     return found[1] if found else ""
 

@@ -1,6 +1,6 @@
-"""The Sentry envelope protocol, as much of it as it takes to receive events.
+"""The part of the Sentry envelope protocol that is needed to receive events.
 
-An envelope is a line of JSON headers and then items, each a line of JSON headers and a payload:
+An envelope is a line of JSON headers, followed by items. An item is a line of JSON headers and a payload:
 https://develop.sentry.dev/sdk/data-model/envelopes/
 """
 
@@ -10,12 +10,12 @@ from io import BytesIO
 from typing import Any, NamedTuple
 from uuid import UUID
 
-#: How large an envelope may be, as it is sent and unpacked, in bytes.
+#: The largest envelope, both as sent and as unpacked, in bytes.
 MAX_BYTES = 1_048_576
 
 
 class Refused(Exception):
-    """An envelope that is not accepted. The message and the HTTP status are for the client."""
+    """An envelope is not accepted. The message and the HTTP status go to the client."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -23,14 +23,14 @@ class Refused(Exception):
 
 
 class Envelope(NamedTuple):
-    """What matters of an envelope; `event` is the JSON text of its event, None if it carries none."""
+    """The used parts of an envelope. `event`: the JSON of its event, None if there is none."""
 
     event_id: str
     event: str | None
 
 
 def unpack(body: bytes, encoding: str) -> bytes:
-    """Undo the Content-Encoding, without ever holding much more than MAX_BYTES. Raises Refused."""
+    """Decompress a body, without using much more memory than MAX_BYTES. Raises Refused."""
     if len(body) > MAX_BYTES:
         raise Refused(413, f"The envelope has more than {MAX_BYTES} bytes.")
     encoding = encoding.strip().lower()
@@ -38,7 +38,7 @@ def unpack(body: bytes, encoding: str) -> bytes:
         return body
     if encoding not in ("gzip", "deflate"):
         raise Refused(415, "The Content-Encoding must be gzip, deflate or none.")
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: either of the two, by its header
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: detect which of the two
     try:
         unpacked = inflater.decompress(body, MAX_BYTES + 1)
     except zlib.error:
@@ -51,7 +51,7 @@ def unpack(body: bytes, encoding: str) -> bytes:
 
 
 def parse(content: bytes) -> Envelope:
-    """Take an envelope apart. Raises Refused if it is malformed anywhere, even in items we ignore."""
+    """Parse an envelope. Raises Refused if any part of it is malformed, even in items that are ignored."""
     stream = BytesIO(content)
     headers = _object(stream.readline(), "envelope header")
     events = []
@@ -71,14 +71,14 @@ def parse(content: bytes) -> Envelope:
 
 
 def _payload(stream: BytesIO, length: object) -> bytes:
-    """Read a payload: so many bytes and a line break, or up to the end of the line if no length is given."""
+    """Read a payload: `length` bytes and a line break, or one line if there is no length."""
     if length is None:
         return stream.readline()
     if type(length) is not int or not 0 <= length <= MAX_BYTES:
         raise Refused(400, "The length of an item is not a number of bytes.")
     payload = stream.read(length)
     if len(payload) < length or stream.readline().strip():
-        raise Refused(400, "An item is shorter or longer than it says.")
+        raise Refused(400, "An item is shorter or longer than its length.")
     return payload
 
 

@@ -1,10 +1,10 @@
-"""What an event is about: the type of its exception, and the place where that was raised."""
+"""The subject of an event: the type of its exception, and the place where it was raised."""
 
 from typing import Any, NamedTuple
 
 
 class Subject(NamedTuple):
-    """Events of the same kind and place are one issue. The texts are safe to store, mail and show."""
+    """Events with the same kind and place are one issue. The texts are safe to store, mail and show."""
 
     kind: str
     place: str
@@ -12,7 +12,7 @@ class Subject(NamedTuple):
 
 
 def subject_of(event: Any) -> Subject:
-    """Tell what an event is about, whatever its sender put into it."""
+    """Return the subject of an event, whatever it contains."""
     kind: Any = None
     place: Any = None
     message: Any = None
@@ -27,7 +27,7 @@ def subject_of(event: Any) -> Subject:
 
 
 def _place_of(exception: dict[str, Any]) -> str:
-    """Return the innermost function of the project's own code, or the innermost of all."""
+    """Return the innermost function in the project's own code, or else the innermost of all."""
     match exception:
         case {"stacktrace": {"frames": [*frames]}}:
             frames = [frame for frame in frames if isinstance(frame, dict)]
@@ -42,7 +42,7 @@ def _place_of(exception: dict[str, Any]) -> str:
 
 
 def _one_line(value: object, limit: int) -> str:
-    """Return a text without line breaks, control characters and lone surrogates."""
+    """Return a text on one line, without control characters and lone surrogates."""
     text = str(value) if isinstance(value, (str, int, float)) else ""
     printable = (char if char.isprintable() else " " for char in text[: 2 * limit])
     return " ".join("".join(printable).split())[:limit]

@@ -1,4 +1,4 @@
-"""Mails as files, to be looked at."""
+"""Mails as files."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -7,7 +7,7 @@ from django.core.mail.backends.filebased import EmailBackend
 
 
 class OneFilePerMail(EmailBackend):
-    """Django's own names a file by the second and the backend's address, which two mails may share."""
+    """Writes each mail to a file of its own. Two mails may share one with Django's backend."""
 
     _fname: str | None
 

@@ -1,4 +1,4 @@
-"""Events as they came, and the Issues they are digested into."""
+"""Events as they were received, and the issues that they belong to."""
 
 from typing import ClassVar
 
@@ -11,9 +11,9 @@ class Issue(models.Model):
     project = models.PositiveIntegerField()
     kind = models.CharField(max_length=200)
     place = models.CharField(max_length=300)
-    #: What the first of its events said.
+    #: The message of its first event.
     message = models.CharField(max_length=500)
-    #: The event that the issue was made for; it is the one that asks for the mail.
+    #: The event for which the issue was created. Its task enqueues the mail.
     first_event = models.OneToOneField("Event", on_delete=models.CASCADE, related_name="+")
     mailed_at = models.DateTimeField(null=True)
 
@@ -27,7 +27,7 @@ class Issue(models.Model):
 
 
 class Event(models.Model):
-    """What a client sent, as it sent it."""
+    """An event, as a client sent it."""
 
     project = models.PositiveIntegerField()
     event_id = models.CharField(max_length=32)
@@ -38,7 +38,7 @@ class Event(models.Model):
     #: Null until it is digested.
     issue = models.ForeignKey(Issue, on_delete=models.CASCADE, null=True, related_name="events")
     digested_at = models.DateTimeField(null=True)
-    #: Seconds from the task's delay() to its first line.
+    #: The seconds from delay() to the first line of the task.
     waited = models.FloatField(null=True)
 
     objects: ClassVar[models.Manager["Event"]]

@@ -1,8 +1,8 @@
-"""What is done once the client has its answer.
+"""The tasks: what happens after the client has its response.
 
-Each write is a statement of its own, so that SQLite's write lock is never held while Python
-runs: that costs more, in a spike, than all the rest. Events are counted where they are shown,
-and a count that nobody keeps cannot be wrong.
+Each write is one statement, so that SQLite's write lock is not held while Python runs: in a spike that
+would cost more than everything else. Events are counted when they are shown, so no stored count can be
+wrong.
 """
 
 import json
@@ -17,9 +17,9 @@ from .grouping import subject_of
 from .models import Event, Issue
 
 
-@task(acks_late=True)  # digesting twice is digesting once, so it may be repeated
+@task(acks_late=True)  # it may run twice: the second run changes nothing
 def digest_event(event_pk: int, asked_at: float) -> None:
-    """Assign an event to its issue. `asked_at` is when delay() was called, in time.time()."""
+    """Assign an event to its issue. `asked_at`: when delay() was called, by time.time()."""
     waited = time.time() - asked_at
     event = Event.objects.get(pk=event_pk)
     kind, place, message = subject_of(json.loads(event.data))
@@ -35,9 +35,9 @@ def digest_event(event_pk: int, asked_at: float) -> None:
         mail_about_issue.delay_on_commit(issue.pk)
 
 
-@task  # without acks_late: whether a mail that was cut off is sent again, a person decides
+@task  # without acks_late: after an interruption a person decides whether to send the mail again
 def mail_about_issue(issue_pk: int) -> None:
-    """Tell the admins about a new issue."""
+    """Mail the admins about a new issue."""
     issue = Issue.objects.select_related("first_event").get(pk=issue_pk)
     if issue.mailed_at is not None:
         return
@@ -51,4 +51,4 @@ def mail_about_issue(issue_pk: int) -> None:
 
 @task
 def do_nothing() -> None:
-    """Show how fast the queue is without HTTP and without work to do."""
+    """Do nothing: the demo measures the queue alone with it."""

@@ -1,4 +1,4 @@
-"""The endpoint that clients send their events to, and the page that shows what became of them."""
+"""The endpoint that receives events, and the page that shows the issues."""
 
 import logging
 import time
@@ -27,7 +27,7 @@ MAX_DISCARDED = 500 * CHUNK
 @csrf_exempt
 @require_POST
 def receive_envelope(request: HttpRequest, project: int) -> JsonResponse:
-    """Store an event, leave the rest to a task, and answer."""
+    """Store an event, enqueue a task for the rest, and respond."""
     try:
         _check_key(request, project)
         envelope = parse(unpack(_read_body(request), request.headers.get("Content-Encoding", "")))
@@ -35,7 +35,7 @@ def receive_envelope(request: HttpRequest, project: int) -> JsonResponse:
     except Refused as refusal:
         return JsonResponse({"detail": str(refusal)}, status=refusal.status)
     except OperationalError:
-        logger.exception("An event could not be stored or enqueued; its sender may send it again.")
+        logger.exception("An event could not be stored or enqueued; the client may send it again.")
         return JsonResponse({"detail": "Try again later."}, status=503)
     return JsonResponse({"id": envelope.event_id} if envelope.event_id else {})
 
@@ -43,27 +43,27 @@ def receive_envelope(request: HttpRequest, project: int) -> JsonResponse:
 def _check_key(request: HttpRequest, project: int) -> None:
     key = key_in(request.headers.get("X-Sentry-Auth", "")) or request.GET.get("sentry_key", "")
     if not key:
-        raise Refused(401, "There is neither an X-Sentry-Auth header nor a sentry_key.")
+        raise Refused(401, "Send an X-Sentry-Auth header or a sentry_key.")
     if not is_key_of(project, key):
         raise Refused(403, "The project or its key is unknown.")
 
 
 def _read_body(request: HttpRequest) -> bytes:
-    """Read the body, but never much more of it than may be unpacked."""
-    # a chunked body has no length, so that Django would read nothing; gunicorn knows its end
+    """Read the body, up to a little more than the limit."""
+    # Django reads nothing from a chunked body, which has no length; gunicorn knows where it ends
     is_terminated = request.META.get("wsgi.input_terminated")
     stream = request.META["wsgi.input"] if is_terminated else request
     try:
         body: bytes = stream.read(MAX_BYTES + 1)
         if len(body) > MAX_BYTES:
             _discard_rest(stream)
-    except Exception as error:  # what the server raises for a bad chunk is a class of its own
+    except Exception as error:  # the server has its own exception for a bad chunk
         raise Refused(400, "The body could not be read.") from error
     return body
 
 
 def _discard_rest(stream: Any) -> None:
-    """Let a client that sent far too much finish, within reason: while it sends it does not listen."""
+    """Read on, up to a limit: a client that still sends does not see the response."""
     for _ in range(MAX_DISCARDED // CHUNK):
         if not stream.read(CHUNK):
             return
@@ -77,13 +77,13 @@ def _accept(project: int, envelope: Envelope) -> None:
             event = Event.objects.create(project=project, event_id=envelope.event_id, data=envelope.event)
     except IntegrityError:  # it was sent before
         event = Event.objects.get(project=project, event_id=envelope.event_id)
-    if event.digested_at is None:  # also if it is sent again because we died before the next line
+    if event.digested_at is None:  # also if it was stored, but this process died before it enqueued
         digest_event.delay_on_commit(event.pk, time.time())
 
 
 @require_safe
 def show_issues(request: HttpRequest) -> HttpResponse:
-    """Show the issues, and how busy the queue is."""
+    """Show the issues and the state of the queue."""
     depth = dict(Task.objects.values_list("status").annotate(Count("pk")))
     shown = [status for status in Status if status in (Status.READY, Status.RUNNING) or status in depth]
     context = {

@@ -1,4 +1,4 @@
-"""`manage.py demo`: a spike of errors, sent by the real sentry-sdk, received, stored and digested."""
+"""`manage.py demo`: sends a spike of errors with the real sentry-sdk, and shows how they are digested."""
 
 import http.client
 import os
@@ -36,16 +36,18 @@ TICK = 0.02
 LOOK_EVERY = 0.1
 DEFAULT_PORT = 8000
 LOGIN = "demo"
-#: How many tasks the queue is given without HTTP.
+#: How many tasks the queue runs without HTTP.
 ALONE = 5000
-#: What the demo imports beside Snappea, and the packages that have it.
+#: The modules that the demo needs beside Snappea, and their packages.
 NEEDED = {"gunicorn": "gunicorn", "sentry_sdk": "sentry-sdk"}
 
 
 class Command(BaseCommand):
-    """Serve, send a spike, show what became of it, and go on serving."""
+    """Start the servers, send a spike, show the result, and keep serving."""
 
-    help = "Starts gunicorn and the Foreman, sends a spike of errors, and shows how they are digested."
+    help = (
+        "Starts gunicorn and the Foreman (the worker process), sends a spike of errors, and shows the result."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--once", action="store_true", help="Stop after the spike.")
@@ -70,7 +72,7 @@ class Command(BaseCommand):
                 self._say("\nStopping ...")
         except (ChildDied, premises.Occupied) as error:
             raise CommandError(str(error)) from error
-        except BrokenPipeError:  # nobody reads any more: a `| head`, or a `| tee` that the Ctrl-C ended
+        except BrokenPipeError:  # the reader is gone, such as `| head`, or `| tee` after Ctrl-C
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             exit_code = 130
         self._say("Everything has stopped.")
@@ -80,20 +82,22 @@ class Command(BaseCommand):
             sys.exit(exit_code)
 
     def _demonstrate(self, directory: Path, options: dict[str, Any]) -> int:
-        """Do it all. Return the exit code."""
+        """Run the demo. Return the exit code."""
         port = _free_port(options["port"])
         url = f"http://localhost:{port}/"
-        self._say(self.style.MIGRATE_HEADING("Snappea's demo: an error tracker that works in the background"))
-        self._say(f"Starting gunicorn on {url} and the Foreman ...")
+        self._say(self.style.MIGRATE_HEADING("Snappea's demo: an error tracker with background tasks"))
+        self._say(f"Starting gunicorn on {url}, and the Foreman (the worker process) ...")
         _migrate()
         self.interrupts.heed()
         self._start_servers(directory, port)
         lost = self._spike(directory, port, options["events"])
         if not options["once"]:
             self._say(f"\n{self.conclusion}")
-            self._say(f"\nOpen {url} to see the issues; mails and logs are in {directory}. Ctrl-C ends it.")
             self._say(
-                f"\nThe queue is at {url}admin/snappea/dashboard/: log in as {LOGIN} with {_password()}"
+                f"\nOpen {url} to see the issues. Mails and logs are in {directory}. Press Ctrl-C to stop."
+            )
+            self._say(
+                f"\nThe dashboard is at {url}admin/snappea/dashboard/: user {LOGIN}, password {_password()}"
             )
             self._serve()
         return 1 if lost else 0
@@ -110,7 +114,7 @@ class Command(BaseCommand):
             self.servers.append(server)
 
     def _spike(self, directory: Path, port: int, events: int) -> int:
-        """Send the events, wait until they are digested, and say how it went. Return how many were lost."""
+        """Send the events, wait until they are digested, and print the result. Return how many were lost."""
         dsn = dsns(f"127.0.0.1:{port}")[0]
         spike = Spike(dsn, events, directory / "spike.log", self.running)
         self._wait_until(lambda: all(server.has_spoken() for server in self.servers))
@@ -129,14 +133,14 @@ class Command(BaseCommand):
         return lost
 
     def _run_queue_alone(self) -> float:
-        """Enqueue tasks that do nothing, and wait for them. Return how many a second were done."""
+        """Enqueue tasks that do nothing, and wait for them. Return how many a second were run."""
         began = time.monotonic()
         do_nothing.delay_many([()] * ALONE)
         self._wait_until(lambda: not _waiting())
         return ALONE / (time.monotonic() - began)
 
     def _watch(self, spike: Spike, progress: Progress) -> None:
-        """Wait until all is sent, digested and mailed, or nothing has moved for a long time."""
+        """Wait until all events are sent, digested and mailed, or there is no progress for long."""
         seen: object = None
         moved_at = next_look = time.monotonic()
         while time.monotonic() < moved_at + DEADLINE:
@@ -152,7 +156,7 @@ class Command(BaseCommand):
                 return
             if seen != (seen := (len(spike.answers), digested, waiting)):
                 moved_at = time.monotonic()
-        self._say(f"Nothing has moved for {DEADLINE:.0f} seconds.")
+        self._say(f"No progress for {DEADLINE:.0f} seconds.")
 
     def _serve(self) -> None:
         try:
@@ -167,10 +171,10 @@ class Command(BaseCommand):
             self._tick()
             if time.monotonic() > give_up:
                 logs = ", ".join(str(server.log) for server in self.servers)
-                raise CommandError(f"Nothing has happened for {DEADLINE:.0f} seconds. The logs are {logs}.")
+                raise CommandError(f"No progress for {DEADLINE:.0f} seconds. The logs are {logs}.")
 
     def _tick(self) -> None:
-        """Let a moment pass. Raises Interrupted, or ChildDied if a server has ended."""
+        """Sleep for a moment. Raises Interrupted, or ChildDied if a server has ended."""
         self.interrupts.pause(TICK)
         for server in self.servers:
             server.require_alive()
@@ -196,7 +200,7 @@ def _migrate() -> None:
 
 
 def _password() -> str:
-    """Return a new password of the user who may see the admin."""
+    """Set a new password for the user of the admin, and return it."""
     password = secrets.token_urlsafe(9)
     user, _is_new = User.objects.get_or_create(
         username=LOGIN, defaults={"is_staff": True, "is_superuser": True}
