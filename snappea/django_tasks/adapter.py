@@ -47,7 +47,7 @@ def find_claimed(claim: Claim, origin: Origin) -> DjangoTask:
         discovery.import_module_of(name)
     backend = task_backends[origin.backend] if origin.backend in task_backends.settings else None
     if not isinstance(backend, SnappeaBackend):
-        raise UnknownTask(f"Unknown task {name!r}: TASKS has no Snappea backend {origin.backend!r} any more.")
+        raise UnknownTask(f"Unknown task {name!r}: TASKS no longer has a Snappea backend {origin.backend!r}.")
     task = restored(name, origin.backend, claim.queue, -claim.order, origin.overrides)
     if task is None:
         raise UnknownTask(f"Unknown task {name!r}: there is no django.tasks Task of that name.")

@@ -1,6 +1,6 @@
-"""`@task`, and the tasks that it made.
+"""`@task`, and the tasks that it makes.
 
-The names are loaded when first used: models are imported from here before they can exist.
+The names are loaded when first used: projects import this package before models can be loaded.
 """
 
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,28 +24,28 @@ __all__ = [*_NAMES]
 
 
 class Framework(Protocol):
-    """Another tasks framework whose tasks Snappea runs too."""
+    """Another framework whose tasks Snappea can run."""
 
     def find(self, name: str) -> "TaskFunction[..., Any] | None":
-        """Return the task of a name, if a module that is loaded declares it."""
+        """Return the task of a name, if a loaded module declares it."""
 
     def find_claimed(self, claim: "Claim", origin: "Origin") -> "TaskFunction[..., Any]":
         """Return the task of a claim that the framework enqueued. Raises UnknownTask."""
 
     def notify_settled(self, outcome: "Outcome", is_urgent: bool = False) -> None:
-        """Tell the framework's receivers what became of one of its tasks, which is committed by now.
+        """Call the framework's signal receivers, after the outcome of one of its tasks is committed.
 
-        They run in another thread, so that they do not delay the Foreman; with `is_urgent` in this one.
+        They run in another thread, so that they do not delay the Foreman, or in this one if `is_urgent`.
         """
 
     def notify_row(self, task_id: int) -> None:
-        """Do the same for a row that the Foreman settled without running it, as after a crash."""
+        """Do the same for a row whose outcome no worker reported, for example after a crash."""
 
     def close(self) -> None:
-        """Wait until all receivers have been notified, for a few seconds at most."""
+        """Wait a few seconds at most until all receivers have been called."""
 
 
-#: django.tasks adds itself when its backend is loaded.
+#: The adapter of django.tasks adds itself when its backend is loaded.
 frameworks: list[Framework] = []
 
 __getattr__ = load_when_used(__name__, _NAMES)

@@ -1,7 +1,4 @@
-"""A call's arguments as strict JSON: what is accepted arrives, and arrives equal.
-
-But for tuples, named ones too, which arrive as lists.
-"""
+"""A call's arguments as strict JSON: what is accepted arrives unchanged, except that tuples become lists."""
 
 import json
 import math
@@ -18,7 +15,7 @@ from ..errors import ResultTooLarge, UnreadableArguments, UnserializableArgument
 MAX_DEPTH = 100
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _decoder = json.JSONDecoder()
-#: How most arguments are written, several times as fast as by the encoder.
+#: Encodes the most common types several times as fast as the encoder.
 _WRITERS: dict[type, Callable[[Any], str]] = {
     int: int.__repr__,
     str: encode_basestring,
@@ -27,7 +24,7 @@ _WRITERS: dict[type, Callable[[Any], str]] = {
 }
 _SCALARS = frozenset((*_WRITERS, float))
 _EXACT = _SCALARS | {dict, list, tuple}
-#: What the encoder writes of a subclass of these.
+#: What the encoder sees of an instance of a subclass.
 _WRITTEN: dict[type, Callable[[Any], object]] = {
     dict: lambda value: dict(value.items()) if dict.__len__(value) else {},
     list: lambda value: list.__getitem__(value, slice(None)),
@@ -55,7 +52,7 @@ def encode(arguments: tuple[Any, ...] | dict[str, Any], name: str) -> str:
 
 
 def _encode_plain(arguments: tuple[Any, ...] | dict[str, Any]) -> str | None:
-    """Encode a tuple of what has a writer; return None for everything else."""
+    """Encode a tuple of the most common types; return None for anything else."""
     if not isinstance(arguments, tuple):
         return None
     try:
@@ -65,7 +62,7 @@ def _encode_plain(arguments: tuple[Any, ...] | dict[str, Any]) -> str | None:
 
 
 def _is_exact(value: Any, depth: int = 0) -> bool:
-    """Tell whether a value consists of JSON's own types alone, so that only the encoder has to check it."""
+    """Tell whether a value consists only of JSON's own types, so that the encoder's checks suffice."""
     kind = type(value)
     if kind in _SCALARS:
         return True
@@ -80,9 +77,9 @@ def _is_exact(value: Any, depth: int = 0) -> bool:
 
 
 def _check(value: Any, name: str, where: str = "", depth: int = 0) -> None:
-    """Raise UnserializableArgument for what is not strict JSON, or would arrive changed.
+    """Raise UnserializableArgument for a value that is not strict JSON or would arrive changed.
 
-    It goes by the type itself: `isinstance()` believes a lazy object or a mock that claims another class.
+    It uses `type()`: `isinstance()` believes a lazy object or a mock that claims to be of another class.
     """
     kind = type(value)
     if depth > MAX_DEPTH:
@@ -101,7 +98,7 @@ def _check(value: Any, name: str, where: str = "", depth: int = 0) -> None:
 
 
 def _fault(value: Any, kind: type) -> tuple[str, str] | None:
-    """Return what is wrong with a value that is no container, and the cure; None if it is fine."""
+    """Return what is wrong with a value that is not a container, and the cure; None if it is valid."""
     if value is None:
         return None
     if issubclass(kind, str):
@@ -111,7 +108,7 @@ def _fault(value: Any, kind: type) -> tuple[str, str] | None:
         cure = "JSON has no such number; pass None or a string"
         return None if math.isfinite(value) else (repr(value), cure)
     if issubclass(kind, int):
-        # a larger one Python neither writes nor reads in decimal (sys.set_int_max_str_digits)
+        # Python neither writes nor reads a larger one in decimal (sys.set_int_max_str_digits)
         return None if value.bit_length() < 14_000 else ("an integer of thousands of digits", "pass hex(...)")
     if issubclass(kind, Promise):
         return "a lazy string", "pass str(...)"
@@ -119,18 +116,18 @@ def _fault(value: Any, kind: type) -> tuple[str, str] | None:
 
 
 def _loss(value: Any) -> tuple[str, str] | None:
-    """Return what the JSON of a subclass would lose, and the cure; None if it arrives equal."""
+    """Return what the JSON of a subclass would lose, and the cure; None if it loses nothing."""
     kind = type(value)
     if kind in _EXACT:
         return None
-    if issubclass(kind, MultiValueDict):  # one that is empty arrives equal, but the next one would not
+    if issubclass(kind, MultiValueDict):  # an empty one would arrive unchanged, but others would not
         cure = "pass .dict() for the last value of each key, or dict(....lists()) for all of them"
         return f"a {kind.__name__} with several values for each key", cure
     base, written = next((base, how) for base, how in _WRITTEN.items() if issubclass(kind, base))
     try:
         if value == written(value):
             return None
-    except Exception:  # an __eq__ or items() that raises
+    except Exception:  # its __eq__ or items() raises
         pass
     return f"a {kind.__name__} that differs from its plain {base.__name__}", f"pass a plain {base.__name__}"
 
@@ -140,11 +137,11 @@ def _cure(value: Any) -> str:
     try:
         if (claimed := value.__class__) is not kind:  # a lazy object, or a mock with a spec
             plain = claimed.__name__ if claimed in _EXACT else "plain value"
-            return "pass the primary key" if hasattr(value, "pk") else f"pass the {plain} that it stands for"
+            return "pass the primary key" if hasattr(value, "pk") else f"pass the {plain} that it wraps"
         if hasattr(value, "pk"):
             return "pass the primary key, and fetch the object in the task"
-    except Exception:  # it is evaluated, and fails
-        return "pass the value that it stands for"
+    except Exception:  # evaluating a lazy object fails
+        return "pass the value that it wraps"
     if hasattr(value, "isoformat"):
         return "pass .isoformat(), and parse it in the task"
     if issubclass(kind, (bytes, bytearray)):
@@ -153,7 +150,7 @@ def _cure(value: Any) -> str:
         return "pass sorted(...)"
     if issubclass(kind, Mapping):
         return "pass dict(...)"
-    if issubclass(kind, Iterable) and not hasattr(kind, "assert_called"):  # which a mock has
+    if issubclass(kind, Iterable) and not hasattr(kind, "assert_called"):  # not a mock
         return "pass list(...)"
     return "pass str(...), or a primary key"
 
@@ -164,7 +161,7 @@ def _refuse(name: str, where: str, what: str, cure: str) -> NoReturn:
 
 
 def require_whole(value: Any, name: str) -> None:
-    """Raise UnserializableArgument for the data of a form, of which django.tasks keeps the last values."""
+    """Raise UnserializableArgument for a form's data: django.tasks would keep only each key's last value."""
     if isinstance(value, MultiValueDict):
         _refuse(name, "", *(_loss(value) or ()))
     if isinstance(value, (dict, list, tuple)) and not _is_exact(value):
@@ -173,7 +170,7 @@ def require_whole(value: Any, name: str) -> None:
 
 
 def simplified(value: Any) -> Any:
-    """Return a value as JSON_ENCODER makes JSON of it; what that cannot do is left to `encode()`."""
+    """Apply JSON_ENCODER's default() to a value; `encode()` rejects what that cannot convert."""
     default = json_default()
     return value if default is None else _simplified(value, default)
 
@@ -191,42 +188,42 @@ def _simplified(value: Any, default: Callable[[Any], Any], depth: int = 0) -> An
         return tuple(items) if issubclass(kind, tuple) else items
     try:
         return _simplified(default(value), default, depth + 1)
-    except (TypeError, ValueError):  # it is refused, with its place
+    except (TypeError, ValueError):  # encode() rejects it, and says where it is
         return value
 
 
 def encode_result(result: Any, name: str) -> str:
-    """Encode what a task returned. Raises UnserializableResult or ResultTooLarge."""
+    """Encode a task's result. Raises UnserializableResult or ResultTooLarge."""
     limit = current().MAX_RESULT_BYTES
     try:
         if isinstance(result, str) and len(result) > limit:
-            _refuse_result(name, f"more than {limit}", limit)  # without a copy of it
+            _refuse_result(name, f"more than {limit}", limit)  # before it is copied
         encoded = encode((simplified(result),), name)[1:-1]
         if len(encoded) * 4 > limit and (size := len(encoded.encode())) > limit:
             _refuse_result(name, str(size), limit)
         return encoded
     except TypeError as error:
         message = str(error).replace("argument[0]", "its result", 1)
-        raise UnserializableResult(f"{message} Or drop result_ttl if the result is not needed.") from None
+        raise UnserializableResult(f"{message} Or remove result_ttl if you do not need the result.") from None
 
 
 def _refuse_result(name: str, size: str, limit: int) -> NoReturn:
     raise ResultTooLarge(
-        f"{name}(): its result takes {size} bytes as JSON, and MAX_RESULT_BYTES is {limit}. Store it, and "
-        "return the primary key."
+        f"{name}(): the result takes {size} bytes as JSON; MAX_RESULT_BYTES is {limit}. Store it and return "
+        "the primary key."
     )
 
 
 def _decode(text: str) -> Any:
     try:
-        value, end = _decoder.raw_decode(text)  # what decode() comes to, in a third of its time
-    except ValueError:  # perhaps there is only white space before it
+        value, end = _decoder.raw_decode(text)  # three times as fast as decode()
+    except ValueError:  # perhaps because of leading white space
         end = -1
     return value if end == len(text) else _decoder.decode(text)
 
 
 def decode(args: str, kwargs: str) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments that a row carries. Raises UnreadableArguments."""
+    """Return a row's arguments. Raises UnreadableArguments."""
     try:
         positional = _decode(args) if args != "[]" else []
         named = _decode(kwargs) if kwargs != "{}" else {}

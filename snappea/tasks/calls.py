@@ -1,4 +1,4 @@
-"""The function of a task, and its calls: what they are checked for, and how their times are written."""
+"""A task's function and its calls: their checks, and what a call's options write on its row."""
 
 import hashlib
 import inspect
@@ -21,16 +21,16 @@ from ..queue.records import Extras
 from .engine import AsyncResult
 from .options import MOST, is_queue, is_seconds
 
-#: What else may stand for a time, beside seconds from now.
+#: What a time may be, besides a number of seconds from now.
 MOMENT = ", a timedelta or an aware datetime"
 MAX_LANE = 600  # characters
 Params = inspect.Parameter
-#: The code of decorators that pass on all arguments: those of context managers, as transaction.atomic().
+#: The code of decorators that pass on all arguments: context managers such as transaction.atomic().
 _DECORATORS: tuple[Any, ...] = ContextDecorator(), AsyncContextDecorator()
 _PASSES_ON = {decorator(print).__code__ for decorator in _DECORATORS}
-#: What a function may return although nothing of it has run yet, or it has not ended.
+#: Results that mean that work has not run or not ended.
 _UNFINISHED = (Generator, AsyncGenerator, Awaitable, Future, map, filter, starmap)
-#: What needs no closer look.
+#: Types of results that need no closer look.
 FINISHED = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict})
 
 
@@ -38,20 +38,17 @@ FINISHED = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dic
 
 
 def looked_through(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function inside of decorators that are known to pass on all arguments."""
+    """Return the function inside decorators that are known to pass on all arguments."""
     while getattr(function, "__code__", None) in _PASSES_ON:
         function = function.__wrapped__  # type: ignore[attr-defined]
     return function
 
 
 def fault_of(function: Callable[..., Any]) -> tuple[str, str]:
-    """Say why calling a function would run nothing of it, and the cure; two empty texts if it would."""
+    """Return why calling a function would run none of it, and the cure; empty strings if it would run."""
     inside = looked_through(function)
     if inspect.isgeneratorfunction(inside) or inspect.isasyncgenfunction(inside):
-        return (
-            "it has a `yield`",
-            "Take the `yield` out, or move it into another function and loop over that.",
-        )
+        return "it has a `yield`", "Remove the `yield`, or move it into another function and loop over that."
     if iscoroutinefunction(inside) and not iscoroutinefunction(function):
         what = "it is `async def` behind a synchronous decorator, which does not await it"
         return what, "Use the decorator as a context manager, inside the function."
@@ -59,15 +56,15 @@ def fault_of(function: Callable[..., Any]) -> tuple[str, str]:
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    """Return what a function takes: the outermost decorator, not what functools.wraps() says is inside.
+    """Return the signature of the outermost decorator, which may add, drop or change arguments.
 
-    A decorator may add, drop or change arguments. Those known to pass all of them on are looked through.
+    functools.wraps() would show that of the function inside. Decorators known to pass all on are skipped.
     """
     function = looked_through(function)
     inside = getattr(function, "__wrapped__", None)
     told = getattr(function, "__signature__", None)
     if isinstance(function, FunctionType) and told and told is getattr(inside, "__signature__", None):
-        # functools.wraps() has copied it
+        # functools.wraps() copied it
         bare = FunctionType(function.__code__, {}, None, function.__defaults__, function.__closure__)
         bare.__kwdefaults__ = function.__kwdefaults__
         function = bare
@@ -75,7 +72,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def plain_arity(signature: inspect.Signature) -> range | None:
-    """Return how many positional arguments fit, None if only bind() can tell."""
+    """Return how many positional arguments fit; None if only bind() can tell."""
     parameters = signature.parameters.values()
     if any(p.kind is Params.KEYWORD_ONLY and p.default is Params.empty for p in parameters):
         return None
@@ -92,20 +89,20 @@ def without_context(signature: inspect.Signature) -> inspect.Signature:
 
 
 def require_finished(result: Any, name: str) -> None:
-    """Raise UnfinishedResult if what a task returned is work that nothing would do."""
+    """Raise UnfinishedResult if a task returned work that has not run, or not ended."""
     kind = type(result)
     if kind in FINISHED or not issubclass(kind, _UNFINISHED):
         return
     if issubclass(kind, CoroutineType):
-        result.close()  # Python warns of one that is dropped
-    cure = "loop over it in the task"
+        result.close()  # or Python warns that it was never awaited
+    cure = "Loop over it in the task"
     if issubclass(kind, (Awaitable, Future)):
-        cure = "make the task `async def`, and await it there"
+        cure = "Make the task `async def`, and await it there"
     if issubclass(kind, Future):
-        cure = "wait for its result() in the task"
+        cure = "Wait for its result() in the task"
     raise UnfinishedResult(
-        f"{name} returned a {kind.__name__}: what that stands for has not run, or not ended, and nothing "
-        f"waits for it. To have it done, {cure}."
+        f"{name} returned a {kind.__name__}: its work has not run or not ended, and nothing waits for it. "
+        f"{cure}."
     )
 
 
@@ -117,13 +114,13 @@ def require_small(name: str, args: str, kwargs: str, limit: int) -> None:
     size = len(args.encode()) + len(kwargs.encode())
     if size > limit:
         raise ArgumentsTooLarge(
-            f"{name}(): the arguments take {size} bytes as JSON, more than MAX_ARGUMENT_BYTES "
-            f"({limit}). Store them, and pass the primary key."
+            f"{name}(): the arguments take {size} bytes as JSON; MAX_ARGUMENT_BYTES is {limit}. Store them "
+            "and pass the primary key."
         )
 
 
 def require_queue(name: str, task_name: str) -> None:
-    """Raise UnknownQueue if there is no such queue."""
+    """Raise UnknownQueue if the queue does not exist."""
     declared = declared_queues()
     if not is_queue(name):
         raise UnknownQueue(f"{task_name}: queue={name!r} must be a string of 1 to 100 characters.")
@@ -135,7 +132,7 @@ def require_queue(name: str, task_name: str) -> None:
 
 
 def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_id: int | None) -> Extras:
-    """Return what the options of a TaskFunction add to one call."""
+    """Return the columns that a TaskFunction's options add to a call."""
     options = task.options
     lane = None
     if options.max_concurrency is not None or options.interval is not None:
@@ -156,7 +153,7 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
 
 
 def _unique_key(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Return the key that identical calls share, however their arguments are written."""
+    """Return the key that identical calls share, whether arguments are positional, named or defaults."""
     signature = task.spelling(args, kwargs)
     arguments = {p.name: p.default for p in signature.parameters.values() if _is_json(p.default)}
     arguments |= signature.bind(*args, **kwargs).arguments
@@ -173,9 +170,9 @@ def _is_json(default: Any) -> bool:
 
 
 def moment_of(when: float | timedelta | datetime, name: str = "countdown") -> str:
-    """Return a time, or so many seconds from now, as it stands on a row. `name`: for errors.
+    """Return a time as the database has it, from a datetime or seconds from now. `name`: for errors.
 
-    A time that is out of range becomes the first or last one. Raises TypeError, and ValueError for NaN or a
+    A time that is out of range becomes the first or last one. Raises TypeError, or ValueError for NaN or a
     naive datetime.
     """
     if isinstance(when, datetime):
@@ -184,12 +181,12 @@ def moment_of(when: float | timedelta | datetime, name: str = "countdown") -> st
 
 
 def run_after(countdown: float | timedelta | None, eta: datetime | None) -> str | None:
-    """Return when a call is due, None for now. Raises TypeError or ValueError."""
-    if countdown is not None and eta is not None:
-        raise ValueError("Give countdown or eta, not both.")
-    if eta is not None and not isinstance(eta, datetime):
-        raise TypeError(f"eta={eta!r} must be an aware datetime; countdown is for seconds")
+    """Return when a call is due; None: now. Raises TypeError or ValueError."""
     if eta is not None:
+        if countdown is not None:
+            raise ValueError("Give countdown or eta, not both.")
+        if not isinstance(eta, datetime):
+            raise TypeError(f"eta={eta!r} must be an aware datetime; countdown is for seconds")
         return as_text(eta)
     if countdown is None or seconds_of(countdown, "countdown") <= 0:
         return None

@@ -1,4 +1,4 @@
-"""`snappea.current_task`: what a running task can know about itself, and its progress."""
+"""`snappea.current_task`: what a running task can ask about itself, and its progress."""
 
 import logging
 import math
@@ -16,14 +16,14 @@ _running: ContextVar[Claim | None] = ContextVar("snappea_current_task", default=
 _deadline: ContextVar[float] = ContextVar("snappea_deadline", default=math.inf)
 #: How often progress is written, in seconds.
 PROGRESS_EVERY = 1.0
-#: The most that is kept of a note, in characters.
+#: The length that a note is cut to, in characters.
 MAX_NOTE = 1000
-#: The latest progress of each task that was not written yet, by row.
+#: The latest progress of each task, by row, until the Foreman takes it.
 unwritten_progress: dict[int, Progress] = {}
 
 
 class CurrentTask:
-    """The task that runs here; false where none runs. Everything else raises NoCurrentTask there.
+    """The running task. Outside a task it is false, and its attributes raise NoCurrentTask.
 
     >>> from snappea import current_task
     >>> current_task.progress(3, 10, note="resizing")
@@ -35,7 +35,7 @@ class CurrentTask:
 
     @property
     def id(self) -> int:
-        """The primary key of its row; 0 where it runs without one (TASK_ALWAYS_EAGER)."""
+        """The primary key of its row; 0 if it has none (TASK_ALWAYS_EAGER)."""
         return _claim().id
 
     @property
@@ -45,7 +45,7 @@ class CurrentTask:
 
     @property
     def attempt(self) -> int:
-        """How often it was started: 1 the first time."""
+        """How often it was started: 1 for the first attempt."""
         return _claim().attempts
 
     @property
@@ -65,7 +65,7 @@ class CurrentTask:
 
     @property
     def deadline(self) -> datetime | None:
-        """When its time limits end it; None: never."""
+        """When its time limit ends it; None if it has none."""
         _claim()
         seconds = _deadline.get() - time.monotonic()
         return None if seconds == math.inf else as_datetime(later(now(), seconds))
@@ -77,15 +77,15 @@ class CurrentTask:
         eta: datetime | None = None,
         max_retries: int | None = None,
     ) -> Retry:
-        """Raise a Retry, with which the task is tried again; see `snappea.errors.Retry`."""
+        """Raise `snappea.errors.Retry`, so that the task is retried."""
         _claim()
         raise Retry(exc=exc, countdown=countdown, eta=eta, max_retries=max_retries)
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Report progress: `done` of `total`. Call it as often as you like; it is written once a second.
+        """Report progress: `done` of `total`. Call it as often as you like: it is written once a second.
 
         `note` may be a lazy translation; its first 1,000 characters are kept. Raises TypeError or ValueError
-        for a value that is no finite number.
+        if `done` or `total` is not a finite number.
         """
         claim = _claim()
         checked = checked_progress(done, total, note, claim)
@@ -97,7 +97,7 @@ current_task = CurrentTask()
 
 
 def checked_progress(done: Any, total: Any, note: object, claim: Claim) -> Progress:
-    """Return progress as the database takes it. Raises TypeError or ValueError."""
+    """Return progress with values that the database accepts. Raises TypeError or ValueError."""
     if isinstance(note, (bytes, bytearray)):
         raise TypeError("progress(): note must be a string, not bytes: decode it.")
     text = f"{note}"[:MAX_NOTE].encode(errors="backslashreplace").decode().replace("\0", "\\x00")
@@ -120,32 +120,29 @@ def _number(name: str, value: Any) -> float:
 def _claim() -> Claim:
     claim = _running.get()
     if claim is None:
-        raise NoCurrentTask("current_task is only there while a task runs; here none does.")
+        raise NoCurrentTask("No task is running here: use current_task inside a task only.")
     return claim
 
 
 def current_claim() -> Claim | None:
-    """Return the claim of the task that runs here, if one does."""
+    """Return the running task's claim, if a task runs here."""
     return _running.get()
 
 
 def parent_id() -> int | None:
-    """Return the id of the task that runs here, if it has a row."""
+    """Return the running task's id, if it has a row."""
     claim = _running.get()
     return claim.id or None if claim else None
 
 
 def begin(claim: Claim, deadline: float = math.inf) -> None:
-    """Make a claim the current task for the rest of this contextvars.Context.
-
-    `deadline`: when a limit ends it, by time.monotonic().
-    """
+    """Make a claim the current task of this contextvars.Context. `deadline`: by time.monotonic()."""
     _running.set(claim)
     _deadline.set(deadline)
 
 
 def note(progress: Progress) -> None:
-    """Keep progress for the Foreman to take."""
+    """Keep progress until the Foreman takes it."""
     unwritten_progress[progress.id] = progress
 
 
@@ -153,19 +150,19 @@ _send: Callable[[Progress], None] = note
 
 
 def send_progress(send: Callable[[Progress], None]) -> None:
-    """Pass progress to `send` from now on: the Foreman is another process."""
+    """Pass progress to `send` from now on, in a process that is not the Foreman."""
     global _send
     _send = send
 
 
 def take_progress(of: Iterable[int] | None = None) -> list[Progress]:
-    """Return the new progress of these rows, or of all. For the Foreman."""
+    """Return the new progress of these rows, or of all rows, once. For the Foreman."""
     rows = list(unwritten_progress) if of is None else of
     return [taken for row in rows if (taken := unwritten_progress.pop(row, None))]
 
 
 class TaskFilter(logging.Filter):
-    """Gives each record the `task_id` and `task_name` of the task that logs it; "-" outside of tasks."""
+    """Adds the `task_id` and `task_name` of the running task to each record; "-" outside tasks."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let everything pass."""

@@ -1,4 +1,4 @@
-"""Which modules contain tasks: what the Foreman imports at its start, and what a row may name."""
+"""Finds tasks: which modules the Foreman imports at start, and which ones a row may name."""
 
 import os
 import pkgutil
@@ -21,12 +21,12 @@ from ..queue.records import Claim
 from . import frameworks
 from .function import TaskFunction, registry
 
-#: The most that is kept of the traceback of a failed import, in characters.
+#: How much of the traceback of a failed import is kept, in characters.
 MAX_TRACEBACK = 8000
 
 
 class Failure(NamedTuple):
-    """Why a module could not be imported. `is_definition`: a `@task` in it makes no sense."""
+    """Why a module could not be imported. `is_definition`: because of an invalid `@task`."""
 
     reason: str
     traceback: str
@@ -35,17 +35,17 @@ class Failure(NamedTuple):
 
 #: The task modules that could not be imported, and why.
 failures: dict[str, Failure] = {}
-#: What is being imported at this moment because a row names it.
+#: The modules that are being imported now because a row names them.
 _importing: list[str] = []
 
 
-# at the start
+# at start
 
 
 def import_task_modules() -> None:
     """Import the `tasks` module or package of each installed app, and the modules that SCHEDULES names.
 
-    A module that raises is entered in `failures`, and not tried again.
+    A module that raises is recorded in `failures`, and not imported again.
     """
     for app in apps.get_app_configs():
         if app.module is not None and module_has_submodule(app.module, "tasks"):
@@ -57,7 +57,7 @@ def import_task_modules() -> None:
 
 
 def load_frameworks() -> None:
-    """Import the backends that TASKS names: one of ours adds itself to `snappea.tasks.frameworks`."""
+    """Import the backends that TASKS names: Snappea's adds itself to `snappea.tasks.frameworks`."""
     for configured in getattr(settings, "TASKS", {}).values():
         with suppress(Exception):  # the system checks report it
             import_string(configured["BACKEND"])
@@ -71,7 +71,7 @@ def _scheduled() -> list[str]:
 
 
 def _import_tree(name: str) -> None:
-    """Import a module and, if it is a package with an `__init__.py`, its submodules; tests are left out."""
+    """Import a module and, if it is a package with an `__init__.py`, its submodules except tests."""
     module = _import(name)
     if module is None or not getattr(module, "__file__", None):
         return
@@ -81,7 +81,7 @@ def _import_tree(name: str) -> None:
 
 
 def is_test(name: str) -> bool:
-    """Tell whether a module's own name says that it is for tests."""
+    """Tell by a module's own name whether it contains tests."""
     return name in ("tests", "conftest") or name.startswith("test_")
 
 
@@ -92,7 +92,7 @@ def _import(name: str) -> ModuleType | None:
         return import_module(name)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # even a SystemExit of one app must not stop all the others
+    except BaseException as error:  # even SystemExit in one app must not stop the others
         text = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
         failures[name] = Failure(repr(error), text, isinstance(error, TaskDefinitionError))
         return None
@@ -104,8 +104,8 @@ def _import(name: str) -> ModuleType | None:
 def import_module_of(name: str) -> None:
     """Import the module of a task because a row names it. Only the Foreman does so.
 
-    The module must lie in a regular package (each folder has an `__init__.py`) of an installed app, and not
-    where uploads go. Raises UnknownTask if it cannot be imported.
+    The module must be in a regular package (each folder has an `__init__.py`) of an installed app, and not
+    where uploads are stored. Raises UnknownTask if it cannot be imported.
     """
     require_imported(name)
     module = name.rpartition(".")[0]
@@ -114,7 +114,7 @@ def import_module_of(name: str) -> None:
         return
     _importing.append(module)
     try:
-        import_module(module)  # waits, if another thread is importing it
+        import_module(module)  # waits if another thread is importing it
     except Exception as error:
         raise UnknownTask(f"Unknown task {name!r}: importing {module} raised {error!r}.") from error
     finally:
@@ -122,7 +122,7 @@ def import_module_of(name: str) -> None:
 
 
 def wait_for_import(module: str) -> None:
-    """Wait until a module that another thread imports is complete: its tasks may need its last lines."""
+    """Wait until another thread has finished importing a module: its tasks may need its last lines."""
     if _importing and module in sys.modules:
         import_module(module)
 
@@ -136,9 +136,9 @@ def require_imported(name: str) -> None:
 
 
 def _locate(module: str) -> tuple[str, bool]:
-    """Find the file of a module below an installed app, without importing anything; "" if there is none.
+    """Return the file of a module of an installed app, without importing it; "" if there is none.
 
-    And tell whether it is in a regular package: each folder from the app on has an `__init__.py`.
+    Also return whether it is in a regular package: each folder from the app on has an `__init__.py`.
     """
     app = apps.get_containing_app_config(module)
     if app is None or app.module is None:
@@ -156,7 +156,7 @@ def _locate(module: str) -> tuple[str, bool]:
 
 
 def is_served(file: str) -> bool:
-    """Tell whether a file lies where uploads and collected files go."""
+    """Tell whether a file is below MEDIA_ROOT or STATIC_ROOT."""
     roots = [str(root) for root in (settings.MEDIA_ROOT, settings.STATIC_ROOT) if root]
     return any(Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)) for root in roots)
 
@@ -165,18 +165,18 @@ def is_served(file: str) -> bool:
 
 
 def discover() -> None:
-    """Import the task modules of all installed apps; those that raise are in `failures`."""
+    """Import the task modules of all installed apps; those that raise are recorded in `failures`."""
     load_frameworks()
     import_task_modules()
     if not failures:
         return
     for name, made in list(registry.items()):
         if made.function.__module__ in failures and made.function.__module__ not in sys.modules:
-            del registry[name]  # what it declared before it raised is only half of a module
+            del registry[name]  # declared by a module that then raised
 
 
 def resolve(name: str) -> TaskFunction[..., Any]:
-    """Return the task of a name: what @task made, or a django.tasks Task of our backend, and nothing else.
+    """Return the task of a name: a @task, or a Task of Snappea's django.tasks backend.
 
     Imports nothing. Raises UnknownTask.
     """
@@ -184,17 +184,17 @@ def resolve(name: str) -> TaskFunction[..., Any]:
     if found is None:
         require_imported(name)
         raise UnknownTask(
-            f"Unknown task {name!r}: no @task of that name in an installed app. If it was renamed, give it "
-            "the old name as well (aliases); if it is not deployed yet, requeue this task once it is."
+            f"Unknown task {name!r}: no installed app declares a @task of that name. If it was renamed, add "
+            "the old name to its aliases. If it is not deployed yet, requeue this task after the deploy."
             + (f" These modules could not be imported: {', '.join(failures)}." if failures else "")
         )
     return found
 
 
 def load(name: str) -> TaskFunction[..., Any]:
-    """Do as resolve(), and import the module of the task if the name asks for it and may do so.
+    """Return the task of a name; import its module if necessary and allowed. Raises UnknownTask.
 
-    For the Foreman, and for a name that a person types on the command line. Raises UnknownTask.
+    For the Foreman, and for names that are typed on the command line.
     """
     if (found := registry.get(name)) is None:
         import_module_of(name)
@@ -204,7 +204,7 @@ def load(name: str) -> TaskFunction[..., Any]:
 
 
 def task_of(claim: Claim) -> TaskFunction[..., Any]:
-    """Return the task that a claim is of, for what runs it. Raises UnknownTask."""
+    """Return the task of a claim. Raises UnknownTask."""
     if claim.extras_json is None or (origin := claim.extras.origin) is None:
         return load(claim.task_name)
     if not frameworks:
@@ -212,12 +212,12 @@ def task_of(claim: Claim) -> TaskFunction[..., Any]:
     for framework in frameworks:
         return framework.find_claimed(claim, origin)
     raise UnknownTask(
-        f"Unknown task {claim.task_name!r}: TASKS has no Snappea backend {origin.backend!r} any more."
+        f"Unknown task {claim.task_name!r}: TASKS no longer has a Snappea backend {origin.backend!r}."
     )
 
 
 def find_task_of(claim: Claim) -> TaskFunction[..., Any] | None:
-    """Return the task that a claim is of; None if there is none, or its module raised, whatever it raised."""
+    """Return the task of a claim; None if it is unknown or importing its module raised anything."""
     try:
         return task_of(claim)
     except BaseException:
@@ -225,9 +225,9 @@ def find_task_of(claim: Claim) -> TaskFunction[..., Any] | None:
 
 
 def find(name: str, may_import: bool = False) -> TaskFunction[..., Any] | None:
-    """Return the task of a name; None if it is not known here, or its module raised, whatever it raised.
+    """Return the task of a name; None if it is unknown or importing its module raised anything.
 
-    `may_import`: import its module, as load() does; for the Foreman.
+    `may_import`: import its module as load() does; only for the Foreman.
     """
     try:
         return registry.get(name) or (load if may_import else resolve)(name)

@@ -1,7 +1,7 @@
-"""The engine takes the calls and knows what became of them: `AsyncResult` asks it. Only this file chooses it.
+"""The engine accepts calls and knows their outcome, for `AsyncResult`. Only this file chooses it.
 
 `TableEngine` writes rows for the Foreman, `MemoryEngine` keeps calls while tests run, `EagerEngine` runs them
-at once, and an adapter such as Celery's registers its own.
+immediately, and an adapter such as Celery's registers its own.
 """
 
 import logging
@@ -27,65 +27,65 @@ from ..queue.records import Call
 logger = logging.getLogger("snappea.tasks")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-#: How often `get()` looks for the end of a task, in seconds: a look costs microseconds.
+#: How often `get()` looks whether a task has ended, in seconds: looking costs microseconds.
 LOOK_EVERY = 0.005
-#: The same where each look is a query to a server.
+#: The same on PostgreSQL, where looking is a query to a server.
 ASK_EVERY = 0.025
 
 
 class Caller(Protocol[R_co]):
-    """What makes a call, such as a TaskFunction. It turns the engine's answer into a result."""
+    """The maker of a call, such as a TaskFunction. It turns the engine's answer into a result."""
 
     def accepted(self, call_id: Any, is_new: bool) -> R_co:
-        """Return the result for a call that was taken. `is_new`: False for an identical unique call."""
+        """Return the result of an accepted call. `is_new`: False if an identical unique call waits."""
 
     def run_eagerly(self, call: Call) -> R_co:
-        """Run a call here and now, and return its result."""
+        """Run a call, and return its result."""
 
 
 class Engine:
-    """Takes calls, and knows what became of them. A call's id is of the engine's own kind."""
+    """Accepts calls and knows their outcome. Each engine has its own kind of ids."""
 
     def submit(
         self, call: Call, caller: Caller[R], moment: str | None = None, is_committed: bool = False
     ) -> R:
-        """Take a call, and return the caller's result for it. Raises EnqueueError.
+        """Accept a call and return the caller's result for it. Raises EnqueueError.
 
-        `moment`: the time, if it is known. `is_committed`: the caller's transaction has just ended.
+        `moment`: the current time, if known. `is_committed`: the caller's transaction has just committed.
         """
         if settings.DEBUG and not is_committed:
             _warn_of_open_transaction()
         return caller.accepted(*self.enqueue(call, moment))
 
     def submit_many(self, calls: Sequence[Call], caller: Caller[R]) -> list[R]:
-        """Take many calls. Raises EnqueueError; Celery's engine may have taken some of them then."""
+        """Accept many calls. Raises EnqueueError; Celery may have accepted some of them by then."""
         if settings.DEBUG:
             _warn_of_open_transaction()
         return [caller.accepted(call_id, is_new) for call_id, is_new in self.enqueue_many(calls)]
 
     def broadcast(self, call: Call, caller: Caller[R]) -> list[R]:
-        """Take a call once for each Foreman at work."""
+        """Accept a call once for each running Foreman."""
         return [self.submit(call, caller)]
 
     def enqueue(self, call: Call, moment: str | None = None) -> tuple[Any, bool]:
-        """Take a call; return its id, and whether it is new. Raises EnqueueError."""
+        """Accept a call; return its id, and whether it is new. Raises EnqueueError."""
         raise NotImplementedError
 
     def enqueue_many(self, calls: Sequence[Call]) -> Sequence[tuple[Any, bool]]:
-        """Take many calls."""
+        """Accept many calls."""
         raise NotImplementedError
 
     def find(self, call_id: Any) -> Task | None:
-        """Return the row of a call, or what is known of it as a row; None if that is nothing."""
+        """Return the row of a call, or an unsaved Task with what is known of it; None if it is unknown."""
         raise NotImplementedError
 
     def status(self, call_id: Any) -> str | None:
-        """Return the status of a call, None if nothing is known of it."""
+        """Return the status of a call; None if it is unknown."""
         found = self.find(call_id)
         return found.status if found else None
 
     def wait(self, call_id: Any, timeout: float | None) -> Any:
-        """Wait for the end of a call and return its result, as `AsyncResult.get()` does."""
+        """Wait for a call to end, and return its result, as `AsyncResult.get()` does."""
         raise NotImplementedError
 
     def cancel(self, call_id: Any, terminate: bool) -> bool:
@@ -93,12 +93,12 @@ class Engine:
         raise NotImplementedError
 
     def trouble(self) -> str:
-        """Return why calls that are due do not run; empty if nothing is wrong."""
+        """Return why due calls do not run; empty if nothing is wrong."""
         return ""
 
 
 class TableEngine(Engine):
-    """Writes calls into the queue's table, where the Foreman finds them."""
+    """Writes calls to the queue's table, for the Foreman."""
 
     enqueue = staticmethod(store.enqueue)
     enqueue_many = staticmethod(store.enqueue_many)
@@ -116,19 +116,19 @@ class TableEngine(Engine):
         return Task.objects.filter(pk=call_id).first()
 
     def status(self, call_id: Any) -> str | None:
-        """Read one column only."""
+        """Return the row's status."""
         return Task.objects.filter(pk=call_id).values_list("status", flat=True).first()
 
     def wait(self, call_id: Any, timeout: float | None) -> Any:
-        """Look at the row again whenever the database has changed."""
+        """Read the row again whenever the database has changed."""
         if connect().in_atomic_block:
             raise TransactionManagementError(
-                "get() would wait for ever inside atomic() of the queue's database."
+                "get() would never return inside atomic() of the queue's database: call it after that block."
             )
         deadline = None if timeout is None else steady_clock() + timeout
         seen = None
         while True:
-            version = data_version(connect())  # a new look: the files may have been replaced
+            version = data_version(connect())  # each time: the files may have been replaced
             if version is None or version != seen:
                 seen = version
                 if ended := require_kept(self.find(call_id), call_id):
@@ -146,72 +146,68 @@ class TableEngine(Engine):
         return bool(operations.cancel(row) or (terminate and operations.terminate(row)))
 
     def trouble(self) -> str:
-        """Return that no Foreman runs, if that is so."""
+        """Tell if no Foreman runs."""
         from ..queue import foremen
 
         return "" if foremen.is_attended() else foremen.NO_FOREMAN
 
 
 class EagerEngine(Engine):
-    """Runs each call where it is made (TASK_ALWAYS_EAGER). Such a call has no id."""
+    """Runs each call in the caller (TASK_ALWAYS_EAGER). Such a call has no id."""
 
     def submit(
         self, call: Call, caller: Caller[R], moment: str | None = None, is_committed: bool = False
     ) -> R:
-        """Run a call; raises what it raises."""
+        """Run a call. Raises what the task raises."""
         return caller.run_eagerly(call)
 
     def submit_many(self, calls: Sequence[Call], caller: Caller[R]) -> list[R]:
-        """Run one after the other."""
+        """Run the calls in order."""
         return [caller.run_eagerly(call) for call in calls]
 
     def find(self, call_id: Any) -> None:
-        """There is no row."""
+        """Return None: there is no row."""
 
     def status(self, call_id: Any) -> str:
-        """It has returned, or there would be no result to ask."""
+        """Return that it succeeded: otherwise `delay()` would have raised."""
         return Status.SUCCESSFUL.value
 
     def cancel(self, call_id: Any, terminate: bool) -> bool:
-        """It is too late for that."""
+        """Return False: it has already run."""
         return False
 
 
 TABLE, EAGER = TableEngine(), EagerEngine()
-#: What SNAPPEA["ENGINE"] may name beside the table. An adapter registers its own when the app is ready.
+#: The engines that adapters have registered, by their name in SNAPPEA["ENGINE"].
 _registered: dict[str, Engine] = {}
-#: Keeps calls in memory while tests run; loaded when it is first needed.
+#: Keeps calls while tests run; loaded when first used.
 _memory: Engine | None = None
 
 
 def register(name: str, engine: Engine) -> None:
-    """Let an engine take the calls while SNAPPEA["ENGINE"] has this name."""
+    """Make an engine accept the calls while SNAPPEA["ENGINE"] is this name."""
     _registered[name] = engine
 
 
 def choose() -> Engine:
-    """Return the engine that takes the next call. It follows the settings, which tests change."""
+    """Return the engine for the next call. It follows the settings, which tests may change."""
     configured = current()
     if configured.TASK_ALWAYS_EAGER:
         return EAGER
-    if tests_run() and configured.IN_TESTS == "collect":  # collects(), which would cost one more call
+    if tests_run() and configured.IN_TESTS == "collect":  # collects(), inlined: the hot path
         return _memory or _load_memory()
     return _registered.get(configured.ENGINE, TABLE)
 
 
 def of(call_id: Any) -> Engine:
-    """Return the engine that knows a call. Raises LookupError for Celery's id without Celery."""
+    """Return the engine that knows a call. Raises LookupError for Celery's id if Celery is not the engine."""
     if call_id is None:
         return EAGER
     if not isinstance(call_id, str):
         return (_memory or _load_memory()) if collects() else TABLE
-    found = _registered.get(current().ENGINE)
-    if found is None:
-        raise LookupError(
-            f"{call_id!r} is Celery's id of a call, but Celery is not the engine "
-            '(SNAPPEA["ENGINE"] = "celery").'
-        )
-    return found
+    if found := _registered.get(current().ENGINE):
+        return found
+    raise LookupError(f'{call_id!r} is an id of Celery\'s: set SNAPPEA["ENGINE"] = "celery" to look it up.')
 
 
 def _load_memory() -> Engine:
@@ -221,34 +217,28 @@ def _load_memory() -> Engine:
 
 
 def _warn_of_open_transaction() -> None:
-    """Say once per call site that the task may start before the caller's transaction commits."""
+    """Warn once per call site that the task may start before the caller's transaction commits."""
     ours = current().DATABASE
-    opened = (
-        c.alias for c in connections.all(initialized_only=True) if c.in_atomic_block and c.alias != ours
-    )
-    if not (alias := next(opened, None)):
-        return
-    from ..log import say_once
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block and connection.alias != ours:
+            from ..log import say_once
 
-    say_once(
-        logging.WARNING,
-        "%s:%d calls delay() inside an open transaction of %r: the task may start before the commit, "
-        "and will run even after a rollback. delay_on_commit() waits for the commit.",
-        *call_site()[1:],
-        alias,
-        logger=logger,
-    )
+            message = (
+                "%s:%d calls delay() inside an open transaction of %r: the task may start before the commit, "
+                "and will run even after a rollback. Use delay_on_commit() to wait for the commit."
+            )
+            say_once(logging.WARNING, message, *call_site()[1:], connection.alias, logger=logger)
+            return
 
 
-# what a row says of the end of its task
+# results
 
 
 def require_kept(task: Task | None, task_id: int) -> Task | None:
-    """Return a task if it has ended, None if not yet. Raises ResultNotKept if it leaves no result."""
+    """Return a task if it has ended, else None. Raises ResultNotKept if its result is not kept."""
     if task is None:
         raise ResultNotKept(
-            f"Nothing is kept of task #{task_id}: it succeeded without a result_ttl, was cancelled, or has "
-            "expired."
+            f"The row of task #{task_id} is gone: it succeeded without result_ttl, was cancelled, or expired."
         )
     if task.status not in (Status.SCHEDULED, Status.READY, Status.RUNNING):
         return task
@@ -266,19 +256,16 @@ def result_of(task: Task) -> Any:
     return loads(task.result)
 
 
-# what a caller holds
-
-
 class AsyncResult:
-    """A call that was enqueued. `AsyncResult(id)` is one that another process enqueued.
+    """An enqueued call. Use `AsyncResult(id)` for one that another process enqueued.
 
-    `id` is the primary key of its row; with Celery as the engine it is Celery's id, a string; it is None if
-    the call ran at once (TASK_ALWAYS_EAGER).
+    `id` is the primary key of its row; with Celery as the engine, Celery's id (a string); None if the call
+    ran immediately (TASK_ALWAYS_EAGER).
     """
 
     def __init__(self, id: int | str | None, result: Any = None) -> None:
         self.id: Any = id
-        self._result = result  # of a call that ran at once
+        self._result = result  # of a call that ran immediately
 
     def __repr__(self) -> str:
         return f"AsyncResult({self.id})"
@@ -291,25 +278,24 @@ class AsyncResult:
 
     @property
     def status(self) -> str | None:
-        """Where it stands, one of `snappea.models.Status`.
+        """Its state, one of `snappea.models.Status`.
 
-        None if its row is gone: it succeeded and keeps no result, was cancelled, or has expired.
+        None if its row is gone: it succeeded without `result_ttl`, was cancelled, or expired.
         """
         return self._engine().status(self.id)
 
     def refresh(self) -> Task | None:
-        """Return its row as it is now, None if that is gone.
+        """Return its current row, or None if the row is gone.
 
-        With Celery as the engine there is no row: it returns what Celery knows, as one.
+        With Celery as the engine, return an unsaved Task with what Celery knows.
         """
         return self._engine().find(self.id)
 
     def get(self, timeout: float | None = None) -> Any:
-        """Wait for its end, at most `timeout` seconds, and return its result.
+        """Wait at most `timeout` seconds for it to end, and return its result.
 
         Raises TimeoutError; TypeError for an invalid timeout; TaskFailed if it failed, was interrupted or
-        cancelled; ResultNotKept if its row is gone, or will be gone once it has succeeded because it has no
-        `result_ttl`.
+        cancelled; ResultNotKept if it has no `result_ttl` or its row is gone.
         """
         if self.id is None:
             return self._result
@@ -317,10 +303,10 @@ class AsyncResult:
         return found.wait(self.id, None if timeout is None else seconds_of(timeout, "timeout"))
 
     def revoke(self, terminate: bool = False) -> bool:
-        """Cancel it if it still waits. With `terminate`, raise TaskRevoked inside it if it runs.
+        """Cancel it if it has not started. With `terminate`, raise TaskRevoked in it if it runs.
 
-        Returns whether there was something to do. A running task becomes `cancelled` when TaskRevoked leaves
-        it; one that is blocked outside of Python is only reached when it returns.
+        Returns False if there was nothing to cancel. A running task becomes `cancelled` when TaskRevoked
+        leaves it; while the task is blocked outside Python, the exception cannot reach it.
         """
         return self._engine().cancel(self.id, terminate)
 

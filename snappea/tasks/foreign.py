@@ -1,33 +1,32 @@
-"""Options of other task queues, and what to write here instead: for the errors that name the equivalent."""
+"""Options of other task queues and their equivalents here, for error messages."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_LEAVE_OUT = "it means nothing here; leave it out"
+_LEAVE_OUT = "it has no meaning here: remove it"
 _CLASSES = "there are no task classes: use HOOK_RUN_TASK_CONTEXT, the signals, or a decorator below @task"
 _LIMIT = "use soft_time_limit, or time_limit, which runs the task in a process of its own and kills it"
 _RETRIES = "use autoretry_for, max_retries and default_retry_delay, or retry_backoff"
-_SIGNALS = "connect a receiver to the signals task_succeeded and task_failed"
+_SIGNALS = "connect receivers to the signals task_succeeded and task_failed"
 _CHAIN = "enqueue the next task at the end of this one"
 _SCHEDULED = 'use cron="0 3 * * *", or every=600'
 _COMMIT = "use transaction.on_commit(lambda: task.apply_async(...)), or delay_on_commit()"
 _HEADERS = "pass a keyword argument; for every call, SNAPPEA has HOOK_ADD_TASK_KWARGS"
 _KEPT = "failures are kept; `manage.py snappea purge failed --older-than 7d` deletes them"
-_NO_REDELIVERY = "leave it out: a task that failed is kept, and is not delivered again"
+_NO_REDELIVERY = "remove it: a failed task is kept, not delivered again"
 
-#: By what to write instead: options of tasks in Celery, RQ, Huey, django-q, dramatiq, procrastinate and
-#: django.tasks.
+#: Options of tasks in Celery, RQ, Huey, django-q, dramatiq, procrastinate and django.tasks, by equivalent.
 _OF_TASKS = {
-    "use current_task instead of `self`, and leave out bind and `self`": "bind",
-    "use current_task, in place of the argument": "context pass_context takes_context",
+    "use current_task instead of `self`, and remove bind and `self`": "bind",
+    "use current_task instead of the argument": "context pass_context takes_context",
     "use current_task.progress(done, total, note)": "meta",
     _CLASSES: "base actor_class",
-    "leave it out: no result is kept without result_ttl": "ignore_result",
-    "results are kept by result_ttl, in seconds": "store_result store_results results save result_expires",
-    "leave it out: the status of a task that runs is always `running`": "track_started",
-    "leave it out: errors are always kept": "store_errors_even_if_ignored",
-    "leave it out: arguments are always checked": "typing",
-    "arguments are JSON; leave it out": "serializer compression pickle",
+    "remove it: no result is kept without result_ttl": "ignore_result",
+    "use result_ttl, in seconds, to keep results": "store_result store_results results save result_expires",
+    "remove it: a running task always has the status `running`": "track_started",
+    "remove it: errors are always kept": "store_errors_even_if_ignored",
+    "remove it: arguments are always checked": "typing",
+    "remove it: arguments are always JSON": "serializer compression pickle",
     _LIMIT: "timeout job_timeout",
     "use soft_time_limit": "soft_timeout",
     "use time_limit": "hard_timeout",
@@ -35,7 +34,7 @@ _OF_TASKS = {
     _KEPT: "failure_ttl",
     _RETRIES: "retry retries retry_delay max_attempts attempts retry_when",
     "use autoretry_for": "retry_on",
-    "use dont_autoretry_for for exceptions after which the task is not retried": "throws",
+    "use dont_autoretry_for": "throws",
     "use retry_backoff, in seconds": "min_backoff",
     "use retry_backoff_max, in seconds": "max_backoff",
     _NO_REDELIVERY: "acks_on_failure_or_timeout ack_failure",
@@ -45,38 +44,38 @@ _OF_TASKS = {
     "use queue": "queue_name cluster routing_key exchange",
     "use name": "task_name actor_name",
     "use unique=True, or max_concurrency=1": "job_id lock once singleton",
-    "use unique=True; the id is the row's": "task_id",
+    "use unique=True: the id is the row's primary key": "task_id",
     "use unique=True": "queueing_lock",
     "use max_concurrency": "max_instances",
     'use unique=True or "running"': "coalesce",
     'use cron="0 3 * * *"': "crontab",
     _SCHEDULED: "schedule",
     "use every, in seconds": "run_every interval",
-    "give it with the call: apply_async((1,), countdown=60)": "countdown delay",
-    "give it with the call: apply_async((1,), eta=when)": "eta run_after",
+    "pass it with the call: apply_async((1,), countdown=60)": "countdown delay",
+    "pass it with the call: apply_async((1,), eta=when)": "eta run_after",
     _CHAIN: "link depends_on chain group",
     _SIGNALS: "link_error on_success on_failure hook after_return",
     "connect a receiver to the signal task_started": "before_start",
     "connect a receiver to the signal task_retried": "on_retry",
     "catch TaskRevoked inside the task": "on_stopped",
-    "a call waits for the commit with delay_on_commit()": "on_commit commit_mode",
+    "use delay_on_commit() to wait for the commit": "on_commit commit_mode",
     "set TASK_ALWAYS_EAGER in tests": "sync",
     "use a docstring": "description",
     _LEAVE_OUT: "send_events trail shared lazy autoregister resultrepr_maxsize broker backend app connection",
 }
-#: By what to write instead: options of a call in Celery, and in others.
+#: Options of a call in Celery and others, by equivalent.
 _OF_CALLS = {
     _CHAIN: "link chain chord",
     _SIGNALS: "link_error",
     _HEADERS: "headers",
-    "leave it out: an error of the database is raised as EnqueueError": "retry retry_policy",
-    "give it with the task: @task(soft_time_limit=30)": "soft_time_limit",
-    "give it with the task: @task(time_limit=60)": "time_limit",
-    "give it with the task: @task(max_retries=5)": "max_retries",
+    "remove it: a database error is raised as EnqueueError": "retry retry_policy",
+    "set it on the task: @task(soft_time_limit=30)": "soft_time_limit",
+    "set it on the task: @task(time_limit=60)": "time_limit",
+    "set it on the task: @task(max_retries=5)": "max_retries",
     "use queue": "routing_key exchange router queue_name",
-    "use unique=True with the task; the id is the row's": "task_id",
-    "use name with the task": "shadow",
-    "arguments are JSON; leave it out": "serializer compression",
+    "use @task(unique=True): the id is the row's primary key": "task_id",
+    "use @task(name=...)": "shadow",
+    "remove it: arguments are always JSON": "serializer compression",
     "use countdown, in seconds": "delay",
     "use eta": "run_after",
     "use result_ttl, in seconds": "result_expires",
@@ -89,7 +88,7 @@ CALL_OPTIONS = {name: cure for cure, names in _OF_CALLS.items() for name in name
 
 
 def instead(key: str, equivalents: dict[str, str], known: Iterable[str]) -> str:
-    """Return what to write instead of an unknown option: its equivalent, or an option with a similar name."""
+    """Return what to use instead of an unknown option: its equivalent, or an option with a similar name."""
     if key in equivalents:
         return f"{equivalents[key]}."
     known = list(known)

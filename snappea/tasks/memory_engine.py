@@ -1,6 +1,6 @@
-"""Calls that are kept in memory while tests run, so that code which calls `delay()` needs no queue in a test.
+"""Keeps calls in memory while tests run, so that code under test can call `delay()` without a queue.
 
-`snappea.testing` shows and runs them. Every test begins with none.
+`snappea.testing` shows and runs them. Each test starts with none.
 """
 
 import copy
@@ -17,10 +17,10 @@ from .engine import Engine, require_kept, result_of
 
 
 class MemoryEngine(Engine):
-    """Keeps calls as rows that are in no database, in the order in which they were enqueued."""
+    """Keeps calls as unsaved rows, in the order in which they were enqueued."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # the threads of a live server enqueue as well
+        self._lock = threading.RLock()  # threads of a live server enqueue, too
         self._ids = count(1)
         self._rows: dict[int, Task] = {}
 
@@ -53,22 +53,22 @@ class MemoryEngine(Engine):
         return None
 
     def find(self, call_id: Any) -> Task | None:
-        """Return the row as it is now, None if it is gone."""
+        """Return the current row; None if it is gone."""
         with self._lock:
             return copy.copy(self._rows.get(call_id))
 
     def wait(self, call_id: Any, timeout: float | None) -> Any:
-        """Return the result if the test has run the call. Raises TimeoutError, as nothing else runs it."""
+        """Return the result. Raises TimeoutError if the test has not run the call: nothing else would."""
         task = self.find(call_id)
         if ended := require_kept(task, call_id):
             return result_of(ended)
         raise TimeoutError(
-            f"{task} is kept in memory, because tests run, and waits: call snappea.testing.drain(), or set "
+            f"{task} waits in memory, because tests run: call snappea.testing.drain(), or set "
             "TASK_ALWAYS_EAGER."
         )
 
     def cancel(self, call_id: Any, terminate: bool = False) -> bool:
-        """Forget a call if it waits, and tell whether it did."""
+        """Forget a call that waits. Return whether it did."""
         with self._lock:
             row = self._rows.get(call_id)
             if row is None or row.status not in WAITING:
@@ -84,7 +84,7 @@ class MemoryEngine(Engine):
             return [copy.copy(row) for row in self._rows.values() if row.status in WAITING]
 
     def claim(self, including_scheduled: bool) -> Claim | None:
-        """Take the call that a Foreman would take first; if none is due, perhaps the one due next."""
+        """Claim the call that a Foreman would claim next. `including_scheduled`: even if it is not due."""
         moment = as_datetime(now())
         with self._lock:
             for row in list(self._rows.values()):
@@ -105,24 +105,23 @@ class MemoryEngine(Engine):
             return _claim_of(first)
 
     def settle(self, outcome: Outcome) -> None:
-        """Note what became of a call, as a Foreman does on a row."""
+        """Write a call's outcome to its row, as a Foreman would."""
         moment = now()
         with self._lock:
             row = self._rows.get(outcome.claim.id)
-            if row is None:  # the test has cleared them in the meantime
+            if row is None:  # the test cleared them in the meantime
                 return
             row.error, row.finished_at = outcome.error, as_datetime(moment)
-            if outcome.error:
-                row.errors += outcome.error_line(moment) + "\n"
-            if not outcome.error and outcome.result is None:
-                del self._rows[row.pk]
-            elif not outcome.error:
+            if not outcome.error:
                 row.status, row.result = Status.SUCCESSFUL.value, outcome.result
-            elif outcome.retry_after is not None:
+                if outcome.result is None:
+                    del self._rows[row.pk]
+                return
+            row.errors += outcome.error_line(moment) + "\n"
+            row.status = Status.FAILED.value
+            if outcome.retry_after is not None:
                 row.run_after = as_datetime(later(moment, outcome.retry_after))
                 row.status, row.finished_at = Status.SCHEDULED.value, None
-            else:
-                row.status = Status.FAILED.value
 
     def clear(self) -> None:
         """Forget all of them."""
@@ -135,7 +134,7 @@ MEMORY = MemoryEngine()
 
 
 def _claim_of(row: Task) -> Claim:
-    """Return what a worker would get."""
+    """Return the claim that a worker would get."""
     extras = ClaimExtras(
         result_ttl=row.result_ttl,
         lane=row.lane,
@@ -157,7 +156,7 @@ def _claim_of(row: Task) -> Claim:
 
 @functools.cache
 def _clear_before_each_test() -> None:
-    """Make each unittest.TestCase start with no calls, as Django does with `mail.outbox`."""
+    """Make each unittest.TestCase start without calls, as Django does with `mail.outbox`."""
     import unittest
 
     run = unittest.TestCase.run
@@ -167,4 +166,4 @@ def _clear_before_each_test() -> None:
         MEMORY.clear()
         return run(self, result)
 
-    unittest.TestCase.run = run_with_none  # type: ignore[method-assign]  # that is the point
+    unittest.TestCase.run = run_with_none  # type: ignore[method-assign]

@@ -1,6 +1,6 @@
-"""The options of @task: their names, types and defaults, and the rules that their values have to meet.
+"""The options of @task: names, types, defaults, and the rules for their values.
 
-`Options` is the only list of them: the types of @task's arguments and the backend of django.tasks follow it.
+`Options` is the only list of them. The types of @task's arguments and the django.tasks backend follow it.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 #: The longest name of a task, in characters.
 MOST_NAME = 255
-#: A larger number is a mistake, or cannot be stored; as seconds it is 31 years.
+#: A larger number is a mistake or cannot be stored; in seconds it is 31 years.
 MOST = 1e9
 
 
@@ -30,70 +30,70 @@ MOST = 1e9
 class Options:
     """How a task is run. Times are in seconds."""
 
-    #: The name on its rows; "module.function" by default.
+    #: The name of the task; "module.function" by default.
     name: str = ""
-    #: The queue of its rows.
+    #: The queue.
     queue: str = "default"
     #: From -100 to 100, higher first.
     priority: int = 0
-    #: The task may safely be repeated: it runs again if the Foreman dies while it runs.
+    #: Run the task again if the Foreman dies while it runs: the task is safe to repeat.
     acks_late: bool = False
-    #: How long a call may wait before it is dropped; also a timedelta.
+    #: How long a call may wait before it is dropped; a timedelta works, too.
     expires: float | timedelta | None = None
-    #: Exceptions after which it is retried.
+    #: Exceptions after which the task is retried.
     autoretry_for: Exceptions = ()
-    #: Exceptions among those after which it is not retried.
+    #: Exceptions that are excluded from `autoretry_for`.
     dont_autoretry_for: Exceptions = ()
-    #: How often it is retried; None: without end.
+    #: How often the task is retried; None: no limit.
     max_retries: int | None = 3
-    #: The wait before a retry.
+    #: The delay before a retry.
     default_retry_delay: float = 180
-    #: The wait before the first retry (True: 1 s); it grows by `retry_backoff_factor` each time.
+    #: The delay before the first retry (True: 1 s); it grows by `retry_backoff_factor` each time.
     retry_backoff: bool | float = False
-    #: The longest wait with a backoff.
+    #: The longest delay with `retry_backoff`.
     retry_backoff_max: float = 600
-    #: By how much the wait grows each time: 2 doubles it, 1 leaves it as it is.
+    #: The factor by which the delay grows: 2 doubles it, 1 keeps it.
     retry_backoff_factor: float = 2
-    #: Wait a random part of the backoff, so that tasks that failed together are not retried together.
+    #: Use a random part of the backoff, so that tasks that failed together are not retried together.
     retry_jitter: bool = True
-    #: True: `delay()` writes nothing while an identical call waits; "running": or runs.
+    #: Enqueue nothing while an identical call waits (True), or waits or runs ("running").
     unique: bool | Literal["running"] = False
-    #: How many of it run at a time, in all.
+    #: How many calls of the task run at the same time.
     max_concurrency: int | None = None
-    #: A function of a call's arguments: `max_concurrency` holds for each value that it returns.
+    #: A function of the arguments: `max_concurrency` applies to each value that it returns.
     concurrency_key: Callable[..., Any] | None = None
-    #: How often it is started, at even intervals: "10/s", "10/m" or "10/h".
+    #: How often the task starts, at even intervals: "10/s", "10/m" or "10/h".
     rate_limit: str | None = None
-    #: How long its result is kept; None: not at all, and the row is deleted when the task succeeds.
+    #: How long the result is kept; None: the row is deleted when the task succeeds.
     result_ttl: float | None = None
-    #: After how long SoftTimeLimitExceeded is raised inside it; None: what its queue or the setting says.
+    #: When to raise SoftTimeLimitExceeded in the task; None: the limit of its queue, or the setting.
     soft_time_limit: float | None = None
-    #: After how long it is killed; the task then runs in a process of its own.
+    #: When to kill the task. It then runs in a process of its own.
     time_limit: float | None = None
-    #: Run it in a process of its own, so that a crash does not touch the Foreman.
+    #: Run the task in a process of its own, so that a crash does not affect the Foreman.
     isolate: bool = False
-    #: How much memory it may use, in bytes or as in "512M"; the task then runs in a process of its own.
+    #: How much memory the task may use: bytes, or as in "512M". It then runs in a process of its own.
     max_memory: int | str | None = None
-    #: Retry it when its process was killed or crashed.
+    #: Retry the task if its process is killed or crashes.
     retry_on_kill: bool = False
-    #: Show its arguments, result and exception messages neither in the log nor in the admin.
+    #: Hide its arguments, result and exception messages in the log and the admin.
     sensitive: bool = False
-    #: Earlier names of the task, under which rows may still wait.
+    #: Earlier names of the task, which waiting rows may still have.
     aliases: Sequence[str] = ()
-    #: When it is enqueued by the schedule: a cron expression.
+    #: When to enqueue the task: a cron expression.
     cron: str | None = None
-    #: Or every so many seconds; also a timedelta.
+    #: How often to enqueue the task: seconds or a timedelta.
     every: float | timedelta | None = None
     #: The time zone of `cron`; None: settings.TIME_ZONE.
     timezone: str | None = None
-    #: Whether it is enqueued once for runs that were missed while no Foreman ran.
+    #: Enqueue the task once for runs that were missed while no Foreman ran.
     catch_up: bool = True
-    #: Accepted by @task: what django-taskq calls `max_retries` and, as `countdown`, `default_retry_delay`.
+    #: django-taskq's dict for `max_retries` and (as `countdown`) `default_retry_delay`.
     retry_kwargs: dataclasses.InitVar[Mapping[str, Any] | None] = None
 
     @classmethod
     def of(cls, name: str, written: dict[str, Any]) -> "Options":
-        """Return the options of a task as they were written. Raises TaskDefinitionError."""
+        """Return the options of a task from the arguments of @task. Raises TaskDefinitionError."""
         known = [field.name for field in dataclasses.fields(cls)]
         for key in written:
             if key not in known:
@@ -116,17 +116,17 @@ class Options:
 
     @cached_property
     def is_isolated(self) -> bool:
-        """Whether it runs in a process of its own."""
+        """Whether the task runs in a process of its own."""
         return self.isolate or self.time_limit is not None or self.max_memory is not None
 
     @cached_property
     def interval(self) -> float | None:
-        """How many seconds `rate_limit` puts between two starts."""
+        """The seconds between two starts, from `rate_limit`."""
         found = _RATE.fullmatch(self.rate_limit or "")
         return _SECONDS[found[2]] / float(found[1]) if found and float(found[1]) else None
 
     def retry_after(self, failure: BaseException, retries: int) -> float | None:
-        """Return in how many seconds to retry a task, None if it has failed. `retries`: how many so far."""
+        """Return in how many seconds to retry a task; None if it has failed. `retries`: how many so far."""
         limit, wait = self.max_retries, None
         if isinstance(failure, Retry):
             limit = limit if failure.max_retries is None else failure.max_retries
@@ -140,7 +140,7 @@ class Options:
         return self.retry_delay(retries) if wait is None else wait
 
     def retry_delay(self, retries: int) -> float:
-        """Return how long to wait before the next retry, after so many retries."""
+        """Return the seconds before the next retry."""
         if not self.retry_backoff:
             return self.default_retry_delay
         try:
@@ -162,7 +162,7 @@ def is_queue(value: object) -> bool:
 
 
 def is_seconds(value: Any) -> bool:
-    """Tell whether a value can be a span of time in seconds, which a row can hold."""
+    """Tell whether a value is a number of seconds that a row can hold."""
     return _is_number(value) and value <= MOST
 
 
@@ -173,7 +173,7 @@ def _is_text(value: object, most: int = MOST_NAME) -> bool:
 
 
 def _is_number(value: Any, kind: Any = (int, float)) -> bool:
-    # by the type itself: isinstance() believes a lazy object, which no row can hold
+    # isinstance() would accept a lazy object, which no row can hold
     return issubclass(type(value), kind) and not isinstance(value, bool) and value >= 0
 
 
@@ -192,7 +192,7 @@ def _are_flags(*values: object) -> bool:
 
 
 _AND_MOST = f"at most {MOST:,.0f}"
-#: What is said if a rule is not met, and whether it is. The first rule that is broken is reported.
+#: The message if a rule is broken, and the rule. Only the first broken rule is reported.
 _RULES: dict[str, Callable[[Options], bool]] = {
     "the name of a task is a string of at most 255 characters": lambda o: _is_text(o.name),
     "queue={queue!r} must be a string of 1 to 100 characters": lambda o: is_queue(o.queue),
@@ -206,7 +206,7 @@ _RULES: dict[str, Callable[[Options], bool]] = {
     "autoretry_for and dont_autoretry_for must be tuples of exceptions": lambda o: (
         _are_exceptions(o.autoretry_for) and _are_exceptions(o.dont_autoretry_for)
     ),
-    "max_retries={max_retries!r} must be a whole number, or None for no end": lambda o: (
+    "max_retries={max_retries!r} must be a whole number, or None for no limit": lambda o: (
         o.max_retries is None or _is_number(o.max_retries, int)
     ),
     f"default_retry_delay, retry_backoff and retry_backoff_max are numbers of seconds, {_AND_MOST}": (
@@ -229,13 +229,13 @@ _RULES: dict[str, Callable[[Options], bool]] = {
     "concurrency_key={concurrency_key!r} must be a function of the arguments": lambda o: (
         o.concurrency_key is None or callable(o.concurrency_key)
     ),
-    "concurrency_key must not be `async def`: it is called by delay()": lambda o: (
+    "concurrency_key must not be `async def`: delay() calls it": lambda o: (
         not iscoroutinefunction(o.concurrency_key)
     ),
-    "concurrency_key says what max_concurrency is counted by: give that as well": lambda o: (
+    "concurrency_key needs max_concurrency as well": lambda o: (
         o.concurrency_key is None or o.max_concurrency is not None
     ),
-    "rate_limit is for the whole task, and cannot be combined with concurrency_key": lambda o: (
+    "rate_limit applies to the whole task, and cannot be combined with concurrency_key": lambda o: (
         o.concurrency_key is None or o.rate_limit is None
     ),
     'rate_limit={rate_limit!r} must be a number and a unit, as in "10/m" (s, m or h)': lambda o: (
@@ -258,7 +258,7 @@ _RULES: dict[str, Callable[[Options], bool]] = {
         o.max_memory is None or parse_size(o.max_memory) is not None
     ),
     "isolate and retry_on_kill must be True or False": lambda o: _are_flags(o.isolate, o.retry_on_kill),
-    "retry_on_kill is for a process of its own: give time_limit, isolate or max_memory as well": lambda o: (
+    "retry_on_kill needs a process of its own: add time_limit, isolate or max_memory": lambda o: (
         not o.retry_on_kill or o.is_isolated
     ),
     "give cron or every, not both": lambda o: o.cron is None or o.every is None,
@@ -266,7 +266,7 @@ _RULES: dict[str, Callable[[Options], bool]] = {
     "every={every!r} must be more than 0 seconds, or a timedelta": lambda o: (
         o.every is None or is_interval(o.every)
     ),
-    "timezone={timezone!r} must be the name of one, and is for cron": lambda o: (
+    "timezone={timezone!r} must be the name of a time zone, and needs cron": lambda o: (
         o.timezone is None or (isinstance(o.timezone, str) and o.cron is not None)
     ),
     "catch_up={catch_up!r} must be True or False": lambda o: _are_flags(o.catch_up),

@@ -501,7 +501,7 @@ def test_a_backend_that_is_gone_makes_its_tasks_unknown(site: Site) -> None:
     site.sql("UPDATE snappea_task SET backend = 'gone'")
     site.foreman()
     wait_until(lambda: site.counts() == {"failed": 1})
-    assert "no Snappea backend 'gone' any more" in Task.objects.get().error
+    assert "TASKS no longer has a Snappea backend 'gone'" in Task.objects.get().error
 
 
 def test_results_go_after_their_time(site: Site) -> None:

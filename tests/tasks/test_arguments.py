@@ -115,7 +115,7 @@ def test_what_only_looks_special_is_accepted(value: Any) -> None:
         ),
         (Elsewhere(a=1), "argument[0] is a Elsewhere that differs", "pass a plain dict"),
         (Alone("x"), "argument[0] is a Alone that differs", "pass a plain str"),
-        (SimpleLazyObject(lambda: 5), "argument[0] is a SimpleLazyObject", "pass the int that it stands for"),
+        (SimpleLazyObject(lambda: 5), "argument[0] is a SimpleLazyObject", "pass the int that it wraps"),
         ([SimpleLazyObject(dict)], "argument[0][0] is a SimpleLazyObject", "pass the dict"),
         (SimpleLazyObject(lambda: Task(id=3)), "argument[0] is a SimpleLazyObject", "pass the primary key"),
         (gettext_lazy("x"), "argument[0] is a lazy string", "pass str(...)"),
@@ -139,7 +139,7 @@ def test_a_lazy_object_that_cannot_be_evaluated() -> None:
     def unavailable() -> None:
         raise RuntimeError
 
-    with pytest.raises(UnserializableArgument, match=r"SimpleLazyObject.*pass the value that it stands for"):
+    with pytest.raises(UnserializableArgument, match=r"SimpleLazyObject.*pass the value that it wraps"):
         encode((SimpleLazyObject(unavailable),), "t")
 
 

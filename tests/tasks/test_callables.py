@@ -153,7 +153,7 @@ def test_what_has_not_run_is_a_failure_wherever_it_comes_from(site: Site) -> Non
     wait_until(lambda: site.counts() == {"failed": len(names)}, f"{site.counts()}")
     assert site.ledger.keys("end") == {"right": 1}
     for row in Task.objects.all():
-        assert "UnfinishedResult: " in row.error and "To have it done, " in row.error
+        assert "UnfinishedResult: " in row.error and "nothing waits for it. " in row.error
         assert row.exception == "UnfinishedResult"
     assert "never awaited" not in foreman.output()
 
@@ -164,10 +164,10 @@ def test_what_has_not_run_is_a_failure_without_a_foreman_too(site: Site, made: M
         return {"generator": (x for x in "a"), "future": Future(), "mock": mock.MagicMock()}[kind]
 
     give.delay("generator")
-    with pytest.raises(UnfinishedResult, match=r"tests\.made returned a generator.*loop over it in the task"):
+    with pytest.raises(UnfinishedResult, match=r"tests\.made returned a generator.*Loop over it in the task"):
         drain()
     settings.SNAPPEA = site.settings | {"TASK_ALWAYS_EAGER": True}
-    with pytest.raises(UnfinishedResult, match=r"returned a Future.*wait for its result\(\)"):
+    with pytest.raises(UnfinishedResult, match=r"returned a Future.*Wait for its result\(\)"):
         give.delay("future")
     give.delay("mock")
     assert issubclass(UnfinishedResult, (SnappeaError, TypeError))

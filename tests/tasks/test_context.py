@@ -41,7 +41,7 @@ ASK: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("what", ASK)
 def test_where_no_task_runs(what: str) -> None:
     assert not current_task
-    with pytest.raises(NoCurrentTask, match="only there while a task runs"):
+    with pytest.raises(NoCurrentTask, match="No task is running here"):
         ASK[what]()
     assert isinstance(NoCurrentTask(), RuntimeError)
 

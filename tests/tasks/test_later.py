@@ -96,7 +96,7 @@ def started(site: Site) -> list[str]:
         ({"count_down": 3}, TypeError, "did you mean 'countdown'"),
         ({"link": nothing}, TypeError, "no option 'link'; enqueue the next task at the end of this one"),
         ({"headers": {}}, TypeError, "pass a keyword argument; .* HOOK_ADD_TASK_KWARGS"),
-        ({"time_limit": 3}, TypeError, r"give it with the task: @task\(time_limit=60\)"),
+        ({"time_limit": 3}, TypeError, r"set it on the task: @task\(time_limit=60\)"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_not_written(

@@ -107,7 +107,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"autoretry_for": (OSError(),)}, "must be tuples of exceptions"),
     ({"dont_autoretry_for": (int,)}, "must be tuples of exceptions"),
     ({"dont_autoretry_for": None}, "must be tuples of exceptions"),
-    ({"max_retries": -1}, "max_retries=-1 must be a whole number, or None for no end"),
+    ({"max_retries": -1}, "max_retries=-1 must be a whole number, or None for no limit"),
     ({"max_retries": 2.0}, "max_retries=2.0 must be a whole number"),
     ({"max_retries": "3"}, "max_retries='3' must be a whole number"),
     ({"max_retries": True}, "max_retries=True must be a whole number"),
@@ -121,11 +121,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_concurrency": 0}, "max_concurrency=0 must be a whole number of at least 1"),
     ({"max_concurrency": "2"}, "max_concurrency='2' must be a whole number of at least 1"),
     ({"max_concurrency": True}, "max_concurrency=True must be a whole number of at least 1"),
-    ({"concurrency_key": len}, "concurrency_key says what max_concurrency is counted by: give that as well"),
+    ({"concurrency_key": len}, "concurrency_key needs max_concurrency as well"),
     ({"concurrency_key": "account", "max_concurrency": 1}, "concurrency_key='account' must be a function"),
     (
         {"concurrency_key": len, "max_concurrency": 1, "rate_limit": "1/s"},
-        "rate_limit is for the whole task, and cannot be combined with concurrency_key",
+        "rate_limit applies to the whole task, and cannot be combined with concurrency_key",
     ),
     *(
         ({"rate_limit": rate}, f'rate_limit={rate!r} must be a number and a unit, as in "10/m" (s, m or h)')
@@ -146,7 +146,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_memory": "80%"}, "max_memory='80%' must be a number of bytes"),
     ({"isolate": 1}, "isolate and retry_on_kill must be True or False"),
     ({"retry_on_kill": "yes", "isolate": True}, "isolate and retry_on_kill must be True or False"),
-    ({"retry_on_kill": True}, "retry_on_kill is for a process of its own"),
+    ({"retry_on_kill": True}, "retry_on_kill needs a process of its own"),
     ({"aliases": "old.name"}, "aliases='old.name' must be a list of names"),
     ({"aliases": [1]}, "aliases=[1] must be a list of names"),
     ({"aliases": None}, "aliases=None must be a list of names"),
@@ -209,9 +209,9 @@ def test_an_option_that_there_is_not(wrong: str, hint: str) -> None:
     ("theirs", "ours"),
     [
         ("bind", "use current_task instead of `self`"),
-        ("ignore_result", "leave it out: no result is kept without result_ttl"),
+        ("ignore_result", "remove it: no result is kept without result_ttl"),
         ("base", "HOOK_RUN_TASK_CONTEXT"),
-        ("track_started", "leave it out"),
+        ("track_started", "remove it"),
         ("timeout", "use soft_time_limit, or time_limit"),
         ("ttl", "use expires"),
         ("retries", "use autoretry_for, max_retries and default_retry_delay"),

@@ -191,16 +191,14 @@ def test_a_call_that_is_not_json(site: Site) -> None:
 def test_a_call_that_is_too_large(site: Site, settings: Any) -> None:
     settings.SNAPPEA = site.settings | {"MAX_ARGUMENT_BYTES": 100}
     echo.delay("é" * 47)  # two bytes each, quotes, brackets, and {}
-    with pytest.raises(
-        ArgumentsTooLarge, match=r"take 102 bytes as JSON, more than MAX_ARGUMENT_BYTES \(100\)"
-    ):
+    with pytest.raises(ArgumentsTooLarge, match=r"take 102 bytes as JSON; MAX_ARGUMENT_BYTES is 100"):
         echo.delay("é" * 48)
     assert isinstance(ArgumentsTooLarge(), (ValueError, SnappeaError))
     assert Task.objects.count() == 1
 
 
 def test_ten_megabytes_are_too_large_by_default(site: Site) -> None:
-    with pytest.raises(ArgumentsTooLarge, match="Store them, and pass the primary key"):
+    with pytest.raises(ArgumentsTooLarge, match="Store them and pass the primary key"):
         echo.delay("x" * 10_000_000)
 
 

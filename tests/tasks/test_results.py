@@ -140,7 +140,7 @@ def test_what_is_not_json_is_a_failure(site: Site) -> None:
         give.delay("set").get(timeout=DEADLINE)
     row = Task.objects.get()
     assert (row.status, row.result) == ("failed", None)
-    assert "UnserializableResult" in row.error and "drop result_ttl" in row.error
+    assert "UnserializableResult" in row.error and "remove result_ttl" in row.error
     assert row.attempt_errors()[0]["error"].startswith("UnserializableResult: ")
 
 
@@ -155,7 +155,7 @@ def test_what_is_gone_or_never_was(site: Site) -> None:
     wait_until(lambda: result.status is None)
     assert result.refresh() is None
     for gone in (result, AsyncResult(12345)):
-        with pytest.raises(ResultNotKept, match=rf"Nothing is kept of task #{gone.id}: it succeeded"):
+        with pytest.raises(ResultNotKept, match=rf"The row of task #{gone.id} is gone: it succeeded"):
             gone.get()
         assert gone.revoke() is gone.revoke(terminate=True) is False
     assert isinstance(ResultNotKept(), LookupError)

@@ -99,7 +99,9 @@ def test_nobody_waits_for_what_nobody_runs(memory: None, made: Made) -> None:
         return 42
 
     result = give.apply_async(result_ttl=60)
-    with pytest.raises(TimeoutError, match=r"waits: call snappea\.testing\.drain\(\)"):
+    with pytest.raises(
+        TimeoutError, match=r"waits in memory, because tests run: call snappea\.testing\.drain\(\)"
+    ):
         result.get()
     assert drain() == 1
     assert result.get() == 42 and result.status == "successful"

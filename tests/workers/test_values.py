@@ -28,8 +28,8 @@ SAID: dict[str, Any] = {
 }
 #: The JSON that is kept of a result, or why the task has failed.
 RESULTS = {
-    "large": "its result takes more than 1000 bytes as JSON, and MAX_RESULT_BYTES is 1000. Store it",
-    "list": "its result takes 1381 bytes as JSON, and MAX_RESULT_BYTES is 1000",
+    "large": "the result takes more than 1000 bytes as JSON; MAX_RESULT_BYTES is 1000. Store it",
+    "list": "the result takes 1381 bytes as JSON; MAX_RESULT_BYTES is 1000",
     "surrogate": "a string with a lone surrogate",
     "nan": "JSON has no such number",
     "bytes": "decode it",
