@@ -28,7 +28,7 @@ from snappea.admin.schedules import ScheduleAdmin
 from snappea.conf import Settings
 from snappea.context import TaskFilter
 from snappea.foreman.loop import STUCK
-from snappea.models import MOVES, Dashboard, Status
+from snappea.models import MOVES, Dashboard, Schedule, Status, Task
 from snappea.monitoring import inspect as inspected
 from snappea.queue import operations, store
 from snappea.queue.files import QueueFile
@@ -334,6 +334,18 @@ def test_operations() -> None:
     ours = public(operations) - {"hand_over"} | {"depth"}
     assert ours | {"fire"} == told and callable(store.depth)
     assert {"pause", "resume", "fire"} <= public(schedules)
+
+
+def test_fields_of_the_models() -> None:
+    for model in (Task, Schedule):
+        text = page("models").partition(f"\n## {model.__name__}\n")[2].partition("\n## ")[0]
+        fields, methods = tables(text)
+        assert [code(row[0])[0] for row in fields.rows] == [
+            field.attname for field in model._meta.concrete_fields
+        ]
+        own = {name for name, value in vars(model).items() if inspect.isfunction(value) and name[0] != "_"}
+        told = {code(row[0])[0].removesuffix("()") for row in methods.rows}
+        assert told == {name for name in own if not name.startswith("get_")}
 
 
 # signals
