@@ -28,7 +28,7 @@ from .targets import missed
 from .templates import Templates
 from .trial import Trial
 
-#: What else has to be installed.
+#: What else must be installed.
 SERVERS = {"Redis": "redis-server", "PostgreSQL": "initdb"}
 FAMILIES = tuple(dict.fromkeys(system.family for system in SYSTEMS.values()))
 
@@ -36,7 +36,7 @@ FAMILIES = tuple(dict.fromkeys(system.family for system in SYSTEMS.values()))
 def main() -> int:
     """Return 0 if everything could be measured."""
     options = parse(sys.argv[1:])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all that was started ends
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every process that was started ends
     results = Results.load(options.load) if options.load else measure(options)
     print(*report(results), sep="\n")
     for line in missed(results):
@@ -92,7 +92,7 @@ def measure(options: argparse.Namespace) -> Results:
             began = time.monotonic()
             try:
                 results.add(system.name, MEASUREMENTS[name](bench, system))
-            except Exception as error:  # of one system; the figures of the others are worth something
+            except Exception as error:  # one system failed; the figures of the others are still useful
                 results.failures.append(f"{name}, {system.name}: {error}")
                 traceback.print_exc()
             _say(f"round {number + 1}: {name}, {system.name}: {time.monotonic() - began:.1f} s")
@@ -104,17 +104,17 @@ def measure(options: argparse.Namespace) -> Results:
 
 
 def plan(only: list[str], rounds: int, systems: list[System]) -> Iterator[tuple[int, str, System]]:
-    """Yield what to measure: in each round, and of each measurement, one system after the other."""
+    """Yield what to measure: in each round, for each measurement, one system after the other."""
     for number, name in product(range(rounds), only):
-        if name == "idle" and number:  # takes long and hardly varies
+        if name == "idle" and number:  # it takes long and hardly varies
             continue
-        for system in reversed(systems) if number % 2 else systems:  # nobody is always the first
+        for system in reversed(systems) if number % 2 else systems:  # no system is always the first
             if name in system.measured:
                 yield number, name, system
 
 
 def _installed(options: argparse.Namespace, results: Results) -> Iterator[System]:
-    """Yield the wanted systems, each with an environment; what cannot be had is a failure."""
+    """Yield the wanted systems, each with an environment. One that cannot be installed is a failure."""
     for system in SYSTEMS.values():
         if {system.name, system.family} & set(options.systems) and system.measured & set(options.only):
             try:
@@ -129,7 +129,7 @@ def _installed(options: argparse.Namespace, results: Results) -> Iterator[System
 
 @contextmanager
 def _server(systems: Iterable[System]) -> Iterator[list[str]]:
-    """Have a PostgreSQL server in the meantime if one is needed; yields lines that describe it."""
+    """Run a PostgreSQL server during the block if one is needed; yields lines that describe it."""
     if not any(system.store == "PostgreSQL" for system in systems):
         yield []
         return

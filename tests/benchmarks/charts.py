@@ -1,4 +1,4 @@
-"""Charts of what was measured: a bar for each system, as SVG that needs nothing and fits light and dark."""
+"""Charts of what was measured: a bar for each system, as SVG for light and dark pages."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ class Bar(NamedTuple):
 
 
 def draw(results: Results, directory: Path) -> None:
-    """Write all charts of which something was measured."""
+    """Write each chart for which there are figures."""
     directory.mkdir(parents=True, exist_ok=True)
     for chart in CHARTS:
         if bars := _bars(results, chart):
@@ -101,7 +101,7 @@ def svg(chart: Chart, bars: Sequence[Bar]) -> str:
 
 
 class _Scale:
-    """From a number to how many pixels it is long."""
+    """Converts a number to a length in pixels."""
 
     def __init__(self, bars: Sequence[Bar], is_logarithmic: bool) -> None:
         self._most = max(bar.most for bar in bars) or 1.0

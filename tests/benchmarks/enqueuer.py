@@ -13,12 +13,12 @@ from typing import Any
 from . import tasks
 
 enqueuer = tasks.system.enqueuer
-#: Calls before the clock runs: the first one opens the database, the next ones warm up.
+#: Calls before the clock starts: the first one opens the database, the others warm up.
 WARM_UP = 50
 
 
 def one_by_one(count: int, milliseconds: int) -> float:
-    """Enqueue one task after the other, so many or for so long; return how many in a second."""
+    """Enqueue tasks one by one, a number of them or for a time; return how many a second."""
     _warm_up()
     began = time.monotonic()
     count = _nothing(count, began + milliseconds / 1000)
@@ -26,12 +26,12 @@ def one_by_one(count: int, milliseconds: int) -> float:
 
 
 def fill(count: int, milliseconds: int) -> int:
-    """Enqueue so many tasks, or for so long; return how many."""
+    """Enqueue a number of tasks, or for a time; return how many."""
     return _nothing(count, time.monotonic() + milliseconds / 1000)
 
 
 def stream(count: int, milliseconds: int) -> dict[str, float]:
-    """Enqueue so many tasks, or for so long, while the worker runs; return when that began, and how many."""
+    """Enqueue a number of tasks, or for a time, while the worker runs; return the start, and how many."""
     _warm_up()
     time.sleep(0.2)
     began = time.monotonic()
@@ -70,11 +70,11 @@ def naps(count: int, milliseconds: int) -> None:
 
 
 def together(milliseconds: int) -> dict[str, Any]:
-    """Say that it is ready, and enqueue for so long once the others are.
+    """Report that this process is ready, and enqueue for a time once the others are.
 
     Returns what each call took, and how many of them were refused because others kept the lock.
     """
-    from django.db import OperationalError  # only who has Django is asked for this
+    from django.db import OperationalError  # only systems with Django are measured
 
     _warm_up()
     nothing = enqueuer(tasks.nothing)
@@ -97,10 +97,10 @@ def together(milliseconds: int) -> dict[str, Any]:
 
 
 def questions(count: int, milliseconds: int) -> list[float]:
-    """Enqueue tasks one at a time, each some 20 ms after the one before; return what each waited.
+    """Enqueue tasks one at a time, about 20 ms apart; return how long each waited.
 
-    It is so many, or those of so long a time, but one at least. Who looks now and then is asked at any
-    moment between two looks, and not each time right after one.
+    It enqueues a number of them, or for a time, but at least one. If the system polls, the calls are spread
+    over the interval, so that they do not all come right after a poll.
     """
     answer = enqueuer(tasks.answer)
     waited: list[float] = []

@@ -1,4 +1,4 @@
-"""An environment for each queue, so that none chooses the versions of another; made once, and kept."""
+"""An environment for each queue, with its own versions; created once, and kept."""
 
 import hashlib
 import os
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from .systems.base import System
 
-#: Where they are kept unless somebody says otherwise.
+#: Where they are kept by default.
 HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snappea-benchmarks"
 
 
 class NotInstalled(Exception):
-    """There is no environment for a system; the message says why."""
+    """A system cannot be installed; the message says why."""
 
 
 def python_of(system: System, home: Path) -> Path:
-    """Return the interpreter of a system's environment, which is made if there is none yet.
+    """Return the interpreter of a system's environment, which is created if needed.
 
     Raises NotInstalled.
     """
@@ -34,7 +34,7 @@ def python_of(system: System, home: Path) -> Path:
 
 
 def _interpreter(oldest: tuple[int, int]) -> str:
-    """Return the Python that runs this, or the oldest one that will do."""
+    """Return the Python that runs this, or the oldest one that is new enough."""
     if sys.version_info >= oldest:
         return sys.executable
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"

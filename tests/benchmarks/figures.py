@@ -1,4 +1,4 @@
-"""What comes out: the figures by name, how they are written, and a file for them."""
+"""The results: the figures by name, their formats, and a file for them."""
 
 import json
 import statistics
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """What is measured: a column of the README's tables, or a row of the limits."""
+    """A figure: a column of the manual's tables, or a row of the limits."""
 
     title: str
     digits: int = 0
@@ -50,20 +50,20 @@ LIMITS = {
 
 @dataclass
 class Results:
-    """All that was measured, with what describes it."""
+    """Everything that was measured, with a description."""
 
     description: list[str] = field(default_factory=list)
-    #: What each round gave, by system and figure.
+    #: The values of the rounds, by system and figure.
     rounds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     def add(self, system: str, figures: dict[str, float]) -> None:
-        """Note what a round gave."""
+        """Add the values of a round."""
         for figure, value in figures.items():
             self.rounds.setdefault(system, {}).setdefault(figure, []).append(value)
 
     def of(self, system: str, figure: str) -> list[float]:
-        """Return what each round gave; empty if it was not measured."""
+        """Return the values of the rounds; empty if it was not measured."""
         return self.rounds.get(system, {}).get(figure, [])
 
     def median(self, system: str, figure: str) -> float:
@@ -76,11 +76,11 @@ class Results:
         return any(self.of(system, figure) for system in systems for figure in figures)
 
     def save(self, file: Path) -> None:
-        """Write all of it, as JSON that a diff can show."""
+        """Write everything, as JSON that is easy to compare."""
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(vars(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, file: Path) -> "Results":
-        """Read what `save()` wrote."""
+        """Read a file that `save()` wrote."""
         return cls(**json.loads(file.read_text()))

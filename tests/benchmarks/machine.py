@@ -1,4 +1,4 @@
-"""What the figures were measured on, and with."""
+"""The machine and the versions with which the figures were measured."""
 
 import os
 import platform
@@ -23,15 +23,15 @@ def machine(directory: Path, systems: Iterable[System]) -> Iterator[str]:
 
 
 class Disturbance:
-    """How much of the machine others use, from its making on."""
+    """How much of the machine other processes use, from the creation of this object on."""
 
     def __init__(self) -> None:
         self._busy, self._total = self._seconds()
 
     def share(self, ours: float) -> float:
-        """Return their share of the processor time that there was, with steal.
+        """Return their share of the processor time, including steal.
 
-        Without what this process and its children used, and so many seconds of other processes of ours.
+        This process, its children, and `seconds` of other processes of ours do not count.
         """
         busy, total = self._seconds()
         return max(busy - self._busy - ours, 0.0) / max(total - self._total, 1e-6)
@@ -51,6 +51,6 @@ def _processor() -> str:
 
 
 def _versions(systems: Iterable[System]) -> list[str]:
-    """Return what is installed for the systems under test."""
+    """Return the packages that are installed for the systems."""
     wanted = dict.fromkeys(requirement for system in systems for requirement in system.requirements)
     return [" ".join(requirement.split("==")) for requirement in wanted]

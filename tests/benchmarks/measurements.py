@@ -1,4 +1,4 @@
-"""What is measured: one function each, from a system to figures by name."""
+"""The measurements: each is a function that takes a system and returns figures by name."""
 
 import json
 import statistics
@@ -14,7 +14,7 @@ from .trial import PATIENCE, Trial, finish
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything. The slow do as much as they can in so many seconds."""
+    """How much to measure. Slow systems do as much as they can in a number of seconds."""
 
     calls: int = 10_000
     tasks: int = 20_000
@@ -22,10 +22,10 @@ class Sizes:
     behind: int = 100_000
     questions: int = 200
     naps: int = 400
-    #: For how many seconds it is left alone before, and while, its processor time is taken.
+    #: How long it is left alone before and while its processor time is measured, in seconds.
     rest: float = 5.0
     idle: float = 10.0
-    #: How many processes enqueue at once, and for how many seconds.
+    #: How many processes enqueue at once, and for how long, in seconds.
     writers: tuple[int, ...] = (1, 2, 4, 8, 16)
     together: float = 5.0
     #: How many rows wait behind the others.
@@ -50,14 +50,14 @@ NAP_MILLISECONDS = 50
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how to measure, but for the system."""
+    """Where and how to measure, apart from the system."""
 
     sizes: Sizes
     templates: Templates
 
     @property
     def milliseconds(self) -> int:
-        """Return how much time there is for what could take for ever."""
+        """Return the time limit for a step that may never end."""
         return int(self.sizes.seconds * 1000)
 
     def trial(self, system: System) -> Trial:
@@ -91,9 +91,9 @@ def _drained(bench: Bench, system: System, is_crowded: bool) -> float:
 
 
 def rate(seen: list[tuple[float, int]]) -> float:
-    """Return how many ran in a second, once a tenth had: not all workers are there from the first on.
+    """Return how many ran a second after the first tenth: not all workers start at the same moment.
 
-    It is 0 if none ran, or too few to tell.
+    It is 0 if none ran, or too few.
     """
     if not seen:
         return 0.0
@@ -118,7 +118,7 @@ def latency(bench: Bench, system: System) -> Figures:
     with bench.trial(system) as trial:
         trial.start_idle_worker()
         first, *others = trial.enqueue("questions", bench.sizes.questions, 2 * bench.milliseconds)
-        waited = sorted(others) or [first]  # the first one had to open the database
+        waited = sorted(others) or [first]  # the first call opens the database
         return {
             "pick-up p50": statistics.median(waited) * 1000,
             "pick-up p99": waited[int(len(waited) * 0.99)] * 1000,
@@ -146,7 +146,7 @@ def idle(bench: Bench, system: System) -> Figures:
 
 
 def writers(bench: Bench, system: System) -> Figures:
-    """Enqueue by ever more processes at once, while the worker runs."""
+    """Enqueue from more and more processes at once, while the worker runs."""
     figures: Figures = {}
     for count in bench.sizes.writers:
         with bench.trial(system) as trial:
@@ -164,7 +164,7 @@ def writers(bench: Bench, system: System) -> Figures:
 
 
 def backlog(bench: Bench, system: System) -> Figures:
-    """Enqueue, and drain, with many rows behind."""
+    """Enqueue and drain in front of many other rows."""
     assert isinstance(system, Snappea)
     figures: Figures = {}
     template, tasks = bench.templates.full(system, False)

@@ -1,4 +1,4 @@
-"""What /proc says of processes, and of those that they started."""
+"""Processes and their descendants, as /proc shows them."""
 
 import os
 from contextlib import suppress
@@ -8,7 +8,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all that it started, and these started, as far as they live."""
+    """Return a process and all of its descendants that are alive."""
     found = [pid]
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -18,7 +18,7 @@ def family(pid: int) -> list[int]:
 
 
 def seconds(pid: int) -> float:
-    """Return the processor time that a process has had; 0 if it is gone."""
+    """Return the processor time that a process has used; 0 if it is gone."""
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS  # utime and stime
@@ -26,7 +26,7 @@ def seconds(pid: int) -> float:
 
 
 def memory(pid: int) -> int:
-    """Return the memory of a process with its part of what it shares, in kilobytes; 0 if it is gone."""
+    """Return the memory of a process with its share of shared pages (PSS), in kB; 0 if it is gone."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

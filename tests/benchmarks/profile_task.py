@@ -1,4 +1,4 @@
-"""What one no-op task costs in calls, from delay() to settled: `python -m tests.benchmarks.profile_task`.
+"""The function calls of one no-op task, from delay() to settled: `python -m tests.benchmarks.profile_task`.
 
 A real Foreman on a real SQLite file, in this process, after it has warmed up. Only Snappea's own functions
 count. A crossing is a call from one of its files into another one.
@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 WARM_UP = 20
 SAMPLES = 25
-#: How long anything may take before it counts as hung, in seconds.
+#: After how long a step counts as hung, in seconds.
 PATIENCE = 30.0
 
 
 class Cost(NamedTuple):
-    """What a part of the work has cost."""
+    """The cost of one part of the work."""
 
     files: int
     functions: int
@@ -55,12 +55,12 @@ class Profile:
         self.crossings += bool(above and above.f_code.co_filename != code.co_filename)
 
     def clear(self) -> None:
-        """Begin again."""
+        """Reset the counts."""
         self.calls.clear()
         self.crossings = 0
 
     def cost(self) -> Cost:
-        """Return what was counted."""
+        """Return the counts."""
         files = {file for file, *_ in self.calls}
         return Cost(len(files), len(self.calls), self.calls.total(), self.crossings)
 
@@ -126,7 +126,7 @@ def _measure() -> tuple[dict[str, Cost], dict[str, Counter[tuple[str, str, int]]
 
 
 def _sample(parts: dict[str, Profile], foreman: Any, delay: Callable[[], object]) -> dict[str, Cost]:
-    """Have one task enqueued, run and settled, and return what each part of that has cost."""
+    """Enqueue, run and settle one task, and return the cost of each part."""
     sys.setprofile(None)
     wait_for(lambda: is_at_rest(foreman))
     for part in parts.values():

@@ -13,7 +13,7 @@ BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
 
 def figures(text: str) -> str:
-    """Return what stands between the marks."""
+    """Return the text between the marks."""
     return text.partition(BEGIN)[2].partition(END)[0]
 
 
@@ -26,5 +26,5 @@ def renewed(text: str, results: Results) -> str:
 
 
 def renew(results: Results) -> None:
-    """Put results into the manual."""
+    """Write results into the manual."""
     PAGE.write_text(renewed(PAGE.read_text(), results))

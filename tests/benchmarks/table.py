@@ -1,4 +1,4 @@
-"""The tables of what was measured, in Markdown, as they stand in the README."""
+"""The tables of results, in Markdown, as the manual shows them."""
 
 import statistics
 from collections.abc import Collection, Iterator
@@ -6,17 +6,17 @@ from collections.abc import Collection, Iterator
 from .figures import FIGURES, LIMITS, Figure, Results
 from .systems import SYSTEMS
 
-#: The columns of each of the README's tables.
+#: The columns of the manual's tables.
 COLUMNS = (
     ("enqueue", "drain", "crowded", "stream"),
     ("pick-up p50", "pick-up p99", "pick-up after idling", "naps", "idle CPU", "memory"),
 )
-#: Which system is to be compared with which limit.
+#: The systems that are compared with a limit.
 DISTANCES = {"snappea": "sqlite", "snappea-full": "sqlite-full"}
 
 
 def report(results: Results) -> Iterator[str]:
-    """Yield all lines: what was measured on what, the tables, and what failed."""
+    """Yield all lines: the machine, the tables, and the failures."""
     yield from results.description
     for every in COLUMNS:
         if columns := [column for column in every if results.has(SYSTEMS, [column])]:
@@ -34,7 +34,7 @@ def report(results: Results) -> Iterator[str]:
 
 
 def _peers(results: Results, columns: Collection[str]) -> Iterator[str]:
-    """Yield a table with a row for each system: medians, and the extremes where there are any."""
+    """Yield a table with a row for each system: medians, and the extremes if there are several rounds."""
     yield _row("", "tasks in", "workers", *(FIGURES[column].title for column in columns))
     yield f"|---|---|---|{'---:|' * len(columns)}"
     for name, system in SYSTEMS.items():
@@ -45,7 +45,7 @@ def _peers(results: Results, columns: Collection[str]) -> Iterator[str]:
 
 
 def _distances(results: Results) -> Iterator[str]:
-    """Yield a table of how near Snappea comes to what SQLite allows."""
+    """Yield a table that compares Snappea with SQLite alone."""
     columns = COLUMNS[0]
     yield _row("share of sqlite3 alone", *(FIGURES[column].title.rpartition(", ")[0] for column in columns))
     yield f"|---|{'---:|' * len(columns)}"
@@ -61,7 +61,7 @@ def _distances(results: Results) -> Iterator[str]:
 
 
 def _limits(results: Results) -> Iterator[str]:
-    """Yield a table with a row for each figure of how far one can go."""
+    """Yield a table with a row for each limit."""
     systems = [system for name, system in SYSTEMS.items() if results.has([name], LIMITS)]
     yield _row("", *(f"{system.title}, {system.store}" for system in systems))
     yield f"|---|{'---:|' * len(systems)}"

@@ -1,4 +1,4 @@
-"""What Snappea has to reach. Nothing else asserts a time: these are looked at, not tested."""
+"""What Snappea must reach. These are reported, not tested: no test asserts a time."""
 
 from collections.abc import Callable, Iterator
 from statistics import StatisticsError
@@ -9,7 +9,7 @@ from .systems import SYSTEMS
 
 
 class Target(NamedTuple):
-    """What a figure of a system has to be."""
+    """The target for a figure of a system."""
 
     figure: str
     system: str

@@ -1,4 +1,4 @@
-"""What is enqueued: each function a task of the system under test, whose workers find them here by name."""
+"""The tasks: the workers of the system under test find them here by name."""
 
 import mmap
 import os
@@ -10,9 +10,9 @@ from .systems import SYSTEMS
 directory = Path(os.environ["BENCHMARK_DIRECTORY"])
 system = SYSTEMS[os.environ["BENCHMARK_SYSTEM"]]
 system.set_up(directory)
-#: What some of the workers want to be shown.
+#: An object that some of the workers must be given.
 app = system.app
-#: The named pipe through which tasks tell what they measured.
+#: The named pipe through which tasks report what they measured.
 PIPE = directory / "told"
 
 
@@ -21,12 +21,12 @@ def _shared() -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0)
 
 
-#: A byte for each task that does nothing but set it: it takes some 40 ns, and whoever measures counts them.
+#: A byte for each no-op task, which sets it: that takes about 40 ns. The measuring process counts them.
 ran = _shared() if (directory / "ran").exists() else None
 
 
 def tell(*figures: float) -> None:
-    """Write a line that whoever measures reads at once."""
+    """Write a line, which the measuring process reads at once."""
     pipe = os.open(PIPE, os.O_WRONLY | os.O_NONBLOCK)
     os.write(pipe, " ".join(map(repr, figures)).encode() + b"\n")
     os.close(pipe)

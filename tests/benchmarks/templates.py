@@ -1,4 +1,4 @@
-"""Prepared directories: made once for each system, copied for each trial."""
+"""Prepared directories: created once for each system, and copied for each trial."""
 
 import subprocess
 from pathlib import Path
@@ -8,7 +8,7 @@ from .trial import Trial, finish, start
 
 
 class Templates:
-    """Directories of empty queues, and of queues with tasks to drain: what can be enqueued in `seconds`."""
+    """Directories with empty queues, and with as many tasks to drain as can be enqueued in `seconds`."""
 
     def __init__(self, home: Path, tasks: int, seconds: float, behind: int) -> None:
         self._home = home
@@ -29,9 +29,9 @@ class Templates:
         return directory
 
     def full(self, system: System, is_crowded: bool) -> tuple[Path, int]:
-        """Return a directory with tasks to drain, and how many they are.
+        """Return a directory with tasks to drain, and their number.
 
-        If it is crowded there are others, which are due another day, and were there before.
+        If it is crowded, there are other tasks, which were enqueued before and are due another day.
         """
         directory = self._home / f"{'crowded' if is_crowded else 'full'}-{system.name}"
         if directory not in self._counts:

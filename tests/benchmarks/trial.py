@@ -1,4 +1,4 @@
-"""One measurement of one system: its directory, its processes, and what they tell."""
+"""One measurement of one system: its directory, its processes, and what they report."""
 
 import json
 import os
@@ -20,13 +20,13 @@ from .processes import family, memory, seconds
 from .systems.base import System
 
 ROOT = Path(__file__).parents[2]
-#: How long anything may take before it counts as hung, in seconds.
+#: After how long a step counts as hung, in seconds.
 PATIENCE = 60.0
-#: How long until the first of many tasks has to have run, in seconds.
+#: Within how many seconds the first of many tasks must run.
 FIRST = 20.0
-#: How long to wait at most until who has nothing to do does nothing, in seconds.
+#: How long to wait at most for an idle system to come to rest, in seconds.
 REST = 10.0
-#: How many tasks can be counted.
+#: The largest number of tasks that can be counted.
 SLOTS = 1 << 15
 
 
@@ -35,7 +35,7 @@ class TrialFailed(Exception):
 
 
 def start(system: System, directory: Path, arguments: Sequence[str], output: Any) -> "subprocess.Popen[str]":
-    """Start a Python process of a system, in a session of its own."""
+    """Start a Python process of a system, in its own session."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -56,7 +56,7 @@ def start(system: System, directory: Path, arguments: Sequence[str], output: Any
 
 
 def finish(process: "subprocess.Popen[str]", directory: Path) -> str:
-    """Wait for a process to end well, and return what it printed."""
+    """Wait for a process to end successfully, and return its output."""
     try:
         printed, _ = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -73,14 +73,14 @@ def _end_of_log(directory: Path) -> str:
 
 
 class Trial:
-    """A copy of a prepared directory with worker and enqueuing processes, gone when it is left.
+    """A copy of a prepared directory with worker and enqueuing processes; removed at the end of the block.
 
     >>> with Trial(system, template) as trial:
     ...     trial.start_worker()
     ...     when, how_many = trial.watch(lambda ran: ran == 1000, seconds=10)[-1]
     """
 
-    #: The processor time, in all trials, of killed processes that were children of others.
+    #: The processor time of killed grandchildren, in all trials.
     inherited = 0.0
 
     def __init__(self, system: System, template: Path) -> None:
@@ -108,7 +108,7 @@ class Trial:
         shutil.rmtree(self.directory)
 
     def leave(self, directory: Path) -> None:
-        """Leave what there is in a directory, as a template."""
+        """Save the state in a directory, as a template."""
         self.system.rest(self.directory)
         for name in ("told", "ran"):
             (self.directory / name).unlink()
@@ -116,7 +116,7 @@ class Trial:
         self.directory.mkdir()  # to be removed
 
     def start_worker(self) -> None:
-        """Start as many processes as WORKERS workers take."""
+        """Start the processes for WORKERS workers."""
         for _ in range(self.system.worker_processes):
             self.workers.append(start(self.system, self.directory, self.system.worker(), None))
 
@@ -131,7 +131,7 @@ class Trial:
             time.sleep(0.5)
 
     def _stop(self) -> None:
-        """Kill all that it started, and what these started: all that they have is thrown away."""
+        """Kill all processes that it started, and their descendants: their state is thrown away."""
         ours = {worker.pid for worker in self.workers}
         for pid in self._family():
             Trial.inherited += seconds(pid) if pid not in ours else 0
@@ -154,21 +154,21 @@ class Trial:
         return process
 
     def enqueue_together(self, count: int, seconds: float) -> tuple[list[float], int]:
-        """Let so many processes enqueue at once, for so long.
+        """Let a number of processes enqueue at once, for a time.
 
-        Returns what each of their calls took, and how many of them were refused.
+        Returns the duration of each call, and how many were refused.
         """
         processes = [self.start_enqueuer("together", int(seconds * 1000)) for _ in range(count)]
         self.hear(count)
         (self.directory / "soon").write_text(str(time.monotonic()))
         (self.directory / "soon").rename(self.directory / "go")
-        with ThreadPoolExecutor(count) as readers:  # what they print is more than a pipe holds
+        with ThreadPoolExecutor(count) as readers:  # their output is larger than a pipe
             printed = readers.map(partial(finish, directory=self.directory), processes)
             told = list(map(json.loads, printed))
         return [taken for one in told for taken in one["calls"]], sum(one["refused"] for one in told)
 
     def hear(self, count: int) -> list[list[float]]:
-        """Return the next lines that the tasks tell, as the numbers in them."""
+        """Return the numbers in the next lines that the tasks report."""
         deadline = time.monotonic() + PATIENCE
         lines = self._unread.split(b"\n")
         while len(lines) <= count:
@@ -181,9 +181,9 @@ class Trial:
         return [[float(number) for number in line.split()] for line in lines[:count]]
 
     def watch(self, is_enough: Callable[[int], bool], seconds: float) -> list[tuple[float, int]]:
-        """Look every other millisecond how many tasks ran, until it is enough, or `seconds` after the first.
+        """Count every 2 ms how many tasks ran, until there are enough, or `seconds` after the first.
 
-        Returns when which number was seen, from the last look at which it was none on.
+        Returns pairs of a time and a number, starting with the last look that saw none.
         """
         seen: list[tuple[float, int]] = []
         now = time.monotonic()
@@ -202,21 +202,21 @@ class Trial:
                 raise TrialFailed(f"{self.system.title} ended: {_end_of_log(self.directory)}")
             time.sleep(0.002)
 
-    # what /proc says of the worker's processes
+    # the worker's processes in /proc
 
     def _family(self) -> list[int]:
         return [pid for worker in self.workers for pid in family(worker.pid)]
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that they have had."""
+        """Return the processor time that they have used."""
         return sum(map(seconds, self._family()))
 
     def resident_megabytes(self) -> float:
-        """Return the memory that they have; of a page that several share, each has its part."""
+        """Return their memory; a shared page is divided among its processes."""
         return sum(map(memory, self._family())) / 1024
 
 
 def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
     with open(target, "rb") as copied:
-        os.fsync(copied.fileno())  # so that the first checkpoint does not have to wait for it
+        os.fsync(copied.fileno())  # so that the first checkpoint need not wait for it

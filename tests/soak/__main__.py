@@ -1,4 +1,4 @@
-"""Run a soak, and report. Exits with 0 if all that was promised was kept, else with 1."""
+"""Run a soak, and report. Exits with 0 if every promise was kept, else with 1."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ NUM_WORKERS = 6
 
 
 def main() -> int:
-    """Run a soak in a directory of its own, which is left there if something was found."""
+    """Run a soak in a new directory, which is kept if a promise was broken."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as at Ctrl-C: clean up
     print(f"A soak of {options.minutes:g} minutes with --seed {options.seed}.", flush=True)
@@ -34,10 +34,10 @@ def main() -> int:
             subprocess.run(["umount", "-l", disk], check=False)
     if not found:
         subprocess.run(["rm", "-rf", directory], check=True)
-        print("\nAll of it was kept.")
+        print("\nAll promises were kept.")
         return 0
     print(
-        f"\nNOT KEPT ({len(found)}); the ledger and the logs are in {directory}, the seed is {options.seed}:"
+        f"\nBROKEN PROMISES ({len(found)}); ledger and logs are in {directory}, the seed is {options.seed}:"
     )
     for text, count in Counter(found).most_common(40):
         print(f"- {text}" + (f" ({count} times)" if count > 1 else ""))
@@ -47,27 +47,29 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0, help="for how long (default: 2)")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="what chooses the faults")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="chooses the faults")
     parser.add_argument("--calm", action="store_true", help="only faults that a Foreman survives")
-    parser.add_argument("--no-small-disk", action="store_true", help="mount none, and so never fill it")
+    parser.add_argument(
+        "--no-small-disk", action="store_true", help="do not mount a small disk, so it is never full"
+    )
     return parser.parse_args()
 
 
 def _small_disk(place: Path, minutes: float) -> Path | None:
-    """Mount a file system that can be filled, with room for what is kept; None if that may not be."""
+    """Mount a file system that can be filled, with room for what is kept; None if not permitted."""
     place.mkdir()
     size = f"size={64 + int(4 * minutes)}m"
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", size, "tmpfs", place], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        print(f"NOT TRIED: a full disk, for none can be mounted here: {done.stderr.strip()}")
+        print(f"NOT TRIED: a full disk, because none can be mounted here: {done.stderr.strip()}")
         return None
     return place
 
 
 def _soak(site: Site, options: argparse.Namespace, disk: Path | None) -> list[str]:
-    """Run it, print what there was, and return what was not as promised."""
+    """Run it, print a summary, and return the broken promises."""
     site.database = (disk or site.directory) / "snappea.sqlite3"
     site.variables = {
         "SNAPPEA_TEST_DATABASE": str(site.database),

@@ -1,4 +1,4 @@
-"""The course of a soak: spells of storm and of calm, a canary after each fault, and the rest in the end."""
+"""The course of a soak: storm and calm in turn, a canary after each fault, and rest at the end."""
 
 import random
 import statistics
@@ -21,20 +21,20 @@ from .reconciliation import Reconciliation, Row
 from .supervisor import Sample, Supervisor
 from .tasks import TICKS, canary
 
-#: A spell of storm and one of calm take so long together, in seconds, and the storm this part of it.
+#: How long storm and calm take together, in seconds, and the share of the storm.
 CYCLE, STORM = 600.0, 0.6
-#: How long it rests between two faults at most, in seconds.
+#: The longest rest between two faults, in seconds.
 REST = 4.0
-#: How soon a canary starts, in seconds.
+#: Within how many seconds a canary must start.
 SOON = 15.0
-#: How long a Foreman must have lived for its memory to tell something, and how long it takes to be warm.
+#: How long a Foreman must live for its memory to be judged, and how long it takes to warm up, in seconds.
 LONG, WARM = 35.0, 15.0
 #: How much it may grow after that, in bytes; and for each further minute.
 GROWTH, GROWTH_PER_MINUTE = 6 * MEGABYTE, MEGABYTE // 4
 
 
 class Course:
-    """One soak of so many seconds. Foremen end in the `storm` part of it; the `chance` chooses the faults."""
+    """A soak of `seconds`. Foremen end in the `storm` part only; `chance` chooses the faults."""
 
     def __init__(
         self, site: Site, chance: random.Random, seconds: float, disk: Path | None, storm: float
@@ -50,7 +50,7 @@ class Course:
         self._notes: list[str] = []
 
     def run(self) -> list[str]:
-        """Return what was not as it was promised."""
+        """Return the broken promises."""
         call_command("migrate", verbosity=0)
         call_command("migrate", using="snappea", verbosity=0)
         note("base", time.time() - time.monotonic())
@@ -80,7 +80,7 @@ class Course:
             self._send_canary(fault.__name__)
 
     def _send_canary(self, after: str) -> None:
-        """I15: what is enqueued after a fault starts soon."""
+        """I15: a task that is enqueued after a fault starts soon."""
         key = f"canary:{len(self._waits)}"
         note("try", key, "-", "-")
         began = time.monotonic()
@@ -103,7 +103,7 @@ class Course:
         supervisor.wait_until_at_work()
         history = History(self._site.ledger.path)
         highest = history.clock.highest(time.monotonic())
-        step_clock(directory, max(0.0, highest - time.time()) + 30)  # all is due by now
+        step_clock(directory, max(0.0, highest - time.time()) + 30)  # everything is due by now
         ticks = self._ticks()
         wait_until(lambda: self._ticks() > ticks + len(TICKS), "ticks to come")
         for name in TICKS:
@@ -140,7 +140,7 @@ class Course:
         self._notes += self._look_at_memory()
 
     def _look_at_memory(self) -> Iterator[str]:
-        """The memory of each Foreman that lived for long: flat, once it is warm."""
+        """The memory of a Foreman that lived long is flat once it is warm."""
         lives: dict[int, list[Sample]] = {}
         for sample in self._supervisor.samples:
             lives.setdefault(sample.foreman, []).append(sample)
@@ -158,7 +158,7 @@ class Course:
                 self._found.append(f"its memory grew: {early / MEGABYTE:.1f} to {late / MEGABYTE:.1f} MB")
 
     def report(self) -> list[str]:
-        """Return lines that say what there was."""
+        """Return the lines of the summary."""
         waits = sorted(self._waits) or [0.0]
         injected = ", ".join(f"{name} {count}" for name, count in sorted(self._injected.items()))
         wal = max((sample.wal for sample in self._supervisor.samples), default=0)

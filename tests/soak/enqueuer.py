@@ -1,7 +1,7 @@
 """Enqueues all kinds of tasks at random, until there is a file "enough": `python -m tests.soak.enqueuer`.
 
-What it is about to enqueue is noted before, with when it is due and when it expires, in seconds of the
-site's clock; what was accepted after, with the number of its row.
+Before each call it notes what it is about to enqueue, with the times when it is due and expires, in seconds
+of the site's clock; after the call it notes what was accepted, with the row's id.
 """
 
 import os
@@ -14,14 +14,14 @@ from typing import Any
 import django
 from django.conf import settings
 
-#: How long it rests between two calls at most, in seconds.
+#: The longest rest between two calls, in seconds.
 REST = 0.06
-#: How far in the future what is scheduled is due at most, in seconds.
+#: The longest delay of a scheduled task, in seconds.
 HORIZON = 15.0
 
 
 def main(who: str, seed: str) -> None:
-    """Go on until told that it is enough."""
+    """Enqueue until the file \"enough\" exists."""
     django.setup()
     from tests.soak.tasks import KINDS
 
@@ -33,14 +33,14 @@ def main(who: str, seed: str) -> None:
         kind = KINDS[name]
         numbers = range(number, number := number + kind.burst)
         keys = [f"{name}:{chance.randrange(kind.alike) if kind.alike else f'{who}-{n}'}" for n in numbers]
-        # what is alike must be so in all of its arguments
+        # identical calls have all arguments in common
         seconds = kind.seconds if kind.alike else round(chance.random() * kind.seconds, 3)
         enqueue(kind.task, keys, seconds, chance.random() * HORIZON if name == "due" else None)
         time.sleep(chance.random() * REST)
 
 
 def enqueue(task: Any, keys: list[str], seconds: float, wait: float | None) -> None:
-    """Enqueue, in one transaction if it is more than one, and note it; or note that it was refused."""
+    """Enqueue, in one transaction if there are several, and note it; or note that it was refused."""
     from snappea.errors import EnqueueError
     from snappea.queue.clock import as_datetime, now
     from tests.playground.ledger import note

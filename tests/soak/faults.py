@@ -1,4 +1,4 @@
-"""What is done to those who work: each fault is a function of the scene, and is over when it returns."""
+"""The faults: each is a function of the scene, and is over when it returns."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from .supervisor import Supervisor
 
 
 class Scene(NamedTuple):
-    """What faults are done to. `disk`: the small one that the database lies on, if there is one."""
+    """What the faults affect. `disk`: the small disk with the database, if there is one."""
 
     site: Site
     supervisor: Supervisor
@@ -30,7 +30,7 @@ class Scene(NamedTuple):
 Fault = Callable[[Scene], None]
 
 
-# those that the Foreman survives
+# faults that the Foreman survives
 
 
 def stop_and_go_on(scene: Scene) -> None:
@@ -53,7 +53,7 @@ def stop_an_enqueuer(scene: Scene) -> None:
 
 
 def kill_an_enqueuer(scene: Scene) -> None:
-    """Kill an enqueuer in the middle of whatever it does."""
+    """Kill an enqueuer at a random moment."""
     scene.chance.choice(scene.supervisor.enqueuers).popen.send_signal(signal.SIGKILL)
 
 
@@ -76,7 +76,7 @@ def locked(scene: Scene) -> Iterator[None]:
 
 
 def read_for_long(scene: Scene) -> None:
-    """Hold a snapshot, so that the write-ahead log cannot be folded in."""
+    """Hold a snapshot, so that the write-ahead log cannot be checkpointed."""
     connection = sqlite3.connect(scene.site.database, isolation_level=None)
     try:
         connection.execute("BEGIN")
@@ -93,14 +93,14 @@ def delete_the_wakeup_file(scene: Scene) -> None:
 
 
 def fill_the_disk(scene: Scene) -> None:
-    """Leave no room on the disk for some seconds."""
+    """Fill the disk for some seconds."""
     with full(scene):
         time.sleep(scene.chance.uniform(0.5, 5))
 
 
 @contextmanager
 def full(scene: Scene) -> Iterator[None]:
-    """Leave no room on the disk, again and again: others make some."""
+    """Keep the disk full, although other processes free some space."""
     assert scene.disk
     filler = scene.disk / "filler"
     with scene.supervisor.tolerating(1):
@@ -112,12 +112,12 @@ def full(scene: Scene) -> Iterator[None]:
                             file.write(bytes(size))
                 yield
         finally:
-            os.truncate(filler, 0)  # a process that is just being started may still have it open
+            os.truncate(filler, 0)  # a process that is starting may still have it open
             filler.unlink()
 
 
 def step_the_clock(scene: Scene) -> None:
-    """Set the wall clock forward or back; seldom by far, and back only for a while: no tick would come."""
+    """Set the wall clock forward or back; rarely by much, and back only for a while: no tick would come."""
     directory, before = scene.site.directory, offset(scene.site.directory)
     is_far = scene.chance.random() < 0.15
     step = scene.chance.choice((-3600, 3600) if is_far else (-45, -10, -2, -0.5, 0.5, 2, 10, 45))
@@ -134,11 +134,11 @@ def step_clock(directory: Path, seconds: float) -> None:
     note("clock", "after", seconds)
 
 
-# those that end the Foreman
+# faults that end the Foreman
 
 
 def kill(scene: Scene) -> None:
-    """Kill the Foreman as hard as can be."""
+    """Kill the Foreman with SIGKILL."""
     scene.supervisor.end_foreman(signal.SIGKILL, -signal.SIGKILL)
 
 
@@ -151,21 +151,21 @@ def kill_again_and_again(scene: Scene) -> None:
 
 def terminate(scene: Scene) -> None:
     """Ask the Foreman to stop."""
-    # -15: it has not yet got to where it listens
+    # -15: it has not installed its handlers yet
     scene.supervisor.end_foreman(signal.SIGTERM, 0, -signal.SIGTERM)
 
 
 def terminate_twice(scene: Scene) -> None:
-    """Ask the Foreman to stop, and then to stop now."""
+    """Ask the Foreman to stop, and then to stop at once."""
     terminate(scene)
     time.sleep(scene.chance.uniform(0, 0.3))
     terminate(scene)
 
 
 def kill_the_fork_server(scene: Scene) -> None:
-    """Kill the process that isolated tasks come from."""
+    """Kill the fork server."""
     pid = scene.supervisor.foreman.popen.pid
-    with contextlib.suppress(OSError, IndexError):  # there may be none just now
+    with contextlib.suppress(OSError, IndexError):  # there may be none at the moment
         child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
         scene.supervisor.end_foreman(0, 1)
         note("forkless", "from")
@@ -190,7 +190,7 @@ def terminate_while_locked(scene: Scene) -> None:
 
 
 def kill_while_full(scene: Scene) -> None:
-    """Kill the Foreman while there is no room on the disk."""
+    """Kill the Foreman while the disk is full."""
     with full(scene):
         time.sleep(scene.chance.uniform(0, 1))
         kill(scene)
@@ -204,7 +204,7 @@ def kill_while_stopped(scene: Scene) -> None:
     time.sleep(scene.chance.uniform(0, 2))
     kill(scene)
     scene.supervisor.foreman.popen.wait()
-    time.sleep(0.1)  # for the supervisor to note its end, which lies within the stop
+    time.sleep(0.1)  # so that the supervisor notes its end, which lies within the stop
     note("continued")
 
 

@@ -1,4 +1,4 @@
-"""What the ledger tells: what was enqueued, what ran when, and what the clock on the wall showed."""
+"""The content of the ledger: what was enqueued, what ran when, and the wall clock."""
 
 import math
 from bisect import bisect_right
@@ -12,7 +12,7 @@ from .tasks import KINDS, kind_of
 
 
 class Try(NamedTuple):
-    """A call that somebody was about to enqueue; `due` and `expires` by the site's clock."""
+    """A call that an enqueuer was about to make; `due` and `expires` by the site's clock."""
 
     moment: float
     due: float | None
@@ -28,7 +28,7 @@ class Ack(NamedTuple):
 
 
 class Body:
-    """A task's function, from its start to its end, if it came to one."""
+    """A run of a task's function, from its start to its end, if it ended."""
 
     __slots__ = ("attempt", "end", "key", "start", "word")
 
@@ -42,18 +42,18 @@ class Body:
 
 
 class Clock:
-    """What the clock on the wall showed at which moment of the monotonic one."""
+    """The wall clock, by moments of the monotonic clock."""
 
     def __init__(self, base: float) -> None:
-        self._base = base  # what it showed at moment 0, before anybody set it
+        self._base = base  # its time at moment 0, before it was set
         self._steps: list[tuple[float, float, float]] = [(-math.inf, -math.inf, 0.0)]
 
     def set(self, before: float, after: float, offset: float) -> None:
-        """Take notice of a step that came to pass between two moments."""
+        """Note that the clock was set between two moments."""
         self._steps.append((before, after, offset))
 
     def span(self, since: float, until: float) -> tuple[float, float]:
-        """Return the least and the most that it may have shown from one moment to another."""
+        """Return the earliest and the latest time that it may have shown between two moments."""
         shown = list(self._shown(since, until))
         return min(shown) + self._base, max(shown) + self._base
 
@@ -68,12 +68,12 @@ class Clock:
                 yield offset + min(end, until)
 
     def highest(self, until: float) -> float:
-        """Return the most that it ever showed."""
+        """Return the latest time that it ever showed."""
         return self.span(0.0, until)[1]
 
 
 class History:
-    """The ledger, read."""
+    """The ledger, as data."""
 
     def __init__(self, ledger: Path) -> None:
         self.tries: dict[str, Try] = {}
@@ -84,7 +84,7 @@ class History:
         self.foremen: list[list[float]] = []
         #: From when to when the Foreman was stopped.
         self.stops: list[list[float]] = []
-        #: Between which moments the fork server was killed, and with it what ran in processes of their own.
+        #: Between which moments the fork server was killed, together with the isolated tasks.
         self.forkless: list[list[float]] = []
         self.clock = Clock(0.0)
         self._step = 0.0
@@ -144,15 +144,15 @@ class History:
             self.forkless[-1][1] = moment
 
     def foreman_at(self, moment: float) -> int:
-        """Return the number of the Foreman at a moment."""
+        """Return the number of the Foreman that ran at a moment."""
         return bisect_right(self.foremen, [moment, math.inf]) - 1
 
     def ends_of(self, body: Body) -> float:
-        """Return when the Foreman ended that ran a body."""
+        """Return when the Foreman of a run ended."""
         return self.foremen[self.foreman_at(body.start)][1]
 
     def until(self, body: Body) -> float:
-        """Return when a body was over: at its end, or at the end of what it ran in."""
+        """Return when a run was over: at its end, or at the end of its process."""
         ends = [body.end, self.ends_of(body)]
         if KINDS[kind_of(body.key)].is_isolated:
             kills = (kill for kill in self.forkless if kill[1] >= body.start)

@@ -1,4 +1,4 @@
-"""The ledger against the table: is each guarantee of the README kept? At rest, when nothing waits or runs."""
+"""The ledger against the table: is each guarantee kept? At rest, when nothing waits or runs."""
 
 import json
 import math
@@ -10,24 +10,24 @@ from typing import NamedTuple
 from .history import Ack, Body, History
 from .tasks import KINDS, PACE, RETRY_DELAY, TICKS, kind_of
 
-#: How exact moments are, in seconds: a note is written a moment after or before what it is of.
+#: The precision of moments, in seconds: a note is written a moment before or after the event.
 GRAIN = 0.02
-#: How late what has expired may still start: it was claimed before, and its Foreman stopped, in seconds.
+#: How late an expired task may still start, in seconds: it was claimed before, and its Foreman was stopped.
 LATENESS = 10.0
-#: How often a task with acks_late is started without a person: MAX_INTERRUPTIONS.
+#: How often a task with acks_late is started automatically: MAX_INTERRUPTIONS.
 MOST_STARTS = 3
-#: So long before the end of its Foreman the end of a body may go unheard, on a busy machine, in seconds.
+#: How long before the end of its Foreman the end of a run may be missed on a busy machine, in seconds.
 MOMENT = 0.5
-#: In how many seconds starts of a task with a rate are counted, and how much before them it is claimed.
+#: The window in which starts of a task with a rate are counted, and how early it is claimed, in seconds.
 WINDOW, AHEAD = 3.0, 1.0
 
 
-#: Why a task may have failed that never raises: its process was killed; what it enqueues was refused.
+#: Why a task that never raises may have failed: its process was killed, or a call of it was refused.
 NOT_ITS_FAULT = ("TaskKilled", "The Foreman died", "EnqueueError")
 
 
 class Row(NamedTuple):
-    """What is left of a task in the table."""
+    """The row of a task that is still in the table."""
 
     id: int
     key: str
@@ -37,13 +37,13 @@ class Row(NamedTuple):
 
     @classmethod
     def of(cls, task_id: int, args: str, status: str, attempts: int, error: str, name: str) -> "Row":
-        """Return what the table says; ticks have no key, but their name."""
+        """Return a row of the table; ticks have a name instead of a key."""
         key = (json.loads(args) or [name.rpartition(".")[2]])[0]
         return cls(task_id, key, status, attempts, error)
 
 
 class Reconciliation:
-    """Holds a history against the rows that are left. `until`: when that was, on the monotonic clock.
+    """Compares a history with the rows that are left. `until`: the end, by the monotonic clock.
 
     `workers`: how many threads the Foreman has.
     """
@@ -55,7 +55,7 @@ class Reconciliation:
         self.workers = workers
 
     def violations(self) -> Iterator[str]:
-        """Yield what is not as it was promised."""
+        """Yield the broken promises."""
         yield from self.nothing_is_lost()
         yield from self.nothing_is_imagined()
         yield from self.rows_explain_themselves()
@@ -70,7 +70,7 @@ class Reconciliation:
     # delivery
 
     def nothing_is_lost(self) -> Iterator[str]:
-        """I1, I3: what was accepted ran to its end, or its row is there; or it expired."""
+        """I1, I3: an accepted task ran to its end, or its row is there, or it expired."""
         for ack in self.history.acks:
             if ack.id not in self.rows and not self._is_finished(ack.id) and not self._has_expired(ack):
                 yield f"lost: {ack.key} #{ack.id}, {self._bodies_in_words(ack.id)}"
@@ -79,7 +79,7 @@ class Reconciliation:
                 yield f"begun, not finished, and not kept: {bodies[-1].key} #{task_id}"
 
     def nothing_is_imagined(self) -> Iterator[str]:
-        """I10, I12: what ran was enqueued, once; what was refused left nothing."""
+        """I10, I12: what ran was enqueued, once; a refused call left nothing."""
         ids: dict[str, set[int]] = defaultdict(set)
         for task_id, bodies in self.history.bodies.items():
             ids[bodies[0].key].add(task_id)
@@ -100,7 +100,7 @@ class Reconciliation:
                 yield f"one call, several rows: {key} {numbers}"
 
     def rows_explain_themselves(self) -> Iterator[str]:
-        """I6 to I9, I16: at rest nothing waits or runs, and each row says rightly why it is there."""
+        """I6 to I9, I16: at rest nothing waits or runs, and each row has the right state."""
         never_began = []
         for row in self.rows.values():
             kind, bodies = KINDS[kind_of(row.key)], self.history.bodies.get(row.id, [])
@@ -116,19 +116,19 @@ class Reconciliation:
                     yield f"interrupted, though it had ended: {row}, {self._bodies_in_words(row.id)}"
             elif row.status != "successful" or not has_ended:
                 yield f"not at rest: {row}, {self._bodies_in_words(row.id)}"
-        # between the note in the logbook and the first line of the body lies a moment, that of a fork at
-        # most, in which a kill is told wrong; that must stay as rare as it is short
+        # between the note in the logbook and the first line of the task lies a moment, a fork at
+        # most, in which a kill is misjudged; that must be as rare as the moment is short
         if len(never_began) > max(2, len(self.history.foremen) // 5):
             yield f"interrupted, though they never began: {never_began}"
 
     def _could_be_missed(self, body: Body) -> bool:
-        """Tell whether a body ended when its Foreman was about to end, or stopped and then to end."""
+        """Tell whether a run ended just before its Foreman ended, or was stopped and then ended."""
         ends = self.history.ends_of(body)
         awake_until = min([ends, *(stop for stop, on in self.history.stops if stop < ends <= on)])
         return body.end > awake_until - MOMENT
 
     def nothing_starts_twice(self) -> Iterator[str]:
-        """I2, I4: nothing but to try it again, or after the Foreman ended if it may be repeated."""
+        """I2, I4: a second start is a retry, or follows the end of the Foreman with acks_late."""
         for task_id, bodies in self.history.bodies.items():
             kind = KINDS[kind_of(bodies[0].key)]
             for before, after in pairwise(bodies):
@@ -143,7 +143,7 @@ class Reconciliation:
     # time
 
     def nothing_is_early(self) -> Iterator[str]:
-        """I5: by the clock on the wall as it was set, not before it is due; retries neither."""
+        """I5: not before it is due by the wall clock as it was set; retries included."""
         for task_id, bodies in self.history.bodies.items():
             call = self.history.tries.get(bodies[0].key)
             if call and call.due is not None:
@@ -152,13 +152,13 @@ class Reconciliation:
                     yield f"{call.due - most:.3f} s early: {bodies[0].key} #{task_id}"
             for before, after in pairwise(bodies):
                 is_same = self.history.foreman_at(before.end) == self.history.foreman_at(after.start)
-                if before.word == "raise" and is_same:  # otherwise a restart may bring it forward
+                if before.word == "raise" and is_same:  # otherwise a restart may make it earlier
                     least, most = self.history.clock.span(before.end, after.start)
                     if most - least < RETRY_DELAY - GRAIN:
                         yield f"tried again after {most - least:.3f} s: {after.key} #{task_id}"
 
     def nothing_is_stale(self) -> Iterator[str]:
-        """What had expired is not started."""
+        """An expired task is not started."""
         for task_id, bodies in self.history.bodies.items():
             call = self.history.tries.get(bodies[0].key)
             if call and call.expires is not None:
@@ -176,7 +176,7 @@ class Reconciliation:
     # limits
 
     def limits_are_held(self) -> Iterator[str]:
-        """I11, max_concurrency, unique="running": never more at once than may be."""
+        """I11, max_concurrency, unique="running": never more at once than allowed."""
         in_threads = []
         lanes: dict[str, list[Body]] = defaultdict(list)
         for bodies in self.history.bodies.values():
@@ -199,7 +199,7 @@ class Reconciliation:
         return most
 
     def the_pace_is_held(self) -> Iterator[str]:
-        """A rate_limit: within one Foreman, and while nobody stops it."""
+        """rate_limit: within one Foreman, and while its process is not stopped."""
         starts = [
             b.start for bodies in self.history.bodies.values() for b in bodies if kind_of(b.key) == "paced"
         ]
@@ -212,11 +212,11 @@ class Reconciliation:
                 yield f"{allowed + 1} paced starts within {last - first:.2f} s"
 
     def identical_calls_are_served(self) -> Iterator[str]:
-        """With unique=True, what `delay()` returned was still waiting: it starts after that, or is kept."""
+        """unique=True: the task that `delay()` returned was still waiting, so it starts later, or is kept."""
         for ack in self.history.acks:
             if kind_of(ack.key) != "unique_waiting" or ack.id in self.rows:
                 continue
-            # the call was made a moment before it was acknowledged, a wait for the write lock before
+            # the call began before it was acknowledged: it waited for the write lock
             if not any(body.start > ack.moment - LATENESS for body in self.history.bodies.get(ack.id, ())):
                 yield f"enqueued after it had run: {ack.key} #{ack.id}"
 
@@ -235,7 +235,7 @@ class Reconciliation:
         return "; ".join(said) or "never started"
 
     def summary(self) -> Iterator[str]:
-        """Yield lines that say how many of what there were."""
+        """Yield lines with the counts."""
         accepted = {ack.id for ack in self.history.acks}
         bodies = self.history.bodies
         kept = Counter(row.status for row in self.rows.values())

@@ -15,9 +15,9 @@ from tests.playground.ledger import note
 from tests.site import DEADLINE, Process, Site, wait_until
 
 ENQUEUERS = 3
-#: How soon what has ended is started anew, in seconds.
+#: How soon a process that has ended is restarted, in seconds.
 RESTART = 0.2
-#: Words of the Foreman's log that tell of what tasks do, and of what we did to it.
+#: Words in the Foreman's log that are about tasks, or about our faults.
 EXPECTED = (
     "tests.soak.tasks.",
     "The last Foreman left",
@@ -32,7 +32,7 @@ EXPECTED = (
 
 
 class Sample(NamedTuple):
-    """How which Foreman was, at a moment of the monotonic clock; sizes are in bytes."""
+    """The state of a Foreman at a moment of the monotonic clock; sizes are in bytes."""
 
     moment: float
     foreman: int
@@ -41,7 +41,7 @@ class Sample(NamedTuple):
 
 
 class Supervisor:
-    """Starts who is not there, and notes in the ledger when a Foreman starts and ends."""
+    """Restarts processes that have ended, and notes in the ledger when a Foreman starts and ends."""
 
     def __init__(self, site: Site, chance: random.Random) -> None:
         self._site = site
@@ -63,7 +63,7 @@ class Supervisor:
         for thread in self._threads:
             thread.start()
 
-    # who is alive
+    # which processes are alive
 
     def _start_foreman(self) -> Process:
         self.foremen += 1
@@ -101,16 +101,16 @@ class Supervisor:
                 arguments = ["-m", "tests.soak.enqueuer", who, seed]
                 self.enqueuers.append(Process(self._site, arguments, []))
 
-    # what is done to them
+    # what the faults do to them
 
     def end_foreman(self, number: int, *codes: int) -> None:
-        """Send the Foreman a signal, of which it ends with one of these exit codes."""
+        """Send the Foreman a signal; it may then end with one of these exit codes."""
         self._allowed |= set(codes)
         self.foreman.popen.send_signal(number)
 
     @contextmanager
     def tolerating(self, *codes: int) -> Iterator[None]:
-        """Let a Foreman end with these exit codes for a while; also the one that is there in the end."""
+        """Allow these exit codes during the block, also for the Foreman that runs at its end."""
         self._tolerated.update(codes)
         try:
             yield
@@ -119,7 +119,7 @@ class Supervisor:
             self._tolerated.subtract(codes)
 
     def stop_enqueuers(self) -> None:
-        """Let the enqueuers end in order, and see that they do."""
+        """Stop the enqueuers, and check that they end in order."""
         self._is_short_of_enqueuers.set()
         self._threads[1].join()
         (self._site.directory / "enough").touch()
@@ -128,7 +128,7 @@ class Supervisor:
                 self.faults.append(f"An enqueuer did not end in order: {enqueuer.output()[-2000:]}")
 
     def stop_foreman(self) -> None:
-        """Let the Foreman end in order, and see that it does."""
+        """Stop the Foreman, and check that it ends in order."""
         self._is_over.set()
         self.end_foreman(signal.SIGTERM, 0)
         self._threads[0].join(DEADLINE)
@@ -136,7 +136,7 @@ class Supervisor:
             self.faults.append("The last Foreman did not end.")
         self._threads[2].join()
 
-    # how they are
+    # their state
 
     def _sample(self) -> None:
         while not self._is_over.wait(1.0):

@@ -1,4 +1,4 @@
-"""The kinds of tasks, and what may be expected of each. A task's first argument is its key: "kind:number"."""
+"""The kinds of tasks, and what to expect of each. A task's first argument is its key: "kind:number"."""
 
 import asyncio
 import os
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 #: How long a retry waits, in seconds.
 RETRY_DELAY = 0.4
-#: How long what perishes is worth running, in seconds.
+#: After how long a perishable task expires, in seconds.
 SHELF_LIFE = 1.0
 #: How many paced tasks are started in a second.
 PACE = 5
 
 
 class Flaky(Exception):
-    """What is to be tried again."""
+    """The task must be retried."""
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def _nap(key: str, seconds: float) -> None:
 
 @task
 def fast(key: str, seconds: float = 0.0) -> None:
-    """Do next to nothing."""
+    """Do almost nothing."""
     _nap(key, seconds)
 
 
@@ -96,7 +96,7 @@ def isolated_late(key: str, seconds: float) -> None:
 
 @task(isolate=True)
 def dying(key: str, seconds: float) -> None:
-    """End the process, with nobody else in it."""
+    """End the process, which runs this task alone."""
     with noted(key):
         note("raise", key, current_task.id, current_task.attempt)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -111,19 +111,19 @@ async def coroutine(key: str, seconds: float) -> None:
 
 @task(unique=True)
 def unique_waiting(key: str, seconds: float) -> None:
-    """Be alone while waiting."""
+    """Be unique while waiting."""
     _nap(key, seconds)
 
 
 @task(unique="running")
 def unique_running(key: str, seconds: float) -> None:
-    """Be alone until finished."""
+    """Be unique until finished."""
     _nap(key, seconds)
 
 
 @task(max_concurrency=2)
 def pair(key: str, seconds: float) -> None:
-    """Run with one other at most."""
+    """Run with at most one other."""
     _nap(key, seconds)
 
 
@@ -135,13 +135,13 @@ def alone(key: str, seconds: float) -> None:
 
 @task(rate_limit=f"{PACE}/s")
 def paced(key: str, seconds: float) -> None:
-    """Start at even distances."""
+    """Start at even intervals."""
     _nap(key, 0)
 
 
 @task(expires=SHELF_LIFE)
 def perishing(key: str, seconds: float) -> None:
-    """Be worth running for a moment only."""
+    """Expire soon."""
     _nap(key, seconds)
 
 
@@ -163,7 +163,7 @@ def parent(key: str, seconds: float) -> None:
 
 @task(priority=90)
 def canary(key: str) -> None:
-    """Tell that it was started."""
+    """Report that it was started."""
     with noted(key):
         Path(settings.DIR / key).touch()
 
@@ -188,10 +188,10 @@ def each_other_second() -> None:
 
 
 class Kind(NamedTuple):
-    """What is enqueued of a kind, and what may be expected. `share`: how often, among the others.
+    """A kind of task, and what to expect of it. `share`: how often it is enqueued, relative to the others.
 
-    `seconds`: how long they take at most. `at_once`: how many of one key's kind may run; `alike`: their keys
-    are equal, up to so many different ones. `may_fail`: a row that is `failed` is as it should be.
+    `seconds`: the longest duration. `at_once`: how many of a kind may run at the same time; `alike`: how many
+    different keys there are, if calls are identical. `may_fail`: a `failed` row is correct.
     """
 
     task: "TaskFunction[..., Any]"

@@ -15,7 +15,7 @@ from .rq import RQ
 from .snappea import Snappea
 from .wakaq import WakaQ
 
-#: Measured only when they are asked for: how far one can go.
+#: Measured only on request: how far one queue can go.
 LIMITS = frozenset(("writers", "backlog"))
 
 SYSTEMS: dict[str, System] = {

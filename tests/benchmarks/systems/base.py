@@ -1,4 +1,4 @@
-"""What the benchmarks have to know of a task queue to measure it."""
+"""What the benchmarks must know about a task queue to measure it."""
 
 import sys
 from collections.abc import Callable
@@ -6,38 +6,38 @@ from pathlib import Path
 from typing import Any
 
 Function = Callable[..., Any]
-#: With how many workers everything is measured.
+#: The number of workers for all measurements.
 WORKERS = 8
 EVERYTHING = frozenset(("enqueue", "drain", "crowded", "stream", "latency", "naps", "idle"))
-#: The Django of all that need one.
+#: The version of Django for all systems that need it.
 DJANGO = "django==5.2.19"
-#: In how many seconds what is scheduled is due: later than anybody measures, and as late as dramatiq can.
+#: In how many seconds scheduled tasks are due: after the measurement, and as late as dramatiq can.
 FAR = 6 * 24 * 3600
 
 
 class System:
     """A task queue under test, in one configuration.
 
-    The first half is asked by the process that measures; the second half runs in the processes
-    that are measured, where `tests.benchmarks.tasks` declares the tasks. Both import all of these
-    files, so what only one of them has is imported in the methods.
+    The measuring process calls the first half. The second half runs in the processes that are measured, where
+    `tests.benchmarks.tasks` declares the tasks. Both import all of these files, so a package that only one
+    environment has is imported in a method.
     """
 
-    #: Which queue this is a configuration of.
+    #: The queue that this is a configuration of.
     family = ""
-    #: What is to be installed for it, with versions.
+    #: The packages to install, with versions.
     requirements: tuple[str, ...] = ()
-    #: On which Python it runs at least.
+    #: The oldest Python that it supports.
     oldest_python = (3, 11)
     #: Where the tasks are.
     store = "SQLite"
-    #: What works on them.
+    #: The kind of its workers.
     workers = f"{WORKERS} threads"
-    #: How often it looks for tasks, in seconds, if it does so at even intervals.
+    #: How often it polls, in seconds, if it does.
     looks_every = 0.0
-    #: Whether it is drawn in the charts.
+    #: Whether the charts show it.
     is_drawn = True
-    #: How many worker processes are started.
+    #: The number of worker processes to start.
     worker_processes = 1
 
     def __init__(self, name: str, title: str, measured: frozenset[str] = EVERYTHING) -> None:
@@ -48,24 +48,24 @@ class System:
         self.python = Path(sys.executable)
 
     def script(self, name: str) -> str:
-        """Return where a program of its environment is."""
+        """Return the path of a program in its environment."""
         return str(self.python.parent / name)
 
     def open(self, directory: Path, template: Path | None) -> None:
-        """Make what it has outside of a new directory, as a copy of what belongs to a template."""
+        """Create what it keeps outside of a new directory, as a copy of the template's."""
 
     def rest(self, directory: Path) -> None:
-        """Get that ready to be copied, from now on a template's."""
+        """Prepare that to be copied: it becomes a template's."""
 
     def close(self, directory: Path) -> None:
         """Remove that."""
 
     def prepare(self, directory: Path) -> list[str]:
-        """Return the arguments for Python that make an empty queue; none if there is nothing to do."""
+        """Return the arguments for Python that create an empty queue; none if there is nothing to do."""
         return []
 
     def multiply(self, directory: Path, times: int) -> None:
-        """Make so many of the only task that there is, which is scheduled."""
+        """Create `count` copies of the only task, which is scheduled."""
         raise NotImplementedError
 
     def worker(self) -> list[str]:
@@ -74,7 +74,7 @@ class System:
 
     # in the processes that are measured
 
-    #: What some of the workers want to be shown.
+    #: An object that some of the workers must be given.
     app: Any = None
 
     def django_settings(self, directory: Path) -> dict[str, Any]:
@@ -82,14 +82,14 @@ class System:
         return {}
 
     def set_up(self, directory: Path) -> None:
-        """Get ready to declare tasks."""
+        """Prepare to declare tasks."""
 
     def task(self, function: Function) -> Any:
         """Declare a task."""
         raise NotImplementedError
 
     def enqueuer(self, task: Any) -> Function:
-        """Return what enqueues a task when it is called with the task's arguments: most call it `delay`."""
+        """Return the function that enqueues a task with given arguments, often called `delay`."""
         enqueue: Function = task.delay
         return enqueue
 

@@ -13,10 +13,10 @@ from .procrastinate import by_name
 
 
 class BeanQueue(OnPostgres):
-    """A process for each worker, as it comes.
+    """A process for each worker, the default.
 
-    It can have threads, but then it may not hear of a new task for a minute: it listens on one
-    connection of a pool, and waits on any.
+    With threads it may not learn of a new task for a minute: it listens on one connection of a pool,
+    and waits on any.
     """
 
     family = "beanqueue"
@@ -40,7 +40,7 @@ class BeanQueue(OnPostgres):
             METRICS_HTTP_SERVER_ENABLED=False,
         )
         self.app = bq.BeanQueue(config=config)
-        self.task = self.app.processor()  # type: ignore[method-assign]  # it looks at who calls it
+        self.task = self.app.processor()  # type: ignore[method-assign]  # it inspects its caller
 
     def enqueuer(self, task: Any) -> Function:
         session = self.app.make_session()

@@ -1,4 +1,4 @@
-"""What the systems that are Django apps have in common, and what the SQLite files have."""
+"""The common part of the systems that are Django apps, and of those with SQLite files."""
 
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -9,12 +9,12 @@ from .base import DJANGO, FAR, System
 
 
 def far() -> datetime:
-    """Return when what is scheduled is due."""
+    """Return when scheduled tasks are due."""
     return datetime.now(UTC) + timedelta(seconds=FAR)
 
 
 def sqlite_database(file: Path) -> dict[str, Any]:
-    """Return the settings of a database as fast as Django's users can have it: WAL, NORMAL, IMMEDIATE."""
+    """Return the fastest settings for a database that Django offers: WAL, NORMAL, IMMEDIATE."""
     options = {
         "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
         "transaction_mode": "IMMEDIATE",
@@ -24,7 +24,7 @@ def sqlite_database(file: Path) -> dict[str, Any]:
 
 
 def multiply_row(file: Path, table: str, times: int) -> None:
-    """Make so many of the only row of a table; each has a key of its own, a number or a UUID."""
+    """Create copies of the only row of a table; each has its own key, a number or a UUID."""
     connection = sqlite3.connect(file)
     names, values = [], []
     for _, name, kind, _, _, is_key in connection.execute(f"PRAGMA table_info({table})"):
@@ -47,7 +47,7 @@ class DjangoSystem(System):
 
     installed: tuple[str, ...] = ()
     requirements: tuple[str, ...] = (DJANGO,)
-    #: Where its scheduled tasks are.
+    #: The table of its scheduled tasks.
     table = ""
 
     def prepare(self, directory: Path) -> list[str]:

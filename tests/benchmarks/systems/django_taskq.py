@@ -1,4 +1,4 @@
-"""django-taskq: a task at a time in each of its processes, which look once a second."""
+"""django-taskq: one task at a time in each of its processes, which poll once a second."""
 
 from importlib import import_module
 from typing import Any

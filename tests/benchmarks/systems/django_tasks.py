@@ -8,12 +8,12 @@ from .base import DJANGO, WORKERS, Function
 from .django_project import DjangoSystem, far
 from .snappea import Snappea
 
-#: django.tasks as a package of its own, for Django before 6.0.
+#: django.tasks as a separate package, for Django before 6.0.
 DJANGO_TASKS = "django-tasks==0.12.0"
 
 
 class OfDjango(DjangoSystem):
-    """Any of them; the results are kept."""
+    """A backend of django.tasks; the results are kept."""
 
     backend = ""
 
@@ -41,7 +41,7 @@ class SnappeaBackend(OfDjango, Snappea):
 
 
 class DjangoTasksDB(OfDjango):
-    """django-tasks-db: one `manage.py db_worker` per worker, a task at a time, which look once a second."""
+    """django-tasks-db: one `manage.py db_worker` per worker, one task at a time; they poll once a second."""
 
     family = "django-tasks-db"
     requirements = (DJANGO, DJANGO_TASKS, "django-tasks-db==0.13.0")
@@ -57,7 +57,7 @@ class DjangoTasksDB(OfDjango):
 
 
 class DjangoOx(OfDjango):
-    """django-ox: one worker with threads, which looks once a second. For Python 3.12 or later."""
+    """django-ox: one worker with threads, which polls once a second. For Python 3.12 or later."""
 
     family = "django-ox"
     requirements = (DJANGO, DJANGO_TASKS, "django-ox==1.9.1")

@@ -11,7 +11,7 @@ from .redis import OnRedis
 
 
 class Dramatiq(OnRedis):
-    """One process; its middleware as it comes."""
+    """One process; with the default middleware."""
 
     family = "dramatiq"
     requirements = ("dramatiq[redis]==2.2.1", "redis==8.1.0")

@@ -1,4 +1,4 @@
-"""Huey on SQLite, with its own consumer and threads; without Django and without a log."""
+"""Huey on SQLite, with its own consumer and threads, without Django and without logging."""
 
 import sqlite3
 import sys
@@ -19,7 +19,7 @@ class NormalConnection(sqlite3.Connection):
 
 
 class Huey(System):
-    """SqliteHuey, everything else as it comes."""
+    """SqliteHuey, with defaults for everything else."""
 
     family = "huey"
     requirements = ("huey==3.5.4",)
@@ -47,7 +47,7 @@ class Huey(System):
         return enqueue
 
     def schedule(self, task: Any) -> None:
-        # `schedule()` would only say when, and let a consumer move it there
+        # `schedule()` would only enqueue it, for a consumer to schedule
         self.queue.add_schedule(task.s(delay=FAR))
 
     def consume(self) -> None:

@@ -1,4 +1,4 @@
-"""What the queues on PostgreSQL have in common, and Snappea as one of them."""
+"""The common part of the queues on PostgreSQL, and Snappea as one of them."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from .snappea import Snappea
 if TYPE_CHECKING:
     import psycopg
 
-#: Where the server listens, which is started for the benchmarks.
+#: The address of the server that is started for the benchmarks.
 PORT = "BENCHMARK_POSTGRES_PORT"
 CROWD = """
     INSERT INTO snappea_task (task_name, args, enqueued_at)
@@ -20,7 +20,7 @@ CROWD = """
 
 
 def connect(database: str) -> "psycopg.Connection[Any]":
-    """Return a connection of somebody from outside."""
+    """Return a connection to the server, outside of any system."""
     import psycopg
 
     return psycopg.connect(
@@ -29,7 +29,7 @@ def connect(database: str) -> "psycopg.Connection[Any]":
 
 
 class OnPostgres(System):
-    """Has a database of its own on the server for each directory, whose name stands there in a file."""
+    """Has a database on the server for each directory; a file there contains its name."""
 
     store = "PostgreSQL"
     #: The table with its tasks.
@@ -54,7 +54,7 @@ class OnPostgres(System):
 
     def rest(self, directory: Path) -> None:
         with connect(self.database(directory)) as connection:
-            connection.execute("VACUUM ANALYZE")  # as the server itself does it within a minute
+            connection.execute("VACUUM ANALYZE")  # as the server itself does within a minute
 
     def close(self, directory: Path) -> None:
         from psycopg import sql
@@ -81,7 +81,7 @@ class OnPostgres(System):
 
 
 class DjangoOnPostgres(OnPostgres, DjangoSystem):
-    """A queue in Django's default database, which is on the server."""
+    """A queue in Django's default database, on the server."""
 
     def django_settings(self, directory: Path) -> dict[str, Any]:
         database = {

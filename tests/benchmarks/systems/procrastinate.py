@@ -22,7 +22,7 @@ class Procrastinate(DjangoOnPostgres):
     def set_up(self, directory: Path) -> None:
         from django.apps import apps
 
-        if not apps.models_ready:  # as they are when the app looks for tasks
+        if not apps.models_ready:  # as when the app looks for tasks
             super().set_up(directory)
         self.app = import_module("procrastinate.contrib.django").app
 
@@ -37,7 +37,7 @@ class Procrastinate(DjangoOnPostgres):
 
 
 def by_name(function: Function, call: Function) -> Function:
-    """Return a call with arguments by their position of what takes them by name only."""
+    """Return a function that takes positional arguments and passes them by name."""
     code = function.__code__
     names = code.co_varnames[: code.co_argcount]
     return lambda *arguments: call(**dict(zip(names, arguments, strict=True)))

@@ -1,4 +1,4 @@
-"""No queue at all: Snappea's own table and statements, by sqlite3 alone. What SQLite and the disk allow."""
+"""Not a queue: Snappea's table and statements, by sqlite3 alone. It shows what SQLite and the disk allow."""
 
 import json
 import sqlite3
@@ -11,15 +11,15 @@ from typing import Any
 from .base import Function
 from .snappea import Snappea
 
-#: How many tasks are taken at once, and deleted at once: about what the Foreman does at this speed.
+#: How many tasks are taken and deleted at once: about as many as the Foreman at this speed.
 BATCH = 500
-#: How long it lets tasks gather when there is none, in seconds.
+#: How long it sleeps when there is no task, in seconds.
 PAUSE = 0.005
 NOW = "2026-01-01 00:00:00.000001"
 
 
 class RawSqlite(Snappea):
-    """Who enqueues has one connection in WAL mode, one row per transaction; who works is one thread."""
+    """The enqueuer has one connection in WAL mode, with one row per transaction; the worker is one thread."""
 
     family = "sqlite"
     workers = "1 thread"

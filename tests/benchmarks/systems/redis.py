@@ -1,4 +1,4 @@
-"""What the queues on Redis have in common: a server for each directory, that keeps nothing on the disk."""
+"""The common part of the queues on Redis: a server for each directory, which keeps nothing on disk."""
 
 import socket
 import time
@@ -11,7 +11,7 @@ from .base import EVERYTHING, System
 
 
 class OnRedis(System):
-    """Has a server of its own for each directory, whose address stands there in a file."""
+    """Has a server for each directory; a file there contains its address."""
 
     store = "Redis"
 
@@ -25,7 +25,7 @@ class OnRedis(System):
         self._servers[directory] = server = ExitStack()
         address = server.enter_context(redis_server(directory))
         (directory / "address").write_text(address)
-        while self._ask(directory, "PING") != "+PONG":  # it reads what it has been left
+        while self._ask(directory, "PING") != "+PONG":  # it reads the copied data
             time.sleep(0.01)
 
     def rest(self, directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""RQ: a pool of workers that do not fork for each job, which its manual calls the fastest."""
+"""RQ: a pool of workers that do not fork for each job, the fastest according to its manual."""
 
 from datetime import timedelta
 from functools import partial

@@ -1,4 +1,4 @@
-"""Snappea, as it is in this checkout."""
+"""Snappea, from this checkout."""
 
 import sqlite3
 from pathlib import Path
@@ -28,7 +28,7 @@ class Snappea(DjangoSystem):
         self.synchronous = synchronous
 
     def prepare(self, directory: Path) -> list[str]:
-        (directory / "snappea.sqlite3-wakeup").touch()  # there from the first Foreman on
+        (directory / "snappea.sqlite3-wakeup").touch()  # exists since the first Foreman
         return ["-m", "django", "migrate", "--using=snappea", "-v", "0"]
 
     def multiply(self, directory: Path, times: int) -> None:
@@ -43,7 +43,7 @@ class Snappea(DjangoSystem):
         connection.close()
 
     def size(self, directory: Path) -> int:
-        """Return how much room its database takes on the disk, in bytes."""
+        """Return the size of its database on disk, in bytes."""
         return (directory / "snappea.sqlite3").stat().st_size
 
     def worker(self) -> list[str]:
