@@ -13,7 +13,7 @@ from django import VERSION
 
 from example_project.tracker.envelope import parse, unpack
 from example_project.tracker.grouping import subject_of
-from tests.docs.manual import TEXT
+from tests.docs.blocks import BY_PAGE
 from tests.playground import coroutines, djangotasks, isolated, lifecycle, tasks
 from tests.site import ROOT, Process, Site, wait_until
 
@@ -189,15 +189,13 @@ def spans(site: Site) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("processor", ["SimpleSpanProcessor", "BatchSpanProcessor"])
 def test_enqueue_and_run_are_one_trace(site: Site, processor: str) -> None:
     """With exactly the code that stands in the manual."""
-    code = re.search(r"```python\n(# shop/tracing\.py\n.*?)```", TEXT, re.DOTALL)
-    hooks = re.search(r"```python\nSNAPPEA = (\{\n    \"HOOK.*?\})\n```", TEXT, re.DOTALL)
-    assert code and hooks
-    package = site.directory / "shop"
+    blocks = {block.title: block.text for block in BY_PAGE["how-to/trace.md"]}  # of one title: the last one
+    package = site.directory / "mail"
     package.mkdir()
     (package / "__init__.py").touch()
-    Path(package / "tracing.py").write_text(EXPORTER.format(processor=processor) + code[1])
+    Path(package / "tracing.py").write_text(EXPORTER.format(processor=processor) + blocks["mail/tracing.py"])
     site.variables["PYTHONPATH"] = f"{site.directory}:{ROOT}"
-    site.settings |= json.loads(re.sub(r",\s*}", "}", hooks[1]))
+    site.settings |= dict(re.findall(r'SNAPPEA\["(.*)"\] = "(.*)"', blocks["settings.py"]))
     foreman = site.foreman()
     assert site.program(ENQUEUE).wait() == 0
     site.wait_until_empty()

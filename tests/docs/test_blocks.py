@@ -15,7 +15,7 @@ from django.core.management import load_command_class
 from tests.docs.blocks import BY_PAGE, NOT_RUN, commands, name_of, of
 from tests.docs.manual import FILES
 from tests.docs.manual import TEXT as README
-from tests.docs.newcomer import follow, foreman, is_followed
+from tests.docs.newcomer import follow, foreman, is_followed, put
 from tests.projects import Project
 from tests.servers import Postgres
 from tests.site import ROOT
@@ -31,11 +31,7 @@ RUN_BY = {
     "how-to/back-up.md": "test_backup; tests/queue/test_backup.py while much is written",
     "how-to/deploy.md": "tests/test_deploy.py tries the files",
     "how-to/hand-over-to-celery.md": "test_celery_runs_the_tasks",
-    "how-to/isolate.md": "test_tasks",
-    "how-to/limit-time.md": "test_tasks",
-    "how-to/retry.md": "test_tasks",
     "how-to/run-on-celery.md": "test_celery_runs_the_tasks",
-    "how-to/schedule-periodically.md": "test_tasks",
     "how-to/test.md": "tests/testing/test_user_projects.py",
     "how-to/trace.md": "tests/test_tracing.py",
     "how-to/use-django-tasks.md": "test_tasks_of_django",
@@ -125,12 +121,12 @@ def test_set_up(newcomer: Project) -> None:
 
 
 def test_tasks(newcomer: Project) -> None:
-    """The examples of what @task can do, all in one tasks.py."""
+    """The examples of results, retries and time limits, all in one tasks.py, with what becomes of each."""
     add, get = of("AsyncResult")
-    (retries,), (limited,), (isolated,) = map(of, ("Again: retries", "Time limits", "Processes of their own"))
-    periodic, schedules = of("Again and again: periodic tasks")
-    newcomer.append("mail/tasks.py", "\n".join(["", add, retries, limited, isolated, periodic]))
-    newcomer.append("proj/settings.py", schedules)
+    newcomer.append("mail/tasks.py", f"\n{add}")
+    for page in ("how-to/retry.md", "how-to/limit-time.md"):
+        for block in filter(lambda block: block.is_file, BY_PAGE[page]):
+            put(newcomer, block)
     newcomer.write("page", "a page")
     newcomer.shell("python manage.py check")
     with foreman(newcomer) as running:
@@ -147,10 +143,7 @@ def test_tasks(newcomer: Project) -> None:
             running.wait_for_output(f"Finished mail.tasks.{name}")
         newcomer.shell("python manage.py snappea enqueue mail.tasks.charge --args '[1, true]' --wait")
         assert "mail.tasks.charge" in newcomer.shell("python manage.py snappea list scheduled")
-        assert "URLError" in newcomer.shell("python manage.py snappea show 3"), "it has been tried again"
-        planned = newcomer.shell("python manage.py snappea schedules")
-    names = ["poll", "sweep", "send_mail", "add now and then"]
-    assert not [name for name in names if name not in planned]
+        assert "URLError" in newcomer.shell("python manage.py snappea show 3"), "it has been retried"
 
 
 def test_what_people_decide(newcomer: Project) -> None:
@@ -162,15 +155,10 @@ def test_what_people_decide(newcomer: Project) -> None:
 
 
 def test_tasks_of_django(newcomer: Project) -> None:
-    settings, tasks = of("Django's own tasks")
+    blocks = BY_PAGE["how-to/use-django-tasks.md"]
     if VERSION < (6, 0):
-        tasks = tasks.replace("django.tasks", "django_tasks")
-    newcomer.append("proj/settings.py", settings)
-    newcomer.write("mail/tasks.py", tasks)
-    newcomer.shell("python manage.py check")
-    with foreman(newcomer):
-        code = "from mail.tasks import send_at_once; print(send_at_once(42))"
-        assert newcomer.shell(f'python manage.py shell -c "{code}"').splitlines()[-1] == "42"
+        blocks = [block._replace(text=block.text.replace("django.tasks", "django_tasks")) for block in blocks]
+    follow(newcomer, blocks)
 
 
 def test_health_and_metrics(newcomer: Project) -> None:

@@ -1,11 +1,10 @@
 """The tests of those who use Snappea: small projects, with the manual's own examples, in processes."""
 
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.docs.manual import section
+from tests.docs.blocks import BY_PAGE
 from tests.projects import Project
 
 pytestmark = pytest.mark.long
@@ -16,7 +15,7 @@ from pathlib import Path
 BASE_DIR = Path(__file__).parent
 SECRET_KEY = "only for tests"
 USE_TZ = True
-INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "snappea", "shop"]
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "snappea", "shop", "mail"]
 SQLITE = "django.db.backends.sqlite3"
 DATABASES = {
     "default": {"ENGINE": SQLITE, "NAME": BASE_DIR / "default.sqlite3"},
@@ -87,15 +86,25 @@ def sign_up(request):
 urlpatterns = [path("sign-up/", sign_up)]
 """,
     "shop/tests/__init__.py": "",
+    "mail/__init__.py": "",
+    "mail/tasks.py": """
+from snappea import task
+
+
+@task
+def send_mail(user_id: int) -> None: ...
+""",
 }
 
 
-def examples() -> list[str]:
-    """Return the manual's examples of how to test, in their order."""
-    return re.findall(r"```python\n(.*?)```", section("Tests of your project"), re.DOTALL)
-
-
-COLLECT, EAGER, WITH_PYTEST, FILES_AS_DATABASES, LIVE = examples()
+#: The manual's examples of how to test, by the file that they are in.
+EXAMPLES = {block.title: block.text for block in BY_PAGE["how-to/test.md"] if block.title}
+FIRST = EXAMPLES["mail/tests.py"]
+COLLECT = EXAMPLES["shop/tests/test_collect.py"]
+EAGER = EXAMPLES["shop/tests/test_eager.py"]
+WITH_PYTEST = EXAMPLES["shop/tests/test_functions.py"]
+FILES_AS_DATABASES = EXAMPLES["settings.py"]
+LIVE = EXAMPLES["shop/tests/test_live.py"]
 
 
 @pytest.fixture
@@ -106,8 +115,9 @@ def project(tmp_path: Path) -> Project:
 def test_collect_and_eager_need_neither_databases_nor_a_foreman(project: Project) -> None:
     project.write("shop/tests/test_collect.py", COLLECT)
     project.write("shop/tests/test_eager.py", EAGER)
+    project.write("mail/tests.py", FIRST)
     output = project.run("django", "test")
-    assert "Ran 2 tests" in output and "'snappea'" not in output, "no test database was made for it"
+    assert "Ran 3 tests" in output and "'snappea'" not in output, "no test database was made for it"
     assert not list(project.directory.glob("*.sqlite3*"))
 
 
