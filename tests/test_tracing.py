@@ -169,7 +169,7 @@ provider.add_span_processor({processor}(exporter))
 trace.set_tracer_provider(provider)
 """
 ENQUEUE = """
-from shop.tracing import tracer
+from mail.tracing import tracer
 with tracer.start_as_current_span("request"):
     record.delay("x")
     enqueue_more.delay("more", 1)

@@ -18,5 +18,5 @@ def section(heading: str) -> str:
 
 
 def page(name: str) -> str:
-    """Return the text of a page, such as "how-to/test.md"."""
-    return (PAGES / name).read_text()
+    """Return the text of a page, such as "how-to/test.md", without its code blocks."""
+    return re.sub(r"^```.*?^```$", "", (PAGES / name).read_text(), flags=re.DOTALL | re.MULTILINE)
