@@ -15,8 +15,3 @@ def section(heading: str) -> str:
     found = re.search(rf"^##+ {re.escape(heading)}\n(.*?)^##", TEXT, re.MULTILINE | re.DOTALL)
     assert found, heading
     return found[1]
-
-
-def page(name: str) -> str:
-    """Return the text of a page, such as "how-to/test.md", without its code blocks."""
-    return re.sub(r"^```.*?^```$", "", (PAGES / name).read_text(), flags=re.DOTALL | re.MULTILINE)
