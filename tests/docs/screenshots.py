@@ -1,0 +1,89 @@
+"""Takes the manual's pictures of the dashboard: `python -m tests.docs.screenshots`. Needs Chromium.
+
+They show the demo after its events, with some mails that failed, some that are due later, and two hours of
+history, which the demo is too short for.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.docs.manual import PAGES
+from tests.site import ROOT, wait_until
+
+IMAGES = PAGES / "images"
+WIDTH, HEIGHT = 1200, 820
+#: Runs in the demo's project, beside it.
+MORE = """
+import json, math, random
+from example_project.tracker.tasks import do_nothing, mail_about_issue
+from snappea.foreman import statistics
+from snappea.queue.clock import later, now
+from snappea.queue.database import connect, raw
+
+chance, name, rows = random.Random(19), "example_project.tracker.tasks.", []
+for back in range(2, 120):
+    minute = later(f"{now()[:16]}:00", -60.0 * back)
+    done = int(700 + 300 * math.sin(back / 19) + 150 * chance.random())
+    failed = 70 if 40 < back < 46 else 0
+    times = json.dumps({"-7": done // 2, "-6": done // 3, "-4": done // 6})
+    sums = done * 0.004, 0.03 + 0.09 * chance.random() ** 3, done * 0.003, 0.1
+    rows.append((minute, name + "digest_event", done, 0, 0, 0, 0, *sums, times, None))
+    rows.append((minute, name + "mail_about_issue", 20, failed, 0, 0, 0, 0.1, 0.01, 0.4, 0.1, "{}", None))
+    rows.append((minute, "", 0, 0, 0, 0, 0, 0, 0, 0, 0, "{}", int(abs(chance.gauss(5, 4))) + failed))
+raw(connect()).executemany(statistics._INSERT, rows)
+for issue in (9001, 9002, 9003):
+    mail_about_issue.delay(issue)
+for minutes in range(1, 13):
+    do_nothing.apply_async(countdown=600 * minutes)
+"""
+
+
+def main() -> None:
+    """Run the demo, and take a picture in each color scheme."""
+    with tempfile.TemporaryDirectory() as directory:
+        environment = {**os.environ, "EXAMPLE_DATA_DIR": directory, "PYTHONUNBUFFERED": "1"}
+        command = [sys.executable, "manage.py"]
+        log = Path(directory) / "demo.log"
+        with log.open("wb") as output:
+            demo = subprocess.Popen([*command, "demo"], cwd=ROOT, env=environment, stdout=output)
+        try:
+            told = wait_until(lambda: re.search(r"at (\S+): log in as (\w+) with (\S+)", log.read_text()))
+            subprocess.run([*command, "shell", "-c", MORE], cwd=ROOT, env=environment, check=True)
+            take(*told.groups())
+        finally:
+            demo.terminate()
+            demo.wait()
+
+
+def take(address: str, name: str, password: str) -> None:
+    """Log in, and take the pictures."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "hide-scrollbars"):
+        options.add_argument(f"--{argument}")
+    with webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver")) as driver:
+        size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        driver.get(address)
+        driver.execute_script("localStorage.setItem('django.admin.navSidebarIsOpen', 'false')")
+        driver.find_element(By.ID, "id_username").send_keys(name)
+        driver.find_element(By.ID, "id_password").send_keys(password, Keys.ENTER)
+        wait_until(lambda: "DoesNotExist" in driver.page_source)
+        for scheme in ("light", "dark"):
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            time.sleep(1)  # colors change slowly
+            driver.save_screenshot(str(IMAGES / f"dashboard-{scheme}.png"))
+
+
+if __name__ == "__main__":
+    main()
