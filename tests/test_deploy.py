@@ -202,7 +202,7 @@ def server() -> Iterator[Project]:
         directory.chmod(0o755)
         project = Project(directory / "srv", {}, "proj.settings")
         project.shell("django-admin startproject proj . && python manage.py startapp mail")
-        _install, settings, tasks, *_ = of("Set-up in a project")
+        _install, settings, tasks, *_ = of("Installation")
         name = next(block for block in of("In production") if block.startswith("DATABASES"))
         assert f"/var/lib/{value('snappea', 'StateDirectory')}/" in name
         state = directory / "state"
@@ -218,7 +218,7 @@ def server() -> Iterator[Project]:
 @pytest.mark.needs("setpriv")
 def test_what_root_did_once_does_not_keep_the_service_out(server: Project) -> None:
     """Root migrates by hand, and starts a Foreman that is killed: its files are all still there."""
-    *_, call = of("Set-up in a project")
+    *_, call = of("Installation")
     server.shell("python manage.py migrate --database=snappea")
     with server.running("python manage.py runsnappea", "tasks ready") as running:
         running.popen.kill()

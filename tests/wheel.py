@@ -76,7 +76,7 @@ def set_up(wheel: Path, directory: Path) -> None:
     """Do what the manual says, from `pip install` to the result of a task. Raises AssertionError."""
     subprocess.run([sys.executable, "-m", "venv", directory], check=True)
     project = Installed(directory, {}, "proj.settings")
-    install, settings, tasks, start, call = of("Set-up in a project")
+    install, settings, tasks, start, call = of("Installation")
     assert "/path/to/your/clone" in install
     pip, *rest = install.replace("/path/to/your/clone", str(wheel)).splitlines()
     project.shell("\n".join([pip, "django-admin startproject proj .", *rest]))

@@ -32,10 +32,10 @@ from snappea.queue.database import connect, raw
 chance, name, rows = random.Random(19), "example_project.tracker.tasks.", []
 for back in range(2, 120):
     minute = later(f"{now()[:16]}:00", -60.0 * back)
-    done = int(700 + 300 * math.sin(back / 19) + 150 * chance.random())
-    failed = 70 if 40 < back < 46 else 0
+    done = int(4500 + 2500 * math.sin(back / 19) + 900 * chance.random())
+    failed = 700 if 40 < back < 46 else 0
     times = json.dumps({"-7": done // 2, "-6": done // 3, "-4": done // 6})
-    sums = done * 0.004, 0.03 + 0.09 * chance.random() ** 3, done * 0.003, 0.1
+    sums = done * 0.004, 0.1 + 1.5 * chance.random() ** 9, done * 0.003, 0.1
     rows.append((minute, name + "digest_event", done, 0, 0, 0, 0, *sums, times, None))
     rows.append((minute, name + "mail_about_issue", 20, failed, 0, 0, 0, 0.1, 0.01, 0.4, 0.1, "{}", None))
     rows.append((minute, "", 0, 0, 0, 0, 0, 0, 0, 0, 0, "{}", int(abs(chance.gauss(5, 4))) + failed))

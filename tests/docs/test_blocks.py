@@ -26,7 +26,7 @@ pytestmark = pytest.mark.long
 #: The pages that the generic runner does not run, and what runs their blocks instead. A test that unpacks
 #: the blocks of a heading (`of("Retries")`) runs all that are there.
 RUN_BY = {
-    "README.md": "CI runs the first two; newcomer, test_set_up",
+    "README.md": "CI runs the first two; made, test_set_up, test_examples",
     "contributing.md": "our own tests: test_what_is_not_run",
     "how-to/back-up.md": "test_backup; tests/queue/test_backup.py while much is written",
     "how-to/deploy.md": "tests/test_deploy.py tries the files",
@@ -96,7 +96,7 @@ def test_what_is_not_run() -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory in which the README's set-up was followed, up to the Foreman."""
     project = Project(tmp_path_factory.mktemp("newcomer"), {}, "proj.settings")
-    install, settings, tasks, start, _call = of("Set-up in a project")
+    install, settings, tasks, start, _call = of("Installation")
     project.shell(f"django-admin startproject proj .\n{commands(install)}")
     project.append("proj/settings.py", settings)
     project.write("mail/tasks.py", tasks)
@@ -112,12 +112,17 @@ def newcomer(made: Path, tmp_path: Path) -> Project:
 
 
 def test_set_up(newcomer: Project) -> None:
-    _install, _settings, _tasks, start, call = of("Set-up in a project")
+    _install, _settings, _tasks, start, call = of("Installation")
     assert start.endswith("python manage.py runsnappea\n")
     with foreman(newcomer) as running:
         newcomer.shell(call)
         running.wait_for_output("Finished mail.tasks.send_mail #1")
         assert "A mail to user 42" in running.output()
+
+
+def test_examples(newcomer: Project) -> None:
+    follow(newcomer, [block for block in BY_PAGE["README.md"] if block.heading == "Examples"])
+    assert "Ran 1 test" in newcomer.shell("python manage.py test mail")
 
 
 def test_tasks(newcomer: Project) -> None:
@@ -188,7 +193,7 @@ def test_backup(newcomer: Project) -> None:
 def test_postgres_as_the_queue(newcomer: Project, postgres: Postgres) -> None:
     """With what waited in the old queue taken along."""
     settings, start, move = of("PostgreSQL as the queue")
-    _install, _settings, _tasks, _start, call = of("Set-up in a project")
+    _install, _settings, _tasks, _start, call = of("Installation")
     dump, load = move.splitlines()
     newcomer.shell(f"{call}{dump}")
     postgres.create("newcomer")
@@ -228,7 +233,7 @@ def test_celery_runs_the_tasks(newcomer: Project, redis: str) -> None:
     """And what still waits is handed over."""
     _pip, settings, app, package, start = of("Celery runs the tasks")
     (hand_over,) = of("Handing over")
-    *_, call = of("Set-up in a project")
+    *_, call = of("Installation")
     check, worker, beat = start.splitlines()
     newcomer.shell(call)
     newcomer.append("proj/settings.py", settings.replace("redis://", redis.removesuffix("0") + "7"))

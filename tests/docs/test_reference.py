@@ -550,8 +550,8 @@ def test_the_overview_leads_to_each_page() -> None:
 
 def test_the_first_screen_holds_exactly_the_two_set_up_commands() -> None:
     first_screen = README[: README.index("\n## ")]
-    assert first_screen.count("\n") < 30
-    blocks = re.findall(r"```\n(.*?)\n```", first_screen, re.DOTALL)
+    assert first_screen.count("\n") < 30 and (ROOT / "README.md").read_text().count("\n") <= 300
+    blocks = re.findall(r"```sh\n(.*?)\n```", first_screen, re.DOTALL)
     assert blocks == [
         "python3 -m venv .venv && .venv/bin/pip install -e '.[example]' && .venv/bin/python manage.py demo",
         "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest",
