@@ -1,4 +1,4 @@
-"""The files in example_project/deploy, tried as far as that goes without systemd and without containers."""
+"""The files in example_project/deploy, as far as they can be tried without systemd and containers."""
 
 import json
 import os
@@ -13,14 +13,16 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from example_project.settings import DSN_KEYS
 from snappea.conf import Settings
 from snappea.foreman.loop import LAST_WORDS
 from snappea.foreman.maintenance import LOOK_EVERY
-from tests.docs.blocks import of
+from tests.docs.blocks import BY_PAGE, of
 from tests.projects import Project
 from tests.site import DEADLINE, ROOT, wait_until
 
@@ -42,13 +44,13 @@ def value(name: str, key: str) -> str:
 
 
 def commands(name: str, key: str) -> list[list[str]]:
-    """Return the commands of a unit, as they would be here."""
+    """Return the commands of a unit, with the programs of this environment."""
     lines = re.findall(rf"^{key}=(.*)$", unit(name), re.MULTILINE)
     return [shlex.split(line.replace("/srv/tracker/.venv/bin", BIN)) for line in lines]
 
 
 @pytest.mark.needs("systemd-analyze")
-def test_systemd_has_nothing_to_say_against_the_units(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     for name in UNITS:
         (tmp_path / f"{name}.service").write_text(unit(name).replace("/srv/tracker/.venv/bin", BIN))
     paths = [str(tmp_path / f"{name}.service") for name in UNITS]
@@ -105,7 +107,7 @@ def free_port() -> int:
 
 
 def post_event(port: int) -> None:
-    """Have the tracker enqueue a task."""
+    """Send an event to the tracker, which enqueues a task."""
     event = {"event_id": "0" * 32, "exception": {"values": [{"type": "ValueError", "value": "x"}]}}
     text = json.dumps(event)
     lines = [json.dumps({"event_id": "0" * 32}), json.dumps({"type": "event", "length": len(text)}), text]
@@ -122,7 +124,7 @@ def wait_for_digest(log: Path) -> None:
 
 
 def test_the_commands_of_the_units(tmp_path: Path) -> None:
-    """Both say READY in their time, and stop in order."""
+    """Both report READY, and stop with exit code 0."""
     port, data = free_port(), str(tmp_path)
     for command in commands("snappea", "ExecStartPre"):
         subprocess.run(command, cwd=ROOT, env=environment(EXAMPLE_DATA_DIR=data), check=True)
@@ -137,13 +139,13 @@ def test_the_commands_of_the_units(tmp_path: Path) -> None:
             assert ear.recv(4096).decode().splitlines() == ["READY=1", "WATCHDOG=1"]
             with running(gunicorn, ROOT, tmp_path / "gunicorn.log", **variables):
                 while b"gunicorn" not in ear.recv(4096).lower():
-                    pass  # the Foreman's watchdog
+                    pass  # a WATCHDOG of the Foreman
                 post_event(port)
                 wait_for_digest(log)
 
 
 def copied(directory: Path) -> None:
-    """Do what the COPY lines of the Dockerfile do."""
+    """Copy what the COPY lines of the Dockerfile copy."""
     ignored = shutil.ignore_patterns("__pycache__", "data")
     for line in re.findall(r"^COPY (.*)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE):
         *sources, target = line.split()
@@ -154,30 +156,120 @@ def copied(directory: Path) -> None:
                 shutil.copy(ROOT / source, directory / target)
 
 
-def service(name: str, key: str = "command") -> list[str]:
-    """Return a command of a service in the compose file."""
-    text = (DEPLOY / "compose.yaml").read_text()
-    found = re.search(rf"^  {name}:\n(?:    .*\n)*?\s+{key}: (\[.*\])$", text, re.MULTILINE)
-    assert found, name
-    words: list[str] = json.loads(found[1])
-    return words
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+MANIFEST = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
+WEB: list[str] = json.loads(
+    re.findall(r"^CMD (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)[0]
+)
+
+
+def service(name: str) -> Any:
+    """Return a service of the compose file."""
+    return COMPOSE["services"][name]
+
+
+def resource(kind: str) -> Any:
+    """Return the resource of a kind in the manifest for Kubernetes."""
+    (found,) = (each for each in MANIFEST if each["kind"] == kind)
+    return found
+
+
+def block_of(page: str, language: str) -> str:
+    """Return the block of a language that a page shows."""
+    (found,) = (block.text for block in BY_PAGE[page] if block.language == language)
+    return found
+
+
+def test_the_pod_shares_one_disk_and_has_one_foreman() -> None:
+    deployment, claim = resource("Deployment")["spec"], resource("PersistentVolumeClaim")
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert deployment["replicas"] == 1 and deployment["strategy"] == {"type": "Recreate"}
+    pod = deployment["template"]["spec"]
+    (volume,) = pod["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    data = re.search(r"EXAMPLE_DATA_DIR=(\S+)", (DEPLOY / "Dockerfile").read_text())
+    assert data
+    containers = [*pod["initContainers"], *pod["containers"]]
+    for container in containers:
+        assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": data[1]}]
+    assert len({container["image"] for container in containers}) == 1
+    assert pod["terminationGracePeriodSeconds"] > Settings().GRACEFUL_TIMEOUT + LAST_WORDS
+    labels = deployment["template"]["metadata"]["labels"]
+    assert labels == deployment["selector"]["matchLabels"] == resource("Service")["spec"]["selector"]
+
+
+def test_the_pod_runs_what_the_containers_of_compose_run() -> None:
+    """So test_the_commands_of_the_containers tries these too."""
+    pod = resource("Deployment")["spec"]["template"]["spec"]
+    (migrate,), (web, foreman) = pod["initContainers"], pod["containers"]
+    assert [web["name"], foreman["name"]] == ["web", "foreman"]
+    assert migrate["command"] == service("migrate")["command"]
+    assert foreman["command"] == service("foreman")["command"]
+    assert web["command"] == WEB
+    check = service("foreman")["healthcheck"]["test"][1:]
+    for probe in (foreman["startupProbe"], foreman["livenessProbe"]):
+        *command, option, timeout = probe["exec"]["command"]
+        assert [*command, option] == [*check, "--timeout"]
+        assert int(timeout) < probe["timeoutSeconds"] < probe["periodSeconds"] * probe["failureThreshold"]
+    assert "readinessProbe" not in foreman
+    page = web["readinessProbe"]["httpGet"]
+    assert page["path"] == "/" and page["port"] == web["ports"][0]["containerPort"]
+    user = re.search(r"useradd --uid (\d+)", (DEPLOY / "Dockerfile").read_text())
+    assert user
+    context = pod["securityContext"]
+    assert context["runAsNonRoot"]
+    assert {context[key] for key in ("runAsUser", "runAsGroup", "fsGroup")} == {int(user[1])}
+
+
+def test_the_image_has_the_files_that_it_copies() -> None:
+    for line in re.findall(r"^COPY (.*)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE):
+        assert all((ROOT / source).exists() for source in line.split()[:-1]), line
+    build = COMPOSE["x-tracker"]["build"]
+    assert (DEPLOY / build["context"]).resolve() == ROOT and (ROOT / build["dockerfile"]).exists()
+
+
+def test_the_page_about_systemd_shows_lines_of_the_unit() -> None:
+    """Its paths are the same; it says less."""
+    ours = set(unit("snappea").splitlines())
+    for line in block_of("how-to/deploy-systemd.md", "ini").splitlines():
+        assert line in ours or line.startswith("Description="), line
+    assert f"/var/lib/{value('snappea', 'StateDirectory')}/" in block_of("how-to/deploy-systemd.md", "python")
+
+
+def test_the_page_about_docker_shows_what_compose_runs() -> None:
+    shown = yaml.safe_load(block_of("how-to/deploy-docker.md", "yaml"))
+    for name in ("migrate", "foreman"):
+        for key in (
+            "command",
+            "healthcheck",
+            "stop_grace_period",
+            "restart",
+            "init",
+            "volumes",
+            "depends_on",
+        ):
+            assert shown["services"][name].get(key) == service(name).get(key), (name, key)
+    (volume,) = shown["x-site"]["volumes"]
+    name, directory = volume.split(":")
+    assert name in shown["volumes"] and f'"{directory}/' in block_of("how-to/deploy-docker.md", "python")
 
 
 def test_the_commands_of_the_containers(tmp_path: Path) -> None:
-    """In a directory that holds what the image would."""
+    """In a directory with the files of the image."""
     app, data, port = tmp_path / "app", tmp_path / "data", free_port()
     app.mkdir()
     data.mkdir()
     copied(app)
     variables = {"EXAMPLE_DATA_DIR": str(data), "PYTHONPATH": str(app)}
-    subprocess.run(service("migrate"), cwd=app, env=environment(**variables), check=True)
-    web = re.search(r"^CMD (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
-    assert web
-    served = [word.replace("0.0.0.0:8000", f"127.0.0.1:{port}") for word in json.loads(web[1])]
+    subprocess.run(service("migrate")["command"], cwd=app, env=environment(**variables), check=True)
+    served = [word.replace("0.0.0.0:8000", f"127.0.0.1:{port}") for word in WEB]
     log, served_log = tmp_path / "foreman.log", tmp_path / "web.log"
-    _cmd, *check = service("foreman", "test")
+    _cmd, *check = service("foreman")["healthcheck"]["test"]
     assert subprocess.run(check, cwd=app, env=environment(**variables)).returncode == 1, "there is no Foreman"
-    with running(service("foreman"), app, log, **variables), running(served, app, served_log, **variables):
+    with (
+        running(service("foreman")["command"], app, log, **variables),
+        running(served, app, served_log, **variables),
+    ):
         wait_until(lambda: "tasks ready" in log.read_text() and "Listening at" in served_log.read_text())
         subprocess.run(check, cwd=app, env=environment(**variables), check=True, timeout=DEADLINE)
         post_event(port)
@@ -185,7 +277,7 @@ def test_the_commands_of_the_containers(tmp_path: Path) -> None:
 
 
 SERVICE = "65534"
-#: Another user, who may read all there is (the interpreter may be in root's home) and write what is his.
+#: Another user: it may read everything (the interpreter may be in root's home), and write its own files.
 AS_SERVICE = (
     f"setpriv --reuid {SERVICE} --regid {SERVICE} --clear-groups "
     "--inh-caps +dac_read_search --ambient-caps +dac_read_search"
@@ -194,7 +286,7 @@ AS_SERVICE = (
 
 @pytest.fixture
 def server() -> Iterator[Project]:
-    """Return the project of the set-up as systemd shows it to a service: its user may write one directory."""
+    """Return a project as a service under systemd sees it: its user may write one directory."""
     if os.geteuid() != 0:
         pytest.skip("only root can act for another user")
     directory = Path(tempfile.mkdtemp(dir="/var/tmp"))  # pytest's own is closed to other users
@@ -203,7 +295,7 @@ def server() -> Iterator[Project]:
         project = Project(directory / "srv", {}, "proj.settings")
         project.shell("django-admin startproject proj . && python manage.py startapp mail")
         _install, settings, tasks, *_ = of("Installation")
-        name = next(block for block in of("In production") if block.startswith("DATABASES"))
+        name = block_of("how-to/deploy-systemd.md", "python")
         assert f"/var/lib/{value('snappea', 'StateDirectory')}/" in name
         state = directory / "state"
         project.append("proj/settings.py", settings + name.replace("/var/lib/tracker", str(state)))
@@ -216,8 +308,8 @@ def server() -> Iterator[Project]:
 
 
 @pytest.mark.needs("setpriv")
-def test_what_root_did_once_does_not_keep_the_service_out(server: Project) -> None:
-    """Root migrates by hand, and starts a Foreman that is killed: its files are all still there."""
+def test_files_that_root_made_do_not_lock_the_service_out(server: Project) -> None:
+    """Root runs migrate, and starts a Foreman that is killed: all its files are left."""
     *_, call = of("Installation")
     server.shell("python manage.py migrate --database=snappea")
     with server.running("python manage.py runsnappea", "tasks ready") as running:

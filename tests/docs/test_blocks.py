@@ -28,8 +28,7 @@ pytestmark = pytest.mark.long
 RUN_BY = {
     "README.md": "CI runs the first two; made, test_set_up, test_examples",
     "contributing.md": "our own tests: test_what_is_not_run",
-    "how-to/back-up.md": "test_backup; tests/queue/test_backup.py while much is written",
-    "how-to/deploy.md": "tests/test_deploy.py tries the files",
+    "how-to/back-up.md": "test_back_up_and_restore; tests/queue/test_backup.py while much is written",
     "how-to/hand-over-to-celery.md": "test_celery_runs_the_tasks",
     "how-to/run-on-celery.md": "test_celery_runs_the_tasks",
     "how-to/test.md": "tests/testing/test_user_projects.py",
@@ -43,7 +42,21 @@ RUN_BY = {
 }
 #: Blocks of the other pages that are shown and not run, by page and language (or title): what tests them, or
 #: why nothing does. ("how-to/deploy.md", "ini"): "tests/test_deploy.py"
-SHOWN: dict[tuple[str, str], str] = {}
+SHOWN: dict[tuple[str, str], str] = {
+    ("how-to/deploy.md", "/foreman.log"): "tests/docs/test_running.py",
+    ("how-to/deploy-docker.md", "python"): "tests/test_deploy.py",
+    ("how-to/deploy-docker.md", "yaml"): "tests/test_deploy.py",
+    ("how-to/deploy-systemd.md", "ini"): "tests/test_deploy.py",
+    ("how-to/deploy-systemd.md", "python"): "tests/test_deploy.py",
+    ("how-to/monitor.md", "/status"): "tests/docs/test_running.py",
+    ("how-to/monitor.md", "yaml"): "needs Prometheus; tests/docs/test_running.py reads the files",
+    ("how-to/troubleshooting.md", "/foreman.log"): "tests/docs/test_running.py",
+    (
+        "how-to/troubleshooting.md",
+        "ini",
+    ): "changes the system; tests/docs/test_running.py looks for the limits",
+    ("how-to/upgrade.md", "/runsnappea"): "tests/docs/test_running.py",
+}
 
 
 def test_no_block_slips_by() -> None:
@@ -181,26 +194,34 @@ def test_health_and_metrics(newcomer: Project) -> None:
 
 
 @pytest.mark.needs("sqlite3")
-def test_backup(newcomer: Project) -> None:
-    (copies,) = of("Backup")
+def test_back_up_and_restore(newcomer: Project) -> None:
+    copies, python = of("Back up")
+    (restore,) = of("Restore")
+    newcomer.shell("python manage.py snappea enqueue mail.tasks.send_mail --args '[1]' --countdown 1h")
     with foreman(newcomer):
         newcomer.shell(copies)
-    for name in ("copy", "smaller-copy"):
-        assert newcomer.shell(f"sqlite3 {name}.sqlite3 'SELECT count(*) FROM snappea_task'") == "0\n"
+        newcomer.write("typed", python)
+        newcomer.shell("python typed")
+    for name in ("copy", "smaller-copy", "another-copy"):
+        assert newcomer.shell(f"sqlite3 {name}.sqlite3 'SELECT count(*) FROM snappea_task'") == "1\n"
+    newcomer.shell("python manage.py snappea cancel --all")
+    assert "\nok\n" in f"\n{newcomer.shell(commands(restore))}"
+    assert "mail.tasks.send_mail" in newcomer.shell("python manage.py snappea list scheduled")
+    with foreman(newcomer):
+        newcomer.shell("python manage.py snappea check")
 
 
 @pytest.mark.needs("initdb")
 def test_postgres_as_the_queue(newcomer: Project, postgres: Postgres) -> None:
     """With what waited in the old queue taken along."""
-    settings, start, move = of("PostgreSQL as the queue")
+    dump, settings, load = of("Use PostgreSQL for the queue")
     _install, _settings, _tasks, _start, call = of("Installation")
-    dump, load = move.splitlines()
     newcomer.shell(f"{call}{dump}")
     postgres.create("newcomer")
     for key, value in postgres.settings("newcomer").items():
         settings = re.sub(rf'("{key}": )".*"', rf'\1"{value}"', settings)
     newcomer.append("proj/settings.py", f'{settings}DATABASES["snappea"]["PORT"] = {postgres.port}\n')
-    newcomer.shell(f"{commands(start)}\n{load}")
+    newcomer.shell(load)
     with foreman(newcomer) as running:
         running.wait_for_output("Finished mail.tasks.send_mail #1")
         newcomer.shell(call)
@@ -209,7 +230,7 @@ def test_postgres_as_the_queue(newcomer: Project, postgres: Postgres) -> None:
 
 
 def test_the_main_database(newcomer: Project) -> None:
-    settings, migrate = of("The queue in the main database")
+    settings, migrate = of("Keep the queue in the main database")
     path = newcomer.directory / "proj/settings.py"
     lines = path.read_text().splitlines(keepends=True)
     before = [line for line in lines if not line.startswith(('DATABASES["snappea"]', "DATABASE_ROUTERS"))]
@@ -231,8 +252,8 @@ def test_the_main_database(newcomer: Project) -> None:
 @pytest.mark.needs("redis-server")
 def test_celery_runs_the_tasks(newcomer: Project, redis: str) -> None:
     """And what still waits is handed over."""
-    _pip, settings, app, package, start = of("Celery runs the tasks")
-    (hand_over,) = of("Handing over")
+    settings, app, package, start = of("Run tasks on Celery")
+    (hand_over,) = of("Hand over to Celery")
     *_, call = of("Installation")
     check, worker, beat = start.splitlines()
     newcomer.shell(call)
