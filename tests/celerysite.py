@@ -1,4 +1,4 @@
-"""A site whose tasks Celery runs: Redis, a real worker, and this process as the one that calls."""
+"""A site with Celery as the engine: Redis, a real worker, and this process as the one that calls."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ QUICKLY = ["--without-mingle", "--without-gossip", "--without-heartbeat", "--log
 
 
 class CelerySite(Site):
-    """A site whose engine is Celery. `app`: this process's Celery app."""
+    """A site with Celery as the engine. `app`: this process's Celery app."""
 
     app: Any
     tasks: ModuleType

@@ -133,7 +133,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def celery_site(
     redis: str, migrated: Path, tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
 ) -> Iterator[CelerySite]:
-    """Return a site whose tasks one of Celery's workers runs; `delay()` here sends to it, over Redis."""
+    """Return a site with a Celery worker. `delay()` in this process sends tasks to it, over Redis."""
     directory = tmp_path_factory.mktemp("celery")
     with django_db_blocker.unblock(), celery_in_charge(migrated, directory, redis) as site:
         site.worker("--concurrency", "2", "--hostname", "first@%h")

@@ -1,4 +1,4 @@
-"""Projects of those who use Snappea: a directory each, with what they write, and the processes there."""
+"""Projects that use Snappea: each is a directory, with its files and its processes."""
 
 import os
 import subprocess

@@ -43,14 +43,14 @@ def needed(name: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _unprivileged() -> dict[str, Any]:
-    """Return as whom to start a server that root must not start."""
+    """Return the arguments that start a server as another user: root must not start it."""
     if os.geteuid() != 0:
         return {}
     names = [entry.pw_name for entry in pwd.getpwall()]
@@ -113,7 +113,7 @@ class Postgres:
         shutil.rmtree(self.directory)
 
     def connect(self, database: str) -> "psycopg.Connection[Any]":
-        """Return a connection of somebody from outside."""
+        """Return a connection from outside Django."""
         return psycopg.connect(
             host="127.0.0.1", port=self.port, user="snappea", dbname=database, autocommit=True
         )
@@ -125,7 +125,7 @@ class Postgres:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
 
     def drop(self, database: str) -> None:
-        """Delete a database, whoever uses it."""
+        """Delete a database, even if it is in use."""
         with self.connect("postgres") as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
 

@@ -156,7 +156,7 @@ class Site:
         return Process(self, ["-c", preamble + code, *arguments], wrapper or [])
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Run a statement on the queue's database, as somebody from outside."""
+        """Run a statement on the queue's database, outside of Django."""
         connection = sqlite3.connect(self.database, timeout=DEADLINE, isolation_level=None)
         try:
             return connection.execute(statement, parameters).fetchall()
@@ -182,7 +182,7 @@ class Site:
 
 
 class PostgresSite(Site):
-    """A site whose queue is a database of PostgreSQL."""
+    """A site with its queue on PostgreSQL."""
 
     def __init__(self, directory: Path, server: Postgres, database: str) -> None:
         super().__init__(directory)
@@ -192,7 +192,7 @@ class PostgresSite(Site):
         self.variables["SNAPPEA_TEST_QUEUE"] = json.dumps(server.settings(database))
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Run a statement on the queue's database, as somebody from outside."""
+        """Run a statement on the queue's database, outside of Django."""
         with self.server.connect(self.name) as connection:
             done = connection.execute(statement.replace("?", "%s"), parameters or None)
             return done.fetchall() if done.description else []

@@ -1,4 +1,4 @@
-"""Who comes from another queue: each sample in tests/newcomers, as it was and as it is here, run for real.
+"""Migrating from another queue: runs each sample in tests/newcomers, before and after.
 
 What it was is run where its packages are installed (the original Snappea cannot be beside ours).
 """
@@ -56,7 +56,7 @@ app.autodiscover_tasks()
 
 @dataclass(frozen=True)
 class System:
-    """Where somebody comes from: `settings` and `commands` there, `here` what the table makes of them."""
+    """The other queue: its `settings` and `commands`, and what they become (`here`)."""
 
     name: str
     package: str

@@ -1,4 +1,4 @@
-"""What all pages have in common: who may open them, and what they show if the queue cannot be used."""
+"""What all pages have in common: the permissions, and the answer if the queue cannot be used."""
 
 from collections.abc import Callable
 from functools import wraps

@@ -1,6 +1,6 @@
 """django.tasks; on Django 5.2, which has none, the package django-tasks, which is of the same shape.
 
-Imported by `backend.py` and what serves it only: nobody else needs that package.
+Only `backend.py` and its helpers import it: nothing else needs that package.
 """
 
 # ruff: noqa: F401  (all of it is for others to import from here)
@@ -39,7 +39,7 @@ else:
     # until 0.12 its name ended in Error
     InvalidTask = getattr(exceptions, "InvalidTask", None) or exceptions.InvalidTaskError
 
-# generic for those who check types only
+# generic for type checkers only
 if TYPE_CHECKING:
     AnyTask = Task[..., Any]
     AnyResult = TaskResult[..., Any]

@@ -10,7 +10,7 @@ from snappea.django_tasks.framework import TaskResult, TaskResultStatus
 
 
 class StoredResult(TaskResult):  # type: ignore[type-arg]  # not generic at run time
-    """A result whose status is the row's: a test writes it there, to see whether refresh() finds it."""
+    """A result with the status of the row: a test writes it there, to see whether refresh() finds it."""
 
     def __init__(self, result: Any) -> None:
         for field in fields(result):
@@ -37,7 +37,7 @@ class StoredResult(TaskResult):  # type: ignore[type-arg]  # not generic at run 
 
 
 class QueueingBackend(SnappeaBackend):
-    """Enqueues, for nobody: in the place of DummyBackend, whose list of results is our table."""
+    """Enqueues tasks that nothing runs: it replaces DummyBackend, and its list of results is our table."""
 
     def clear(self) -> None:
         from snappea.models import Task

@@ -1,4 +1,4 @@
-"""A log handler that fails, as one does whose disk is full or whose server is away."""
+"""A log handler that fails, as if its disk were full or its server down."""
 
 import itertools
 import logging

@@ -164,7 +164,7 @@ def as_in_taskq(key: str) -> None:
 
 @task(autoretry_for=(ValueError,), max_retries=2, default_retry_delay=2)
 def try_later(key: str, attempt: int) -> None:
-    """Be tried again when somebody had time to look."""
+    """Be retried later, so that a test can look at the row first."""
     note("start", key, current_task.attempt)
     if current_task.attempt < attempt:
         raise ValueError("not yet")
@@ -317,12 +317,12 @@ def report_and_end(fails: bool) -> None:
 
 
 def add_kwargs() -> dict[str, Any]:
-    """Add who called, as HOOK_ADD_TASK_KWARGS."""
+    """Add the caller, as HOOK_ADD_TASK_KWARGS."""
     return {"_caller": "alice"}
 
 
 def run_context(kwargs: dict[str, Any]) -> Any:
-    """Note who called, before and after, as HOOK_RUN_TASK_CONTEXT."""
+    """Note the caller, before and after, as HOOK_RUN_TASK_CONTEXT."""
     from contextlib import contextmanager
 
     caller = kwargs.pop("_caller", "nobody")

@@ -38,7 +38,7 @@ def try_again_for_it(secret: str, *, key: str) -> None:
 
 @task(sensitive=True, result_ttl=3600)
 def return_it(secret: str, *, key: str) -> str:
-    """Return it, for whoever asks for the result."""
+    """Return it as the result."""
     return secret
 
 

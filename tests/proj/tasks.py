@@ -186,12 +186,12 @@ def robust() -> None:
 
 
 def add_kwargs() -> dict[str, Any]:
-    """Add who called, as HOOK_ADD_TASK_KWARGS."""
+    """Add the caller, as HOOK_ADD_TASK_KWARGS."""
     return {"_caller": "alice"}
 
 
 def run_context(kwargs: dict[str, Any]) -> Any:
-    """Note who called, as HOOK_RUN_TASK_CONTEXT."""
+    """Note the caller, as HOOK_RUN_TASK_CONTEXT."""
     from contextlib import nullcontext
 
     try:
