@@ -40,6 +40,7 @@ NOT_RUN = {
     "pg_dump ": "needs PostgreSQL",
     "curl ": "needs the web server",
     "python -m example_project.": "test_recipes",
+    ".venv/bin/python -m example_project.": "the same",
     "python -m tests.": "our own tests: test_what_is_not_run",
     "git clone ": "needs the network",
 }
