@@ -1,4 +1,4 @@
-"""Undo what a task leaves behind in its thread."""
+"""Clean up what a task leaves behind in its thread."""
 
 import contextvars
 import threading
@@ -20,15 +20,15 @@ from ..queue.database import forget
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: How many variables `context.begin()` sets in a task's context.
+#: How many context variables `context.begin()` sets.
 OURS = 2
-#: What we, and Django's backends when they connect, put on a connection.
+#: The attributes that Snappea, and Django's backends when they connect, set on a connection.
 _IN_USE = {"snappea_file", "snappea_link", "init_commands", "isolation_level", "transaction_mode"}
 
 
 class _Thread(threading.local):
     def __init__(self) -> None:
-        #: The connections that this thread has used, by alias. To ask Django costs more than a short task.
+        #: The connections that this thread has used, by alias: asking Django takes longer than a short task.
         self.used: dict[str, Any] = {}
 
 
@@ -41,23 +41,23 @@ def _note_connection(connection: Any, **kwargs: Any) -> None:
 
 
 def tidy_connections() -> None:
-    """Undo what a task left on the connections that this thread has used.
+    """Clean up the connections that this thread has used. Never raises.
 
-    As Django does around a request: roll back, close connections that are too old, and empty the log of
-    queries. Also, no task sees what another one set on a connection, such as a tenant. Never raises.
+    As Django does around a request: roll back, close connections that are too old, and empty the query log.
+    Also, replace a connection on which a task has set something, such as a tenant.
     """
     for connection in list(_thread.used.values()):
         try:
             _tidy(connection)
         except Exception as error:
-            say(ERROR, "Could not tidy up the connection %r: %r", connection.alias, error)
+            say(ERROR, "Could not clean up the connection %r: %r", connection.alias, error)
 
 
 def _tidy(connection: Any) -> None:
     connection.queries_log.clear()
     if connection.in_atomic_block or getattr(connection.connection, "in_transaction", False):
         say(ERROR, "A task left a transaction open on %r; it is rolled back.", connection.alias)
-        # as if there were no transaction: otherwise close() leaves that to its end
+        # otherwise close() waits for the end of the transaction
         connection.in_atomic_block = connection.closed_in_transaction = False
         connection.close()
     else:
@@ -70,10 +70,7 @@ def _tidy(connection: Any) -> None:
 
 
 def _is_marked(connection: Any) -> bool:
-    """Tell whether there is something on a connection that neither Django nor its backend put there.
-
-    If in doubt there is: then the next task gets a new connection, which costs time and nothing else.
-    """
+    """Return whether a task has set something on a connection. In doubt, it has: a new one is cheap."""
     here: dict[str, Any] = vars(connection)
     kind: Any = type(connection)
     known, initial = _unmarked(kind, connection.alias)
@@ -87,7 +84,7 @@ def _is_marked(connection: Any) -> bool:
 
 @cache
 def _unmarked(kind: Any, alias: str) -> tuple[set[str], dict[str, Any]]:
-    """Return which attributes an unmarked connection may have, and the values of those that never change."""
+    """Return the names of an unmarked connection's attributes, and the values of those that never change."""
     from django.db.backends.sqlite3.base import DatabaseWrapper
 
     wrapper: Any = DatabaseWrapper
@@ -116,15 +113,15 @@ def close_caches(context: contextvars.Context) -> None:
 
 
 class TidyThreads(ThreadPoolExecutor):
-    """Threads in which nothing is left on a connection after a call."""
+    """Threads that clean up their connections after each call."""
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
         """Call a function in one of the threads."""
-        return super().submit(_call_and_tidy, function, args, kwargs)
 
+        def call() -> R:
+            try:
+                return function(*args, **kwargs)
+            finally:
+                tidy_connections()
 
-def _call_and_tidy(function: Callable[..., R], args: Any, kwargs: Any) -> R:
-    try:
-        return function(*args, **kwargs)
-    finally:
-        tidy_connections()
+        return super().submit(call)

@@ -1,7 +1,7 @@
 """The event loop: runs `async def` tasks, many at a time, in one thread.
 
-The thread starts with the first such task. Each task has its own context, and, if it uses sync_to_async (the
-ORM), its own thread for that.
+The thread starts with the first such task. Each task has its own context, and its own thread for
+sync_to_async (the ORM).
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from . import execute
 from .cleanup import TidyThreads, close_caches, close_connections
 from .limits import Ending
 
-#: How long to wait for asyncio tasks that a task has started and left running, in seconds.
+#: How long to wait for the asyncio tasks that a task left running, in seconds.
 LEFT_BEHIND = 1.0
 #: How long a task may block the loop before a warning is logged, in seconds.
 BLOCKED_AFTER = 2.0
@@ -37,14 +37,14 @@ _started: contextvars.ContextVar["set[asyncio.Task[Any]]"] = contextvars.Context
 
 
 class Slot:
-    """A task on an event loop, and the exception that was raised in it to end it."""
+    """A task on an event loop, and the exception that ends it."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        #: Keeps the claim's asyncio.Task alive; the same while the task function runs in it.
+        #: The claim's asyncio.Task, kept alive here; `task` is the same while the task function runs.
         self.runner: asyncio.Task[None] | None = None
         self.task: asyncio.Task[Any] | None = None
-        #: The exception to end it by, and the same until it is raised.
+        #: The exception that ends the task; `pending` is the same until it is raised.
         self.ending: Ending | None = None
         self.pending: Ending | None = None
 
@@ -57,20 +57,20 @@ class Slot:
             self.task.cancel()
 
     def arriving(self, raised: BaseException) -> BaseException:
-        """Return the exception to raise in the coroutine instead of the one that asyncio raises."""
+        """Return the exception to raise in the coroutine instead of asyncio's."""
         if not self.pending or not isinstance(raised, asyncio.CancelledError):
             return raised
         ending, self.pending = self.pending, None
         if self.task:
-            self.task.uncancel()  # or asyncio.timeout() would take it for its own
+            self.task.uncancel()  # or asyncio.timeout() would treat it as its own
         return ending()
 
 
 class EventLoop:
     """Runs claims of asynchronous tasks. The Foreman calls its methods.
 
-    `report` is called with each outcome, in the loop's thread; `call`, in another thread, with a claim of a
-    function that was asynchronous when it was enqueued and is not any more.
+    `report`: called with each outcome, in the loop's thread. `call`: runs, in another thread, a claim whose
+    function was asynchronous when it was enqueued, but no longer is.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class EventLoop:
         self._call = call
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots: dict[int, Slot] = {}
-        #: Claims that have neither begun nor been taken back, by fence: cells are used again.
+        #: Claims that have neither begun nor been taken back, by fence, because cells are reused.
         self._waiting: dict[Fence, tuple[int, Claim]] = {}
         self._pinged_at = 0.0  # 0 once the loop has answered
 
     def hand_over(self, claims: list[tuple[int, Claim]]) -> None:
-        """Run claims, each with its logbook cell. Raises RuntimeError if no thread can be started."""
+        """Run claims, each with its logbook cell. Raises RuntimeError if no thread could be started."""
         if self._loop is None:
             self._loop = self._start()
         self._waiting |= {claim.fence: (cell, claim) for cell, claim in claims}
@@ -98,7 +98,7 @@ class EventLoop:
             raise
 
     def take_back(self, queue: str) -> list[tuple[int, Claim]]:
-        """Return the claims of a queue that have not begun; they will not run here."""
+        """Return the claims of a queue that have not begun. They will not run here."""
         waiting = [fence for fence, (_cell, claim) in list(self._waiting.items()) if claim.queue == queue]
         return [entered for fence in waiting if (entered := self._waiting.pop(fence, None))]
 
@@ -155,11 +155,11 @@ class EventLoop:
                 slot.raise_in_task(TaskRevoked)
 
     def _withdraw(self, claim: Claim) -> bool:
-        """Remove a claim from those that wait; tell whether it was among them."""
+        """Return whether a claim was waiting; it no longer is."""
         return self._waiting.pop(claim.fence, None) is not None
 
     async def _run(self, cell: int, slot: Slot) -> None:
-        """Run a claim, in a context of its own, unless it was taken back."""
+        """Run a claim unless it was taken back."""
         claim = slot.claim
         task = find_task_of(claim)
         if not self._withdraw(claim):
@@ -172,7 +172,7 @@ class EventLoop:
                 outcome = await execute_on_loop(slot, task=task)
             else:
                 outcome = await asyncio.to_thread(self._call, cell, claim)
-        except BaseException as failure:  # of our own code: no thread could be started, for example
+        except BaseException as failure:  # in our own code, such as "can't start new thread"
             outcome = execute.fail(claim, None, 0.0, failure)
         self._end(cell, outcome)
 
@@ -188,12 +188,12 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
     while True:
         try:
             loop.run_forever()
-        except BaseException as error:  # asyncio lets SystemExit pass, in what a task has started
+        except BaseException as error:  # such as SystemExit in an asyncio task that a task has started
             say(ERROR, "Something on the event loop raised %r", error)
 
 
 def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> "asyncio.Task[Any]":
-    """Make an asyncio.Task, and note which task of ours has started it: it must not outlive that."""
+    """Make an asyncio.Task, and note it for the Snappea task that started it, which it must not outlive."""
     made: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
     started = _started.get(None)
     if started is not None:
@@ -203,7 +203,7 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) 
 
 
 def execute_alone(slot: Slot, task: TaskFunction[..., Any], number: int, deadline: float) -> Outcome:
-    """Do as execute_on_loop(), on a new loop in the main thread, where a signal of this number revokes it."""
+    """Run execute_on_loop() on a new loop in the main thread, where the signal `number` revokes the task."""
 
     async def main() -> Outcome:
         loop = asyncio.get_running_loop()
@@ -217,7 +217,7 @@ def execute_alone(slot: Slot, task: TaskFunction[..., Any], number: int, deadlin
 async def execute_on_loop(
     slot: Slot, deadline: float = math.inf, task: TaskFunction[..., Any] | None = None
 ) -> Outcome:
-    """Await a claimed task in this asyncio.Task, which is its own, and return its outcome.
+    """Await a claimed task in the current asyncio.Task, and return its outcome.
 
     `deadline`: when it is killed, by time.monotonic(). `task`: the claim's, if it was looked up already.
     """
@@ -247,47 +247,39 @@ async def execute_on_loop(
     except BaseException as raised:  # SystemExit too, which would end the loop
         failure = raised
     slot.task = None
-    if this.cancelling():
-        failure = await _after_cancelling(failure)
+    if this.cancelling():  # the task has cancelled itself in its last step: it fails
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError as cancelled:
+            failure = cancelled if failure is None else failure
     duration, is_revoked = time.monotonic() - began, slot.ending is TaskRevoked
     if timer:
         timer.cancel()
-    if started:
-        await _cancel(claim, list(started))
-    close_caches(contextvars.copy_context())
-    _end_thread(threads)
+    await _clean_up(claim, list(started), threads)
     if failure is None:
         return Outcome(claim, duration, result=result)
     return execute.fail(claim, task, duration, failure, limit, is_revoked)
 
 
-def _end_thread(threads: ThreadSensitiveContext) -> None:
+async def _clean_up(
+    claim: Claim, started: "list[asyncio.Task[Any]]", threads: ThreadSensitiveContext
+) -> None:
+    if started:
+        said = "%s #%d ended and left %d asyncio tasks running; they are cancelled."
+        say(WARNING, said, clean(claim.task_name), claim.id, len(started))
+        for one in started:
+            one.cancel()
+        with suppress(asyncio.CancelledError):  # of the task itself
+            await asyncio.wait(started, timeout=LEFT_BEHIND)
+    close_caches(contextvars.copy_context())
     if executor := SyncToAsync.context_to_thread_executor.pop(threads, None):
         executor.submit(close_connections)
         executor.shutdown(wait=False)  # even if that thread is blocked: the loop must go on
 
 
-async def _after_cancelling(failure: BaseException | None) -> BaseException | None:
-    """Let the cancellation arrive that a task has asked for in its last step: then it has failed."""
-    try:
-        await asyncio.sleep(0)
-    except asyncio.CancelledError as cancelled:
-        return cancelled if failure is None else failure
-    return failure
-
-
-async def _cancel(claim: Claim, started: "list[asyncio.Task[Any]]") -> None:
-    said = "%s #%d has ended and left %d asyncio tasks running; they are cancelled."
-    say(WARNING, said, clean(claim.task_name), claim.id, len(started))
-    for one in started:
-        one.cancel()
-    with suppress(asyncio.CancelledError):  # which the task may have asked for itself
-        await asyncio.wait(started, timeout=LEFT_BEHIND)
-
-
 @types.coroutine
 def _endable(coroutine: Coroutine[Any, Any, Any], slot: Slot) -> Generator[Any, Any, Any]:
-    """Run a coroutine to its end. The exception that is to end it is raised in it as itself."""
+    """Run a coroutine to its end, and raise the exception that ends it as itself, not as CancelledError."""
     error: BaseException | None = None
     got: Any = None
     while True:

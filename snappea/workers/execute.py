@@ -6,10 +6,10 @@ django.tasks all take a task through these steps:
     begin      decode the arguments, make it the current task, send task_started
     (call)     the task function itself, inside HOOK_RUN_TASK_CONTEXT
     succeed    encode the result if it is kept, send task_succeeded
-    fail       or decide on a retry, send task_failed or task_retried, write the error as text, log it
+    fail       or decide on a retry, send task_failed or task_retried, format the error, log it
 
-A task is either called (`execute`) or awaited (`event_loop.execute_on_loop`). Both return an Outcome and
-write nothing: the Foreman writes outcomes to the queue.
+A task is either called (`execute`) or awaited (`event_loop.execute_on_loop`). Both return an Outcome, which
+the Foreman writes to the queue.
 """
 
 import contextvars
@@ -41,7 +41,7 @@ MAX_REASON = 300
 #: Shown instead of the message of an exception if the task is sensitive.
 HIDDEN = "(not shown: the task is sensitive)"
 
-_forks = 0  # since this process was the first one; cheaper to compare than os.getpid()
+_forks = 0  # how often this process was forked; cheaper to compare than os.getpid()
 
 
 def _count_fork() -> None:
@@ -53,17 +53,14 @@ at_fork(after_in_child=_count_fork)
 
 
 def execute(claim: Claim, handle: Handle, task: TaskFunction[..., Any] | None = None) -> Outcome:
-    """Call a claimed task in this thread and return its outcome.
-
-    `task`: the claim's task if the caller has looked it up already.
-    """
+    """Call a claimed task in this thread and return its outcome. `task`: the claim's, if known."""
     if handle.is_worker and foreman.isEnabledFor(DEBUG):
         log_start(claim)
     forks = _forks
     failure: BaseException | None = None
     result: str | None = None
     limit: float | None = None
-    inside = contextvars.Context()  # so that a language or time zone that the task activates ends with it
+    inside = contextvars.Context()  # a language or time zone that the task activates ends with it
     began = time.monotonic()
     try:
         handle.take(claim)
@@ -76,9 +73,9 @@ def execute(claim: Claim, handle: Handle, task: TaskFunction[..., Any] | None = 
     try:
         try:
             if forks != _forks:
-                os._exit(1 if failure else 0)  # forked by the task: the claim is not its own
+                os._exit(1 if failure else 0)  # a child forked by the task does not own the claim
             ending = handle.put_down()
-        except ENDINGS:  # raised too late for the task; a second one may follow
+        except ENDINGS:  # raised too late for the task; another may follow
             ending = handle.put_down()
     except ENDINGS:
         ending = handle.put_down()
@@ -97,21 +94,21 @@ def log_start(claim: Claim) -> None:
 
 
 def call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> tuple[Any, str | None]:
-    """Call the task function; return its result, and as JSON if the result is kept."""
+    """Call the task function. Return its result, and the result as JSON if it is kept."""
     args, kwargs = begin(task, claim, deadline)
     result = task.run(args, kwargs)
     return result, succeed(task, claim, result)
 
 
 async def call_on_loop(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> tuple[Any, str | None]:
-    """Await the task function; return its result, and as JSON if the result is kept."""
+    """Await the task function. Return its result, and the result as JSON if it is kept."""
     args, kwargs = begin(task, claim, deadline)
     result = await task.run_on_loop(args, kwargs)
     return result, succeed(task, claim, result)
 
 
 def begin(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> tuple[list[Any], dict[str, Any]]:
-    """Make a claim the current task of this context and return its arguments. Raises UnreadableArguments."""
+    """Make a claim the current task, and return its arguments. Raises UnreadableArguments."""
     arguments = decode(claim.args, claim.kwargs)
     context.begin(claim, deadline)
     if task_started.receivers:
@@ -139,13 +136,13 @@ def fail(
 ) -> Outcome:
     """Return the outcome of a claim that raised an exception.
 
-    `limit`: its soft time limit. `is_worker`: log the failure, and keep the exception only for django.tasks.
+    `limit`: its soft time limit. `is_worker`: log the failure, and keep the exception for django.tasks only.
     """
     if limit and isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
         failure.args = (f"it took more than {limit:g} s",)
     retry_after = None if task is None or is_revoked else _retry_after(task, claim, failure)
     cause, was_raised = cause_of(failure), failure.__traceback__ is not None
-    # the supervisor's own words, which it does not raise, say nothing of the arguments
+    # TaskKilled of the supervisor, which was never raised, contains no arguments
     hides = is_sensitive(claim, task) and (was_raised or not isinstance(cause, TaskKilled))
     outcome = Outcome(
         claim,
@@ -165,7 +162,7 @@ def fail(
 
 
 def run_eagerly(task: TaskFunction[..., Any], claim: Claim) -> Any:
-    """Call a task where it was enqueued, and return its result. Raises what it raises."""
+    """Call a task where it was enqueued, and return its result. Raises what the task raises."""
     inside = contextvars.copy_context()
     try:
         return inside.run(call, task, claim, math.inf)[0]
@@ -182,12 +179,12 @@ def note_of(outcome: Outcome) -> Note:
 
 
 def cause_of(failure: BaseException) -> BaseException:
-    """Return the exception behind a Retry; any other exception as it is."""
+    """Return the exception that a Retry wraps; any other exception as it is."""
     return failure.exc if isinstance(failure, Retry) and failure.exc else failure
 
 
 def _retry_after(task: TaskFunction[..., Any], claim: Claim, failure: BaseException) -> float | None:
-    """Return after how many seconds to retry, None if it has failed; send the signal of either."""
+    """Return the delay before the retry, or None if the task has failed, and send the signal for it."""
     retry_after, cause = None, cause_of(failure)
     try:
         retry_after = task.options.retry_after(failure, claim.attempts - 1 - claim.extras.interruptions)
@@ -197,15 +194,15 @@ def _retry_after(task: TaskFunction[..., Any], claim: Claim, failure: BaseExcept
             tell(task_retried, task, id=claim.id, exception=cause, delay=retry_after)
     except BaseException as error:  # a receiver that calls sys.exit(), an incomplete subclass of Retry
         what = type(error).__name__ if is_sensitive(claim, task) else repr(error)
-        say(ERROR, "After %s #%d had failed: %s", clean(claim.task_name), claim.id, what)
+        say(ERROR, "After %s #%d failed: %s", clean(claim.task_name), claim.id, what)
     return retry_after
 
 
 def _log_failure(outcome: Outcome, cause: BaseException | None) -> None:
     """Log a failure, with its exception if that is shown.
 
-    In the worker, as handlers may be slow (Sentry). The task's name is part of the message, so that what
-    groups by message groups by task.
+    Called in the worker, because handlers such as Sentry's may be slow. The message contains the task's name,
+    so that tools that group by message group by task.
     """
     claim = outcome.claim
     name = clean(claim.task_name).replace("%", "%%")
@@ -222,7 +219,7 @@ def _log_failure(outcome: Outcome, cause: BaseException | None) -> None:
 
 
 def _traceback_of(failure: BaseException, hides: bool) -> str:
-    """Return the traceback as text, without the middle if it is long, without messages if it `hides` them."""
+    """Return the traceback as text, without its middle if it is long, without messages if it `hides` them."""
     try:
         text = "".join(_frames_of(failure) if hides else traceback.format_exception(failure))
     except BaseException as worse:  # a __str__ that raises, no memory, no stack left

@@ -1,4 +1,4 @@
-"""How to end a task that runs in a thread: by raising an exception in it, and nowhere else."""
+"""End a task that runs in a thread, by raising an exception in the task and nowhere else."""
 
 import ctypes
 import math
@@ -14,34 +14,34 @@ Ending = type[TaskRevoked] | type[SoftTimeLimitExceeded]
 
 
 class Handle:
-    """Where a task runs, and how it is ended there. This one never ends it."""
+    """Where a task runs, and how to end it there. This class never ends it."""
 
-    #: Whether start and failure are logged here. If not, the caller is given each exception.
+    #: Whether start and failure are logged here. If not, the caller gets each exception.
     is_worker = False
     #: When the task is ended, by time.monotonic().
     deadline = math.inf
 
     def take(self, task: object) -> None:
-        """Start with a task: from now on it can be ended."""
+        """Start a task: from now on it can be ended."""
 
     def limit(self, seconds: float) -> float:
-        """Have the task ended after its soft time limit, and return its deadline."""
+        """Set the task's soft time limit, and return its deadline."""
         return self.deadline
 
     def put_down(self) -> Ending | None:
-        """Finish the task; return the exception that was raised in it to end it, if any."""
+        """Finish the task. Return the exception that was raised in it to end it, if any."""
         return None
 
     def is_failure(self, raised: BaseException) -> bool:
-        """Tell whether an exception is a failure of the task; any other is raised to the caller."""
+        """Return whether an exception is a failure of the task. Others are raised to the caller."""
         return True
 
 
 class TaskHandle(Handle):
-    """The task that a worker thread runs; made in that thread.
+    """The task that a worker thread runs. Create it in that thread.
 
-    Python can raise an exception in another thread, at its next step. The lock ensures that this happens only
-    while the task runs: not in the worker's own code, not in its next task.
+    Python can raise an exception in another thread, at its next bytecode. The lock ensures that this happens
+    only while the task runs: not in the worker's own code, and not in its next task.
     """
 
     is_worker = True
@@ -51,31 +51,31 @@ class TaskHandle(Handle):
         self._note_deadline = note_deadline
         self._lock = threading.Lock()
         self._thread = ctypes.c_ulong(threading.get_ident())
-        #: The task that runs; None between two.
+        #: The task that runs; None between tasks.
         self.task: object = None
-        #: Which exception was raised in the task to end it.
+        #: The exception that was raised in the task to end it.
         self._ending: Ending | None = None
-        #: When to raise one, and when that was done, by time.monotonic().
+        #: When to raise one, and when one was raised, by time.monotonic().
         self.deadline = self.raised_at = math.inf
         #: Whether another worker has replaced this one.
         self.is_replaced = False
 
     def take(self, task: object) -> None:
-        """Start with a task."""
+        """Start a task."""
         self._ending = None
         self.task = task
 
     def limit(self, seconds: float) -> float:
-        """Raise SoftTimeLimitExceeded in the task after so many seconds; return when, by time.monotonic()."""
+        """Raise SoftTimeLimitExceeded in the task after so many seconds. Return the deadline."""
         self.deadline = time.monotonic() + seconds
         if self._note_deadline:
             self._note_deadline(self.deadline)
         return self.deadline
 
     def revoke(self, task: object) -> bool:
-        """Raise TaskRevoked in a task, once, and tell whether it runs here. For other threads.
+        """Raise TaskRevoked in a task, once, and return whether it runs here. Called by other threads.
 
-        A thread that is blocked outside Python (a socket, `time.sleep`) is reached when it returns.
+        In a thread that is blocked outside Python (a socket, `time.sleep`), it is raised when that returns.
         """
         with self._lock:
             if self.task is not task or self._ending is TaskRevoked:
@@ -84,7 +84,7 @@ class TaskHandle(Handle):
             return True
 
     def enforce_limit(self, here: float) -> None:
-        """Raise SoftTimeLimitExceeded in the task if its time is up. For other threads."""
+        """Raise SoftTimeLimitExceeded in the task if its time is up. Called by other threads."""
         with self._lock:
             if self.task is not None and self.deadline <= here:
                 self._raise_in_task(SoftTimeLimitExceeded)
@@ -95,21 +95,21 @@ class TaskHandle(Handle):
         _raise_in_thread(self._thread, ctypes.py_object(ending))
 
     def replace(self) -> object:
-        """Give the task up as stuck, and return it; None if it has just ended."""
+        """Give up the task as stuck, and return it; None if it has just ended."""
         with self._lock:
             self.is_replaced = self.task is not None
             self.deadline = self.raised_at = math.inf
             return self.task
 
     def put_down(self) -> Ending | None:
-        """Finish the task; return which exception was raised in it, perhaps in this very moment.
+        """Finish the task. Return the exception that was raised in it, perhaps at this very moment.
 
-        An exception that is still on its way is raised here, at most twice; call this again then.
+        A pending exception is raised here, at most twice; then call this again.
         """
         with self._lock:
             self.task = None
             self.deadline = self.raised_at = math.inf
             ending = self._ending
         if ending:
-            _raise_in_thread(self._thread, None)  # withdraw it if it was not raised yet
+            _raise_in_thread(self._thread, None)  # cancel it if it was not raised yet
         return ending

@@ -1,8 +1,8 @@
-"""The worker pool: threads that run claims, the claims that wait for one, and the outcomes.
+"""The worker pool: threads that run claims, a backlog of claims, and the outcomes.
 
-Waking a thread is slow, above all on a virtual machine with idle cores. So no thread is woken per task: a
-worker takes its next claim from the backlog without blocking, and parks only when there is none; the Foreman
-is woken only if it sleeps and is needed.
+Waking a thread is slow, above all on a virtual machine with idle cores. So a worker takes its next claim from
+the backlog without blocking, and parks only when there is none. The Foreman is woken only if it sleeps and
+is needed.
 """
 
 import math
@@ -27,19 +27,19 @@ from .processes.supervisor import Supervisor
 
 T = TypeVar("T")
 
-#: A worker is stuck, and is replaced, if its task still runs so many seconds after it was to end.
+#: A worker is stuck, and is replaced, if its task still runs this many seconds after it should have ended.
 STUCK_AFTER = 5.0
-#: A thread without work closes its connections after so many seconds, so that WAL files can be checkpointed.
+#: An idle thread closes its connections after this many seconds, so that WAL files can be checkpointed.
 IDLE_AFTER = 10.0
-#: After so many seconds without work its connections are checked before the next task, for CONN_MAX_AGE.
+#: After this many idle seconds, a thread checks its connections (CONN_MAX_AGE) before the next task.
 AGED_AFTER = 1.0
 
 
 class WorkerPool:
-    """Up to `size` threads that run claims. The Foreman calls all methods but the workers' own.
+    """Up to `size` threads that run claims. The Foreman calls all public methods.
 
     A worker calls `wake_foreman` if `foreman_sleeps` is set and at most `low_water` claims wait.
-    `fork_server` makes the processes of isolated tasks. A new thread replaces one after `tasks_per_thread`.
+    `fork_server` starts processes for isolated tasks. A thread is replaced after `tasks_per_thread`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class WorkerPool:
     ) -> None:
         self.size = size
         self.low_water = 0
-        #: How many claims were ever handed over for threads.
+        #: How many claims were ever handed over to threads.
         self.handed = 0
         #: Until when the Foreman sleeps, by time.monotonic(): an earlier deadline must wake it.
         self.foreman_wakes_at = 0.0
@@ -70,14 +70,14 @@ class WorkerPool:
         self.outcomes: deque[tuple[int, Outcome]] = deque()
         self._parked: list[threading.Lock] = []
         self._handles: list[TaskHandle] = []
-        #: The workers whose task should have ended, each replaced by another.
+        #: The workers whose task should have ended; each was replaced.
         self.stuck: list[TaskHandle] = []
         self._supervisors: list[Supervisor] = []
         #: Whether a task has a deadline, or was told to end.
         self.is_watched = False
 
     def hand_over(self, claims: list[tuple[int, Claim]]) -> None:
-        """Run claims, each with the number of its logbook cell; those for the event loop come last.
+        """Run claims, each with the number of its logbook cell. Those for the event loop must come last.
 
         Raises RuntimeError if not a single thread can be started; take_back() returns what has not begun.
         """
@@ -143,15 +143,15 @@ class WorkerPool:
             self.stuck.remove(handle)
             return
         self._slots.release()
-        said = "%s #%d does not end, and a new worker thread replaces its own. Workers stuck: %d"
+        said = "%s #%d does not end: a new worker thread replaces the stuck one. Stuck workers: %d"
         say(WARNING, said, clean(claim.task_name), claim.id, len(self.stuck))
         if self.backlog:
             self._start_worker()
 
     def take_back(self, queue: str | None = None) -> list[tuple[int, Claim]]:
-        """Return the claims that no worker has begun; they will not run here.
+        """Return the claims that no worker has begun. They will not run here.
 
-        `queue`: of this queue only, and those as well that the event loop has not begun.
+        `queue`: only claims of this queue, also those that the event loop has not begun.
         """
         if queue is None:
             return _drain(self.backlog)
@@ -159,7 +159,7 @@ class WorkerPool:
         return [entered for entered in waiting if self._withdraw(entered)] + self.loop.take_back(queue)
 
     def _withdraw(self, entered: tuple[int, Claim]) -> bool:
-        """Take a claim out of the backlog; tell whether it was there."""
+        """Remove a claim from the backlog, and return whether it was there."""
         try:
             self.backlog.remove(entered)
         except ValueError:
@@ -167,7 +167,7 @@ class WorkerPool:
         return True
 
     def is_starting(self, queue: str) -> bool:
-        """Tell whether a process is being started for a task of a queue."""
+        """Return whether a process is being started for a task of a queue."""
         return any(supervisor.is_starting(queue) for supervisor in list(self._supervisors))
 
     def revoke(self, cell: int, claim: Claim) -> None:
@@ -187,7 +187,7 @@ class WorkerPool:
         return _drain(self.outcomes)
 
     def needs_foreman(self) -> bool:
-        """Tell whether there are outcomes to settle, and a worker is idle or will be soon."""
+        """Return whether there are outcomes to settle and a worker is idle or soon will be."""
         return bool(self.outcomes) and (len(self.backlog) <= self.low_water or bool(self._parked))
 
     # in the workers' threads
@@ -214,7 +214,7 @@ class WorkerPool:
                 self.stuck.remove(handle)
             else:
                 self._slots.release()
-                if self.backlog:  # handed over while all slots were taken
+                if self.backlog:  # filled while all slots were taken
                     self._start_worker()
 
     def _note_deadline(self, deadline: float) -> None:
@@ -227,7 +227,7 @@ class WorkerPool:
         self._logbook.note(cell, Note.BEGUN)
         try:
             outcome = self._outcome_of(cell, claim, handle)
-        except BaseException as failure:  # of our own code: no memory left, for example
+        except BaseException as failure:  # in our own code, such as "no memory left"
             outcome = execute.fail(claim, None, 0.0, failure)
         self._logbook.note(cell, execute.note_of(outcome))
         tidy_connections()
@@ -237,13 +237,12 @@ class WorkerPool:
         return self._outcome_of(cell, claim, TaskHandle())
 
     def _outcome_of(self, cell: int, claim: Claim, handle: TaskHandle) -> Outcome:
-        """Run a claim, in a process of its own if its task is isolated."""
+        """Run a claim, in its own process if the task is isolated."""
         task = find_task_of(claim)
         if task is None or not task.is_isolated:
             return execute.execute(claim, handle, task)
 
         def note(outcome: Outcome) -> None:
-            """Note an outcome before its process has quite ended."""
             self._logbook.note(cell, execute.note_of(outcome))
 
         supervisor = Supervisor(claim, task, self._fork_server, note)
@@ -264,14 +263,14 @@ class WorkerPool:
             self._wake_foreman()
 
     def _park(self, parking: threading.Lock) -> None:
-        """Wait until there may be something in the backlog."""
+        """Wait until the backlog may contain a claim."""
         self._parked.append(parking)
-        if self.backlog:  # handed over before the Foreman could see this worker parked
+        if self.backlog:  # filled before the Foreman could see that this worker is parked
             try:
                 self._parked.remove(parking)
                 return
             except ValueError:
-                pass  # it did see it: the lock is released, or about to be
+                pass  # the Foreman saw it: the lock is released, or about to be
         if self.foreman_sleeps:
             self._wake_foreman_if_needed()
         parked_at = time.monotonic()
@@ -283,7 +282,7 @@ class WorkerPool:
 
 
 def _drain(queue: "deque[T]") -> list[T]:
-    """Take everything out, while other threads put in or take out as well."""
+    """Take all items, while other threads may add or take some."""
     taken = []
     try:
         while True:
@@ -293,5 +292,5 @@ def _drain(queue: "deque[T]") -> list[T]:
 
 
 def most_at_once(settings: Settings) -> int:
-    """Return how many tasks may run at the same time in all."""
+    """Return how many tasks may run at the same time, stuck ones included."""
     return settings.NUM_WORKERS + settings.MAX_STUCK_WORKERS + 1 + settings.ASYNC_CONCURRENCY

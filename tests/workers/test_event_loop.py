@@ -150,7 +150,7 @@ def test_nothing_that_it_started_outlives_it(site: Site) -> None:
     foreman = site.foreman()
     leave_behind.delay("x")
     wait_until(lambda: site.ledger.count("gone", "x"))
-    foreman.wait_for_output("leave_behind #1 has ended and left 1 asyncio tasks running")
+    foreman.wait_for_output("leave_behind #1 ended and left 1 asyncio tasks running")
     leave_behind.delay("y", exits=True)
     foreman.wait_for_output("Something on the event loop raised SystemExit")
     assert sleep.delay(0).get(timeout=DEADLINE) == 0

@@ -154,7 +154,7 @@ _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 class FullDisk(logging.Handler):
     def emit(self, record):
         said = record.getMessage()
-        if said.endswith("Workers stuck: 2"):
+        if said.endswith("Stuck workers: 2"):
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
         elif said.startswith("The round failed"):
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))

@@ -1,10 +1,11 @@
-"""`manage.py runsnappea`: run the Foreman, beside gunicorn."""
+"""`manage.py runsnappea`: run the Foreman, the process that executes tasks."""
 
 import argparse
 import logging
 import os
 import sys
 import threading
+from contextlib import closing
 from typing import Any
 
 from django.conf import settings
@@ -18,7 +19,7 @@ from snappea.queue.files import IS_UNIX, NEEDS_UNIX
 from snappea.tasks.context import name_tasks_in_log
 from snappea.tasks.discovery import discover
 
-if IS_UNIX:  # what these import exists on Unix only; handle() says so elsewhere
+if IS_UNIX:  # these import modules that exist on Unix only; handle() reports that
     from snappea.foreman import reports
     from snappea.foreman.autoreload import watch
     from snappea.foreman.loop import Foreman
@@ -37,7 +38,7 @@ class Command(BaseCommand):
         add("--queues", default="", help="Serve only these queues, separated by commas. Default: all.")
         add("--strict", action="store_true", help="Serve --queues strictly in this order.")
         add("--burst", action="store_true", help="Exit once no task is ready or running.")
-        restart = "Restart, under the same pid, after this many tasks (MAX_TASKS)."
+        restart = "Restart under the same pid after this many tasks (MAX_TASKS)."
         add("--max-tasks", type=_at_least_one, metavar="N", help=restart)
         reload = "Restart when the code changes. Default: settings.DEBUG."
         add("--reload", action=argparse.BooleanOptionalAction, help=reload)
@@ -47,21 +48,21 @@ class Command(BaseCommand):
         return {**super().get_check_kwargs(options), "databases": []}
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Exit with 0 after an orderly stop, and with 1 if the Foreman cannot start or had to stop."""
+        """Run. Exits with 0 after an orderly stop, and with 1 if the Foreman cannot start or had to stop."""
         _require_work_for_a_foreman()
-        for found in check_installation():  # even with --skip-checks: the files may be of two projects
+        for found in check_installation():  # even with --skip-checks: an installation may mix two projects
             if not found.is_silenced():
                 raise CommandError(f"{found.msg} {found.hint}")
         _log_to_stderr(options["verbosity"])
         discover()
-        name_tasks_in_log()  # in handlers that a tasks module has added, too
+        name_tasks_in_log()  # after discover(), because a tasks module may add handlers
         reports.report_failed_imports()
         flags = {"NUM_WORKERS": options["workers"], "MAX_TASKS": options["max_tasks"]}
         instead = {key: value for key, value in flags.items() if value is not None}
         queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
         try:
             # the fork server comes first: a process with connections or threads must not fork
-            with ForkServer() as fork_server, usable():
+            with closing(ForkServer()) as fork_server, usable():
                 foreman = Foreman(queues, options["strict"], fork_server, options["burst"], **instead)
                 if settings.DEBUG if options["reload"] is None else options["reload"]:
                     watch(foreman.restart)
@@ -86,13 +87,12 @@ def _require_work_for_a_foreman() -> None:
     if current().TASK_ALWAYS_EAGER:
         raise CommandError(
             'SNAPPEA["TASK_ALWAYS_EAGER"] is True: tasks run immediately where they are enqueued, '
-            "so there is nothing for a Foreman to do. Remove it to run tasks in the background."
+            "so a Foreman has nothing to do. Remove it to run tasks in the background."
         )
     if uses_celery():
         raise CommandError(
-            'SNAPPEA["ENGINE"] is "celery": the workers of Celery run the tasks. '
-            "Start one: celery -A proj worker. To hand over tasks that wait in the queue's database, run: "
-            "python manage.py snappea handover."
+            'SNAPPEA["ENGINE"] is "celery": Celery workers run the tasks. Start one: celery -A proj worker. '
+            "To hand over tasks that wait in the queue's database: python manage.py snappea handover."
         )
 
 
@@ -103,7 +103,7 @@ def _at_least_one(text: str) -> int:
 
 
 def _log_to_stderr(verbosity: int) -> None:
-    """Log to stderr if the project's LOGGING sends the log nowhere, and set a level if it sets none."""
+    """Log to stderr if the project's LOGGING has no handler, and set a level if it sets none."""
     package, foreman = logging.getLogger("snappea"), logging.getLogger("snappea.foreman")
     package.disabled = foreman.disabled = False  # LOGGING disables existing loggers by default
     is_shown = foreman.hasHandlers()
@@ -117,7 +117,7 @@ def _log_to_stderr(verbosity: int) -> None:
 
 
 def _exit(exit_code: int, at_once: bool) -> None:
-    """End the process: immediately if tasks still run, and within seconds if one of its threads hangs."""
+    """End the process: immediately if tasks still run, otherwise within seconds, even if a thread hangs."""
     if at_once:
         logging.shutdown()
         os._exit(exit_code)

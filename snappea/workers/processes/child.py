@@ -1,4 +1,4 @@
-"""The process of one isolated task: it reads one order, runs one task, and tells one outcome."""
+"""The process of one isolated task: it reads an order, runs the task, and sends the outcome."""
 
 import ctypes
 import json
@@ -25,42 +25,42 @@ from ..cleanup import close_connections, tidy_connections
 from ..event_loop import Slot, execute_alone
 from ..limits import Ending, Handle
 
-#: Raises TaskRevoked in the task. Not SIGTERM: at a service's stop that is sent to each of its processes.
+#: Raises TaskRevoked in the task. Not SIGTERM, which a service manager sends to all processes of a service.
 REVOKED = signal.SIGUSR1
-#: The exit code of a child whose task closed its channel, so that it cannot tell the outcome.
+#: The exit code of a child whose task closed its channel, so that it cannot send the outcome.
 MUTE = 74
-#: How long Sentry and OpenTelemetry may take to send what a task has left, in seconds.
+#: How long Sentry and OpenTelemetry may take to send their queued data, in seconds.
 FLUSH = 2.0
 #: If memory runs out, the system kills the child rather than the Foreman.
 OOM_SCORE = b"500"
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
-_LONGEST = 1e8  # a timer cannot be set to many more seconds
+_LONGEST = 1e8  # longer timers fail
 
 
 def name_process(name: str) -> None:
-    """Give this process a name of at most 15 characters, for ps and top."""
+    """Name this process for ps and top, with at most 15 characters."""
     if _prctl:
         _prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 class Channel:
-    """The child's end of the socket to its supervisor; a message is a line of JSON."""
+    """The child's end of the socket to its supervisor. A message is a line of JSON."""
 
     def __init__(self, end: socket.socket, lock: int | None) -> None:
-        """Take the socket, and the descriptor by which the child holds the Foreman's lock."""
+        """Take the socket, and the descriptor of the Foreman's lock, if the child holds one."""
         self._socket = end
         self._turns = threading.Lock()
         self._identities = {fd: os.fstat(fd) for fd in (end.fileno(), lock) if fd is not None}
 
     def order(self) -> dict[str, Any]:
-        """Wait for the only line that the supervisor sends, and return its content."""
+        """Wait for the order, the only line that the supervisor sends, and return it."""
         with self._socket.makefile("rb") as lines:
             order: dict[str, Any] = json.loads(lines.readline())
             return order
 
     def tell(self, **words: object) -> None:
-        """Send a line. Ends the process if the task has closed the descriptor: it may be another file now."""
+        """Send a line. Ends the process if the task closed the descriptor, which may be another file now."""
         line = json.dumps(words).encode() + b"\n"
         with self._turns:
             if not self._is_own(self._socket.fileno()):
@@ -74,26 +74,26 @@ class Channel:
             return False
 
     def close(self) -> None:
-        """Close what is still open and ours: in a process that a task forks."""
+        """Close the descriptors that are still Snappea's: in a process that a task forks."""
         for descriptor in self._identities:
             if self._is_own(descriptor):
                 os.close(descriptor)
 
 
 class ChildHandle(Handle):
-    """The handle of an isolated task, which signals end: they end even a sleep.
+    """The handle of an isolated task. Signals end it, even while it sleeps.
 
-    Their handlers run in the task's thread, between two of its steps, so no lock is needed.
+    Signal handlers run in the task's thread, so no lock is needed.
     """
 
     is_worker = True
 
     def __init__(self, max_memory: int | None, deadline: float) -> None:
-        """Take how much memory the task may have, in bytes, and when it is killed, by time.monotonic()."""
+        """`max_memory`: in bytes. `deadline`: when the task is killed, by time.monotonic()."""
         self.deadline = deadline
         self._max_memory = max_memory
         self._memory_before = resource.getrlimit(resource.RLIMIT_AS)
-        #: The exception to end the task by, as soon as it has begun; and the one that was raised in it.
+        #: The exception that is to end the task once it has begun, and the one that was raised in it.
         self.wanted: Ending | None = None
         self._ending: Ending | None = None
         self._is_running = self._is_shielded = False
@@ -102,13 +102,13 @@ class ChildHandle(Handle):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {REVOKED})
 
     def take(self, task: object) -> None:
-        """Start with the task. Raises TaskRevoked if that came before, MemoryError if there is no memory."""
+        """Start the task. Raises TaskRevoked if it was revoked before, or MemoryError."""
         self._is_running = True
         self._raise_wanted()
         self.bound_memory()
 
     def bound_memory(self) -> None:
-        """Apply the task's memory limit to the process. Raises MemoryError if it exceeds that already."""
+        """Apply the task's memory limit. Raises MemoryError if the process already exceeds it."""
         if self._max_memory is not None:
             _require_below(self._max_memory)
             _soft, hard = self._memory_before
@@ -116,21 +116,21 @@ class ChildHandle(Handle):
             resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
     def limit(self, seconds: float) -> float:
-        """Raise SoftTimeLimitExceeded in the task after so many seconds; return its deadline."""
+        """Raise SoftTimeLimitExceeded in the task after so many seconds. Return the deadline."""
         signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST))
         self.deadline = min(self.deadline, time.monotonic() + seconds)
         return self.deadline
 
     def put_down(self) -> Ending | None:
-        """Finish the task; return which exception was raised in it. May raise one, at most twice."""
+        """Finish the task. Return the exception that was raised in it. May raise one, at most twice."""
         self._is_running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
-        if self._max_memory is not None:  # so that there is memory to tell the outcome
+        if self._max_memory is not None:  # the outcome needs memory, too
             resource.setrlimit(resource.RLIMIT_AS, self._memory_before)
         return self._ending
 
     def tell_progress(self, channel: Channel, progress: Progress) -> None:
-        """Send how far the task is: the whole line, whatever signal arrives meanwhile."""
+        """Send the task's progress: the whole line, even if a signal arrives meanwhile."""
         if threading.current_thread() is not threading.main_thread():
             channel.tell(progress=progress)
             return
@@ -149,7 +149,7 @@ class ChildHandle(Handle):
         self._raise_wanted()
 
     def _raise_wanted(self) -> None:
-        """Raise the exception that is to end the task: only in the task, and each once."""
+        """Raise the exception that is to end the task: only in the task, and each only once."""
         wanted = self.wanted
         if wanted is None or wanted is self._ending or self._is_shielded or not self._is_running:
             return
@@ -158,7 +158,7 @@ class ChildHandle(Handle):
 
 
 def _require_below(limit: int) -> None:
-    """Raise MemoryError, with the reason, if the process exceeds its limit before the task begins."""
+    """Raise MemoryError, with the reason, if the process exceeds its limit already."""
     try:
         with open("/proc/self/statm", "rb") as sizes:
             size = int(sizes.read().split()[0]) * resource.getpagesize()
@@ -166,14 +166,14 @@ def _require_below(limit: int) -> None:
         return
     if size >= limit:
         raise MemoryError(
-            f"max_memory={limit}: the process has {size} bytes of addresses before the task begins"
+            f"max_memory={limit}: the process uses {size} bytes of address space before the task begins"
         )
 
 
 def main(end: socket.socket, lock: int | None, fork_server: int) -> NoReturn:
-    """Run the task that is ordered on a socket, tell its outcome there, and end the process.
+    """Read the order from a socket, run its task, send the outcome, and end the process.
 
-    `lock`: the descriptor of the Foreman's lock, `fork_server`: the pid of the parent.
+    `lock`: the descriptor of the Foreman's lock. `fork_server`: the pid of the parent.
     """
     exit_code = 1
     try:
@@ -188,13 +188,13 @@ def main(end: socket.socket, lock: int | None, fork_server: int) -> NoReturn:
         for flush in (logging.shutdown, _flush_background, sys.stdout.flush, sys.stderr.flush):
             try:
                 flush()
-            except Exception:  # closed by the task, or full: there is nowhere left to report it
+            except Exception:  # closed by the task, or the disk is full: nowhere to report it
                 pass
         os._exit(exit_code)
 
 
 def _flush_background() -> None:
-    """Send what Sentry and OpenTelemetry send in the background: os._exit() does not wait for that."""
+    """Send what Sentry and OpenTelemetry have queued: os._exit() does not wait for their threads."""
     if sentry := sys.modules.get("sentry_sdk"):
         sentry.flush(timeout=FLUSH)
     if tracing := sys.modules.get("opentelemetry.trace"):
@@ -214,14 +214,14 @@ def _run(channel: Channel) -> None:
         outcome = _run_coroutine(claim, handle, task)
     else:
         outcome = execute.execute(claim, handle, task)
-    _claim, _duration, *rest = outcome._replace(failure=None)  # an exception does not fit into JSON
+    _claim, _duration, *rest = outcome._replace(failure=None)  # JSON cannot carry an exception
     tidy_connections()
     close_connections()
     channel.tell(outcome=rest)
 
 
 def _run_coroutine(claim: Claim, handle: ChildHandle, task: TaskFunction[..., Any]) -> Outcome:
-    """Run an asynchronous task on an event loop, where it is ended as it would be in the Foreman."""
+    """Run an asynchronous task on an event loop, where it is ended as on the Foreman's."""
     slot, deadline = Slot(claim), handle.deadline
     try:
         handle.bound_memory()
@@ -236,18 +236,18 @@ def _run_coroutine(claim: Claim, handle: ChildHandle, task: TaskFunction[..., An
 
 
 def _stand_alone(fork_server: int) -> None:
-    """Make this process a session and a group of its own, which ends with the fork server."""
+    """Make this process the leader of its own session and group, which ends with the fork server."""
     os.setsid()
     if _prctl:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != fork_server:
-        os._exit(1)  # it had ended before
+        os._exit(1)  # the fork server had ended before
     name_process("snappea-task")
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # blocked where the Foreman has restarted itself
+    # the Foreman blocks them while it restarts
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    # the Foreman decides; not SIG_IGN, which programs that the task starts would inherit
+    # the Foreman decides when to stop; programs that the task starts would inherit SIG_IGN
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     try:
         with open("/proc/self/oom_score_adj", "wb", buffering=0) as score:
@@ -257,7 +257,7 @@ def _stand_alone(fork_server: int) -> None:
 
 
 def _become_ordinary(channel: Channel) -> None:
-    """Make a process that a task forked one like any other."""
+    """Make a process that a task forked an ordinary one."""
     channel.close()
     for number in (REVOKED, signal.SIGALRM, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)

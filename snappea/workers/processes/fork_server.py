@@ -1,13 +1,13 @@
 """The fork server: a process that forks the processes of isolated tasks.
 
-The Foreman has threads, so it must not fork; it forks the fork server before it starts any. The fork server
-has everything imported, nothing open, and one thread. Only it reaps and signals children, so no signal goes
-to a process that got the pid of another one. It ends when the Foreman does, and its children with it; until
-the last of them has ended it holds the Foreman's lock.
+The Foreman has threads, so it must not fork. It forks the fork server before it starts any. The fork server
+has everything imported, no files open, and one thread. Only the fork server reaps and signals children, so no
+signal goes to a process that reused a pid. It ends with the Foreman, and its children end with it. Until the
+last child has ended, it holds the Foreman's lock.
 
-There are two kinds of sockets. On *control* the Foreman asks for children and for their end. On its
-*channel* a child and its supervisor (a worker's thread) talk; the fork server keeps a copy of the child's
-end, and tells there that the child starts and how it ended. A message on a channel is a line of JSON.
+There are two kinds of sockets. On *control*, the Foreman asks to start and to end children. On a *channel*, a
+child and its supervisor (a worker thread) communicate. The fork server keeps a copy of the child's end, to
+report that the child starts and how it ended. A message on a channel is a line of JSON.
 """
 
 import contextlib
@@ -20,7 +20,6 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from itertools import count
 from typing import NoReturn
 
@@ -29,35 +28,35 @@ from django.db import connections
 from ...errors import CannotStart
 from . import child
 
-#: What the Foreman asks for: with the lock's descriptor, with the child's end of a channel, and of a child.
+#: The Foreman's requests. LOCK comes with the lock's descriptor, SPAWN with the child's end of a channel.
 LOCK, SPAWN, REVOKE, KILL = b"lock", b"spawn", b"revoke", b"kill"
 #: The longest request, in bytes.
 MOST_BYTES = 1000
-#: How often to look for children that have ended although no signal told of it, in milliseconds.
+#: How often to look for children that have ended without a signal, in milliseconds.
 REAP_EVERY = 1000
-#: How long to wait for the end of the fork server, in seconds.
+#: How long to wait for the fork server to end, in seconds.
 PATIENCE = 5.0
-#: How long a supervisor may take to read what fills its channel before it is told of the end, in seconds.
+#: How long a supervisor may take to read a full channel when its child has ended, in seconds.
 TOLD_WITHIN = 5.0
 
 
 class ForkServer:
-    """The Foreman's end of it. Making one forks; supervisors call the other methods."""
+    """The Foreman's side. Creating it forks; supervisors call the other methods."""
 
     def __init__(self) -> None:
-        """Fork. Call it before this process has threads. Raises CannotStart."""
+        """Fork. Call this before the process has threads. Raises CannotStart."""
         self._numbers = count(1)
         connections.close_all()
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(AttributeError, ValueError, OSError):  # there is none, or it is closed
-                stream.flush()  # or each child would write what is left in it
+            with contextlib.suppress(AttributeError, ValueError, OSError):  # missing or closed
+                stream.flush()  # or each child would write the buffered output again
         try:
             self._fork()
         except OSError as error:
             raise CannotStart(
                 f"The Foreman cannot start: no process could be started for isolated tasks: {error}."
             ) from error
-        # in a process that a task forks, a copy would keep the fork server from noticing the Foreman's end
+        # a copy in a process that a task forks would hide the Foreman's end from the fork server
         os.register_at_fork(after_in_child=self._control.close)
 
     def _fork(self) -> None:
@@ -68,20 +67,14 @@ class ForkServer:
                 self._control.close()
                 _serve(theirs)
 
-    def __enter__(self) -> "ForkServer":
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self.close()
-
     def keep(self, lock: int) -> None:
         """Hold the lock of this descriptor until the last child has ended."""
         socket.send_fds(self._control, [LOCK], [lock])
 
     def spawn(self) -> tuple[int, socket.socket]:
-        """Ask for a child; return its number and the supervisor's end of its channel.
+        """Ask for a child. Return its number and the supervisor's end of its channel.
 
-        Raises OSError if the fork server has ended, or there are no descriptors left.
+        Raises OSError if the fork server has ended or no descriptors are left.
         """
         number = next(self._numbers)
         ours, childs = socket.socketpair()
@@ -90,18 +83,18 @@ class ForkServer:
         return number, ours
 
     def signal(self, request: bytes, number: int, flags: int = 0) -> None:
-        """Ask to REVOKE or KILL a child, if it still runs."""
+        """Send REVOKE or KILL for a child, if it still runs."""
         with contextlib.suppress(OSError):  # the fork server has ended, and its children with it
             self._control.send(b"%s %d" % (request, number), flags)
 
     def is_gone(self) -> bool:
-        """Tell whether it has ended, which it should not."""
+        """Return whether the fork server has ended unexpectedly."""
         poll = select.poll()
         poll.register(self._control, 0)
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """End it, and all children with it."""
+        """End the fork server and all children."""
         self._control.close()
         give_up = time.monotonic() + PATIENCE
         with contextlib.suppress(ChildProcessError):  # a task may have reaped it
@@ -146,17 +139,17 @@ class _Server:
             ready = {descriptor for descriptor, _events in poll.poll(REAP_EVERY if self._children else None)}
             if self._alarm.fileno() in ready:
                 self._alarm.recv(MOST_BYTES)
-            self._reap()  # each time: a SIGCHLD may get lost
+            self._reap()  # each time, because a SIGCHLD may get lost
             if self._control.fileno() in ready:
                 is_over = not self._answer()
         for pid in self._children:
             _kill(pid)
         for pid in self._children:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-            _kill(pid)  # processes that it may have forked last
+            _kill(pid)  # processes that it may have just forked
 
     def _set_signals(self) -> None:
-        # a terminal, or a service's stop, sends them to all processes; the Foreman decides
+        # a terminal or a service manager sends these to all processes; the Foreman decides when to stop
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {child.REVOKED})  # until a child can handle it
@@ -166,26 +159,24 @@ class _Server:
         signal.set_wakeup_fd(self._ringer.fileno(), warn_on_full_buffer=False)
 
     def _answer(self) -> bool:
-        """Do what the Foreman asks for; False once it has ended."""
+        """Do what the Foreman asks for. Return False once the Foreman has ended."""
         request, descriptors, _flags, _sender = socket.recv_fds(
             self._control, MOST_BYTES, 1, socket.MSG_CMSG_CLOEXEC
         )
         word, _space, number = request.partition(b" ")
         if word == LOCK and descriptors:
             self._lock = descriptors[0]
-        elif word == SPAWN and descriptors:  # none are left: then the channel just ends
+        elif word == SPAWN and descriptors:  # without one, no descriptors were left: the channel just ends
             self._spawn(int(number), socket.socket(fileno=descriptors[0]))
         elif word in (REVOKE, KILL):
-            for pid in self._pids_of(int(number)):
-                os.kill(pid, child.REVOKED) if word == REVOKE else _kill(pid)
+            for pid, (one, _channel) in self._children.items():
+                if one == int(number):
+                    os.kill(pid, child.REVOKED) if word == REVOKE else _kill(pid)
         return bool(request)
-
-    def _pids_of(self, number: int) -> Iterator[int]:
-        return (pid for pid, (one, _channel) in self._children.items() if one == number)
 
     def _spawn(self, number: int, channel: socket.socket) -> None:
         try:
-            _tell(channel, started=True)  # beforehand: as long as this is not said, nothing can have run
+            _tell(channel, started=True)  # before the fork: without this message, nothing can have run
             pid = os.fork()
         except OSError as error:
             _tell(channel, refused=str(error))
@@ -196,7 +187,7 @@ class _Server:
         self._children[pid] = number, channel
 
     def _be_child(self, channel: socket.socket) -> NoReturn:
-        """Be the child, without what belongs to others."""
+        """Be the child, without the sockets of others."""
         try:
             signal.set_wakeup_fd(-1)
             others = [other for _number, other in self._children.values()]
@@ -207,7 +198,7 @@ class _Server:
             os._exit(1)
 
     def _reap(self) -> None:
-        """Reap the children that have ended, after ending what they left in their groups."""
+        """Reap children that have ended, and first kill what they left in their process groups."""
         while self._children and (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
             pid = ended.si_pid
             _kill(pid)
@@ -219,12 +210,12 @@ class _Server:
 
 
 def _kill(pid: int) -> None:
-    for kill in (os.killpg, os.kill):  # it has no group yet if it was forked just now
+    for kill in (os.killpg, os.kill):  # a child that was just forked has no group yet
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
 
 
 def _tell(channel: socket.socket, **words: object) -> None:
-    """Send a line to a supervisor. The child may have been killed in the middle of its own."""
-    with contextlib.suppress(OSError):  # the supervisor does not listen any more
+    """Send a line to a supervisor. The child may have been killed in the middle of its own line."""
+    with contextlib.suppress(OSError):  # the supervisor no longer listens
         channel.sendall(b"\n%s\n" % json.dumps(words).encode())

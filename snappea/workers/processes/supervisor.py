@@ -1,4 +1,4 @@
-"""The supervisor: a worker's thread while its task runs in a process of its own."""
+"""The supervisor: a worker thread while its task runs in a child process."""
 
 import json
 import math
@@ -21,15 +21,15 @@ from .. import execute
 from .child import MUTE
 from .fork_server import KILL, REVOKE, ForkServer
 
-#: How long a task may take to end once TaskRevoked was raised in it, in seconds; then it is killed.
+#: How long a task may take to end after TaskRevoked was raised in it, in seconds. Then it is killed.
 REVOKE_GRACE = 5.0
-#: When a task is retried whose process could not be started, in seconds.
+#: When to retry a task if its process could not be started, in seconds.
 TRY_AGAIN = 5.0
-#: How long a process may take to start and to read what it is to run, in seconds; then it is killed.
+#: How long a process may take to start and to read its order, in seconds. Then it is killed.
 ORDER_WITHIN = 60.0
 #: How often to check whether the task was revoked, in seconds.
 LOOK_EVERY = 1.0
-#: How long to wait after a progress message, in seconds, so that frequent ones cost little.
+#: How long to pause after a progress message, in seconds, so that frequent messages cost little.
 REST = 0.01
 _CHUNK = 65536
 _PROGRESS = b'{"progress"'
@@ -40,7 +40,7 @@ class _NoProcess(Exception):
 
 
 class Supervisor:
-    """Runs a task in a process of its own."""
+    """Runs a task in a child process."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Supervisor:
         fork_server: ForkServer | None,
         note: Callable[[Outcome], None],
     ) -> None:
-        """`note` is called as soon as the outcome is known; the process may take seconds more to end."""
+        """`note`: called as soon as the outcome is known. The process may end seconds later."""
         self._claim = claim
         self._task = task
         self._fork_server = fork_server
@@ -60,11 +60,11 @@ class Supervisor:
         self._outcome: list[Any] | None = None
         self._kill_at = self._revoked_at = math.inf
         self._has_started = False
-        self._killed = ""  # why, in words
+        self._killed = ""  # why
         self._exit_code: int | None = None
 
     def revoke(self, claim: Claim) -> bool:
-        """Raise TaskRevoked in the task, once, and tell whether it is this claim's. For other threads."""
+        """Raise TaskRevoked in the task, once, and return whether it runs here. Called by other threads."""
         with self._lock:
             if claim is not self._claim or self._revoked_at != math.inf:
                 return False
@@ -73,7 +73,7 @@ class Supervisor:
             return True
 
     def is_starting(self, queue: str) -> bool:
-        """Tell whether its task is of a queue and has no process yet. For other threads."""
+        """Return whether the task is of a queue and has no process yet. Called by other threads."""
         return self._claim.queue == queue and not self._has_started
 
     def run(self) -> Outcome:
@@ -87,7 +87,7 @@ class Supervisor:
                 failure = Retry(exc=failure)
         except _NoProcess as error:
             end = f"no process could be started for it: {error}"
-            say_seldom(ERROR, "Tasks wait for a process of their own: %s", error)
+            say_seldom(ERROR, "Isolated tasks wait, because no process can be started for them: %s", error)
             failure = Retry(exc=TaskKilled(end), countdown=TRY_AGAIN, max_retries=self._claim.attempts)
         except Exception as error:
             end = f"{type(error).__name__}: {error}"
@@ -101,7 +101,7 @@ class Supervisor:
         return execute.fail(self._claim, self._task, duration, failure)
 
     def _run(self, began: float) -> str:
-        """Return how the process ended, in words. Raises _NoProcess if there was none."""
+        """Return a description of how the process ended. Raises _NoProcess if there was none."""
         if self._fork_server is None:
             return "it was not run: only `manage.py runsnappea` can start a process for it"
         try:
@@ -127,7 +127,7 @@ class Supervisor:
             self._fork_server.signal(request, self._number, flags)
 
     def _converse(self, channel: socket.socket) -> None:
-        """Send the order, and read what the child and the fork server tell, until the child has ended."""
+        """Send the order, then read messages of the child and the fork server until the child has ended."""
         order = {
             "claim": self._claim,
             "max_memory": parse_size(self._task.options.max_memory),
@@ -137,9 +137,9 @@ class Supervisor:
         try:
             channel.sendall(json.dumps(order).encode() + b"\n")
         except TimeoutError:
-            self._kill(f"killed, as it had not read its order {ORDER_WITHIN:g} s later")
+            self._kill(f"killed, because it had not read its order after {ORDER_WITHIN:g} s")
         except OSError:
-            pass  # it has ended: why is told below
+            pass  # the child has ended: the messages say why
         while self._exit_code is None:
             channel.settimeout(max(0.001, min(LOOK_EVERY, self._kill_at - time.monotonic())))
             try:
@@ -157,7 +157,7 @@ class Supervisor:
         if here >= self._kill_at:
             self._kill(f"killed after {self._task.options.time_limit:g} s")
         elif here >= self._revoked_at + REVOKE_GRACE and not self._killed:
-            self._kill(f"killed, as it had not ended {REVOKE_GRACE:g} s later")
+            self._kill(f"killed, because it had not ended after {REVOKE_GRACE:g} s")
 
     def _kill(self, why: str) -> None:
         self._killed, self._kill_at = why, math.inf
@@ -167,7 +167,7 @@ class Supervisor:
         *lines, self._unread = (self._unread + received).split(b"\n")
         progress = [line for line in lines if line.startswith(_PROGRESS)]
         for line in (*progress[-1:], *(line for line in lines if line and not line.startswith(_PROGRESS))):
-            with suppress(TypeError, ValueError):  # not by our code: the task wrote to the descriptor
+            with suppress(TypeError, ValueError):  # the task itself wrote to the descriptor
                 self._heed(**json.loads(line))
         if progress and self._outcome is None and self._exit_code is None:
             time.sleep(REST)
@@ -180,7 +180,7 @@ class Supervisor:
         refused: str | None = None,
         ended: int | None = None,
     ) -> None:
-        """Take a message of the child, or of the fork server (`started`, `refused`, `ended`)."""
+        """Process a message of the child, or of the fork server (`started`, `refused`, `ended`)."""
         self._has_started = self._has_started or started
         if progress is not None:
             done, total, note, *_ = progress
@@ -195,17 +195,17 @@ class Supervisor:
             self._exit_code = int(ended)
 
     def _end(self) -> str:
-        """Return in words how the process ended. Raises _NoProcess if it never began."""
+        """Return a description of how the process ended. Raises _NoProcess if it never started."""
         code = self._exit_code
         if code is None and not self._has_started:
-            raise _NoProcess("the fork server has ended, or has no descriptors left")
+            raise _NoProcess("the fork server has ended or has no descriptors left")
         if code is None:
             return "its process died with the fork server"
         if code == -signal.SIGKILL:
             return self._killed or "killed by SIGKILL (perhaps the machine was short of memory)"
         if code == MUTE:
             return (
-                f"exited with code {MUTE}, as it could not tell the outcome any more: "
+                f"exited with code {MUTE}, because it could not send the outcome: "
                 "a task must not close descriptors that it did not open"
             )
         if code >= 0:

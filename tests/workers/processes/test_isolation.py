@@ -186,7 +186,7 @@ def test_memory_is_limited(site: Site) -> None:
     wait_until(lambda: fits.status is None)
     assert row(does_not).status == "failed"
     assert "MemoryError" in row(does_not).error and "bytearray(megabytes" in row(does_not).error
-    assert "MemoryError: max_memory=4096: the process has" in row(starved).error
+    assert "MemoryError: max_memory=4096: the process uses" in row(starved).error
     assert noted(site, "allocated") == [str(16 * 1024 * 1024)]
 
 
@@ -252,7 +252,7 @@ def test_revoke_kills_what_does_not_end(site: Site) -> None:
     noted(site, "start", "x")
     task.revoke(terminate=True)
     assert row(task).status == "cancelled"
-    assert "TaskRevoked: killed, as it had not ended 3 s later" in row(task).error
+    assert "TaskRevoked: killed, because it had not ended after 3 s" in row(task).error
     assert site.ledger.count("woken", "x") == 1
 
 
@@ -365,7 +365,7 @@ def test_it_is_retried_if_no_process_can_be_started(site: Site) -> None:
         strace.terminate()
     site.wait_until_empty()
     assert foreman.output().count("no process could be started for it: [Errno 11]") == 3
-    assert foreman.output().count("Tasks wait for a process of their own") == 1
+    assert foreman.output().count("Isolated tasks wait, because no process can be started") == 1
 
 
 def test_it_is_retried_if_no_descriptors_are_left(site: Site) -> None:
@@ -376,7 +376,7 @@ def test_it_is_retried_if_no_descriptors_are_left(site: Site) -> None:
     resource.prlimit(fork_server, resource.RLIMIT_NOFILE, (most, hard))
     isolated.who.delay("x")
     foreman.wait_for_output(
-        "no process could be started for it: the fork server has ended, or has no descriptors left"
+        "no process could be started for it: the fork server has ended or has no descriptors left"
     )
     resource.prlimit(fork_server, resource.RLIMIT_NOFILE, before)
     noted(site, "who", "x")
