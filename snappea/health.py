@@ -1,4 +1,4 @@
-"""`health(request)`: the state of the queue as JSON, for a probe or a load balancer.
+"""`health(request)`: the state of the queue as JSON, for probes and load balancers.
 
 >>> path("health/", snappea.health.health)
 """
@@ -18,7 +18,7 @@ from .queue.foremen import foremen_at_work
 def health(request: HttpRequest) -> HttpResponse:
     """Answer 200, or 503 if there are `warnings`.
 
-    Warnings: no Foreman runs, the oldest ready task has waited for more than WARN_BACKLOG_SECONDS, or this
+    Warnings: no Foreman runs, the oldest ready task has waited longer than WARN_BACKLOG_SECONDS, or this
     process cannot use the queue.
     """
     found: dict[str, Any]

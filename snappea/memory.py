@@ -12,14 +12,14 @@ _LEGACY = (("sys/fs/cgroup/memory", "memory.limit_in_bytes"),)
 
 
 def limit_in_bytes(written: int | str | None, root: str = "/") -> int | None:
-    """Return how many bytes a MAX_MEMORY is, where "80%" is of available(root); None: no limit."""
+    """Return a MAX_MEMORY in bytes, or None for no limit. Percentages are of available(root)."""
     if isinstance(written, str) and written.endswith("%"):
         return available(root) * int(written[:-1]) // 100
     return parse_size(written)
 
 
 def resident(pid: int | str = "self") -> int:
-    """Return how many bytes of memory a process uses; 0 where the system does not report it."""
+    """Return how many bytes of memory a process uses; 0 if the system does not report it."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -28,7 +28,7 @@ def resident(pid: int | str = "self") -> int:
 
 
 def available(root: str = "/") -> int:
-    """Return how many bytes this process may use: the machine's memory, or its container's if less.
+    """Return how many bytes this process may use: the memory of the machine or, if less, of the container.
 
     `root`: the directory that contains /proc and /sys.
     """
@@ -37,7 +37,7 @@ def available(root: str = "/") -> int:
 
 
 def _limits_of_groups(root: Path) -> Iterator[int]:
-    """Yield the limits of this process's control groups and of the groups around them."""
+    """Yield the limits of this process's control groups and their parents."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -47,8 +47,7 @@ def _limits_of_groups(root: Path) -> Iterator[int]:
             continue
         group = Path(os.path.normpath(path))
         for mount, name in _UNIFIED if number == "0" else _LEGACY:
-            # inside a container, the path may be one that only its host knows; the mount itself is then
-            # the container's group
+            # a container may see a path of its host; then the mount itself is its group
             for outer in (group, *group.parents):
                 try:
                     yield int((root / mount / str(outer).lstrip("/") / name).read_text())

@@ -1,4 +1,4 @@
-"""`metrics(request)`: the state of the queue and what was done, in the text format of Prometheus.
+"""`metrics(request)`: the state of the queue and totals, in Prometheus' text format.
 
 >>> path("metrics/", snappea.metrics.metrics)
 """
@@ -20,7 +20,7 @@ _ENDED = ("done", "failed", "retried", "cancelled", "expired")
 
 @monitored
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer with all metrics, or with 503 if the queue cannot be used."""
+    """Answer with all metrics, or 503 if the queue cannot be used."""
     try:
         with usable():
             text, status = "".join(_families()), 200

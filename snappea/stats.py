@@ -1,4 +1,4 @@
-"""Statistics: what became of tasks, as the Foreman has counted it (`foreman/statistics.py`)."""
+"""Statistics about finished tasks, as counted by the Foreman (`foreman/statistics.py`)."""
 
 import json
 from collections import Counter, defaultdict
@@ -26,18 +26,18 @@ _BY_MINUTE = statement("""
 
 
 class Histogram(Counter[int]):
-    """How many runs took how long, in two buckets for each power of two seconds."""
+    """Run times, in two buckets for each power of two seconds."""
 
     @classmethod
     def of(cls, text: str) -> "Histogram":
-        """Read a row of Stat; empty if it was written by hand."""
+        """Read a column of Stat. Invalid text gives an empty histogram."""
         try:
             return cls({int(bucket): int(count) for bucket, count in json.loads(text).items()})
         except (ValueError, AttributeError, TypeError):
             return cls()
 
     def percentile(self, share: float) -> float | None:
-        """Return the time that a share of the runs stayed below, to within about a fifth; None if empty."""
+        """Return the time that a share of the runs stayed below, to about a fifth; None if empty."""
         rank = share * sum(self.values())
         for bucket in sorted(self):
             if (rank := rank - self[bucket]) <= 0:
@@ -47,13 +47,12 @@ class Histogram(Counter[int]):
 
 
 def _border(bucket: int) -> float:
-    """Return where a bucket begins, in seconds."""
     octave, is_upper = divmod(bucket, 2)
     return float(2.0 ** (octave - 1) * (_HALF_OCTAVE * 2 if is_upper else 1))
 
 
 class Period(NamedTuple):
-    """What ended in a period. `minute`: when it began. Times are in seconds."""
+    """The runs that ended in a period. `minute`: when it began. Times are in seconds."""
 
     minute: str
     done: int = 0
@@ -63,7 +62,7 @@ class Period(NamedTuple):
     wait_max: float = 0.0
     run_sum: float = 0.0
     run_max: float = 0.0
-    #: How many tasks were ready; None if that was not counted.
+    #: How many tasks were ready; None if not counted.
     backlog: int | None = None
 
     @property
@@ -73,16 +72,16 @@ class Period(NamedTuple):
 
     @property
     def wait_mean(self) -> float:
-        """How long a run had waited."""
+        """The average waiting time."""
         return self.wait_sum / self.runs if self.runs else 0.0
 
     @property
     def run_mean(self) -> float:
-        """How long a run took."""
+        """The average run time."""
         return self.run_sum / self.runs if self.runs else 0.0
 
     def and_also(self, other: "Period") -> "Period":
-        """Return both in one."""
+        """Merge two periods."""
         backlogs = [backlog for backlog in (self.backlog, other.backlog) if backlog is not None]
         return Period(
             self.minute,
@@ -98,7 +97,7 @@ class Period(NamedTuple):
 
 
 def history(periods: int, minutes: int) -> list[Period]:
-    """Return a number of periods of so many minutes each; the last one ends with this minute."""
+    """Return the last periods of so many minutes each. The last one ends with this minute."""
     this_minute = f"{now(connect())[:16]}:00"
     last = later(this_minute, -60.0 * (minutes - 1))
     begins = [later(last, -60.0 * minutes * back) for back in range(periods - 1, -1, -1)]
@@ -112,7 +111,7 @@ def history(periods: int, minutes: int) -> list[Period]:
 
 
 def of_tasks(seconds: float) -> dict[str, dict[str, Any]]:
-    """Return what ended in the last seconds, by task: `done`, `failed`, `expired`, `mean`, `p95`."""
+    """Return `done`, `failed`, `expired`, `mean` and `p95` of the last seconds by task."""
     columns = "done", "failed", "runs", "expired", "run_sum"
     found: dict[str, dict[str, Any]] = {}
     times: defaultdict[str, Histogram] = defaultdict(Histogram)
@@ -129,7 +128,7 @@ def of_tasks(seconds: float) -> dict[str, dict[str, Any]]:
 
 
 def totals() -> dict[str, dict[str, float]]:
-    """Return what has ever ended, by task: the columns of Total, and their sum `runs`."""
+    """Return the totals by task: the columns of Total, and their sum `runs`."""
     sql = f"SELECT task_name, {', '.join(_TOTALS)} FROM snappea_total ORDER BY task_name"
     rows = raw(connect()).execute(sql).fetchall()
     found = {row[0]: dict(zip(_TOTALS, row[1:], strict=True)) for row in rows}
@@ -139,11 +138,11 @@ def totals() -> dict[str, dict[str, float]]:
 
 
 def snapshot() -> dict[str, Any]:
-    """Return the state of the queue as plain data: what the dashboard shows.
+    """Return the state of the queue as plain data, as the dashboard shows it.
 
-    `foremen` at work (`busy`: threads, without stuck ones; `on_loop`: coroutines), `counts` by state,
-    `oldest` (how long a task that could run has waited), `queues`, `running`, `tasks` (with what ended in the
-    last hour) and `failures`. Times are in seconds.
+    `foremen` (`busy`: threads, without stuck ones; `on_loop`: coroutines), `counts` by state, `oldest` (the
+    longest wait of a task that could run), `queues`, `running`, `tasks` (with the numbers of the last hour)
+    and `failures`. Times are in seconds.
     """
     claims = inspect.in_flight()
     foremen = foremen_at_work()

@@ -1,7 +1,7 @@
-"""The Admission: which of the waiting tasks may be claimed now.
+"""Admission: which waiting tasks may be claimed now.
 
-Not those of a queue that is paused, is not served or has as many running as it may; not those of a
-concurrency group that has, or that started one a moment ago.
+Tasks wait while their queue is paused, not served or at its limit, and while their concurrency group is at
+its limit.
 """
 
 import time
@@ -20,25 +20,26 @@ from .in_flight import InFlight
 
 
 class SharedLimits(Protocol):
-    """What holds for all Foremen of a queue together."""
+    """The limits that all Foremen of a database share."""
 
     def hold_gates(self, db: RawConnection) -> None:
-        """Be the only one that opens gates or counts what runs of a queue, until the transaction ends."""
+        """Let no other Foreman open gates or count running tasks until the transaction ends."""
 
     def running_in(self, db: RawConnection) -> dict[str, int]:
-        """Return how many tasks of each queue run."""
+        """Return how many tasks run in each queue."""
 
     def opens_in(self, db: RawConnection, lane: str) -> float:
-        """Return in how many seconds the next of a group with a rate may start; 0 or less: now."""
+        """Return in how many seconds the next task of a rate-limited group may start; 0 or less: now."""
 
     def close_for(self, db: RawConnection, lane: str, seconds: float) -> None:
-        """Let nothing of a group start for so many seconds."""
+        """Let no task of a group start for so many seconds."""
 
 
 class Admission:
-    """Claims what may run. `queues`: the only ones to serve; `strict`: each before the next.
+    """Claims tasks that may run.
 
-    `shared`: the limits, where other Foremen claim as well.
+    `queues`: the only ones to serve. `strict`: serve them strictly in this order. `shared`: the limits, if
+    other Foremen claim from the same database.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Admission:
             if declared is not None and name not in declared:
                 raise CannotStart(f'Queue {name!r} is not in SNAPPEA["QUEUES"], only {", ".join(declared)}.')
         if strict and not queues:
-            raise CannotStart("Strict about which queues? Name them, in their order.")
+            raise CannotStart("--strict needs --queues: name the queues to serve, in their order.")
         self._served = list(dict.fromkeys(queues))
         self._is_strict = strict
         self._shared = shared
@@ -58,25 +59,25 @@ class Admission:
             for name, limits in (current().QUEUES or {}).items()
             if "max_concurrency" in limits
         }
-        #: When a gate is to be looked at again, by time.monotonic().
+        #: When to check the gates again, by time.monotonic().
         self.opening = inf
-        #: When the next of a group with a rate may start.
+        #: When the next task of a rate-limited group may start.
         self._openings: dict[str, float] = {}
-        #: Groups that tasks have left since the last claim that was committed.
+        #: Groups that tasks have left since the last committed claim.
         self.left: set[str] = set()
         self._paused: set[str] = set()
-        self._has_more = False  # there were more newcomers than a round sorts in
+        self._has_more = False  # more newcomers than one round admits
 
     def note_left(self, tasks: Iterable[Claim | Expired]) -> None:
-        """Take notice of tasks that have ended, and so may have left a group."""
+        """Note the groups of tasks that have ended."""
         for task in tasks:
-            if task[-1] and task.lane:  # the last is a claim's extras: most have none
+            if task[-1] and task.lane:  # a claim's last field, its extras, is usually empty
                 self.left.add(task.lane)
 
     def heed_pauses(self, db: RawConnection, pool: WorkerPool, in_flight: InFlight) -> Peek:
-        """Give back what has not begun of a queue that was just paused, and confirm that to `pause()`.
+        """Give back the unbegun tasks of queues that were just paused, and confirm it to `pause()`.
 
-        Returns what there is to do after that.
+        Returns a new peek.
         """
         for name, since in store.unconfirmed_pauses(db):
             unbegun = pool.take_back(name)
@@ -98,10 +99,10 @@ class Admission:
         peek: Peek,
         in_flight: InFlight,
     ) -> tuple[list[Claim], list[Expired], Peek]:
-        """Claim for so many threads and so many slots of the event loop; delete what has expired.
+        """Claim up to `room` tasks for threads and `loop_room` for the event loop; delete expired tasks.
 
-        `most`: how many may be claimed in all. `peek`: of the same transaction, so that nothing more urgent
-        is passed over. Returns the newest one as well.
+        `most`: how many may be claimed in all. `peek`: of this transaction, so that no more urgent task is
+        missed. Returns the claims, the expired tasks and the latest peek.
         """
         expired: list[Expired] = []
         is_due = peek.due is not None and peek.due <= moment
@@ -119,7 +120,9 @@ class Admission:
             if peek.has_addressed:
                 addressed = store.claim_addressed(db, moment, loop_room, is_async=True)
                 claims, loop_room = claims + addressed, loop_room - len(addressed)
-            claims += self._claim_for_loop(db, moment, loop_room, [*in_flight.running(), *claims])
+            running = [*in_flight.running(), *claims]
+            shares = self._shares(db, store.waiting_queues(db, is_async=True), loop_room, running)
+            claims += self._claim(db, moment, loop_room, shares, is_async=True)
         if claims:
             late = [one for one in claims if one.extras_json and (one.extras.expires_at or "never") <= moment]
             if late:
@@ -131,7 +134,7 @@ class Admission:
     def claim(
         self, db: RawConnection, moment: str, room: int, peek: Peek, in_flight: InFlight
     ) -> list[Claim]:
-        """Claim for up to `room` workers, beside what is running."""
+        """Claim up to `room` tasks for threads."""
         self._paused = set(operations.paused(db)) if peek.has_pauses else set()
         self._has_more = False
         gates = peek.has_newcomers or self.left or self._openings
@@ -145,13 +148,6 @@ class Admission:
             return self._claim(db, moment, room, {peek.first: room})
         shares = self._shares(db, store.waiting_queues(db), room, in_flight.running())
         return self._claim(db, moment, room, shares)
-
-    def _claim_for_loop(
-        self, db: RawConnection, moment: str, room: int, running: Iterable[Claim]
-    ) -> list[Claim]:
-        """Claim up to `room` asynchronous tasks beside what is running; after claim() has sorted in."""
-        shares = self._shares(db, store.waiting_queues(db, is_async=True), room, running)
-        return self._claim(db, moment, room, shares, is_async=True)
 
     def _claim(
         self, db: RawConnection, moment: str, room: int, shares: dict[str, int], is_async: bool = False
@@ -181,7 +177,7 @@ class Admission:
     def _shares(
         self, db: RawConnection, waiting: list[str], room: int, running: Iterable[Claim]
     ) -> dict[str, int]:
-        """Return how many may be claimed from which queue, in the order of the queues."""
+        """Return how many tasks may be claimed from each queue, in the order of the queues."""
         if self._served:
             waiting = [name for name in self._served if name in waiting]
         waiting = [name for name in waiting if name not in self._paused]

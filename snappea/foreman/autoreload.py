@@ -1,4 +1,4 @@
-"""`runsnappea --reload`: watches the code with Django's reloader, and restarts the Foreman on a change."""
+"""`runsnappea --reload`: watch the code with Django's autoreloader, and restart on a change."""
 
 import ast
 import os
@@ -15,7 +15,7 @@ from .restart import Restart
 
 
 def watch(restart: Restart) -> None:
-    """Watch the code in a thread, for as long as the process lives."""
+    """Watch the code in a background thread."""
     threading.Thread(target=_watch, args=[restart], name="snappea-reload", daemon=True).start()
 
 
@@ -25,21 +25,21 @@ def _watch(restart: Restart) -> None:
     def notice(path: Path) -> None:
         results = file_changed.send(sender=reloader, file_path=path)
         if any(is_handled for _receiver, is_handled in results):
-            return  # a template, for instance, is just read again
+            return  # such as a template, which needs no restart
         if error := _syntax_error(path):
-            say(ERROR, "%s changed, but is invalid; the Foreman goes on with the old code: %r", path, error)
+            say(ERROR, "%s changed, but is invalid; the Foreman keeps the old code: %r", path, error)
         else:
             restart.request(f"{path} changed")
 
     vars(reloader)["notify_file_changed"] = notice  # Django's own ends the process
-    # Django watches the modules that were imported, but not one that raised while it was
+    # Django watches imported modules, but not those that raised while they were imported
     named = re.findall(r'File "(.+?)"', "\n".join(failure.traceback for failure in failures.values()))
     reloader.extra_files |= {Path(name).resolve() for name in named if os.path.isfile(name)}
     try:
         say(INFO, "Watching the code for changes with %s.", type(reloader).__name__)
         autoreload_started.send(sender=reloader)
         reloader.run_loop()
-    except Exception as error:  # such as Watchman, when it goes away
+    except Exception as error:  # such as a lost connection to Watchman
         say(ERROR, "No longer watching the code for changes: %r", error)
 
 

@@ -1,4 +1,4 @@
-"""What a Foreman has around it: its lock, logbook, wakeups and checks. A Host for each kind of database."""
+"""The Host: the Foreman's lock, logbook, wakeups and checks. There is a Host for each kind of database."""
 
 import sqlite3
 from abc import ABC, abstractmethod
@@ -21,15 +21,15 @@ from .round import MOST_AHEAD
 
 
 class Host(ABC):
-    """What differs from database to database, for the Foreman."""
+    """What the Foreman needs, and what depends on the kind of database."""
 
-    #: What the queue's database is called.
+    #: The database, as the log names it.
     name: str
     bell: Bell
     logbook: Logbook
-    #: The limits that hold for all Foremen together, where there may be several.
+    #: The limits that all Foremen share, if there may be several.
     shared: SharedLimits | None = None
-    #: At most so many tasks are claimed before there is a worker for them.
+    #: How many tasks may be claimed before there is a worker for them.
     most_ahead = MOST_AHEAD
     #: When look() is to be called again, by time.monotonic().
     next_look = 0.0
@@ -37,65 +37,65 @@ class Host(ABC):
     def __init__(
         self, connection: BaseDatabaseWrapper, settings: Settings, fork_server: ForkServer | None
     ) -> None:
-        """Raises CannotStart if no Foreman could work with the database."""
+        """Raises CannotStart if no Foreman can work with the database."""
         self.connection = connection
         self.settings = settings
         self.fork_server = fork_server
 
     @abstractmethod
     def enter(self) -> None:
-        """Be known to other processes from now on. Raises CannotStart if only one Foreman may work."""
+        """Register this Foreman. Raises CannotStart if another Foreman runs and only one may."""
 
     @abstractmethod
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
-        """Settle what a dead Foreman left, in a transaction."""
+        """Settle the tasks that a dead Foreman left running, in a transaction."""
 
     @abstractmethod
     def equip(self) -> None:
-        """Get the bell and the logbook ready. Raises OSError."""
+        """Create the bell and the logbook. Raises OSError."""
 
     @abstractmethod
     def facts(self) -> str:
-        """Return what is worth knowing of the database, in words."""
+        """Describe the database for the log."""
 
     @abstractmethod
     def require_intact(self) -> None:
-        """End the process at once if a task has closed its descriptors."""
+        """End the process immediately if a task has closed the Foreman's descriptors."""
 
     def check(self) -> None:
-        """Do as require_intact(), and connect again if the connection is lost. Raises one of FAULTS."""
+        """Call require_intact(), and reconnect if the connection is lost. Raises one of FAULTS."""
         self.require_intact()
 
     @abstractmethod
     def look(self, worked_at: float) -> str:
-        """Look after things once in a while; return why the Foreman must stop, or "". Raises one of FAULTS.
+        """Do regular maintenance. Return why the Foreman must stop, or "". Raises one of FAULTS.
 
-        `worked_at`: when the last round was, by time.monotonic().
+        `worked_at`: the time of the last round, by time.monotonic().
         """
 
     def may_have_news(self) -> bool:
-        """Tell whether another connection may have written since this was last asked."""
+        """Return whether another connection may have written since the last call."""
         return True
 
     @abstractmethod
     def tell(self, stuck: Collection[int]) -> None:
-        """Let other processes know how the Foreman is. `stuck`: the ids of tasks that should have ended."""
+        """Publish the Foreman's state. `stuck`: the ids of tasks that should have ended."""
 
     @abstractmethod
     def leave_to_parent(self) -> None:
-        """Close what a child that a task has forked must not keep open."""
+        """Close what a child forked by a task must not keep open."""
 
     @abstractmethod
     def leave(self) -> None:
-        """Be gone, for other processes to see."""
+        """Unregister this Foreman."""
 
     def _cells(self) -> int:
-        """Return how many cells are needed: what ended keeps its own while its successors are claimed."""
+        # twice as many as tasks: those that ended keep their cells while the next are claimed
         return 2 * (most_at_once(self.settings) + self.most_ahead)
 
 
 class SqliteHost(Host):
-    """The files beside a SQLite database."""
+    """The Host for a SQLite database, with files beside it."""
 
     def __init__(
         self, connection: BaseDatabaseWrapper, settings: Settings, fork_server: ForkServer | None
@@ -112,46 +112,46 @@ class SqliteHost(Host):
             self.fork_server.keep(self.lock.descriptor)
 
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
-        """Settle what a dead Foreman left, by its logbook."""
+        """Settle the tasks that a dead Foreman left running, by its logbook."""
         return recovery.recover(db, moment, logbook.read(self.file))
 
     def equip(self) -> None:
-        """Get ready to work."""
+        """Create the bell and the logbook."""
         self.bell = bell = FileBell(self.file)
         self.logbook = Logbook(self.file, self._cells())
         self._maintenance = Maintenance(self.connection, self.file, self.lock, bell, self.fork_server)
 
     def facts(self) -> str:
-        """Return how safe a commit is, and the version."""
+        """Return the durability of a commit, and SQLite's version."""
         return f"synchronous {self.settings.SYNCHRONOUS}, SQLite {sqlite3.sqlite_version}"
 
     def require_intact(self) -> None:
-        """End the process at once if a task has closed its descriptors."""
+        """End the process immediately if a task has closed the lock's descriptor."""
         require_same(self.lock.descriptor, self.lock.identity)
 
     check = require_intact
 
     def look(self, worked_at: float) -> str:
-        """Look after the files."""
+        """Maintain the files."""
         why = self._maintenance.look(worked_at)
         self.next_look = self._maintenance.next_look
         return why
 
     def may_have_news(self) -> bool:
-        """Tell whether another connection has written since this was last asked."""
+        """Return whether another connection has written since the last call."""
         seen, self._seen = self._seen, data_version(self.connection)
         return self._seen != seen
 
     def tell(self, stuck: Collection[int]) -> None:
-        """Write how the Foreman is into the lock."""
+        """Write the Foreman's state into the lock file."""
         self.lock.tell(workers=self.settings.NUM_WORKERS, stuck=stuck)
 
     def leave_to_parent(self) -> None:
-        """Close the lock, which a child would keep."""
+        """Close the lock's descriptor, so that the child does not hold the lock."""
         self.lock.close()
 
     def leave(self) -> None:
-        """The lock is gone with the process."""
+        """Do nothing: the lock ends with the process."""
 
 
 def host_for(connection: BaseDatabaseWrapper) -> type[Host]:

@@ -1,6 +1,6 @@
-"""The claims in flight: what was claimed, what of that has ended, and what is not yet written.
+"""The claims in flight: what was claimed, what has ended, and what is not yet written.
 
-Everything that is counted about them is counted here: free cells, threads, the event loop, tasks started.
+Everything about them is counted here: free cells, threads, slots of the event loop, tasks started.
 """
 
 import time
@@ -19,13 +19,13 @@ from ..tasks.context import PROGRESS_EVERY, take_progress, unwritten_progress
 
 
 class Refused(DataError):
-    """The database refused one of the outcomes; the next try finds out which."""
+    """The database refused one of the outcomes. The next try finds out which."""
 
 
 class InFlight:
-    """The claims in flight, each under the number of its logbook cell.
+    """The claims in flight, by the number of their logbook cell.
 
-    A claim enters before the transaction that makes it commits, so that no failure after that loses it.
+    A claim enters before its transaction commits, so that no later failure loses it.
     """
 
     #: Set before the first claim.
@@ -33,25 +33,25 @@ class InFlight:
 
     def __init__(self) -> None:
         self.claims: dict[int, Claim] = {}
-        #: How many claims were handed to the workers, or will be.
+        #: How many claims were or will be handed to the workers.
         self.started = 0
-        #: Entered, but not yet handed to the workers.
+        #: Claims that are not yet handed to the workers.
         self.entered: list[tuple[int, Claim]] = []
         #: The cells of the claims that run on the event loop.
         self.on_loop: set[int] = set()
-        #: Collected from the workers, but not yet written.
+        #: Outcomes that are not yet written.
         self.outcomes: list[tuple[int, Outcome]] = []
-        #: To be given back instead of started.
+        #: Claims to give back instead of starting them.
         self.unbegun: list[tuple[int, Claim]] = []
         self._progress: list[Progress] = []  # not yet committed
         self._next_progress = 0.0
-        self._is_uncertain = False  # a transaction failed: it may have been committed all the same
+        self._is_uncertain = False  # a transaction failed, but may have been committed
         self._is_refused = False  # the database refused one of the outcomes
 
     def open(self, claims: Iterable[Claim]) -> None:
         """Enter claims, in the transaction that makes them.
 
-        Raises TypeError or ValueError for numbers that do not fit into a cell; then call abandon().
+        Raises TypeError or ValueError for a number that does not fit into a cell. Then call abandon().
         """
         enter, held, entered = self.logbook.enter, self.claims, self.entered
         for claim in claims:
@@ -63,23 +63,23 @@ class InFlight:
                 self.on_loop.add(cell)
 
     def take_entered(self) -> list[tuple[int, Claim]]:
-        """Return what entered since the last call, to be handed to the workers."""
+        """Return the claims that entered since the last call, to hand them to the workers."""
         entered, self.entered = self.entered, []
         return entered
 
     def abandon(self) -> None:
-        """Give back what was not handed to the workers. Its transaction may have been committed or not."""
+        """Give back what was not handed to the workers, after a transaction that may not have committed."""
         self.take_back(self.take_entered())
         self._is_uncertain = True
 
     def take_back(self, unbegun: Collection[tuple[int, Claim]]) -> None:
-        """Have claims given back that no worker has started."""
+        """Give back claims that no worker has started, in the next transaction."""
         self.unbegun += unbegun
         self.started -= len(unbegun)
         self.on_loop.difference_update([cell for cell, _claim in unbegun])
 
     def collect(self, outcomes: Collection[tuple[int, Outcome]]) -> None:
-        """Take the outcomes of claims that have ended."""
+        """Take over the outcomes of claims that have ended."""
         self.outcomes += outcomes
         if self.on_loop:
             self.on_loop.difference_update([cell for cell, _outcome in outcomes])
@@ -94,12 +94,12 @@ class InFlight:
         return len(self.claims) - len(self.outcomes) - len(self.unbegun)
 
     def is_to_be_written(self, here: float) -> bool:
-        """Tell whether there is something to write, as of now by time.monotonic()."""
+        """Return whether there is something to write. `here`: time.monotonic()."""
         is_due = unwritten_progress and here >= self._next_progress
         return bool(self.outcomes or self.unbegun or self._progress or is_due)
 
     def write(self, db: RawConnection, moment: str) -> list[Claim]:
-        """Write what became of claims, and how far others are. Return those that have ended or go back."""
+        """Write outcomes and progress, and give claims back. Return the claims that are no longer running."""
         if unwritten_progress:
             self._take_progress()
         if self._progress:
@@ -109,7 +109,7 @@ class InFlight:
             left = [outcome.claim for _cell, outcome in self.outcomes]
             lost = self._settle(db, moment)
             if lost and not self._is_uncertain:
-                said = "%d finished tasks had been changed by another process; they were left alone."
+                said = "%d finished tasks had been changed by another process and were left as they are."
                 say(WARNING, said, lost)
         if self.unbegun:
             unbegun = [claim for _cell, claim in self.unbegun]
@@ -118,7 +118,7 @@ class InFlight:
         return left
 
     def _take_progress(self) -> None:
-        """Take all progress once in a while; between, the last word of what ends now, before it has ended."""
+        """Take the progress of all tasks every PROGRESS_EVERY, and otherwise of those that end now."""
         if (here := time.monotonic()) >= self._next_progress:
             self._next_progress = here + PROGRESS_EVERY
             self._progress += take_progress()
@@ -126,7 +126,7 @@ class InFlight:
             self._progress += take_progress(outcome.claim.id for _cell, outcome in self.outcomes)
 
     def _settle(self, db: RawConnection, moment: str) -> int:
-        """Settle the outcomes together; one by one, in the next transaction, if one of them is refused."""
+        """Settle the outcomes together or, after the database refused one of them, one by one."""
         if self._is_refused:
             return sum([self._settle_one(db, moment, position) for position in range(len(self.outcomes))])
         try:
@@ -138,7 +138,7 @@ class InFlight:
             raise Refused(f"{error!r}") from error
 
     def _settle_one(self, db: RawConnection, moment: str, position: int) -> int:
-        """Settle an outcome, or fail it if the database refuses it as it is."""
+        """Settle an outcome. If the database refuses it, mark the task as failed."""
         cell, outcome = self.outcomes[position]
         db.execute("SAVEPOINT snappea_outcome")
         try:
@@ -153,7 +153,7 @@ class InFlight:
         return lost
 
     def close(self) -> list[Outcome]:
-        """Forget the claims whose end is committed, and return their outcomes."""
+        """Remove the claims that were just written and committed, and return their outcomes."""
         self._is_uncertain = self._is_refused = False
         if self._progress:
             self._progress = []

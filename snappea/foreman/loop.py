@@ -1,7 +1,7 @@
 """The Foreman: claims, starts and settles tasks. One process, one thread, one loop.
 
-Each turn of the loop works out one Round: what there is to do, how much room there is, how long to sleep. The
-work is one transaction: write the outcomes, promote what is due, claim as many tasks as there is room for.
+Each turn of the loop computes a Round: what to do, how many tasks to claim, how long to sleep. The work is
+one transaction: write the outcomes, promote due tasks, claim as many tasks as there is room for.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from ..errors import CannotStart
 from ..log import foreman, say, say_seldom
 from ..queue import store
 from ..queue.clock import now
-from ..queue.database import FAULTS, RawConnection, connect, raw, transact
+from ..queue.database import FAULTS, connect, raw, transact
 from ..queue.quarantine import Quarantine, quarantined
 from ..queue.records import Claim, Expired, Outcome
 from ..tasks import frameworks
@@ -35,22 +35,22 @@ from .scheduler import Scheduler
 from .shutdown import Shutdown
 from .statistics import Stats
 
-#: How long to rest after a wakeup that brought nothing to do, in seconds: a flood of them must cost little.
+#: How long to pause after a wakeup that brought no work, in seconds, so that a flood of them costs little.
 FALSE_ALARM = 0.001
-#: How long to wait before the next try when the database refuses, in seconds.
+#: How long to wait before the next try after a database error, in seconds.
 BACK_OFF = 0.2
-#: How many conflicts in a row over a unique call are retried at once.
+#: How many conflicts in a row over a unique call are retried immediately.
 CONFLICTS = 20
 #: How long the final write to the database may take, in seconds.
 LAST_WORDS = 5.0
-#: The exit code if too many workers are stuck: the supervisor must start the Foreman again.
+#: The exit code if too many workers are stuck, so that the supervisor restarts the Foreman.
 STUCK = 3
-#: How soon a thread that waits for Python's lock gets it, in seconds: the Foreman must not starve.
+#: How soon a waiting thread gets the GIL, in seconds: the Foreman must not starve.
 SWITCH_INTERVAL = 0.0005
 
 
 class Foreman:
-    """The one process that claims, starts and settles the tasks of a queue."""
+    """The process that claims, starts and settles tasks."""
 
     def __init__(
         self,
@@ -60,15 +60,15 @@ class Foreman:
         burst: bool = False,
         **settings: Any,
     ) -> None:
-        """Open the queue's database. Raises CannotStart if the Foreman could not work with it.
+        """Open the queue's database. Raises CannotStart if the Foreman cannot work with it.
 
-        `queues`: the only ones to serve, all if empty. `strict`: nothing from one of them while there
-        is something in one before it. `fork_server`: for isolated tasks, which fail without one. `burst`:
-        stop once the queue is empty. `settings`: override those in SNAPPEA.
+        `queues`: the only ones to serve, all if empty. `strict`: serve a queue only while the ones before it
+        are empty. `fork_server`: for isolated tasks, which fail without it. `burst`: stop once the queue is
+        empty. `settings`: override those in SNAPPEA.
         """
         self.settings = dataclasses.replace(current(), **settings)
         for name in HOOKS:
-            hook(name)  # a hook that cannot be imported fails here, not in each task
+            hook(name)  # an invalid hook fails here, not in each task
         self.connection = connect()
         self.host = host_for(self.connection)(self.connection, self.settings, fork_server)
         self.admission = Admission(queues, strict, self.host.shared)
@@ -81,14 +81,14 @@ class Foreman:
         parts = self.in_flight, self.admission, self.restart, self.shutdown
         self._planner = Planner(self.settings, self.host.most_ahead, *parts)
         self._peek_at = 0.0
-        self._failures = 0  # of turns, in a row
-        self._stuck_told = -1  # how many stuck workers the host knows of
+        self._failures = 0  # failed turns in a row
+        self._stuck_told = -1  # the last known number of stuck workers
 
     def run(self) -> int:
-        """Work until a signal says stop, and return the exit code: 0 after an orderly stop.
+        """Work until a signal stops it, and return the exit code: 0 after an orderly stop.
 
-        If a restart follows, signals are held back until then. Raises CannotStart if another Foreman is at
-        work or the files beside the database cannot be written.
+        If a restart follows, signals wait until then. Raises CannotStart if another Foreman runs or the files
+        beside the database cannot be written.
         """
         sys.setswitchinterval(SWITCH_INTERVAL)
         ready, facts = self._open()
@@ -103,7 +103,7 @@ class Foreman:
         return self.shutdown.exit_code
 
     def _open(self) -> tuple[int, str]:
-        """Get ready to work. Return how many tasks are ready, and what is worth knowing of the database."""
+        """Get ready to work. Return how many tasks are ready, and a description of the database."""
         host, settings = self.host, self.settings
         try:
             host.enter()
@@ -118,18 +118,21 @@ class Foreman:
             raise CannotStart(f"The Foreman of {host.name} cannot start: {error}.") from error
 
     def _recover(self) -> None:
-        """Settle what a dead Foreman left, before anything is claimed."""
+        """Settle the tasks that a dead Foreman left running, before anything is claimed."""
         with transact(self.connection) as db:
             recovered = self.host.recover(db, moment := now(self.connection))
             self._scheduler.open(db, moment)
         report_recovered(recovered)
 
     def _turn(self, rang: bool) -> bool:
-        """Do what there is to do, or sleep until there is something. Take and tell whether the bell rang."""
+        """Do what there is to do, or sleep until there is something. Return whether the bell rang.
+
+        `rang`: whether it did in the last turn.
+        """
         try:
             planner = self._planner
             planner.may_have_more |= rang
-            if self.pool.is_watched or self._stuck_told:  # first: also while the database cannot be used
+            if self.pool.is_watched or self._stuck_told:  # first, so that limits hold if the database fails
                 planner.may_have_more |= self._enforce_limits()
             if time.monotonic() >= planner.look_at:
                 planner.may_have_more |= self._look()
@@ -140,11 +143,11 @@ class Foreman:
                 self.bell.wait(FALSE_ALARM, for_rings=False)
             self._failures = 0
             return False
-        except Exception as error:  # of the database, of the system; or a row that was edited by hand
+        except Exception as error:  # from the database, the system, or a row that was edited by hand
             return self._recover_from(error)
 
     def _recover_from(self, error: Exception) -> bool:
-        """Get ready to try a failed turn again; tell whether at once."""
+        """Prepare to retry a failed turn. Return whether to retry immediately."""
         self.host.require_intact()
         self.in_flight.abandon()
         self._failures += 1
@@ -152,14 +155,14 @@ class Foreman:
             return True
         self._planner.look_at = self.host.next_look = 0.0  # a file may be gone
         self.quarantine.note(error)
-        say_seldom(ERROR, "The round failed: %r. Nothing is lost; trying again until it works.", error)
+        say_seldom(ERROR, "The round failed: %r. Nothing is lost; retrying until it works.", error)
         self._planner.may_have_more = True  # the turn may have noticed something
         self.shutdown.decide(False, len(self.pool.backlog))
         self.bell.wait(BACK_OFF, for_rings=False)
         return False
 
     def _look(self) -> bool:
-        """Look after the files and the tables, once in a while. Tell whether there may be more to claim."""
+        """Check the files and the tables from time to time. Return whether there may be more to claim."""
         self.host.check()
         self.quarantine.inspect_rows(self.connection)
         here, has_news = time.monotonic(), False
@@ -180,11 +183,11 @@ class Foreman:
         return has_news
 
     def _enforce_limits(self) -> bool:
-        """Interrupt the tasks whose time is up. Tell whether the number of stuck workers has changed."""
+        """Interrupt tasks that exceed a limit. Return whether the number of stuck workers has changed."""
         self.pool.enforce_limits()
         if (stuck := len(self.pool.stuck)) == self._stuck_told:
             return False
-        self._stuck_told = stuck  # another worker replaces each
+        self._stuck_told = stuck
         if stuck > self.settings.MAX_STUCK_WORKERS:
             self.shutdown.stop(f"{stuck} workers are stuck", exit_code=STUCK)
         self.host.require_intact()
@@ -192,16 +195,18 @@ class Foreman:
         return True
 
     def _work(self, turn: Round) -> bool:
-        """Write what ended, claim what there is room for, and start it. Tell whether there was any."""
+        """Write outcomes, claim tasks and start them. Return whether there was anything to do."""
         self.host.check()
-        admission, in_flight = self.admission, self.in_flight
+        admission, in_flight, planner = self.admission, self.in_flight, self._planner
         claims: list[Claim] = []
         expired: list[Expired] = []
         if turn.fires:
             self._scheduler.prepare(raw(self.connection), now(self.connection))
         with transact(self.connection) as db:
             moment = now(self.connection)
-            self._write(db, moment)
+            admission.note_left(in_flight.write(db, moment))
+            if planner.writes_stats:
+                self.stats.write(db)
             if turn.fires:
                 self._scheduler.fire(db, moment)
             peek = store.peek(db)
@@ -209,22 +214,21 @@ class Foreman:
                 peek = admission.heed_pauses(db, self.pool, in_flight)
             if turn.has_room:
                 claims, expired, peek = admission.admit_and_claim(db, moment, *turn.rooms, peek, in_flight)
-                if claims:
-                    in_flight.open(claims)
+                in_flight.open(claims)
         finished = in_flight.close()
         if turn.has_room:
-            admission.left.clear()  # what was claimed is committed
+            admission.left.clear()  # only now, when the claims are committed
             admission.note_left(expired)
-            self._planner.may_have_more = bool(expired)
+            planner.may_have_more = bool(expired)
         try:
-            self._planner.take_notice(peek, is_of_round=True)
+            planner.take_notice(peek, is_of_round=True)
             if claims:
                 self.pool.low_water = turn.ahead // 2
                 self._start()
             was_due = turn.fires and self._scheduler.report()
             if peek.has_revoked:
-                self._planner.end_revoked(raw(self.connection))
-        finally:  # it is committed
+                planner.end_revoked(raw(self.connection))
+        finally:  # the outcomes are committed
             if finished or expired:
                 self._report(finished, expired, moment)
         return bool(claims or finished or expired or was_due)
@@ -246,17 +250,11 @@ class Foreman:
             self.stats.count_expired(expired, moment)
             report_expired(expired)
 
-    def _write(self, db: RawConnection, moment: str) -> None:
-        if left := self.in_flight.write(db, moment):
-            self.admission.note_left(left)  # given back means cancelled, if revoked
-        if self._planner.writes_stats:
-            self.stats.write(db)
-
     def _sleep(self, turn: Round) -> bool:
-        """Sleep until there may be something to do. Tell whether the bell rang."""
+        """Sleep until there may be something to do. Return whether the bell rang."""
         pool = self.pool
         pool.foreman_sleeps = True
-        pool.foreman_wakes_at = inf  # until it is known, any deadline ends the sleep
+        pool.foreman_wakes_at = inf  # for now, any deadline ends the sleep
         try:
             if pool.needs_foreman():
                 return False
@@ -266,7 +264,7 @@ class Foreman:
             pool.foreman_sleeps, pool.foreman_wakes_at = False, 0.0
 
     def _leave(self) -> None:
-        """Write everything for the last time: what still runs is interrupted."""
+        """Write the final states. Tasks that still run become interrupted."""
         give_up = time.monotonic() + LAST_WORDS
         while True:
             try:
@@ -278,21 +276,21 @@ class Foreman:
                 return
             except (*FAULTS, OSError) as error:
                 if time.monotonic() > give_up and not self.shutdown.is_to_restart:
-                    say(ERROR, "Could not write the last states (%r); the next Foreman will.", error)
+                    say(ERROR, "Could not write the final states (%r). The next Foreman will.", error)
                     self.shutdown.exit_code = 1
                     return
-                say_seldom(WARNING, "Could not yet write the last states: %r", error)
+                say_seldom(WARNING, "Could not write the final states yet: %r", error)
                 time.sleep(BACK_OFF)
 
     def _say_last_words(self) -> None:
         why = "The Foreman was stopped while this task ran."
         self._planner.take_back()
         with transact(self.connection) as db:
-            # only now: it may have taken long to get here, and what has ended meanwhile was not stopped
+            # not earlier: tasks may have ended while the transaction waited for its lock
             self.in_flight.collect(self.pool.collect())
             running = self.in_flight.running()
             moment = now(self.connection)
-            self._write(db, moment)
+            self.in_flight.write(db, moment)
             states = [store.interrupt(db, moment, claim.fence, why) for claim in running]
         ended = self.in_flight.close()
         self.stats.count(ended, moment)

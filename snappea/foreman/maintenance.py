@@ -1,4 +1,4 @@
-"""Looks after the queue's files while the Foreman works."""
+"""Maintain the queue's files while the Foreman works."""
 
 import logging
 import os
@@ -18,21 +18,20 @@ from ..queue.wakeup import FileBell
 from ..workers.processes.fork_server import ForkServer
 from .systemd import Supervisor
 
-#: How long the Foreman waits for another process's write lock before it looks up, in milliseconds:
-#: short, so that a signal is handled soon.
+#: How long the Foreman waits for a write lock at a time, in milliseconds: short, to handle signals soon.
 BUSY_TIMEOUT = 500
-#: From what size on a commit of the Foreman makes a checkpoint, in bytes: before other processes need to.
+#: The size of the WAL from which a commit of the Foreman checkpoints, in bytes: before other processes must.
 CHECKPOINT_FROM = 3 * MEGABYTE
-#: How often the files are checked, in seconds.
+#: How often to check the files, in seconds.
 LOOK_EVERY = 1.0
-#: A checkpoint is made after so many seconds without work.
+#: The idle time before a checkpoint, in seconds.
 REST = 5.0
-#: A larger write-ahead log is written back even while there is work, and truncated, in bytes.
+#: A larger write-ahead log is checkpointed and truncated even while there is work, in bytes.
 LARGE_WAL = 8 * MEGABYTE
-#: How soon a failed truncation is retried, in seconds, and how many times: writers block it as well.
+#: How soon a failed truncation is retried, in seconds, and how often: writers block it, too.
 TRY_AGAIN = 0.1
 QUICK_TRIES = 10
-#: After how long a large write-ahead log that cannot be truncated is logged, in seconds; and how often then.
+#: When to warn that a large write-ahead log cannot be truncated, and how often, in seconds.
 HELD_AFTER = 10.0
 WARN_EVERY = 60.0
 #: The bytes of the -shm file that SQLite's readers lock.
@@ -40,7 +39,7 @@ READ_LOCKS = {str(120 + 3 + reader) for reader in range(5)}
 
 
 def local_file(connection: BaseDatabaseWrapper) -> QueueFile:
-    """Return the file of the queue's database. Raises CannotStart if no Foreman could work with it."""
+    """Return the file of the queue's database. Raises CannotStart if no Foreman can work with it."""
     file = file_of(connection)
     if file is None:
         raise CannotStart("The queue's database is in memory, where no other process can reach it.")
@@ -55,7 +54,7 @@ def local_file(connection: BaseDatabaseWrapper) -> QueueFile:
 class Maintenance:
     """Restores the wakeup file, keeps the write-ahead log small, and notices what cannot be repaired.
 
-    Each look also tells systemd that the Foreman is at work.
+    Each look also notifies systemd's watchdog.
     """
 
     def __init__(
@@ -74,8 +73,8 @@ class Maintenance:
         self._held_since = 0.0
         self._tries = 0
         self._warn_at: float | None = None  # None: the write-ahead log is not held
-        self._checkpointed = -1.0  # all work until then has been checkpointed
-        #: When look() is to be called again, by time.monotonic().
+        self._checkpointed = -1.0  # the time of the last work that was checkpointed
+        #: When to call look() again, by time.monotonic().
         self.next_look = 0.0
         self._use(file)
 
@@ -86,9 +85,9 @@ class Maintenance:
         self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_FROM // PAGE_SIZE}")
 
     def look(self, worked_at: float) -> str:
-        """Check the files, and return why the Foreman must stop, or "" if it need not.
+        """Check the files. Return why the Foreman must stop, or "". Raises sqlite3.Error.
 
-        `worked_at`: when the last round was, by time.monotonic(). Raises sqlite3.Error.
+        `worked_at`: the time of the last round, by time.monotonic().
         """
         here = time.monotonic()
         self.next_look = here + LOOK_EVERY
@@ -100,7 +99,7 @@ class Maintenance:
         if self._lock.is_lost():
             return f"{self._file.lock} was removed, and another Foreman may have started"
         if self._fork_server and self._fork_server.is_gone():
-            return "the fork server has ended, and a process with threads cannot make another"
+            return "the fork server has ended, and a process with threads cannot start another"
         self._bell.install()
         if self._file.wal_size() > LARGE_WAL:
             self._note_starvation(is_held=self._checkpoint("TRUNCATE")[0] != 0)
@@ -111,33 +110,32 @@ class Maintenance:
         return ""
 
     def _move(self, path: str) -> None:
-        """Continue with a copy of the database if a file of it was deleted; end the process if that fails.
+        """Continue with a copy of the database after a file of it was deleted. End the process if that fails.
 
-        Other processes may have written to new files by now: it must write nothing more to the old ones.
+        Other processes may already use new files, so nothing more must be written to the old ones.
         """
         say(ERROR, "%s was deleted or replaced while it was open.", path)
-        why: object = "other processes may have gone on with new files"
+        why: object = "other processes may already use new files"
         try:
             is_own = self._connection.alias != DEFAULT_DB_ALIAS
             if is_own and self._connection.connection and rescue(self._connection.connection, self._file):
                 self._connection.close()
                 self._connection.ensure_connection()
                 self._use(local_file(self._connection))
-                say(WARNING, "All that was committed is in a new %s; the work goes on.", self._file.path)
+                say(WARNING, "All committed data is in a new %s; the Foreman continues.", self._file.path)
                 return
         except (OSError, *FAULTS) as error:
             why = error
-        say(ERROR, "The Foreman ends at once, and is to be started again (%s).", why)
+        say(ERROR, "The Foreman exits immediately; start it again (%s).", why)
         logging.shutdown()
         os._exit(1)
 
     def _checkpoint(self, mode: str) -> tuple[int, int, int]:
-        """Write the write-ahead log into the database, as far as no process reads what that would replace.
+        """Checkpoint the write-ahead log, and return SQLite's answer.
 
-        PASSIVE leaves the file as long as it is: a commit that overwrites needs half the fsync of one
-        that makes the file grow.
+        PASSIVE keeps the file's length: overwriting it takes half the fsync time of making it grow.
         """
-        self._db.execute("PRAGMA busy_timeout = 20")  # writers wait for as long as this waits for readers
+        self._db.execute("PRAGMA busy_timeout = 20")  # writers are blocked while this waits for readers
         try:
             found: tuple[int, int, int] = self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             return found
@@ -145,7 +143,7 @@ class Maintenance:
             self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
 
     def _note_starvation(self, is_held: bool) -> None:
-        """Log it if a large log cannot be truncated for long, because a process does not end reading."""
+        """Log a warning if a long-running read blocks the truncation of a large write-ahead log."""
         here = time.monotonic()
         self._tries = self._tries + 1 if is_held else 0
         if 0 < self._tries < QUICK_TRIES:
@@ -160,8 +158,8 @@ class Maintenance:
             self._warn_at = here + WARN_EVERY
             say(
                 WARNING,
-                "The write-ahead log has grown to %d MB, and cannot be checkpointed for %.0f s: a long "
-                "read of the database blocks that (pid %s). End that transaction, or that process.",
+                "The write-ahead log has grown to %d MB and could not be checkpointed for %.0f s: a "
+                "long-running read blocks the checkpoint (pid %s). End that transaction or process.",
                 self._file.wal_size() // MEGABYTE,
                 here - self._held_since,
                 ", ".join(map(str, readers(self._file))) or "unknown",
@@ -169,5 +167,5 @@ class Maintenance:
 
 
 def readers(file: QueueFile) -> list[int]:
-    """Return the pids of the other processes that are reading the database, as far as the system tells."""
+    """Return the pids of other processes that read the database, as far as the system reports them."""
     return lockers(f"{file.path}-shm", READ_LOCKS)

@@ -1,4 +1,4 @@
-"""What the Foreman says of tasks: to the log, and to the receivers of its signals."""
+"""What the Foreman logs about tasks, and the signals that it sends."""
 
 import os
 import sys
@@ -15,12 +15,12 @@ from ..tasks import frameworks
 from ..tasks.discovery import failures, find
 from ..tasks.function import is_sensitive
 
-#: Whether the first line is printed if no handler shows it.
+#: Whether to print the first line if no log handler shows it.
 prints_start = False
 
 
 def report_start(name: str, workers: int, ready: int, wakeups: str, facts: str) -> None:
-    """Log who is at work now, and on what. `ready`: how many tasks wait. `wakeups`: how they are noticed."""
+    """Log that the Foreman has started. `ready`: how many tasks wait. `wakeups`: their mechanism."""
     said = "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, %s."
     facts_in_order = __version__, os.getpid(), name, workers, ready, wakeups, facts
     say(INFO, said, *facts_in_order)
@@ -29,10 +29,7 @@ def report_start(name: str, workers: int, ready: int, wakeups: str, facts: str) 
 
 
 def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:
-    """Log each task that ended, and notify the framework that enqueued it.
-
-    Failures are not logged here: the workers have logged them.
-    """
+    """Log each task that ended, and notify the framework that enqueued it. The workers log failures."""
     for framework in frameworks:
         for outcome in outcomes:
             if outcome.claim.extras_json and outcome.claim.extras.origin:
@@ -57,14 +54,14 @@ def _report(outcome: Outcome, with_arguments: bool) -> None:
 
 
 def report_expired(expired: Iterable[Expired]) -> None:
-    """Log a line for each task that was not run for its age."""
+    """Log the tasks that expired."""
     for task in expired:
         if task.status != Status.SUCCESSFUL:
-            say(WARNING, "Expired %s #%d, which had waited too long", clean(task.task_name), task.id)
+            say(WARNING, "Expired %s #%d, which waited too long", clean(task.task_name), task.id)
 
 
 def report_recovered(recovered: Collection[Recovered], whose: str = "The last Foreman") -> None:
-    """Log and tell what a dead Foreman had left, and what became of it."""
+    """Log the tasks that a dead Foreman left running, and send the signals for them."""
     for outcome, count in Counter(task.outcome for task in recovered).items():
         say(WARNING, "%s left %d running: %s.", whose, count, outcome)
     for task in recovered:
@@ -75,7 +72,7 @@ def report_recovered(recovered: Collection[Recovered], whose: str = "The last Fo
 
 
 def report_interrupted(task_id: int, name: str, status: str | None) -> None:
-    """Log and tell that a task was cut off, and what its status is now."""
+    """Log that a task was interrupted, and send its signal with the new status."""
     say(WARNING, "Interrupted %s #%d", clean(name), task_id)
     if task_interrupted.receivers:
         sender = find(name, may_import=True)
@@ -89,7 +86,7 @@ def _notify_of_row(task_id: int) -> None:
 
 
 def report_failed_imports() -> None:
-    """Log the task modules that could not be imported, each with its traceback."""
+    """Log the task modules that could not be imported, with their tracebacks."""
     for module, failure in failures.items():
         said = "Cannot import %s: %s. Its tasks fail as unknown until it can.\n%s"
         say(ERROR, said, module, clean(failure.reason), failure.traceback.rstrip())

@@ -1,4 +1,4 @@
-"""The restart of the Foreman under the same pid: when it is due, and how the process does it."""
+"""Restart the Foreman under the same pid: when, and how."""
 
 import atexit
 import logging
@@ -16,56 +16,56 @@ from ..queue.database import MEGABYTE
 from ..workers.cleanup import close_connections
 from .in_flight import InFlight
 
-#: How long the functions that are registered with atexit may take, in seconds.
+#: How long the functions registered with atexit may take, in seconds.
 FAREWELL = 5.0
-#: The directory in which the process was started: its command line may contain relative paths.
+#: The directory where the process was started, because its command line may contain relative paths.
 HOME = "."
 with suppress(OSError):  # it was deleted
     HOME = os.getcwd()
 
 
 class Restart:
-    """Knows why the Foreman is to restart, if it is."""
+    """Whether the Foreman must restart, and why."""
 
     def __init__(self, settings: Settings, in_flight: InFlight) -> None:
         """Log a warning if the Foreman exceeds MAX_MEMORY before its first task: a restart would not help."""
         self._in_flight = in_flight
-        #: How many tasks may be started before a restart.
+        #: How many tasks to start before a restart.
         self.most = settings.MAX_TASKS or sys.maxsize
-        #: Wakes the Foreman. The loop sets it, and other threads call it.
+        #: Wakes the Foreman. Set by the loop, called by other threads.
         self.nudge: Callable[[], None] = lambda: None
         self._limit = limit_in_bytes(settings.MAX_MEMORY)
-        #: Why a restart is due; "" if none is.
+        #: Why a restart is due, or "".
         self.due = ""
         if self._limit and (has := resident()) > self._limit:
             say(
                 WARNING,
-                "MAX_MEMORY is %d MB, but the Foreman has %d MB before its first task: it is disregarded.",
+                "MAX_MEMORY is %d MB, but the Foreman uses %d MB before its first task: it is ignored.",
                 self._limit // MEGABYTE,
                 has // MEGABYTE,
             )
             self._limit = None
 
     def look(self) -> None:
-        """Check the memory; not before the first task, when a restart would not help."""
+        """Check the memory, once a task has started: before, a restart would not help."""
         if self._limit and self._in_flight.started and not self.due and (has := resident()) > self._limit:
-            self.due = f"it has {has // MEGABYTE} MB of memory (MAX_MEMORY: {self._limit // MEGABYTE} MB)"
+            self.due = f"it uses {has // MEGABYTE} MB of memory (MAX_MEMORY: {self._limit // MEGABYTE} MB)"
 
     def request(self, why: str) -> None:
-        """Make the Foreman restart. May be called by any thread."""
+        """Request a restart. Any thread may call this."""
         self.due = why
         self.nudge()
 
     def waive(self) -> None:
-        """Let the Foreman start any number of tasks from now on."""
+        """Ignore MAX_TASKS from now on."""
         self.most = sys.maxsize
 
 
 def restart_process(at_once: bool) -> None:
-    """Replace this process by a new one with the same command line and the same pid.
+    """Replace this process with a new one, with the same command line and the same pid.
 
-    `at_once`: skip what is registered with atexit, because tasks still run. Raises OSError if nothing can be
-    started; the process must end then.
+    `at_once`: skip the atexit functions, because tasks still run. Raises OSError if the new one cannot be
+    started; then this process must end.
     """
     close_connections()
     if at_once:
@@ -75,7 +75,7 @@ def restart_process(at_once: bool) -> None:
         guard.daemon = True
         with suppress(RuntimeError):  # no thread can be started
             guard.start()
-        atexit._run_exitfuncs()  # the process goes on, but all that was loaded into it ends
+        atexit._run_exitfuncs()  # execv() would skip them
         guard.cancel()
     _execute()
 

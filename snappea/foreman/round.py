@@ -1,4 +1,4 @@
-"""The Round: what one turn of the Foreman's loop has to do, worked out once from one set of facts."""
+"""The Round: what one turn of the Foreman's loop has to do, computed once."""
 
 import time
 from collections.abc import Collection
@@ -18,30 +18,30 @@ from .in_flight import InFlight
 from .restart import Restart
 from .shutdown import Shutdown
 
-#: How much work is claimed ahead, in seconds: nothing, where a task takes longer than that.
+#: How much work to claim ahead, in seconds: no tasks that take longer.
 AHEAD = 0.005
 MOST_AHEAD = 1000
-#: What was claimed ahead is given back when it has waited for so many seconds.
+#: How long claims may wait for a worker before they are given back, in seconds.
 STALE_AFTER = 0.1
 
 
 class Round(NamedTuple):
-    """What to do now. All times are by time.monotonic()."""
+    """What to do now. Times are by time.monotonic()."""
 
     has_work: bool
     has_room: bool
     #: How many tasks may be claimed for threads, for the event loop, and in all.
     rooms: tuple[int, int, int]
-    #: How many of them are claimed ahead, before there is a worker for them.
+    #: How many of them are claimed ahead, before a worker is free.
     ahead: int
     #: Whether a schedule is due.
     fires: bool
-    #: Until when to sleep if there is no work; a deadline of a running task may be earlier.
+    #: Until when to sleep if there is no work. The deadline of a running task may be earlier.
     wakes_at: float
 
 
 class Prefetch:
-    """Learns from each round; `ahead` is how many tasks to claim beside those that can run at once."""
+    """Learns from each round how many tasks to claim `ahead` of those that can run now."""
 
     def __init__(self, most: int = MOST_AHEAD) -> None:
         self._most = most
@@ -50,7 +50,7 @@ class Prefetch:
         self._mark, self._marked_at = 0, 0.0
 
     def learn(self, outcomes: Collection[tuple[int, Outcome]], size: int) -> None:
-        """Learn from what has just ended how much a pool of `size` gets done in AHEAD seconds."""
+        """Learn how many tasks a pool of `size` workers runs in AHEAD seconds."""
         count = len(outcomes)
         seconds = sum([outcome.duration for _cell, outcome in outcomes if not outcome.claim.is_async])
         by_duration = size * AHEAD * count / max(seconds, 1e-6)
@@ -58,18 +58,18 @@ class Prefetch:
         self.ahead = int(min(by_duration, by_rate, self._most))
 
     def is_stale(self, handed: int, waiting: int) -> bool:
-        """Tell whether a claim has waited for a worker for STALE_AFTER, and at most for twice as long.
+        """Return whether a claim has waited for a worker for STALE_AFTER to twice as long.
 
-        `handed`: how many claims were ever handed to the workers; `waiting`: how many of them still wait.
+        `handed`: how many claims were ever handed to the workers. `waiting`: how many of them still wait.
         """
         here = time.monotonic()
-        if handed - waiting >= self._mark:  # all that waited at the mark has begun
+        if handed - waiting >= self._mark:  # all claims that waited at the mark have begun
             self._mark, self._marked_at = handed, here
         return here - self._marked_at > STALE_AFTER
 
 
 class Planner:
-    """Works out each Round, and keeps what is known of the queue between two of them."""
+    """Computes each Round, and keeps what is known about the queue between rounds."""
 
     #: Set before the first round.
     pool: WorkerPool
@@ -88,11 +88,11 @@ class Planner:
         self._in_flight, self._admission = in_flight, admission
         self._restart, self._shutdown = restart, shutdown
         self._uses_loop = any(task.is_async for task in registry.values())
-        #: There may be tasks to claim that the last claim has not seen.
+        #: There may be tasks to claim that the last claim did not see.
         self.may_have_more = True
         #: A minute of the statistics is over.
         self.writes_stats = False
-        #: When to look at the files and the tables again, and when the last round was.
+        #: When to check the files and the tables again, and when the last round was.
         self.look_at, self.worked_at = 0.0, time.monotonic()
         self._due_at = self._tick_at = self._confirm_at = inf
 
@@ -112,7 +112,7 @@ class Planner:
             if backlog:
                 self.take_back()
                 backlog = 0
-        ahead = self._prefetch.ahead if in_flight.outcomes else 0  # whatever runs now may take long
+        ahead = self._prefetch.ahead if in_flight.outcomes else 0  # running tasks may take long
         in_threads = in_flight.count_running() - len(in_flight.on_loop)
         room = min(self.pool.size + len(self.pool.stuck) + ahead - in_threads, most)
         loop_room = min(self._most_on_loop - len(in_flight.on_loop), most) if self._uses_loop else 0
@@ -125,7 +125,7 @@ class Planner:
         return Round(has_work, has_room, (max(room, 0), loop_room, most), ahead, fires, wakes_at)
 
     def _take_in(self, rang: bool) -> None:
-        """Take over outcomes, if that cannot wait, and claims that have waited too long for a worker."""
+        """Take over outcomes, unless they can wait, and claims that have waited too long for a worker."""
         pool = self.pool
         if rang or pool.needs_foreman():
             self._in_flight.collect(pool.collect())
@@ -135,12 +135,12 @@ class Planner:
             self.take_back()
 
     def take_back(self) -> None:
-        """Have given back what no worker has begun."""
+        """Give back the claims that no worker has begun."""
         self._in_flight.take_back(self.pool.take_back())
         self._prefetch.ahead = 0
 
     def take_notice(self, peek: Peek, is_of_round: bool = False) -> None:
-        """Remember when something is due. `is_of_round`: it is of a round that is committed now."""
+        """Note when something is due. `is_of_round`: the peek is from a committed round."""
         here = time.monotonic()
         if is_of_round:
             self.writes_stats = False
@@ -152,7 +152,7 @@ class Planner:
             self._uses_loop = self.may_have_more = True
 
     def look(self, db: RawConnection, moment: str) -> bool:
-        """Look at the tables, once in a while. Tell whether there may be more to claim."""
+        """Check the tables. Return whether there may be more to claim."""
         peek = store.peek(db)
         self.take_notice(peek)
         if peek.has_revoked:
@@ -160,7 +160,7 @@ class Planner:
         return peek.has_newcomers or bool(peek.expiry and peek.expiry <= moment)
 
     def end_revoked(self, db: RawConnection) -> None:
-        """End the running tasks for which that was requested."""
+        """End the running tasks that were revoked."""
         revoked = store.revoked(db)
         for cell, claim in list(self._in_flight.claims.items()):
             if claim.fence in revoked:

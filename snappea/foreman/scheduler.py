@@ -1,6 +1,6 @@
-"""The Foreman's timetable: enqueues what is due.
+"""Enqueue the tasks of schedules that are due.
 
-A tick is enqueued and its schedule's row moved on in one transaction, so that it comes exactly once.
+One transaction enqueues a tick and advances its schedule's row, so each tick is enqueued exactly once.
 """
 
 from logging import ERROR, WARNING
@@ -35,7 +35,7 @@ _MOVE_ON = statement("""
 
 
 class Tick(NamedTuple):
-    """What is to be written for a schedule that is due. Without a `call` it is skipped."""
+    """What to write for a schedule that is due. A tick without a `call` is skipped."""
 
     planned: Planned
     moment: str
@@ -45,7 +45,7 @@ class Tick(NamedTuple):
 
 
 class Scheduler:
-    """Enqueues what is due."""
+    """Enqueues the tasks of schedules that are due."""
 
     def __init__(self) -> None:
         self._ticks: list[Tick] = []
@@ -53,35 +53,32 @@ class Scheduler:
         self._seen = ""
 
     def open(self, db: RawConnection, moment: str) -> None:
-        """Make the rows say what the code declares, in a transaction.
-
-        Raises CannotStart for a schedule that makes no sense.
-        """
+        """Update the rows from the code, in a transaction. Raises CannotStart for an invalid schedule."""
         for name, problem in problems():
             raise CannotStart(f"Schedule {name}: {problem}")
         synchronise(db, moment)
         self._seen = moment
 
     def look(self, db: RawConnection, moment: str) -> None:
-        """Plan the schedules again if the clock was set back so far that it must have been wrong before."""
+        """Plan the schedules again if the clock was set back so far that it must have been wrong."""
         if as_datetime(moment) < as_datetime(self._seen) - ASTRAY:
             say(WARNING, "The clock was set back from %s: schedules are planned again.", self._seen)
             synchronise(db, moment)
         self._seen = moment
 
     def prepare(self, db: RawConnection, moment: str) -> None:
-        """See what is due; outside the transaction, because the user's code may be asked."""
+        """Find what is due: outside the transaction, because this may call the project's code."""
         self._ticks = [_tick(Planned.of(row), moment) for row in db.execute(DUE, (moment,)).fetchall()]
 
     def fire(self, db: RawConnection, moment: str) -> None:
-        """Enqueue what was found due, and move on, in a transaction."""
+        """Enqueue what prepare() found, and advance the schedules, in a transaction."""
         self._enqueued = []
         for tick in self._ticks:
             plan = tick.planned.plan
             if tick.planned not in map(Planned.of, db.execute(ONE, (plan.name,)).fetchall()):
-                continue  # it was changed since
+                continue  # it has changed since
             if not db.execute(_MOVE_ON, (tick.following, plan.name, tick.planned.next_run)).rowcount:
-                continue  # another Foreman did, or it was paused
+                continue  # another Foreman was faster, or it is paused
             if tick.call:
                 task_id, is_new = store.insert(db, tick.call, moment)
                 db.execute(NOTE_RUN, (tick.moment, task_id, "", plan.name))
@@ -91,14 +88,14 @@ class Scheduler:
                 db.execute(NOTE_RUN, (tick.moment, None, tick.problem, plan.name))
 
     def report(self) -> bool:
-        """Log and tell what was done, now that it is committed. Tell whether anything was due."""
+        """Log what was committed, and send the signals. Return whether anything was due."""
         was_due = bool(self._ticks)
         for tick in self._ticks:
             name = clean(tick.planned.plan.name)
             if tick.problem:
                 say(ERROR, "Schedule %s: %s", name, tick.problem)
             elif not tick.call:
-                say(WARNING, "Schedule %s: missed %s, and without catch_up it is skipped.", name, tick.moment)
+                say(WARNING, "Schedule %s: missed %s, skipped without catch_up.", name, tick.moment)
         for task_name, task_id in self._enqueued if task_enqueued.receivers else ():
             tell(task_enqueued, find(task_name), id=task_id)
         self._ticks, self._enqueued = [], []
@@ -106,7 +103,7 @@ class Scheduler:
 
 
 def _tick(planned: Planned, moment: str) -> Tick:
-    """Return what is to be written for a schedule that is due: one tick, however many were missed."""
+    """Return what to write for a schedule that is due: one tick, even if several were missed."""
     plan, here = planned.plan, aware(moment)
     try:
         ticks = plan.trigger()
@@ -119,9 +116,8 @@ def _tick(planned: Planned, moment: str) -> Tick:
     following = after(ticks, here, latest)
     try:
         call = plan.call()
-    except Exception as error:  # the user's code had its say
-        return Tick(
-            planned, as_text(latest), following, problem=f"not enqueued: {reason(plan.task_name, error)}"
-        )
+    except Exception as error:  # raised by the project's code
+        problem = f"not enqueued: {reason(plan.task_name, error)}"
+        return Tick(planned, as_text(latest), following, problem=problem)
     extras = (call.extras or Extras())._replace(run_after=as_text(latest))
     return Tick(planned, as_text(latest), following, call._replace(extras=extras))

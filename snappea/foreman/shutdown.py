@@ -1,4 +1,4 @@
-"""When and why the Foreman stops, for good or to restart: SIGTERM, SIGINT, an empty queue, MAX_TASKS ..."""
+"""When the Foreman stops, for good or to restart: after SIGTERM, SIGINT, an empty queue, MAX_TASKS ..."""
 
 import os
 import signal
@@ -15,11 +15,11 @@ from .restart import Restart
 from .systemd import STOPPING, notify
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
-_HANDED_ON = "SNAPPEA_SIGNALS"  # pid and descriptor, for the process's next image
+_HANDED_ON = "SNAPPEA_SIGNALS"  # pid and descriptor, for the process after its restart
 
 
 class Shutdown:
-    """Counts the signals, and decides whether to stop."""
+    """Counts signals, and decides whether to stop."""
 
     def __init__(self, settings: Settings, in_flight: InFlight, restart: Restart, drains: bool) -> None:
         self._settings = settings
@@ -29,24 +29,24 @@ class Shutdown:
         self.drains = drains
         self._restarts = self._is_handed_on = False
         self.exit_code = 0
-        #: How many SIGTERM and SIGINT have come.
+        #: How many SIGTERM and SIGINT have arrived.
         self.signals = 0
-        #: Until when to wait for what still runs, by time.monotonic(); None: it does not stop.
+        #: Until when to wait for running tasks, by time.monotonic(); None while the Foreman does not stop.
         self.stop_by: float | None = None
 
     @property
     def is_to_restart(self) -> bool:
-        """Whether the Foreman stops to restart, and no signal says otherwise."""
+        """Whether the Foreman stops to restart, and no signal has arrived."""
         return self._restarts and not self.signals
 
     def is_done(self) -> bool:
-        """Tell whether there is nothing left to wait for."""
+        """Return whether there is nothing left to wait for."""
         if self.stop_by is None:
             return False
         return not self._in_flight.claims or self.signals >= 2 or time.monotonic() >= self.stop_by
 
     def decide(self, is_idle: bool, backlog: int) -> bool:
-        """Stop, or call a restart off, if there is a reason. Tell whether the queue must be looked at again.
+        """Stop, or cancel a restart, if there is a reason. Return whether to look at the queue again.
 
         `is_idle`: nothing is ready and nothing runs. `backlog`: how many tasks are about to start.
         """
@@ -60,16 +60,16 @@ class Shutdown:
             return True
         is_patient = self.drains and (self._settings.WORKAHOLIC or not signals) and signals < 2
         if is_idle if is_patient else signals:
-            self.stop("a signal said so" if signals else "the queue is empty")
+            self.stop("a signal was received" if signals else "the queue is empty")
         if self._in_flight.started >= restart.most and not backlog and not restart.due:
             restart.due = f"it has started {restart.most} tasks (MAX_TASKS)"
         if restart.due and not signals and self.stop_by is None:
             self._restarts = True
-            self.stop(f"to restart, for {restart.due}")
+            self.stop(f"to restart, because {restart.due}")
         return is_called_off
 
     def stop(self, why: str, exit_code: int = 0) -> None:
-        """Claim no more, give back what has not begun, and wait for the rest; unless it stops already."""
+        """Claim no more tasks, give back those that have not begun, and wait for the rest."""
         if self.stop_by is not None:
             return
         self.exit_code, timeout = exit_code, self._settings.GRACEFUL_TIMEOUT
@@ -81,9 +81,9 @@ class Shutdown:
 
     @contextmanager
     def count_signals(self, wakeup_fd: int, after_fork: Callable[[], None]) -> Iterator[None]:
-        """Count signals while a block runs, and write each to a descriptor.
+        """Count signals in a `with` block, and write each to a descriptor.
 
-        In a child that a task forks signals end the process again, and `after_fork` is called.
+        In a child that a task forks, signals end the process as usual, and `after_fork` is called.
         """
 
         def count(_number: int, _frame: FrameType | None) -> None:
@@ -99,7 +99,7 @@ class Shutdown:
         before = {number: signal.signal(number, count) for number in _NUMBERS}
         signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
         self.signals += _taken_before()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NUMBERS)  # now those arrive that were held back
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NUMBERS)  # those from before the restart arrive now
         try:
             yield
         finally:
@@ -109,10 +109,10 @@ class Shutdown:
                     signal.signal(number, handler)
 
     def hand_on_signals(self, reader_fd: int) -> None:
-        """Leave signals to the process's next image, which counts them in count_signals().
+        """Leave signals to the process after its restart, which counts them in count_signals().
 
-        They wait, blocked, for this thread to become that image. Another thread may still take one;
-        then it is in the wakeup descriptor, whose other end, `reader_fd`, the next image inherits.
+        They stay blocked until then. If another thread still takes one, it is in the wakeup descriptor: the
+        restarted process inherits its other end, `reader_fd`.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
         os.set_inheritable(reader_fd, True)
@@ -121,13 +121,13 @@ class Shutdown:
 
 
 def _taken_before() -> int:
-    """Return how many signals reached the last image of this process after it had looked."""
+    """Return how many signals arrived before the restart, too late to be handled then."""
     taken = b""
     pid, _, descriptor = os.environ.pop(_HANDED_ON, "").partition(" ")
     if pid == str(os.getpid()):
         try:
             taken = os.read(int(descriptor), 65536)
         except BlockingIOError:
-            pass  # there were none
+            pass  # none
         os.close(int(descriptor))
     return sum(taken.count(number) for number in _NUMBERS)

@@ -1,8 +1,7 @@
-"""Counts what became of tasks, minute by minute.
+"""Count finished tasks, minute by minute.
 
-The Foreman counts in memory and writes a minute once it is over, in a transaction that it makes anyway (in
-one of its own only when the work has ended). No task ever waits for statistics: what cannot be written is
-dropped.
+The Foreman counts in memory, and writes a minute once it is over, with its next transaction. No task ever
+waits for statistics: if they cannot be written, they are dropped.
 """
 
 import json
@@ -19,14 +18,14 @@ from ..queue.clock import later
 from ..queue.database import FAULTS, RawConnection
 from ..queue.records import Expired, Outcome
 
-#: At most so many old rows are deleted at a time.
+#: How many old rows to delete at a time.
 AT_ONCE = 1000
-#: Waiting times are counted for about so many tasks of a round.
+#: For about how many tasks of a round to count waiting times.
 TIMED = 32
-#: At most so many task names are counted separately within a minute; the rest is counted as OTHERS.
+#: How many task names to count separately in a minute. The rest is counted as OTHERS.
 MOST_NAMES = 1000
 OTHERS = "(others)"
-#: A shorter run counts as this long, in seconds.
+#: Shorter runs count as this long, in seconds.
 SHORTEST = 1e-6
 _HALF_OCTAVE = 0.5**0.5  # the border within a power of two
 _COUNTS = ("done", "failed", "retried", "cancelled", "expired")
@@ -45,7 +44,7 @@ _PURGE = """
 
 
 class _Counter:
-    """Of one task, in one minute."""
+    """The numbers of one task in one minute."""
 
     __slots__ = _COLUMNS
 
@@ -70,7 +69,7 @@ class _Counter:
 
 
 class Stats:
-    """What the Foreman has counted and not yet written. `retention`: for how many minutes it is kept."""
+    """The numbers that are not yet written. `retention`: for how many minutes to keep rows."""
 
     def __init__(self, retention: int) -> None:
         self._retention = retention
@@ -102,7 +101,7 @@ class Stats:
         self._count_waits(outcomes, datetime.fromisoformat(moment))
 
     def _count_waits(self, outcomes: list[Outcome], here: datetime) -> None:
-        """Add up how long they waited. In a round of many, each n-th stands for n."""
+        """Add up the waiting times. In a large round, each n-th task stands for n tasks."""
         step = 1 + len(outcomes) // TIMED
         for outcome in outcomes[::step]:
             claim = outcome.claim
@@ -134,23 +133,23 @@ class Stats:
         return self._counters.setdefault(name, _Counter())
 
     def look(self, db: RawConnection) -> None:
-        """Count the ready tasks if a minute is over. Not within a transaction: there may be a million."""
+        """Count the ready tasks if a minute is over. Outside a transaction: there may be a million."""
         if self._counters and self._backlog is None and time.monotonic() >= self._due:
             self._backlog = store.depth(db)
 
     def is_due(self) -> bool:
-        """Tell whether there is a minute to be written."""
+        """Return whether a minute is ready to be written."""
         return self._backlog is not None
 
     def write(self, db: RawConnection, at_once: bool = False) -> None:
-        """Write the minute that is over, or what there is of it `at_once`; otherwise do nothing.
+        """Write the minute that is over; `at_once`: also one that is not.
 
         The numbers are dropped even if that fails. Raises one of FAULTS only if the database has rolled back
-        the whole transaction, which the caller then repeats without them.
+        the whole transaction: the caller repeats it without them.
         """
         if not self._counters or not (at_once or self.is_due()):
             return
-        counted = sorted(self._counters.items())  # in order, or two Foremen could wait for each other
+        counted = sorted(self._counters.items())  # sorted, or two Foremen could deadlock
         rows = [counter.row(self._minute, name) for name, counter in counted]
         rows.append(_Counter().row(self._minute, "", self._backlog))
         self._counters, self._backlog = {}, None

@@ -1,6 +1,6 @@
-"""What the Foreman tells systemd (`Type=notify`): one datagram to the socket that systemd names.
+"""Notify systemd (`Type=notify`), with datagrams to the socket that systemd names, if it does.
 
-Nothing is sent if systemd did not ask for it, and a failure never harms the Foreman.
+Failures never harm the Foreman.
 """
 
 import os
@@ -9,16 +9,16 @@ from logging import WARNING
 
 from ..log import say_seldom
 
-#: The Foreman is at work.
+#: The Foreman works.
 READY = "READY=1"
 #: The Foreman claims no more tasks.
 STOPPING = "STOPPING=1"
-#: The loop turns. Without this for WatchdogSec systemd kills the Foreman.
+#: The loop turns. If this is missing for WatchdogSec, systemd kills the Foreman.
 ALIVE = "WATCHDOG=1"
 
 
 def notify(*words: str) -> bool:
-    """Tell systemd. Return whether it was told."""
+    """Notify systemd. Return whether that was done."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
@@ -26,10 +26,10 @@ def notify(*words: str) -> bool:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-            out.setblocking(False)  # never wait for systemd
+            out.setblocking(False)
             out.sendto("\n".join(words).encode(), address)
     except OSError as error:
-        say_seldom(WARNING, "Could not tell systemd %s: %s", " ".join(words), error)
+        say_seldom(WARNING, "Could not send %s to systemd: %s", " ".join(words), error)
         return False
     return True
 
@@ -38,13 +38,13 @@ class Supervisor:
     """The systemd that started this process, if any."""
 
     def __init__(self) -> None:
-        """Read from the environment what systemd expects."""
+        """Read what systemd expects from the environment."""
         self._knows = False
         is_for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self._watches = is_for_us and os.environ.get("WATCHDOG_USEC", "").isdecimal()
 
     def reassure(self) -> None:
-        """Tell systemd that the Foreman is at work. Called by the loop, which stops if the Foreman hangs."""
+        """Notify systemd. Called by the loop, so that the watchdog notices a Foreman that hangs."""
         words = [] if self._knows else [READY]
         if self._watches:
             words.append(ALIVE)

@@ -1,4 +1,4 @@
-"""The output of the command line: status, tasks and schedules as text."""
+"""Format status, tasks and schedules as text for the command line."""
 
 import json
 import time
@@ -20,14 +20,14 @@ from ..tasks.discovery import find
 from ..tasks.function import is_sensitive
 
 HIDDEN = "(hidden: the task is sensitive)"
-#: The columns that are made of a task's arguments.
+#: The columns that are derived from a task's arguments.
 KEYS = ("unique_key", "lane")
-#: How often progress is shown, in seconds: on a terminal, where the line is replaced, and elsewhere.
+#: How often to show progress, in seconds: on a terminal, where the line is replaced, and elsewhere.
 REDRAW, REPEAT = 0.2, 10.0
 
 
 class Progress:
-    """Shows how many tasks a command has changed, if it takes long. `left`: counts those to be changed."""
+    """Shows the progress of a command that takes long. `left`: counts the tasks that are left to change."""
 
     def __init__(self, stream: OutputWrapper, verb: str, left: Callable[[], int]) -> None:
         self._stream, self._verb, self._left = stream, verb, left
@@ -37,7 +37,7 @@ class Progress:
         self._total: int | None = None
 
     def __call__(self, done: int) -> None:
-        """Show the progress if it is time to."""
+        """Show the progress from time to time."""
         here = time.monotonic()
         if here < self._next:
             return
@@ -61,19 +61,12 @@ class Progress:
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Return the lines of a table, with numbers aligned to the right."""
     cells = [["-" if cell is None else clean(str(cell)) for cell in row] for row in rows]
-    if not cells:
-        return []
-    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
-    is_number = [
-        all(cell == "-" or cell[:1].isdigit() for cell in column) for column in zip(*cells, strict=True)
-    ]
-    return [
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, is_number, strict=True)
-        ).rstrip()
-        for line in (headers, *cells)
-    ]
+    columns = []
+    for header, *column in zip(headers, *cells, strict=True):
+        is_number = all(cell == "-" or cell[:1].isdigit() for cell in column)
+        width = max(map(len, (header, *column)))
+        columns.append([f"{cell:{'>' if is_number else '<'}{width}}" for cell in (header, *column)])
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)] if cells else []
 
 
 def _span(seconds: float | None) -> str | None:
@@ -84,7 +77,7 @@ def status(seen: dict[str, Any]) -> list[str]:
     """Return the lines of a `stats.snapshot()`."""
     lines = [_foreman(info) for info in seen["foremen"]]
     if not lines and uses_celery():
-        lines = ["Celery is the engine. This is what is left in the queue's database:"]
+        lines = ["Celery is the engine. Tasks that are left in the queue's database:"]
     elif not lines:
         lines = ["No Foreman runs. Start it: python manage.py runsnappea"]
     lines.append("Tasks: " + ", ".join(f"{count} {state}" for state, count in seen["counts"].items()))
@@ -154,7 +147,7 @@ def _at(moment: Any) -> str:
 
 
 def as_data(task: Task) -> dict[str, Any]:
-    """Return all of a task that may be shown, as JSON can hold it."""
+    """Return what may be shown of a task, as values for JSON."""
     data = {field.attname: getattr(task, field.attname) for field in task._meta.concrete_fields}
     data = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in data.items()}
     if is_sensitive(task, find(task.task_name)):
@@ -164,7 +157,7 @@ def as_data(task: Task) -> dict[str, Any]:
 
 
 def one(task: Task) -> list[str]:
-    """Return the lines of all details of a task."""
+    """Return the lines with all details of a task."""
     data = as_data(task)
     errors, error = data.pop("errors"), data.pop("error")
     lines = [f"{key:>15}: {clean(str(value))}" for key, value in data.items() if value not in (None, "")]

@@ -1,1 +1,1 @@
-"""How things stand: for the admin, the commands, and other programs."""
+"""The state of the queue, for the admin, the commands and monitoring tools."""

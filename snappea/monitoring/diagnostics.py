@@ -1,4 +1,4 @@
-"""`manage.py snappea check`: diagnostics from the settings up to a task that really runs."""
+"""`manage.py snappea check`: diagnose everything from the settings to a task that runs."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from ..queue.database import MEGABYTE, connect, file_of
 from ..queue.foremen import foremen_at_work
 from .ping import ping
 
-#: The least free space on the disk, in bytes.
+#: The minimum of free disk space, in bytes.
 LEAST_ROOM = 100 * MEGABYTE
 
 
@@ -33,9 +33,9 @@ class Finding(NamedTuple):
 
 
 def examine(queue: str, timeout: float) -> Iterator[Finding]:
-    """Yield the findings, and stop after the first part that has a problem.
+    """Yield the findings up to the first part with a problem.
 
-    `queue`: where a task is sent. `timeout`: how long to wait for it, in seconds.
+    `queue`: where to send a task. `timeout`: how long to wait for it, in seconds.
     """
     for part in (_settings(), _database(), _workers(), _task(queue, timeout)):
         findings = list(part)
@@ -81,17 +81,17 @@ def _foreman() -> Iterator[Finding]:
             yield Finding("workers", f"{len(info.stuck)} stuck beyond a time limit")
 
 
-#: Checks what runs the tasks, by the name of the engine. An adapter adds its own.
+#: Checks of the workers by the name of the engine. Adapters add their own.
 WORKERS: dict[str, Callable[[], Iterator[Finding]]] = {"snappea": _foreman}
 
 
 def _workers() -> Iterator[Finding]:
-    yield from WORKERS[current().ENGINE]()
+    yield from WORKERS[current().ENGINE]()  # once the settings are known to be valid
 
 
 def _task(queue: str, timeout: float) -> Iterator[Finding]:
     if queue in operations.paused():
-        yield Finding("a task", f"not tried: the queue {queue} is paused")
+        yield Finding("a task", f"not sent: the queue {queue} is paused")
         return
     result = ping.apply_async(queue=queue)
     try:

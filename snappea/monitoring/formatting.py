@@ -1,6 +1,6 @@
-"""How values are shown to people: as plain text in which hostile values do no harm.
+"""Format values for people, as plain text in which hostile values do no harm.
 
-These functions return text, never markup: the templates escape it.
+These functions return text, never markup. The templates escape it.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..log import clean
 from ..queue.clock import as_local
 
-#: The most that a page shows of an argument, a result or a note, in characters.
+#: How much a page shows of an argument, a result or a note, in characters.
 MOST = 20_000
 #: Stands for a missing value.
 NOTHING = "—"
@@ -20,7 +20,7 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def plain(text: str) -> str:
-    """Return a text, with its line breaks, in which invisible characters and direction marks are escaped."""
+    """Return a text with invisible characters and direction marks escaped, but not its line breaks."""
     if not isinstance(text, str) or text.isprintable():
         return clean(text)
     kept = "\n\t"
@@ -30,7 +30,7 @@ def plain(text: str) -> str:
 
 
 def one_line(text: str, most: int = 160) -> str:
-    """Return the last line of an error, shortened."""
+    """Return the last line of an error, truncated."""
     line = plain(text[-MOST:].strip().rpartition("\n")[2].strip())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
@@ -52,7 +52,7 @@ def duration(seconds: float | None) -> str:
 
 
 def exact(moment: datetime) -> str:
-    """Return a time to the second, in the time zone of the site."""
+    """Return a time to the second, in the site's time zone."""
     return f"{as_local(moment):%Y-%m-%d %H:%M:%S}"
 
 
@@ -67,7 +67,7 @@ def size(count: int) -> str:
 
 
 def pretty(encoded: str | None) -> str:
-    """Return indented JSON, or the text as it is if it is not JSON."""
+    """Return indented JSON; other text as it is."""
     if encoded is None:
         return ""
     try:
@@ -78,7 +78,7 @@ def pretty(encoded: str | None) -> str:
 
 
 def cut(text: str) -> str:
-    """Return the beginning of a long text, and how much of it is left out."""
+    """Return the beginning of a long text, and how much is omitted."""
     left = len(text) - MOST
     return text if left <= 0 else f"{text[:MOST]}\n… {left:,} characters left out"
 

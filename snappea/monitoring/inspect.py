@@ -1,7 +1,7 @@
 """The state of the queue: waiting, running and failed tasks, queues, and warnings.
 
-Nothing here changes the database or scans the table. Waiting and kept tasks are found by partial indexes,
-and running tasks by the Foreman's logbook.
+Nothing here writes to the database or scans the table: partial indexes find waiting and kept tasks, and the
+Foreman's logbook lists running tasks.
 """
 
 import json
@@ -25,18 +25,18 @@ from ..queue.operations import paused
 from ..queue.records import ForemanInfo
 from ..tasks.discovery import find
 
-#: At most this many waiting tasks are counted by name. If there are more, the numbers end with a "+".
+#: How many waiting tasks to count by name. If there are more, the numbers end with "+".
 SAMPLE = 5_000
-#: How many of the first tasks of a queue and priority are examined for the one that has waited longest.
+#: How many tasks of a queue and priority to examine for the longest wait.
 ELDERS = 20
 LEFT_BEHIND = (
     "Tasks wait in the queue's database, but Celery is the engine. Run: python manage.py snappea handover"
 )
-#: At most this many groups of failures are shown.
+#: How many groups of failures to show.
 MOST_SHOWN = 100
 
 _KEPT = "NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')"
-#: Which rows are in a state, phrased so that the partial indexes apply.
+#: Which rows are in a state, written so that the partial indexes apply.
 _IN_STATE: dict[Status, str] = {
     Status.READY: f"""snappea_task.id IN (
         SELECT id FROM snappea_task WHERE status = 'ready' AND gate = {Gate.OPEN}
@@ -70,16 +70,16 @@ _IN_FLIGHT = statement("""
     SELECT id, claims, task_name, queue, {untyped}started_at, attempts,
         progress_done, progress_total, progress_note, {untyped}is_revoked, foreman_id, {untyped}is_async
     FROM snappea_task WHERE id {ids} AND status = 'running' ORDER BY id""")
-#: Without a logbook: no Foreman has run since the machine started, or there may be several.
+#: Used without a logbook: no Foreman has run since the machine started, or there may be several.
 _RUNNING = statement("""
     SELECT id, claims, {untyped}started_at FROM snappea_task
     WHERE status = 'running' {and_claimed} LIMIT ?""")
 
 
 class Running(NamedTuple):
-    """A running task. `elapsed` and `limit` are in seconds; `total` and `limit` are None if there is none.
+    """A running task. `elapsed` and `limit` (its time limit) are in seconds.
 
-    `foreman`: the number of its Foreman, where there may be several. `is_async`: it runs on the event loop.
+    `foreman`: the number of its Foreman, if there may be several. `is_async`: it runs on the event loop.
     """
 
     id: int
@@ -123,7 +123,7 @@ def _db() -> RawConnection:
 
 
 def in_flight() -> Mapping[Entry, Note]:
-    """Return the claims that the Foreman holds, or held when it died, with what the logbook notes of each."""
+    """Return the claims that the Foreman holds, or held when it died, with the logbook's note of each."""
     file = file_of(connect())
     notes = logbook.read(file) if file else None
     if notes is None:
@@ -135,7 +135,7 @@ def in_flight() -> Mapping[Entry, Note]:
 def in_state(
     tasks: QuerySet[Task], status: Status, claims: Mapping[Entry, Note] | None = None
 ) -> QuerySet[Task]:
-    """Filter tasks by their state, with an index. `claims`: those in flight, if they are known."""
+    """Filter tasks by state, with an index. `claims`: the claims in flight, if known."""
     if status == Status.RUNNING:
         ids = [entry.id for entry in (in_flight() if claims is None else claims)]
         return tasks.filter(pk__in=ids, status=status)
@@ -143,12 +143,12 @@ def in_state(
 
 
 def raised(tasks: QuerySet[Task], exception: str) -> QuerySet[Task]:
-    """Filter failed tasks by what they raised, with an index."""
+    """Filter failed tasks by exception, with an index."""
     return tasks.filter(RawSQL(_RAISED, (exception,), output_field=BooleanField()))
 
 
 def running(claims: Mapping[Entry, Note], stuck: Collection[int] = ()) -> list[Running]:
-    """Return the tasks of these claims that have begun, the oldest first. `stuck`: ids."""
+    """Return the tasks of these claims that have begun, the oldest first. `stuck`: ids of stuck tasks."""
     begun = [entry.id for entry, note in claims.items() if note is Note.BEGUN]
     rows = _db().execute(_IN_FLIGHT, (json.dumps(begun),)).fetchall()
     limits = {queue_and_name: _limit(*queue_and_name) for queue_and_name in {row[2:4] for row in rows}}
@@ -162,14 +162,12 @@ def running(claims: Mapping[Entry, Note], stuck: Collection[int] = ()) -> list[R
 
 
 def _limit(name: str, queue: str) -> float | None:
-    """Return the time limit of a task in a queue, in seconds."""
     task = find(name)
     limits = (task.options.time_limit, task.soft_time_limit(queue)) if task else ()
     return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _age(moment: str | None) -> float | None:
-    """Return how many seconds have passed since a time in the database."""
     if moment is None:
         return None
     try:
@@ -184,17 +182,17 @@ def memory_of(info: ForemanInfo) -> int:
 
 
 def described(info: ForemanInfo) -> dict[str, Any]:
-    """Return what is shown of a Foreman, as plain data."""
-    shown = info._asdict()
+    """Return what to show about a Foreman, as plain data."""
+    shown = info._asdict() | {"memory": memory_of(info)}
     del shown["is_here"]
-    return {**shown, "memory": memory_of(info)}
+    return shown
 
 
 def count(status: Status, claims: Mapping[Entry, Note] | None = None) -> int:
-    """Return how many tasks are in a state. `claims`: those in flight, if they are known."""
-    return (
-        store.depth(_db()) if status == Status.READY else in_state(Task.objects.all(), status, claims).count()
-    )
+    """Return how many tasks are in a state. `claims`: the claims in flight, if known."""
+    if status == Status.READY:
+        return store.depth(_db())
+    return in_state(Task.objects.all(), status, claims).count()
 
 
 def counts() -> dict[str, int]:
@@ -203,7 +201,7 @@ def counts() -> dict[str, int]:
 
 
 def queues(runs: Collection[Running] = ()) -> list[QueueState]:
-    """Return the state of the queues, by name. `runs`: the running tasks."""
+    """Return the state of the queues, sorted by name. `runs`: the running tasks."""
     db = _db()
     ready: dict[str, int] = {}
     oldest: dict[str, float] = {}
@@ -231,13 +229,13 @@ def queues(runs: Collection[Running] = ()) -> list[QueueState]:
 
 
 def oldest_wait(states: Collection[QueueState]) -> float | None:
-    """Return the longest wait of a task that could run, in seconds; None if none waits."""
+    """Return the longest wait of a task that could run, in seconds, or None."""
     waits = (state.oldest for state in states if state.paused_since is None and state.oldest is not None)
     return max(waits, default=None)
 
 
 def waiting_names() -> tuple[dict[str, int], bool]:
-    """Return how many tasks of each name wait, and whether there are more than were counted."""
+    """Return how many tasks of each name wait, and whether there are more than that."""
     found = dict(_db().execute(_NAMES, (SAMPLE,)).fetchall())
     return found, sum(found.values()) >= SAMPLE
 
@@ -253,7 +251,7 @@ def warnings(is_alive: bool, oldest: float | None) -> list[str]:
         return [] if oldest is None else [LEFT_BEHIND]
     found = []
     if not is_alive:
-        found.append("No Foreman runs, so no task is executed. Start it: python manage.py runsnappea")
+        found.append("No Foreman runs, so no tasks are executed. Start it: python manage.py runsnappea")
     limit = current().WARN_BACKLOG_SECONDS
     if limit is not None and (oldest or 0.0) > limit:
         found.append(f"The oldest ready task has waited for {oldest:,.0f} s. The limit is {limit:g} s.")

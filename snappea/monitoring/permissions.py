@@ -1,4 +1,4 @@
-"""Permissions: who may view, change and delete tasks, in the admin and in the monitoring views."""
+"""Permissions to view, change and delete tasks, for the admin and the monitoring views."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -24,9 +24,9 @@ _PERMISSIONS: dict[Access, tuple[str, ...]] = {
 
 
 def may(request: HttpRequest, what: Access) -> bool:
-    """Return whether a request has an access to tasks. The permissions are the same for all states.
+    """Return whether a request has an access to tasks. All states have the same permissions.
 
-    "monitor" is also granted by MONITORING_IS_PUBLIC, and to a request with the MONITORING_TOKEN.
+    "monitor" is also granted if MONITORING_IS_PUBLIC is set, and to requests with the MONITORING_TOKEN.
     """
     if what == "monitor" and (current().MONITORING_IS_PUBLIC or _has_token(request)):
         return True
@@ -43,7 +43,7 @@ def _has_token(request: HttpRequest) -> bool:
 
 
 def monitored(view: Callable[[HttpRequest], HttpResponse]) -> Callable[..., Any]:
-    """Make a view answer requests that may monitor, and 403 to all others; never with a login page."""
+    """Make a view answer requests that may monitor, and all others with 403, never with a login page."""
 
     @wraps(view)
     def answer(request: HttpRequest) -> HttpResponse:

@@ -1,9 +1,9 @@
-"""A task that does nothing: `manage.py snappea check` sends it to see whether tasks are run."""
+"""The task that `manage.py snappea check` sends to see whether tasks run."""
 
 from ..tasks.function import task
 
 
 @task(priority=100, expires=60, result_ttl=60)
 async def ping() -> str:
-    """Answer; on the event loop, so that no thread needs to be free."""
+    """Answer, on the event loop, so that no thread needs to be free."""
     return "pong"

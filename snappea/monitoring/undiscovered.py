@@ -1,4 +1,4 @@
-"""The tasks that the Foreman does not find, for the system checks; by the text of the modules alone."""
+"""Find the tasks that the Foreman does not discover, for the system checks, by parsing modules."""
 
 import ast
 import os
@@ -13,15 +13,15 @@ from django.conf import settings
 from ..tasks.discovery import failures, is_served, is_test
 
 _DECORATORS = {"task", "shared_task"}
-#: The options of @task that have no effect until the module is imported; None: `**options`.
+#: The options of @task that need an import of the module. None stands for `**options`.
 _AT_START = {"cron", "every", "name", "aliases", None}
 _NOT_SEARCHED = {"django", "snappea"}
 
 
 class Undiscovered(NamedTuple):
-    """A module with tasks that the Foreman does not find.
+    """A module with tasks that the Foreman does not discover.
 
-    `app`: the installed app that has it, or "". `bare`: the folder that lacks an `__init__.py`, or "".
+    `app`: its installed app, or "". `bare`: the folder without an `__init__.py`, or "".
     """
 
     module: str
@@ -31,16 +31,16 @@ class Undiscovered(NamedTuple):
 
 
 def undiscovered() -> Iterator[Undiscovered]:
-    """Yield the modules of installed apps, and those beside the settings, with tasks that are not found.
+    """Yield the modules with undiscovered tasks, in installed apps and beside the settings.
 
-    When a row names a plain task, its module is imported. But a schedule, an alias or a name of its own is
-    only known once the module is imported, and a folder without `__init__.py` is no package.
+    The Foreman imports the module of a plain task by its name. But schedules, aliases and custom names are
+    unknown until their module is imported, and a folder without `__init__.py` is not a package.
     """
     theirs = [app for app in apps.get_app_configs() if app.name.partition(".")[0] not in _NOT_SEARCHED]
     homes = {os.path.realpath(app.path) for app in theirs}
     for app in theirs:
         if not hasattr(app.module, "__path__"):
-            continue  # an app that is a single module, beside others that are not its own
+            continue  # a single module: its neighbors are not part of the app
         for module, file, bare in _sources(app, homes - {os.path.realpath(app.path)}):
             is_known = module in sys.modules or any(f"{module}.".startswith(f"{name}.") for name in failures)
             if not is_known and (tasks := _tasks_in(file, all_of_them=bool(bare))):
@@ -49,7 +49,7 @@ def undiscovered() -> Iterator[Undiscovered]:
 
 
 def _beside_settings() -> Iterator[Undiscovered]:
-    """Yield the modules with tasks in the package of the settings, which often is no installed app."""
+    """Yield the modules with tasks in the settings' package, which often is not an installed app."""
     package = str(getattr(settings, "SETTINGS_MODULE", "")).rpartition(".")[0]
     file = getattr(sys.modules.get(package), "__file__", None)
     if not file or apps.get_containing_app_config(package):
@@ -62,7 +62,7 @@ def _beside_settings() -> Iterator[Undiscovered]:
 
 
 def _sources(app: AppConfig, homes: set[str]) -> Iterator[tuple[str, Path, str]]:
-    """Yield name, file and bare folder of the modules below an app; `homes`: where other apps begin."""
+    """Yield name, file and bare folder of the modules in an app. `homes`: the folders of other apps."""
     waiting = [(app.name, app.path, "")]
     while waiting:
         package, folder, bare = waiting.pop()
@@ -73,7 +73,7 @@ def _sources(app: AppConfig, homes: set[str]) -> Iterator[tuple[str, Path, str]]
             continue
         names = [entry.name for entry in entries if entry.name.endswith(".py")]
         if not names or is_served(folder):
-            continue  # no code: static files, or millions of uploads
+            continue  # no code, but static files or millions of uploads
         bare = bare or ("" if "__init__.py" in names else folder)
         for entry in entries:
             stem = entry.name.removesuffix(".py")
@@ -86,14 +86,14 @@ def _sources(app: AppConfig, homes: set[str]) -> Iterator[tuple[str, Path, str]]
 
 
 def _tasks_in(file: Path, all_of_them: bool) -> list[str]:
-    """Return the functions that `snappea.task` decorates: all, or those that must be known at the start."""
+    """Return the functions that `snappea.task` decorates: all, or those that need an import."""
     try:
         source = file.read_bytes()
         if b"snappea" not in source or b"@" not in source:
             return []
         tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return []  # the import will report it
+        return []  # an import will report it
     names = {f"snappea.{decorator}" for decorator in _DECORATORS}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module in ("snappea", "snappea.tasks"):

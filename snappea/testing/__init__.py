@@ -1,6 +1,6 @@
-"""For the tests of a project that uses Snappea: see what was enqueued, and run it.
+"""For the tests of your project: see which calls were enqueued, and run them.
 
-While tests run, `delay()` keeps its calls in memory (`SNAPPEA["IN_TESTS"]`). Each test begins with none.
+While tests run, `delay()` keeps calls in memory (`SNAPPEA["IN_TESTS"]`). Each test starts with none.
 
 >>> class SignUp(TestCase):
 ...     def test_welcome(self):
@@ -35,12 +35,12 @@ from ..workers.limits import Handle
 from .live import LiveForeman, run_foreman
 
 P = ParamSpec("P")
-#: After how many tasks drain() gives up.
+#: The number of tasks after which drain() gives up.
 AT_MOST = 10_000
 
 
 class Enqueued(NamedTuple):
-    """A call that waits."""
+    """A waiting call."""
 
     id: int
     task_name: str
@@ -48,12 +48,12 @@ class Enqueued(NamedTuple):
     kwargs: dict[str, Any]
     queue: str
     priority: int
-    #: When it is due; None: at once.
+    #: When it is due; None: now.
     run_after: datetime | None
 
 
 def enqueued(task: TaskFunction[..., Any] | None = None) -> list[Enqueued]:
-    """Return the calls that wait, of one task or all, in the order in which they were enqueued."""
+    """Return the waiting calls, of one task or all, in the order in which they were enqueued."""
     return [
         Enqueued(
             *(row.pk, row.task_name, json.loads(row.args), json.loads(row.kwargs)),
@@ -65,9 +65,9 @@ def enqueued(task: TaskFunction[..., Any] | None = None) -> list[Enqueued]:
 
 
 def assert_enqueued(task: TaskFunction[P, Any], *args: P.args, **kwargs: P.kwargs) -> Enqueued:
-    """Assert that a call with these arguments waits, by position or by name; return the latest.
+    """Assert that a call with these arguments waits, positional or by name. Return the latest such call.
 
-    Raises AssertionError, with what waits instead.
+    The AssertionError shows the calls that wait instead.
     """
     expected = task.call(args, kwargs)
     wanted = _bound(task, json.loads(expected.args), json.loads(expected.kwargs))
@@ -76,13 +76,13 @@ def assert_enqueued(task: TaskFunction[P, Any], *args: P.args, **kwargs: P.kwarg
         return found[-1]
     waiting = [f"    {call.task_name}{_shown(call.args, call.kwargs)}" for call in enqueued()]
     raise AssertionError(
-        f"{task.name}{_shown(args, kwargs)} was not enqueued; "
-        + ("\n".join(["what was:", *waiting]) if waiting else "nothing was.")
+        f"{task.name}{_shown(args, kwargs)} was not enqueued. "
+        + ("\n".join(["Waiting calls:", *waiting]) if waiting else "No calls wait.")
     )
 
 
 def _bound(task: TaskFunction[..., Any], args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments by their names, without what HOOK_ADD_TASK_KWARGS has added."""
+    """Return the arguments by name, without those of HOOK_ADD_TASK_KWARGS."""
     if added := hook("HOOK_ADD_TASK_KWARGS"):
         parameters, additions = task.signature.parameters, added()
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -99,19 +99,19 @@ def _shown(args: Any, kwargs: dict[str, Any]) -> str:
 
 
 def clear() -> None:
-    """Forget the calls that are kept in memory. Every test begins with none."""
+    """Forget the calls in memory. Snappea does this before each test."""
     MEMORY.clear()
 
 
 def drain(including_scheduled: bool = False, raise_failures: bool = True, at_most: int = AT_MOST) -> int:
-    """Run what is ready, and what that enqueues, here and now; return how often a task was run.
+    """Run ready tasks, and the tasks that these enqueue, in this thread. Return the number of runs.
 
-    Tasks run one after the other, as the Foreman would start them, but without limits (of time, memory, rate,
-    concurrency) and without processes of their own. `including_scheduled`: also run scheduled tasks and
-    retries, in the order of their times; the clock is left alone.
+    Tasks run one by one, in the Foreman's order, but without limits (of time, memory, rate, concurrency) and
+    child processes. `including_scheduled`: also run scheduled tasks and retries, in the order of their times,
+    without changing the clock.
 
-    Raises what the first task that fails raises (a task that is retried has not failed), unless
-    `raise_failures` is False; RuntimeError if tasks are left after `at_most`.
+    Raises the exception of the first task that fails and is not retried, unless `raise_failures` is False.
+    Raises RuntimeError if tasks are left after `at_most` runs.
     """
     for count in range(at_most):
         claim = _calls().claim(including_scheduled)
@@ -125,11 +125,11 @@ def drain(including_scheduled: bool = False, raise_failures: bool = True, at_mos
         failure = None if outcome.retry_after is not None else outcome.failure
         if isinstance(failure, KeyboardInterrupt) or (failure and raise_failures):
             raise failure
-    raise RuntimeError(f"drain() has run {at_most} tasks, and saw no end: do they enqueue themselves?")
+    raise RuntimeError(f"drain() has run {at_most} tasks, and there are more: do they enqueue themselves?")
 
 
 class _Rows:
-    """The calls in the queue's table, as a MemoryEngine shows its own."""
+    """The calls in the queue's table, with the interface of MemoryEngine."""
 
     def waiting(self) -> Iterable[Task]:
         return Task.objects.filter(status__in=WAITING).order_by("pk")
@@ -151,13 +151,12 @@ class _Rows:
 
 
 def _calls() -> MemoryEngine | _Rows:
-    """Return where the calls of this test are."""
     found = engine.of(0)
     return found if isinstance(found, MemoryEngine) else _Rows()
 
 
 def override_snappea(**keys: Any) -> override_settings:
-    """Return a context manager and decorator that changes keys of the setting SNAPPEA, and no others.
+    """Return a context manager and decorator that changes single keys of the SNAPPEA setting.
 
     >>> @override_snappea(TASK_ALWAYS_EAGER=True)
     ... class SignUp(TestCase): ...
@@ -167,12 +166,12 @@ def override_snappea(**keys: Any) -> override_settings:
 
 @contextmanager
 def foreman(timeout: float = 30.0) -> Iterator[LiveForeman]:
-    """Run a real Foreman in its own process, on the databases of this test; calls are written as rows.
+    """Run a real Foreman in its own process, on the databases of this test. Calls are written as rows.
 
-    For a TransactionTestCase or LiveServerTestCase with `databases = {"default", "snappea"}`, whose test
-    databases are files. Settings that the test has changed hold there too, if JSON can carry them; no mail
+    Use it in a TransactionTestCase or LiveServerTestCase with `databases = {"default", "snappea"}` and test
+    databases in files. Settings that the test has changed apply there, too, if JSON can carry them. No mail
     is sent, and mail.outbox stays empty. `timeout`: for its start and for its stop, in seconds. Raises
-    RuntimeError if it cannot work here, or does not start.
+    RuntimeError if the Foreman cannot work here or does not start.
     """
     if not IS_UNIX:
         raise RuntimeError(NEEDS_UNIX)

@@ -1,4 +1,4 @@
-"""A real Foreman for a test: `runsnappea` in its own process, with the test's settings and databases."""
+"""A real Foreman for tests: `runsnappea` in its own process, with the test's settings and databases."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from ..queue.database import connect, file_of, raw
 from ..queue.foremen import foremen_at_work
 
 WORK = "SELECT EXISTS (SELECT 1 FROM snappea_task WHERE status IN ('ready', 'running'))"
-#: How often to look at the process and at the table, in seconds.
+#: How often to check the process and the table, in seconds.
 LOOK_EVERY = 0.005
 #: The settings module of the process.
 SETTINGS = """\
@@ -29,7 +29,7 @@ import json
 from {module} import *
 globals().update(json.loads({changed!r}))
 for alias, name in json.loads({databases!r}).items():
-    if name is None:  # not a database of the test, so it must not be touched
+    if name is None:  # not a database of the test
         DATABASES[alias] = {{"ENGINE": "django.db.backends.dummy"}}
     else:
         DATABASES[alias]["NAME"] = name
@@ -45,23 +45,23 @@ class LiveForeman:
 
     @property
     def pid(self) -> int:
-        """The id of its process."""
+        """Its process id."""
         return self._process.pid
 
     def output(self) -> str:
-        """Return what it has logged so far."""
+        """Return its log so far."""
         return self._log.read_text(errors="replace")
 
     def wait_until_idle(self, timeout: float = 10.0) -> None:
-        """Wait until nothing is ready or running. Raises TimeoutError, with the log."""
+        """Wait until no task is ready or running. Raises TimeoutError, with the log."""
         if self._wait(lambda: not raw(connect()).execute(WORK).fetchone()[0], timeout):
             return
         if self._process.poll() is not None:
             raise RuntimeError(f"The Foreman has ended:\n{self.output()}")
-        raise TimeoutError(f"There was still something to do after {timeout:g} s:\n{self.output()}")
+        raise TimeoutError(f"Tasks are still ready or running after {timeout:g} s:\n{self.output()}")
 
     def _wait(self, is_done: Callable[[], bool], timeout: float) -> bool:
-        """Wait while the process lives, by a clock that tests do not freeze; return whether it is done."""
+        """Wait while the process runs, by a clock that tests do not freeze. Return the last `is_done()`."""
         deadline = steady_clock() + timeout
         while not (done := is_done()) and self._process.poll() is None and steady_clock() < deadline:
             time.sleep(LOOK_EVERY)
@@ -76,7 +76,7 @@ class LiveForeman:
 
 @contextmanager
 def run_foreman(timeout: float) -> Iterator[LiveForeman]:
-    """Run a Foreman while the block does; see `snappea.testing.foreman`."""
+    """Run a Foreman in a `with` block; see `snappea.testing.foreman`."""
     values = {
         "module": os.environ[ENVIRONMENT_VARIABLE],
         "changed": json.dumps(_changed_settings(), default=_as_json),
@@ -100,7 +100,7 @@ def run_foreman(timeout: float) -> Iterator[LiveForeman]:
 
 
 def _databases() -> dict[str, str | None]:
-    """Return the name of each database that the test may use, and None for the others."""
+    """Return the name of each database that the test may use, or None."""
     queue = current().DATABASE
     if _name_of(queue) is None:
         raise RuntimeError(f'A Foreman needs databases = {{"default", "{queue}"}} on the test.')
@@ -112,25 +112,30 @@ def _name_of(alias: str) -> str | None:
     try:
         with connection.cursor():
             pass
-    except (AssertionError, RuntimeError, ImproperlyConfigured, Error):  # the test must not, or it is missing
+    except (
+        AssertionError,
+        RuntimeError,
+        ImproperlyConfigured,
+        Error,
+    ):  # not allowed here, or missing
         return None
     if connection.in_atomic_block:
         raise RuntimeError(
-            f"{alias!r} is in a transaction, into which a Foreman does not see: use TransactionTestCase, "
+            f"{alias!r} is in a transaction, which a Foreman cannot see: use TransactionTestCase, "
             "LiveServerTestCase or django_db(transaction=True)."
         )
     if connection.vendor == "sqlite" and connection.is_in_memory_db():
         raise RuntimeError(
-            f"The test database of {alias!r} is in memory, where a Foreman does not see it. Add to settings: "
+            f"The test database of {alias!r} is in memory, where a Foreman cannot see it. Add to settings: "
             f'DATABASES["{alias}"]["TEST"] = {{"NAME": BASE_DIR / "test-{alias}.sqlite3"}}'
         )
     return str(connection.settings_dict["NAME"])
 
 
 def _changed_settings() -> dict[str, Any]:
-    """Return the settings that the test runner or the test has changed, as far as JSON can carry them.
+    """Return the settings that the test or its runner has changed, if JSON can carry them.
 
-    Without these, the process would send real mail, for example.
+    Without them the process would send real mail, for example.
     """
     written = sys.modules.get(os.environ[ENVIRONMENT_VARIABLE])
     found = {}
@@ -147,11 +152,11 @@ def _changed_settings() -> dict[str, Any]:
 def _as_json(value: object) -> str:
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{value!r} is not for JSON")
+    raise TypeError(f"JSON cannot carry {value!r}")
 
 
 def _remove_files() -> None:
-    """Remove the Foreman's files beside the database, which the test runner does not know."""
+    """Remove the Foreman's files beside the database, because the test runner does not."""
     if file := file_of(connect()):
         for path in (file.wakeup, file.lock, file.logbook):
             Path(path).unlink(missing_ok=True)

@@ -293,7 +293,7 @@ def test_ticks_are_those_of_our_own_scheduler(site: Any, monkeypatch: pytest.Mon
 def test_the_foreman_leaves_it_to_celery(celery_site: CelerySite) -> None:
     process = celery_site.manage("runsnappea")
     assert process.wait() == 1
-    assert "the workers of Celery run the tasks. Start one: celery -A proj worker" in (process.output())
+    assert "Celery workers run the tasks. Start one: celery -A proj worker" in (process.output())
     assert "Traceback" not in process.output()
 
 

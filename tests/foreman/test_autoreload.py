@@ -83,10 +83,12 @@ def test_changed_code_is_at_work_and_broken_code_is_not(site: Site) -> None:
     code.write(TASKS.replace("WORD", "'hello'"))
     foreman = site.foreman("--reload")
     assert greet(site, "a") == "hello"
-    code.change(TASKS.replace("WORD", "'welcome'"), foreman, r"to restart, for .*growing/tasks\.py changed")
+    code.change(
+        TASKS.replace("WORD", "'welcome'"), foreman, r"to restart, because .*growing/tasks\.py changed"
+    )
     wait_until(lambda: starts(foreman) >= 2)
     assert greet(site, "b") == "welcome"
-    code.change("def broken(:\n", foreman, r"goes on with the old code: SyntaxError")
+    code.change("def broken(:\n", foreman, r"keeps the old code: SyntaxError")
     assert greet(site, "c") == "welcome"
     code.change(TASKS.replace("WORD", "'goodbye'"), foreman, r"(?s)SyntaxError.*to restart")
     wait_until(lambda: starts(foreman) >= 3)
@@ -104,7 +106,7 @@ def test_what_could_not_be_imported_is_watched(site: Site) -> None:
         TASKS.replace("WORD", "words.word") + "from growing import words\n", foreman, "ZeroDivisionError"
     )
     wait_until(lambda: starts(foreman) >= 2)
-    words.change("word = 'imported'\n", foreman, r"to restart, for .*growing/words\.py changed")
+    words.change("word = 'imported'\n", foreman, r"to restart, because .*growing/words\.py changed")
     wait_until(lambda: starts(foreman) >= 3)
     assert greet(site, "b") == "imported"
 

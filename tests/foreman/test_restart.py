@@ -44,7 +44,7 @@ def test_many_new_starts_under_load(site: Site) -> None:
     wait_until(lambda: len(pids(foreman)) == 9)
     assert set(pids(foreman)) == {str(foreman.popen.pid)}
     assert descriptors(foreman) == before
-    assert "to restart, for it has started 10 tasks (MAX_TASKS)" in foreman.output()
+    assert "to restart, because it has started 10 tasks (MAX_TASKS)" in foreman.output()
     assert foreman.stop() == 0
 
 
@@ -85,7 +85,7 @@ def test_memory_that_a_task_keeps_is_given_back(site: Site) -> None:
     foreman = site.foreman(MAX_MEMORY="300M")
     hoard.delay("x", 300)
     wait_until(lambda: len(pids(foreman)) == 2)
-    assert re.search(r"for it has 3\d\d MB of memory \(MAX_MEMORY: 300 MB\)", foreman.output())
+    assert re.search(r"because it uses 3\d\d MB of memory \(MAX_MEMORY: 300 MB\)", foreman.output())
     record.delay("after")
     wait_until(lambda: site.ledger.count("end", "after"))
     assert site.ledger.count("end", "x") == 1
@@ -150,12 +150,12 @@ def test_a_signal_during_the_last_tasks_means_a_real_stop(site: Site, workaholic
     if workaholic:
         wait_until(lambda: len(site.ledger.keys("end")) == 5)
     else:
-        foreman.wait_for_output("a signal said so")
+        foreman.wait_for_output("a signal was received")
     (site.directory / "go").touch()
     assert foreman.wait() == 0
     assert site.ledger.count("end", "slow") == 1
     assert site.counts() == ({} if workaholic else {"ready": 5})
-    assert len(pids(foreman)) == 1 and "a signal said so" in foreman.output()
+    assert len(pids(foreman)) == 1 and "a signal was received" in foreman.output()
 
 
 def test_a_workaholic_is_not_stopped_by_what_it_has_done(site: Site) -> None:

@@ -152,7 +152,7 @@ def test_a_systemd_that_is_gone_harms_nobody(site: Site, ear: Ear) -> None:
     site.variables["WATCHDOG_USEC"] = "3000000"
     ear.socket.close()
     foreman = site.foreman()
-    foreman.wait_for_output("Could not tell systemd READY=1 WATCHDOG=1")
+    foreman.wait_for_output("Could not send READY=1 WATCHDOG=1 to systemd")
     record.delay("x")
     wait_until(lambda: site.ledger.count("end", "x"))
     assert foreman.stop() == 0

@@ -98,7 +98,7 @@ def test_flags_override_settings(site: Site) -> None:
     for number in range(3):
         record.delay(number)
     site.wait_until_empty()
-    foreman.wait_for_output(r"to restart, for it has started 2 tasks \(MAX_TASKS\)(?s:.*), 3 workers,")
+    foreman.wait_for_output(r"to restart, because it has started 2 tasks \(MAX_TASKS\)(?s:.*), 3 workers,")
     assert foreman.stop() == 0
 
 
@@ -142,7 +142,7 @@ def test_a_signal_ends_a_burst(site: Site) -> None:
     foreman = site.foreman("--burst", NUM_WORKERS=1)
     wait_until(lambda: site.ledger.count("start", "first"))
     foreman.send(signal.SIGTERM)
-    foreman.wait_for_output("Stopping: a signal said so")
+    foreman.wait_for_output("Stopping: a signal was received")
     (site.directory / "go").touch()
     assert foreman.wait() == 0
     assert site.counts() == {"ready": 20}

@@ -175,7 +175,7 @@ def test_enqueue_and_wait(site: Site, say: Any) -> None:
         ([record.name, "--args", "[1"], "is not JSON"),
         ([record.name, "--args", '{"a": 1}'], "must be a JSON list"),
         ([record.name, "--kwargs", "[1]"], "must be a JSON object"),
-        ([record.name, "--args", "[1]", "--countdown", "soon"], "must be a number of seconds, or as in 5m"),
+        ([record.name, "--args", "[1]", "--countdown", "soon"], "must be a number of seconds, or like 5m"),
     ],
 )
 def test_enqueue_what_makes_no_sense(site: Site, say: Any, arguments: list[str], words: str) -> None:
@@ -222,7 +222,7 @@ def test_decisions_that_cannot_be_carried_out(site: Site, say: Any) -> None:
     task_id = record.delay(1).id
     with pytest.raises(CommandError, match="Which tasks"):
         say("delete")
-    with pytest.raises(CommandError, match="1 of these tasks are gone, or their status is none of: failed"):
+    with pytest.raises(CommandError, match="1 of these tasks are gone, or their status is not: failed"):
         say("requeue", task_id)
     with pytest.raises(CommandError, match="2 of these tasks are gone"):
         say("cancel", task_id, 98, 99)
@@ -261,7 +261,7 @@ def test_check_finds_that_all_is_well(site: Site, say: Any) -> None:
     assert [line.split()[0] for line in shown.splitlines()] == ["ok"] * 7
     assert "a task: answered 'pong'" in shown
     operations.pause("default")
-    assert "not tried: the queue default is paused" in say("check")
+    assert "not sent: the queue default is paused" in say("check")
 
 
 def test_check_though_all_threads_are_busy(site: Site, say: Any) -> None:
@@ -321,8 +321,8 @@ def test_help_names_each_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["list", "failed", "--older-than", "99999999999d"], "longer than a hundred years"),
-        (["enqueue", record.name, "--countdown", "9" * 30], "longer than a hundred years"),
+        (["list", "failed", "--older-than", "99999999999d"], "longer than 100 years"),
+        (["enqueue", record.name, "--countdown", "9" * 30], "longer than 100 years"),
         (["enqueue", record.name, "--args", "[" * 5000], "is not JSON"),
         (["cancel", "9223372036854775808"], "must be a whole number"),
         (["list", "failed", "--limit", "-1"], "must be a whole number"),

@@ -151,8 +151,8 @@ def test_a_reader_that_does_not_end_is_named_in_the_log(site: Site) -> None:
     for _ in range(30):
         echo.delay("x" * 100_000)
     found = foreman.wait_for_output(
-        r"WARNING The write-ahead log has grown to (\d+) MB, and cannot be checkpointed for (\d+) s: a "
-        rf"long read of the database blocks that \(pid {process.pid}\)\."
+        r"WARNING The write-ahead log has grown to (\d+) MB and could not be checkpointed for (\d+) s: a "
+        rf"long-running read blocks the checkpoint \(pid {process.pid}\)\."
     )
     assert int(found[1]) >= 2 and int(found[2]) >= 2
     process.communicate()

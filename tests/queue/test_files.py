@@ -96,7 +96,7 @@ def test_nothing_is_lost_while_a_foreman_works(site: Site, how: str) -> None:
     enqueuers = start_enqueuing(site, "a", "b")
     lose(site, how)
     foreman.wait_for_output(r"ERROR .*snappea.sqlite3-(wal|shm) was deleted or replaced")
-    foreman.wait_for_output("the work goes on|ends at once")
+    foreman.wait_for_output("the Foreman continues|exits immediately")
     before = sum(site.ledger.keys("accepted").values())
     wait_until(lambda: sum(site.ledger.keys("accepted").values()) > before + 100)
     (site.directory / "go").touch()
@@ -138,7 +138,7 @@ def test_a_task_drops_the_locks_by_opening_the_database(site: Site) -> None:
         record.delay(number)
         connect().close()
     assert foreman.wait() == 1
-    assert "to be started again" in foreman.output()
+    assert "start it again" in foreman.output()
     site.foreman()
     wait_until(lambda: len(site.ledger.keys("end")) == 3)
     site.wait_until_empty()
@@ -193,7 +193,7 @@ def test_a_foreman_that_does_not_answer(site: Site, monkeypatch: pytest.MonkeyPa
     with pytest.raises(EnqueueError, match=r"-wal was deleted or replaced.*the Foreman.*does not answer"):
         nothing.delay()
     foreman.send(signal.SIGCONT)
-    foreman.wait_for_output("the work goes on")
+    foreman.wait_for_output("the Foreman continues")
     record.delay("after")
     wait_until(lambda: site.ledger.count("end", "after"))
     assert raw(connect()).execute("PRAGMA integrity_check").fetchone()[0] == "ok"

@@ -296,7 +296,7 @@ def test_what_has_waited_too_long_is_not_run(site: Site) -> None:
     wait_until(lambda: len(site.ledger.keys("end")) == 3 and site.counts() == {})
     assert site.ledger.keys("end").keys() == {"blocked", "overridden", "in"}
     for number, name in ((2, "record"), (3, "record"), (4, "record"), (5, "perishable")):
-        foreman.wait_for_output(rf"WARNING Expired .*\.{name} #{number}, which had waited too long")
+        foreman.wait_for_output(rf"WARNING Expired .*\.{name} #{number}, which waited too long")
     assert foreman.output().count("Expired") == 4
 
 

@@ -309,7 +309,7 @@ class InTransaction(TestCase):
     databases = {"default", "snappea"}
 
     def test(self):
-        with self.assertRaisesMessage(RuntimeError, "is in a transaction, into which a Foreman does not see"):
+        with self.assertRaisesMessage(RuntimeError, "is in a transaction, which a Foreman cannot see"):
             with foreman(): ...
 
 

@@ -1,4 +1,4 @@
-"""Django's `migrate`, with --using as a second name for --database."""
+"""Django's `migrate`, with --using as an alias for --database."""
 
 import argparse
 from typing import Any
@@ -26,20 +26,20 @@ class Command(MigrateCommand):
         )
 
     def get_check_kwargs(self, options: Any) -> Any:
-        """Check all but the queue's own database, which need not be migrated yet."""
+        """Skip database checks for the queue's own database, which may not be migrated yet."""
         checked = super().get_check_kwargs(options)
         if options["database"] == alias() != DEFAULT_DB_ALIAS:
             checked["databases"] = []
         return checked
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Migrate. Where the queue's database refuses, say why in a sentence."""
+        """Migrate. If the queue's database cannot be used, explain why."""
         if options["database"] != alias():
             super().handle(*args, **options)
             return
         try:
             if _goes_forward(options) and forget_false_migrations(connections[alias()]):
-                said = "The queue's tables are recorded as created here, but are missing: creating them."
+                said = "The queue's tables are recorded as created, but are missing here: creating them."
                 self.stdout.write(said)
             super().handle(*args, **options)
         except Error as error:

@@ -1,4 +1,4 @@
-"""`manage.py snappea`: show the queue and manage its tasks from the command line."""
+"""`manage.py snappea`: show the queue and manage its tasks."""
 
 import argparse
 import json
@@ -31,13 +31,13 @@ from snappea.tasks.function import TaskFunction
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_525)
 _SPAN = "90, 5m, 12h, 7d"
-#: The subcommands that show rows.
+#: The subcommands that only show rows.
 _LOOKS = ("status", "list", "show", "schedules")
 _CLEAR = "\033[H\033[J"
 
 
 class Command(BaseCommand):
-    """Each subcommand has a method, which `add_arguments` names."""
+    """Each subcommand has a method, set in `add_arguments`."""
 
     help = "Shows the queue and manages its tasks."
 
@@ -47,7 +47,7 @@ class Command(BaseCommand):
         as_json.add_argument("--json", action="store_true", help="Print JSON.")
         filters.add_argument("--queue", help="Only tasks of this queue.")
         filters.add_argument("--task", metavar="NAME", help="Only calls of this task.")
-        age = f"Only if enqueued this long ago: {_SPAN}."
+        age = f"Only if they were enqueued this long ago: {_SPAN}."
         filters.add_argument("--older-than", type=_span, metavar="TIME", help=age)
         self._add_looks(as_json, filters)
         self._add_calls()
@@ -55,7 +55,7 @@ class Command(BaseCommand):
         about = "Hand over waiting tasks to Celery, each once. Repeat it to resume."
         handover = self._add("handover", self._hand_over, about, filters)
         handover.add_argument("--dry-run", action="store_true", help="Only print what would be handed over.")
-        again = "Send again what no worker has taken yet. Each task still runs once."
+        again = "Send tasks again that no worker has taken yet. Each still runs only once."
         handover.add_argument("--again", action="store_true", help=again)
         about = "Check settings, database, disk and Foreman, and run a task. Exits with 0 or 1."
         check = self._add("check", self._check, about)
@@ -63,7 +63,7 @@ class Command(BaseCommand):
         check.add_argument("--queue", default="default", help='The queue of the task ("default").')
 
     def _add_looks(self, as_json: Any, filters: Any) -> None:
-        status = self._add("status", self._status, "Show the Foreman, the queues and the tasks.", as_json)
+        status = self._add("status", self._status, "Show the Foreman, queues and tasks.", as_json)
         status.add_argument("--watch", action="store_true", help="Repeat every 2 seconds until Ctrl-C.")
         listing = self._add("list", self._list, "List the tasks with a status.", as_json, filters)
         listing.add_argument("status", choices=Status.values, metavar="STATUS", help=", ".join(Status.values))
@@ -88,7 +88,7 @@ class Command(BaseCommand):
         enqueue.add_argument("--countdown", type=_span, metavar="TIME", help=f"Run it after: {_SPAN}.")
         enqueue.add_argument("--queue", help="Instead of the queue of the task.")
         enqueue.add_argument("--priority", type=int, metavar="N", help="From -100 to 100.")
-        wait, a_day = "Wait for the result and print it; a day if no time is given.", timedelta(days=1)
+        wait, a_day = "Wait for the result and print it. Default: for a day.", timedelta(days=1)
         enqueue.add_argument("--wait", type=_span, nargs="?", const=a_day, metavar="TIME", help=wait)
         self._add("run", self._run, "Run a task in this process, without the queue.", call)
 
@@ -96,19 +96,19 @@ class Command(BaseCommand):
         requeue = self._add("requeue", self._decide, "Make kept or scheduled tasks ready again.", filters)
         requeue.add_argument("--countdown", type=_span, metavar="TIME", help=f"Run them after: {_SPAN}.")
         cancel = self._add("cancel", self._decide, "Delete waiting tasks.", filters)
-        cancel.add_argument("--terminate", action="store_true", help="Also end those that run.")
-        delete = self._add("delete", self._decide, "Delete tasks that have ended and are kept.", filters)
+        cancel.add_argument("--terminate", action="store_true", help="Also end running tasks.")
+        delete = self._add("delete", self._decide, "Delete kept tasks.", filters)
         for parser in (requeue, cancel, delete):
             parser.add_argument("ids", type=_number, nargs="*", metavar="ID")
             parser.add_argument("--status", choices=Status.values, metavar="STATUS", help="Only this status.")
-            parser.add_argument("--all", action="store_true", help="All, if no other filter is given.")
+            parser.add_argument("--all", action="store_true", help="All tasks, if there is no other filter.")
         purge = self._add("purge", self._purge, "Delete successful and cancelled tasks.")
         purge.add_argument("statuses", nargs="*", metavar="STATUS", help="These statuses instead.")
-        age = f"Only if ended this long ago: {_SPAN}."
+        age = f"Only if they ended this long ago: {_SPAN}."
         purge.add_argument("--older-than", type=_span, metavar="TIME", help=age)
         queue = _parent()
         queue.add_argument("queue", metavar="QUEUE")
-        self._add("pause", self._pause, "Start no task of a queue. Running tasks continue.", queue)
+        self._add("pause", self._pause, "Start no more tasks of a queue. Running tasks continue.", queue)
         self._add("resume", self._resume, "Resume a paused queue.", queue)
 
     def _add(self, name: str, act: Callable[[dict[str, Any]], None], about: str, *parents: Any) -> Any:
@@ -121,11 +121,11 @@ class Command(BaseCommand):
         return {**super().get_check_kwargs(options), "databases": []}
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Exit with 1 if the command fails. argparse exits with 2 if it is invalid."""
+        """Run a subcommand. Exits with 1 if it fails, and with 2 if it is invalid."""
         discover()
         command, act = options["command"], partial(options["act"], options)
         if command == "run":
-            act()  # what it raises is the task's own
+            act()  # exceptions are the task's own
             return
         runs_elsewhere = command == "enqueue" and engine.choose() is not engine.TABLE
         try:
@@ -196,7 +196,7 @@ class Command(BaseCommand):
         for why, count in sorted(left.items()):
             self._print(f"Left {count} {why}.")
         if (waiting := handover.outstanding()) and not options["dry_run"]:
-            self._print(f"{waiting} that were handed over wait for one of Celery's workers to take them.")
+            self._print(f"{waiting} handed-over tasks wait for a Celery worker.")
 
     def _check(self, options: dict[str, Any]) -> None:
         is_well = True
@@ -249,7 +249,7 @@ class Command(BaseCommand):
         changed = self._change(verb, tasks, options)
         if (missed := len(set(options["ids"])) - changed) > 0:
             possible = ", ".join(MOVES[verb].origins)
-            raise CommandError(f"{missed} of these tasks are gone, or their status is none of: {possible}.")
+            raise CommandError(f"{missed} of these tasks are gone, or their status is not: {possible}.")
 
     def _change(self, verb: str, tasks: QuerySet[Task], options: dict[str, Any]) -> int:
         """Apply a verb to tasks, show progress, and return how many were changed."""
@@ -286,7 +286,7 @@ class Command(BaseCommand):
 
 
 def _parent() -> argparse.ArgumentParser:
-    """Return a parser for options that several subcommands share."""
+    """Return a parser for options that subcommands share."""
     return argparse.ArgumentParser(add_help=False)
 
 
@@ -313,18 +313,18 @@ def _json(kind: type, text: str) -> Any:
 
 def _number(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, not below 0")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a non-negative whole number")
     return int(text)
 
 
 def _span(text: str) -> timedelta:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds, or as in 5m, 12h or 7d")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds, or like 5m, 12h or 7d")
     try:
         span = timedelta(**{_UNITS[found[2]]: float(found[1])})
     except OverflowError:
         span = timedelta.max
     if span > _LONGEST:
-        raise argparse.ArgumentTypeError(f"{text!r} is longer than a hundred years")
+        raise argparse.ArgumentTypeError(f"{text!r} is longer than 100 years")
     return span
