@@ -24,7 +24,7 @@ from ..queue.quarantine import Quarantine, quarantined
 from ..queue.records import Claim, Expired, Outcome
 from ..tasks import frameworks
 from ..workers.processes.fork_server import ForkServer
-from ..workers.threads import WorkerPool
+from ..workers.threads import WorkerPool, drain
 from .admission import Admission
 from .host import host_for
 from .in_flight import InFlight, Refused
@@ -287,7 +287,7 @@ class Foreman:
         self._planner.take_back()
         with transact(self.connection) as db:
             # not earlier: tasks may have ended while the transaction waited for its lock
-            self.in_flight.collect(self.pool.collect())
+            self.in_flight.collect(drain(self.pool.outcomes))
             running = self.in_flight.running()
             moment = now(self.connection)
             self.in_flight.write(db, moment)

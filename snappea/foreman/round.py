@@ -12,7 +12,7 @@ from ..queue.database import RawConnection
 from ..queue.operations import CONFIRM_EVERY
 from ..queue.records import Outcome, Peek
 from ..tasks.function import registry
-from ..workers.threads import WorkerPool
+from ..workers.threads import WorkerPool, drain
 from .admission import Admission
 from .in_flight import InFlight
 from .restart import Restart
@@ -128,7 +128,7 @@ class Planner:
         """Take over outcomes, unless they can wait, and claims that have waited too long for a worker."""
         pool = self.pool
         if rang or pool.needs_foreman():
-            self._in_flight.collect(pool.collect())
+            self._in_flight.collect(drain(pool.outcomes))
         if self._in_flight.outcomes:
             self._prefetch.learn(self._in_flight.outcomes, pool.size)
         if (backlog := len(pool.backlog)) and self._prefetch.is_stale(pool.handed, backlog):

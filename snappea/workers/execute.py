@@ -236,7 +236,6 @@ def _frames_of(failure: BaseException) -> list[str]:
 
 
 def _reason_of(failure: BaseException, hides: bool) -> str:
-    """Return the error in one line."""
     if hides:
         return f"{type(failure).__name__}: {HIDDEN}"
     try:

@@ -154,7 +154,7 @@ class WorkerPool:
         `queue`: only claims of this queue, also those that the event loop has not begun.
         """
         if queue is None:
-            return _drain(self.backlog)
+            return drain(self.backlog)
         waiting = [entered for entered in self.backlog.copy() if entered[1].queue == queue]
         return [entered for entered in waiting if self._withdraw(entered)] + self.loop.take_back(queue)
 
@@ -181,10 +181,6 @@ class WorkerPool:
             handle.revoke(claim) for handle in list(self._handles)
         ):
             self.is_watched = True
-
-    def collect(self) -> list[tuple[int, Outcome]]:
-        """Return the outcomes since the last call."""
-        return _drain(self.outcomes)
 
     def needs_foreman(self) -> bool:
         """Return whether there are outcomes to settle and a worker is idle or soon will be."""
@@ -281,8 +277,8 @@ class WorkerPool:
             tidy_connections()
 
 
-def _drain(queue: "deque[T]") -> list[T]:
-    """Take all items, while other threads may add or take some."""
+def drain(queue: "deque[T]") -> list[T]:
+    """Take all items of a deque, while other threads may add or take some."""
     taken = []
     try:
         while True:

@@ -1,9 +1,12 @@
 """What a turn of the Foreman's loop has to do, when it stops and when something fails."""
 
 import dataclasses
+import resource
+import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -19,6 +22,7 @@ from snappea.queue.database import connect, file_of
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
 from snappea.tasks.function import registry
+from snappea.workers import threads
 from snappea.workers.threads import WorkerPool
 from tests.site import Site, wait_until
 
@@ -73,34 +77,79 @@ def foreman(site: Site) -> Foreman:
     return foreman
 
 
-def failing(error: Exception) -> Callable[..., None]:
-    def fail(*_arguments: object) -> None:
-        raise error
+@contextmanager
+def without_tables(foreman: Foreman) -> Iterator[None]:
+    """Let no look at the tasks work, as while another process migrates."""
+    with closing(sqlite3.connect(foreman.host.name, isolation_level=None)) as other:
+        other.execute("ALTER TABLE snappea_task RENAME TO elsewhere")
+        try:
+            yield
+        finally:
+            other.execute("ALTER TABLE elsewhere RENAME TO snappea_task")
 
-    return fail
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file grow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_too_many_stuck_workers_stop_it_even_if_that_cannot_be_told(foreman: Foreman) -> None:
-    foreman.host.tell = failing(OSError("No space left"))  # type: ignore[method-assign]
-    foreman.pool.stuck.append(None)  # type: ignore[arg-type]
-    foreman.pool.stuck_ids = list  # type: ignore[method-assign]
-    foreman._turn(rang=False)
-    assert foreman.shutdown.stop_by is not None and foreman.shutdown.exit_code == STUCK
+@contextmanager
+def running(foreman: Foreman, function: Callable[[], None], **options: float) -> Iterator[None]:
+    """Enqueue a task, and turn the loop until it runs."""
+    name = f"tests.{function.__name__}"
+    task(name=name, **options)(function).delay()
+    try:
+        wait_until(lambda: turn(foreman, rang=True) and foreman.in_flight.claims)
+        yield
+    finally:
+        del registry[name]
+
+
+def turn(foreman: Foreman, rang: bool = False) -> bool:
+    foreman._planner.look_at = foreman._peek_at = 0.0
+    foreman._turn(rang)
+    return True
+
+
+def test_too_many_stuck_workers_stop_it_even_if_that_cannot_be_told(
+    foreman: Foreman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "STUCK_AFTER", 0.05)
+    may_end = threading.Event()
+
+    def endless() -> None:
+        may_end.wait(60)  # outside Python, where no exception arrives
+
+    with running(foreman, endless, soft_time_limit=0.05):
+        try:
+            time.sleep(0.2)
+            foreman.pool.enforce_limits()
+            time.sleep(0.1)
+            with full_disk():
+                foreman._turn(rang=False)
+            assert foreman._failures == 1, "the disk was full"
+            assert foreman.shutdown.stop_by is not None and foreman.shutdown.exit_code == STUCK
+        finally:
+            may_end.set()
 
 
 def test_a_turn_that_fails_forgets_no_news(foreman: Foreman) -> None:
     foreman._turn(rang=True)
     assert not foreman._planner.may_have_more
-    foreman._planner.look_at = 0.0
-    foreman.host.check = failing(OSError())  # type: ignore[method-assign]
-    foreman._turn(rang=False)
-    assert foreman._planner.may_have_more
+    with without_tables(foreman):
+        turn(foreman)
+        assert foreman._failures == 1 and foreman._planner.may_have_more
 
 
 def test_time_limits_hold_while_the_database_cannot_be_used(foreman: Foreman) -> None:
     ended = threading.Event()
 
-    @task(name="tests.endless", soft_time_limit=0.3)
     def endless() -> None:
         try:
             while True:
@@ -108,16 +157,6 @@ def test_time_limits_hold_while_the_database_cannot_be_used(foreman: Foreman) ->
         finally:
             ended.set()
 
-    endless.delay()
-
-    def turn(rang: bool) -> bool:
-        foreman._planner.look_at = 0.0
-        foreman._turn(rang)
-        return True
-
-    try:
-        wait_until(lambda: turn(rang=True) and foreman.in_flight.claims)
-        foreman.host.check = failing(OSError())  # type: ignore[method-assign]
-        wait_until(lambda: turn(rang=False) and ended.is_set())
-    finally:
-        del registry["tests.endless"]
+    with running(foreman, endless, soft_time_limit=0.3), without_tables(foreman):
+        wait_until(lambda: turn(foreman) and ended.is_set())
+        assert foreman._failures

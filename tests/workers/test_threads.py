@@ -10,7 +10,7 @@ from snappea.queue.database import connect, file_of
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
 from snappea.tasks.function import registry
-from snappea.workers.threads import WorkerPool
+from snappea.workers.threads import WorkerPool, drain
 from tests.site import Site, wait_until
 
 
@@ -66,7 +66,7 @@ def test_no_more_at_once_than_its_size(gate: Gate, logbook: Logbook) -> None:
     gate.open.set()
     wait_until(lambda: gate.running == 0 and len(gate.order) == 10)
     wait_until(lambda: len(pool._parked) == 3)
-    outcomes = pool.collect()
+    outcomes = drain(pool.outcomes)
     assert len(outcomes) == 10
     assert gate.peak == 3 and gate.order == sorted(gate.order)
     assert all(outcome.error == "" for _cell, outcome in outcomes)
@@ -102,7 +102,7 @@ def test_the_foreman_is_woken_only_if_it_sleeps_and_is_needed(gate: Gate, logboo
     pool.hand_over(claims(logbook, range(1)))
     wait_until(lambda: pool._parked)
     assert not woken and pool.needs_foreman()
-    pool.collect()
+    drain(pool.outcomes)
     assert not pool.needs_foreman(), "nothing to settle: it may sleep"
     pool.foreman_sleeps = True
     pool.hand_over(claims(logbook, range(1, 2)))

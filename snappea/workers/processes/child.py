@@ -257,7 +257,6 @@ def _stand_alone(fork_server: int) -> None:
 
 
 def _become_ordinary(channel: Channel) -> None:
-    """Make a process that a task forked an ordinary one."""
     channel.close()
     for number in (REVOKED, signal.SIGALRM, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
