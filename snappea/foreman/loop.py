@@ -204,7 +204,7 @@ class Foreman:
             self._scheduler.prepare(raw(self.connection), now(self.connection))
         with transact(self.connection) as db:
             moment = now(self.connection)
-            admission.note_left(in_flight.write(db, moment))
+            admission.note_left(in_flight.write(db, moment))  # given back means cancelled, if revoked
             if planner.writes_stats:
                 self.stats.write(db)
             if turn.fires:

@@ -20,8 +20,7 @@ from snappea.foreman.loop import Foreman
 from snappea.models import Task
 from snappea.queue import operations, store
 from snappea.queue.clock import now
-from snappea.queue.database import RawConnection, connect, file_of, raw, transact
-from snappea.queue.logbook import Logbook
+from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.records import Claim
 from snappea.tasks.engine import AsyncResult
 from tests.playground.gated import alone, by_account, mail, paced, paced_pair, two_late
@@ -347,15 +346,15 @@ def test_when_one_is_revoked_that_was_claimed_but_not_begun_the_next_is_let_in(s
     """It is cancelled as it is given back, and no worker ever tells of its end."""
     first, second = alone.delay("first"), alone.delay("second")
     foreman = Foreman()
+    foreman._open()
     db, keeper, in_flight = raw(foreman.connection), foreman.admission, foreman.in_flight
-    in_flight.logbook = Logbook(file_of(connect()), 10)
     in_flight.open(claim(keeper, db, 10))
     ((cell, claimed),) = in_flight.take_entered()
     assert claimed.id == first.id and first.revoke(terminate=True)
     in_flight.take_back([(cell, claimed)])
-    foreman._write(db, now())
+    foreman._turn(rang=True)
     assert first.status == "cancelled"
-    assert [each.id for each in claim(keeper, db, 10)] == [second.id]
+    assert [each.id for each in in_flight.claims.values()] == [second.id]
 
 
 def test_many_ends_at_once_in_one_lane(site: Site) -> None:
