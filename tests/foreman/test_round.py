@@ -100,10 +100,10 @@ def full_disk() -> Iterator[None]:
 
 
 @contextmanager
-def running(foreman: Foreman, function: Callable[[], None], **options: float) -> Iterator[None]:
+def running(foreman: Foreman, function: Callable[[], None], soft_time_limit: float) -> Iterator[None]:
     """Enqueue a task, and turn the loop until it runs."""
     name = f"tests.{function.__name__}"
-    task(name=name, **options)(function).delay()
+    task(name=name, soft_time_limit=soft_time_limit)(function).delay()
     try:
         wait_until(lambda: turn(foreman, rang=True) and foreman.in_flight.claims)
         yield

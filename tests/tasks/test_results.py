@@ -17,7 +17,7 @@ from snappea.queue.database import connect, raw
 from snappea.queue.logbook import Entry, Note
 from snappea.queue.records import Claim
 from snappea.queue.store import AT_ONCE
-from snappea.workers.threads import WorkerPool
+from snappea.workers.threads import WorkerPool, drain
 from tests.playground.lifecycle import (
     add,
     brief,
@@ -348,11 +348,11 @@ def test_what_was_claimed_but_not_begun_is_ended_as_well(site: Site) -> None:
     pool.hand_over(list(enumerate(claims)))
     wait_until(lambda: site.ledger.count("start", 1))
     pool.revoke(1, claims[1])
-    ((cell, outcome),) = pool.collect()
+    ((cell, outcome),) = drain(pool.outcomes)
     assert (cell, outcome.claim.id, outcome.is_revoked) == (1, 2, True)
     go.touch()
     wait_until(lambda: pool.outcomes)
-    ((cell, outcome),) = pool.collect()
+    ((cell, outcome),) = drain(pool.outcomes)
     assert (cell, outcome.error) == (0, "") and site.ledger.count("start", 2) == 0
 
 
