@@ -1,4 +1,4 @@
-"""kill -9, at any moment, of anybody: what was accepted ran or is there to be seen, and nothing ran twice."""
+"""kill -9 of any process at any moment: accepted tasks ran or are visible, and none ran twice."""
 
 import json
 import random

@@ -60,10 +60,10 @@ def report_expired(expired: Iterable[Expired]) -> None:
             say(WARNING, "Expired %s #%d, which waited too long", clean(task.task_name), task.id)
 
 
-def report_recovered(recovered: Collection[Recovered], whose: str = "The last Foreman") -> None:
+def report_recovered(recovered: Collection[Recovered], owner: str = "The last Foreman") -> None:
     """Log the tasks that a dead Foreman left running, and send the signals for them."""
     for outcome, count in Counter(task.outcome for task in recovered).items():
-        say(WARNING, "%s left %d running: %s.", whose, count, outcome)
+        say(WARNING, "%s left %d running: %s.", owner, count, outcome)
     for task in recovered:
         if task.status:
             report_interrupted(task.id, task.task_name, task.status)

@@ -69,8 +69,8 @@ class Slot:
 class EventLoop:
     """Runs claims of asynchronous tasks. The Foreman calls its methods.
 
-    `report`: called with each outcome, in the loop's thread. `call`: runs, in another thread, a claim whose
-    function was asynchronous when it was enqueued, but no longer is.
+    `report`: called with each outcome, in the loop's thread. `call`: runs, in another thread, a claim of a
+    function that was asynchronous when it was enqueued, but no longer is.
     """
 
     def __init__(

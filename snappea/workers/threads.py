@@ -70,7 +70,7 @@ class WorkerPool:
         self.outcomes: deque[tuple[int, Outcome]] = deque()
         self._parked: list[threading.Lock] = []
         self._handles: list[TaskHandle] = []
-        #: The workers whose task should have ended; each was replaced.
+        #: The workers with a task that should have ended; each was replaced.
         self.stuck: list[TaskHandle] = []
         self._supervisors: list[Supervisor] = []
         #: Whether a task has a deadline, or was told to end.
@@ -124,7 +124,7 @@ class WorkerPool:
         return min(deadlines, default=math.inf)
 
     def enforce_limits(self) -> None:
-        """End the tasks whose time is up, and replace the workers whose task does not end."""
+        """End the tasks that exceed a limit, and replace workers with a task that does not end."""
         if not self.is_watched:
             return
         here = time.monotonic()

@@ -1,4 +1,4 @@
-"""Who may be claimed: queues that are served or not, limits, lanes, rates; and that no lane ever sticks."""
+"""Which tasks may be claimed: served queues, limits, lanes and rates; and no lane ever gets stuck."""
 
 import json
 import signal
@@ -471,7 +471,7 @@ def test_100_000_that_wait_for_their_lane_keep_nobody_else_from_running(site: Si
     wait_until(lambda: site.ledger.count("end", "other-lane"))
     assert site.counts()["ready"] == 100_000
     assert foreman.stop() == 0
-    site.foreman()  # which sorts them all anew
+    site.foreman()  # which sorts all of them again
     alone.delay("other-lane-again")
     wait_until(lambda: site.ledger.count("end", "other-lane-again"))
 
@@ -607,7 +607,7 @@ def test_where_tasks_run_at_once_there_are_no_limits(site: Site, settings: Any) 
 
 
 def test_a_queue_without_a_name_is_one(site: Site) -> None:
-    """Nobody is given one by delay(), but a row that is made by hand may have it."""
+    """delay() gives none to a task, but a row that is made by hand may have one."""
     site.foreman()
     Task.objects.create(task_name=record.name, args=["x"], queue="")
     wait_until(lambda: site.ledger.count("end", "x"))

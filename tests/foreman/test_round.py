@@ -28,7 +28,7 @@ from tests.site import Site, wait_until
 
 
 class Parts:
-    """A planner with what it asks, and a pool whose only worker never gets a thread."""
+    """A planner with what it needs, and a pool with one worker that never gets a thread."""
 
     def __init__(self) -> None:
         file = file_of(connect())

@@ -160,7 +160,7 @@ def test_a_systemd_that_is_gone_harms_nobody(site: Site, ear: Ear) -> None:
 
 @path_only
 def test_a_systemd_that_does_not_listen_harms_nobody(site: Site, ear: Ear) -> None:
-    """Its buffer fills, and nobody waits for it."""
+    """Its buffer fills, and the Foreman does not wait."""
     site.variables["WATCHDOG_USEC"] = "3000000"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
         full.setblocking(False)

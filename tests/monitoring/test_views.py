@@ -1,4 +1,4 @@
-"""Health and metrics: what they say, and to whom."""
+"""Health and metrics: their content, and which requests may see it."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def public(site: Site, settings: Any) -> None:
     settings.SNAPPEA = dict(site.settings)
 
 
-# to whom
+# permissions
 
 
 @VIEWS

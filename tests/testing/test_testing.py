@@ -340,7 +340,7 @@ def test_expired_calls_are_not_run(site: Site, calls: str) -> None:
 
 
 def test_lanes_do_not_hold(calls: str, made: Made) -> None:
-    """Nothing else runs, and nobody wants to wait for a rate."""
+    """Nothing else runs, and a test must not wait for a rate."""
     seen: list[int] = []
 
     @task(name="tests.limited", max_concurrency=1, rate_limit="1/h")

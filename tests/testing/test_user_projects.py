@@ -1,4 +1,4 @@
-"""The tests of those who use Snappea: small projects, with the manual's own examples, in processes."""
+"""The tests of projects that use Snappea: small projects with the manual's examples, in processes."""
 
 from pathlib import Path
 

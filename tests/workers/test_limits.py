@@ -133,7 +133,7 @@ def test_it_is_taken_back_if_it_has_not_been_raised() -> None:
     assert len(hits) == 500
 
 
-# it may hit a finalizer, whose exceptions Python only reports
+# it may hit a finalizer: Python only reports exceptions of those
 @pytest.mark.usefixtures("often_switching")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_it_never_hits_the_worker_itself_however_it_comes(site: Site, made: Made) -> None:

@@ -1,4 +1,4 @@
-"""The worker threads: who runs, who parks, who is woken."""
+"""The worker threads: which ones run, park and are woken."""
 
 import threading
 from collections.abc import Iterator

@@ -27,7 +27,7 @@ from ..limits import Ending, Handle
 
 #: Raises TaskRevoked in the task. Not SIGTERM, which a service manager sends to all processes of a service.
 REVOKED = signal.SIGUSR1
-#: The exit code of a child whose task closed its channel, so that it cannot send the outcome.
+#: The exit code of a child that cannot send the outcome, because its task closed the channel.
 MUTE = 74
 #: How long Sentry and OpenTelemetry may take to send their queued data, in seconds.
 FLUSH = 2.0

@@ -1,4 +1,4 @@
-"""Tasks in processes of their own: limits, deaths, and who dies with whom."""
+"""Tasks in child processes: limits, crashes, and which processes end together."""
 
 import os
 import resource
@@ -295,7 +295,7 @@ def test_no_child_survives_a_stop(site: Site) -> None:
     assert (once.status, late.status) == ("interrupted", "ready")
 
 
-# who dies with whom
+# which processes end together
 
 
 def test_children_die_with_the_foreman_before_their_task_may_run_again(site: Site) -> None:
