@@ -178,6 +178,21 @@ def test_settings() -> None:
             assert f'`"{choice}"`' in value, key
 
 
+def test_which_restart_a_setting_needs() -> None:
+    foreman = ("foreman", "workers", "runsnappea.py")
+    for key, _default, _value, restart, _meaning in rows("settings", "key", "default", "value", "restart"):
+        name = key.strip("`")
+        users = [
+            path.relative_to(HOME).as_posix()
+            for path, source in SOURCES.items()
+            if re.search(rf"\.{name}\b", source) and path.name != "conf.py"
+        ]
+        if users and all(any(part in path for part in foreman) for path in users):
+            assert restart == "Foreman", (name, users)
+        if restart == "Foreman":
+            assert not any(path.startswith(("admin", "monitoring")) for path in users), (name, users)
+
+
 def test_keys_of_queues_and_schedules() -> None:
     for key in first("settings", "key", "value"):
         assert not conf.problems({"QUEUES": {"mail": {key: 1}}}), key
@@ -529,6 +544,7 @@ def test_glossary() -> None:
     terms = [row[0] for row in rows("glossary", "word")]
     assert terms == sorted(terms, key=str.lower)
     assert {status.label for status in Status} <= {*terms}
+    assert {"Foreman", "queue", "claim", "attempt", "logbook", "fence", "wakeup", "held", "round"} <= {*terms}
     meanings = {row[0]: row[1] for row in rows("glossary", "word")}
     for status in Status:
         assert f"`{status}`" in meanings[status.label]
