@@ -261,7 +261,7 @@ BREAKS = {
     ),
     "a file for a directory": (
         "rm -r queue && touch queue",
-        r"queue, in which the queue's database is to lie, is not a directory.*NAME",
+        r"queue, the place for the queue's database, is not a directory.*NAME",
     ),
     "a pipe": ("rm queue/* && mkfifo queue/snappea.sqlite3", r"snappea.sqlite3 is not a regular file.*NAME"),
     "not a database": (
@@ -274,7 +274,7 @@ BREAKS = {
     ),
     "no table": (
         f"{SQL} 'DROP TABLE snappea_task'",
-        r"queue/snappea.sqlite3 is damaged, it has no table snappea_task.*restore a backup",
+        r"queue/snappea.sqlite3 is damaged: it has no table snappea_task.*restore a backup",
     ),
     "no tables": (
         f"{SQL} \"DELETE FROM django_migrations WHERE app = 'snappea'\" "
@@ -283,7 +283,7 @@ BREAKS = {
     ),
     "older": (
         f"{SQL} \"DELETE FROM django_migrations WHERE name = '{LATEST}'\"",
-        rf"queue/snappea.sqlite3 is of an older version, without the migration {LATEST}.*migrate --database",
+        rf"queue/snappea.sqlite3 is out of date: the migration {LATEST} is not applied.*migrate --database",
     ),
 }
 #: What is wrong in the settings, and what is said about it.

@@ -1,6 +1,6 @@
-"""The rows of the queue: everything that reads or writes `snappea_task`.
+"""Everything that reads or writes the table `snappea_task`.
 
-The names are loaded when first used: models are imported from here before they can exist.
+Names load on first use, because this package is imported before models can exist.
 """
 
 from typing import TYPE_CHECKING
@@ -21,6 +21,5 @@ _NAMES = {"depth": "store"} | dict.fromkeys(
     ("cancel", "delete", "pause", "paused", "requeue", "resume", "terminate"), "operations"
 )
 __all__ = [*_NAMES]
-
 
 __getattr__ = load_when_used(__name__, _NAMES)

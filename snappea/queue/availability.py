@@ -1,6 +1,6 @@
-"""Whether this process can use the queue; if not, why, and what to do about it.
+"""Whether this process can use the queue; if not, why, and the cure.
 
-Commands, pages, checks and `delay()` all ask here, so the same fault has the same message everywhere.
+Commands, pages, checks and `delay()` all ask here, so a fault has the same message everywhere.
 """
 
 import functools
@@ -32,16 +32,15 @@ from .files import writers
 def trouble(error: BaseException | None = None) -> QueueUnavailable | None:
     """Return what keeps this process from using the queue, with the cure; None if nothing is found.
 
-    Only looks: nothing is created, not even a missing database. `error`: what the database raised.
+    `error`: what the database raised. Nothing is created, not even a missing database.
     """
     return next(_troubles(error), None)
 
 
 def explain(error: BaseException) -> QueueUnavailable:
-    """Return why the queue cannot be used, given the error of an attempt."""
-    said = _first_line(error)
-    other = QueueUnavailable(f"the queue's database {_name()} refuses: {said}", f"look at {_setting()}")
-    return trouble(error) or other
+    """Return why the queue cannot be used, after an attempt that raised an error."""
+    refusal = f"the queue's database {_name()} refuses: {_first_line(error)}"
+    return trouble(error) or QueueUnavailable(refusal, f"check {_setting()}")
 
 
 @contextmanager
@@ -69,30 +68,27 @@ def migrate_command() -> str:
 
 
 def _troubles(error: BaseException | None) -> Iterator[QueueUnavailable]:
+    """Yield what is wrong. Only the first is asked for: what follows it may rely on its absence."""
     for message, hint in setting_problems():
         yield QueueUnavailable(message.rstrip("."), hint.rstrip("."))
-        return
     if alias() not in connections:
         example = '{"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "snappea.sqlite3"}'
         yield QueueUnavailable(
             f"there is no database {alias()!r} in DATABASES for the queue",
-            f'add to the settings: DATABASES["{alias()}"] = {example}',
+            f"add to the settings: {_setting()} = {example}",
         )
-        return
     try:
         vendor = connections[alias()].vendor
     except ImproperlyConfigured as refused:
-        what = f"the engine of the queue's database cannot be loaded: {_first_line(refused)}"
-        yield QueueUnavailable(what, f"look at {_setting()}")
-        return
+        what = f"cannot load the engine of the queue's database: {_first_line(refused)}"
+        yield QueueUnavailable(what, f"check {_setting()}")
     if vendor not in ("sqlite", "postgresql"):
         yield QueueUnavailable(f"the queue's database is {vendor}", "use SQLite or PostgreSQL")
     if path := _path():
         yield from _of_file(path)
-    said_already = list(_of_error(error)) if error else []
-    yield from said_already
-    if not said_already:
-        yield from _of_tables(error)
+    if error:
+        yield from _of_error(error)
+    yield from _of_tables(error)
     if wrong := misrouted():
         yield QueueUnavailable(wrong, f"put Snappea's router first in the settings: {routers_to_paste()}")
 
@@ -148,7 +144,7 @@ def _of_file(path: str) -> Iterator[QueueUnavailable]:
 
 def _is_refused(file: str) -> bool:
     """Return whether a file exists and may not be written."""
-    for _ in range(3):  # SQLite may just be deleting or creating it
+    for _ in range(3):  # SQLite may be deleting or creating it
         if _may(file, os.R_OK | os.W_OK) or not os.path.lexists(file):
             return False
         time.sleep(0.01)
@@ -160,14 +156,14 @@ def _may(path: str, how: int) -> bool:
 
 
 def _no_directory(directory: str) -> QueueUnavailable:
-    """Return why there is no such directory."""
+    """Return why a directory is missing."""
     above = directory
     while not os.path.lexists(above):
         above = os.path.dirname(above)
     if not _may(above, os.X_OK) and os.path.isdir(above):
         return _refused(above, "look into", "x")
     if not os.path.isdir(above):
-        what = f"{above}, in which the queue's database is to lie, is not a directory"
+        what = f"{above}, the place for the queue's database, is not a directory"
         return QueueUnavailable(what, f'change {_setting()}["NAME"]')
     what = f"the directory {directory} of the queue's database does not exist"
     user, _group = _names(os.geteuid())
@@ -175,11 +171,11 @@ def _no_directory(directory: str) -> QueueUnavailable:
 
 
 def _refused(path: str, act: str, needed: str) -> QueueUnavailable:
-    """Return that this process may not use a file, with its owner and mode, and how to change that."""
+    """Return why this process may not use a file, and how to change that."""
     try:
         found = os.stat(path)
     except OSError as error:
-        return QueueUnavailable(f"{path} cannot be reached: {error.strerror}", "look at its directory")
+        return QueueUnavailable(f"cannot reach {path}: {error.strerror}", "check its directory")
     (user, _), (owner, group) = _names(os.geteuid()), _names(found.st_uid, found.st_gid)
     mode = stat.S_IMODE(found.st_mode)
     what = f"user {user} may not {act} {path}, which belongs to {owner}:{group} with mode {mode:04o}"
@@ -191,14 +187,12 @@ def _refused(path: str, act: str, needed: str) -> QueueUnavailable:
         return QueueUnavailable(what, f"run this as user {owner}, or run: chown {user} {path}")
     if mode & wanted != wanted:
         return QueueUnavailable(what, f"run: chmod u+{needed} {path}")
-    return QueueUnavailable(
-        what, "look at its attributes (lsattr), its access control list, SELinux, AppArmor"
-    )
+    return QueueUnavailable(what, "check its attributes (lsattr), access control list, SELinux and AppArmor")
 
 
 def _names(user: int, group: int = 0) -> tuple[str, str]:
-    """Return the names of a user and a group; a number where there is no name."""
-    import grp  # neither of them exists on Windows
+    """Return the names of a user and a group, or their numbers."""
+    import grp  # neither exists on Windows
     import pwd
 
     names = [str(user), str(group)]
@@ -211,20 +205,20 @@ def _names(user: int, group: int = 0) -> tuple[str, str]:
 
 # what the database says
 
-_LOOK_AT_DISK = "look at the disk, its free space, and who may write there"
-#: Part of what SQLite says, how to say it, and what to do about it.
+_CHECK_DISK = "check the disk, its free space and its permissions"
+#: Part of SQLite's message, our message, and the cure.
 _SQLITE_SAYS = (
-    ("not a database", "{name} is not a SQLite database", "move it away, or change {setting}, and {run}"),
+    ("not a database", "{name} is not a SQLite database", "move it away or change {setting}, and {run}"),
     ("malformed", "{name} is damaged: {said}", "restore a backup, or run: sqlite3 {path} .recover"),
-    ("full", "{name}: {said}", "make room on the disk; try again"),
+    ("full", "{name}: {said}", "free space on the disk, and try again"),
     ("readonly", "{name}: {said}", "let this process write the file and its directory"),
-    ("disk I/O error", "{name}: {said}", _LOOK_AT_DISK),
-    ("unable to open", "{name}: {said}", _LOOK_AT_DISK),
+    ("disk I/O error", "{name}: {said}", _CHECK_DISK),
+    ("unable to open", "{name}: {said}", _CHECK_DISK),
 )
 
 
 def _of_error(error: BaseException) -> Iterator[QueueUnavailable]:
-    """Explain by the message of the database what its files do not explain."""
+    """Explain an error by the database's message."""
     said, name = _first_line(error), f"the queue's database {_name()}"
     if "is locked" in said:
         pids = ", ".join(map(str, writers(_path())))
@@ -237,9 +231,8 @@ def _of_error(error: BaseException) -> Iterator[QueueUnavailable]:
         for part, what, cure in _SQLITE_SAYS:
             if part in said:
                 yield QueueUnavailable(what.format(**words), cure.format(**words))
-                return
     elif "connection" in said:
-        yield QueueUnavailable(f"{name}: {said}", f"look at {_setting()}, and whether the server runs")
+        yield QueueUnavailable(f"{name}: {said}", f"check {_setting()}, and that the server runs")
 
 
 # tables
@@ -260,24 +253,23 @@ def _of_tables(error: BaseException | None) -> Iterator[QueueUnavailable]:
         return
     name, run = f"the queue's database {_name()}", _run_migrate()
     if not has_tables and applied:
-        if get_commands()["migrate"] != APP_LABEL:  # Snappea's own command forgets those records
+        if get_commands()["migrate"] != APP_LABEL:  # Snappea's own command removes those records
             run = f"run: python manage.py migrate {APP_LABEL} zero --fake --database={alias()}, then {run}"
         what = f"{name} has none of Snappea's tables, though its migrations are recorded as applied"
         yield QueueUnavailable(what, run)
     elif not has_tables:
         yield QueueUnavailable(f"{name} is not migrated", run)
     elif unapplied := _our_migrations() - applied:
-        what = f"{name} is of an older version, without the migration {min(unapplied)}"
-        yield QueueUnavailable(what, run)
+        yield QueueUnavailable(f"{name} is out of date: the migration {min(unapplied)} is not applied", run)
     elif missing:
         cure = "restore a backup"
         if _path() and alias() != DEFAULT_DB_ALIAS:
             cure += f", or move the file away and {run}"
-        yield QueueUnavailable(f"{name} is damaged, it has no table {min(missing)}", cure)
+        yield QueueUnavailable(f"{name} is damaged: it has no table {min(missing)}", cure)
 
 
 def _tables_now() -> tuple[bool, set[str], set[str]]:
-    """Look at the tables. Leave no connection open: the file may be moved before this process uses it."""
+    """Return _tables() without leaving a connection open: the file may be moved before it is used."""
     was_open = connections[alias()].connection is not None
     try:
         return _tables(connect())
@@ -287,7 +279,7 @@ def _tables_now() -> tuple[bool, set[str], set[str]]:
 
 
 def _tables(connection: Any) -> tuple[bool, set[str], set[str]]:
-    """Return whether a database has tables of ours, which it lacks, and which migrations it has recorded."""
+    """Return whether a database has any of our tables, which are missing, and the recorded migrations."""
     with connection.cursor() as cursor:
         tables = set(connection.introspection.table_names(cursor))
     ours = {model._meta.db_table for model in apps.get_app_config(APP_LABEL).get_models()}
@@ -299,9 +291,9 @@ def _tables(connection: Any) -> tuple[bool, set[str], set[str]]:
 
 
 def forget_false_migrations(connection: Any) -> bool:
-    """Forget that our migrations were applied to a database where they created nothing.
+    """Remove the records of our migrations from a database without our tables; tell whether there were any.
 
-    Django records them as applied also where a router keeps our tables out. Tells whether there were any.
+    Django records a migration as applied even if a router keeps its tables out.
     """
     has_tables, _missing, applied = _tables(connection)
     if has_tables:
@@ -312,7 +304,7 @@ def forget_false_migrations(connection: Any) -> bool:
 
 
 def tell_after_migrate(*, sender: Any, using: str, verbosity: int, **kwargs: Any) -> None:
-    """Say what is left to do after `migrate` of another database, which lists our migrations as well."""
+    """Print what is left to do after `migrate` of another database, which lists our migrations too."""
     is_ours = sender.name == APP_LABEL and "plan" in kwargs and using != alias()
     if is_ours and verbosity and not uses_celery() and (found := trouble()):
         output = kwargs.get("stdout") or sys.stdout

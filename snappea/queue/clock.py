@@ -1,4 +1,4 @@
-"""The queue's only wall clock, and times as they are written in its database."""
+"""The queue's only wall clock, and times as text in the queue's database."""
 
 import time
 from datetime import datetime, timedelta, tzinfo
@@ -12,28 +12,27 @@ from ..conf import current
 
 
 def now(connection: BaseDatabaseWrapper | None = None) -> str:
-    """Return the time as Django writes it into the queue's database. The queue's only wall clock."""
+    """Return the current time, as Django writes it to the queue's database."""
     zone = (connection or connections[current().DATABASE]).timezone
     seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
     return f"{_second_as_text(seconds, zone)}.{microseconds:06}"
 
 
 def steady_clock() -> float:
-    """Return seconds for waits. They advance even where a test has frozen `time.monotonic()`."""
-    if not hasattr(time, "clock_gettime"):
-        return time.monotonic()
-    return time.clock_gettime(time.CLOCK_MONOTONIC)
+    """Return seconds for waits. They advance even if a test has frozen `time.monotonic()`."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime") else time.monotonic()
 
 
-@lru_cache(maxsize=2)  # to format each time again takes three times as long
+@lru_cache(maxsize=2)  # makes now() three times as fast
 def _second_as_text(seconds: int, zone: tzinfo | None) -> str:
     return str(datetime.fromtimestamp(seconds, zone).replace(tzinfo=None))
 
 
 def as_text(moment: datetime) -> str:
-    """Return a time as Django writes it into the queue's database.
+    """Return a time as Django writes it to the queue's database.
 
-    One beyond the range of UTC becomes its first or last time. Raises ValueError for a naive one with USE_TZ.
+    A time outside the range of UTC becomes the first or last one. Raises ValueError if it is naive and USE_TZ
+    is on.
     """
     zone = connections[current().DATABASE].timezone
     if moment.tzinfo is not None:
@@ -43,7 +42,7 @@ def as_text(moment: datetime) -> str:
             moment = datetime.max if moment.year > 5000 else datetime.min
     elif zone is not None:
         raise ValueError(
-            f"{moment!r} is naive, and could be any hour: pass an aware datetime, as from "
+            f"{moment!r} is naive, which makes it ambiguous: pass an aware datetime, such as "
             "django.utils.timezone.now()"
         )
     return str(moment)
@@ -55,7 +54,7 @@ def as_datetime(text: str) -> datetime:
 
 
 def as_local(moment: datetime) -> datetime:
-    """Return a time in the current time zone, to be shown; unchanged if it is out of that zone's range."""
+    """Return a time in the current time zone; unchanged if it is out of range there."""
     if not timezone.is_aware(moment):
         return moment
     try:
@@ -70,7 +69,7 @@ def seconds_until(moment: str) -> float:
 
 
 def later(moment: str, seconds: float) -> str:
-    """Return the time so many seconds after another one, within the range of Python's dates."""
+    """Return the time so many seconds later, limited to the range of Python's dates."""
     try:
         return str(datetime.fromisoformat(moment) + timedelta(seconds=seconds))
     except OverflowError:
@@ -78,15 +77,15 @@ def later(moment: str, seconds: float) -> str:
 
 
 def seconds_of(span: float | timedelta, name: str, more: str = " or a timedelta") -> float:
-    """Return a span of time in seconds. `name`: what to call it in errors; `more`: what else it may be.
+    """Return a number or a timedelta in seconds. `name` and `more` are for the message of an error.
 
-    Raises TypeError for anything but a number or a timedelta, ValueError for NaN.
+    Raises TypeError for other types, ValueError for NaN.
     """
     if isinstance(span, timedelta):
         return span.total_seconds()
-    kind = type(span)  # isinstance() is true for Django's lazy objects
+    kind = type(span)  # isinstance() would accept Django's lazy objects
     if kind is bool or not issubclass(kind, (int, float)):
         raise TypeError(f"{name}={span!r} must be a number of seconds{more}.")
     if span != span:
-        raise ValueError(f"{name}={span!r} must be a number of seconds{more}: NaN is none.")
+        raise ValueError(f"{name}={span!r} must be a number of seconds{more}, not NaN.")
     return span

@@ -1,9 +1,8 @@
-"""How a statement is composed from named fragments, once for each database.
+"""Composes each statement from named fragments, for each database.
 
-A statement is a string: its text for SQLite, which the sqlite3 module runs as it is. A connection to another
-database finds the template behind that text and composes its own text from it, the first time it is run.
-In a template `{UPPER}` stands for a phrase that all databases share, `{lower}` for one that they say in their
-own words, and `?` for a parameter.
+A statement is its text for SQLite, which the sqlite3 module runs unchanged. A connection to another database
+looks up the template of that text, and composes its own text on first use. In a template, `{UPPER}` is a
+phrase that all databases share, `{lower}` a fragment of the dialect, and `?` a parameter.
 """
 
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import ClassVar
 
 from .states import Gate
 
-#: Phrases that statements share, by name. `statements.py` adds its own.
+#: Shared phrases by name. `statements.py` adds its own.
 PHRASES: dict[str, str] = {gate.name: str(gate.value) for gate in Gate}
 
 
@@ -22,9 +21,9 @@ class _Words(dict[str, str]):
 
 
 class Dialect:
-    """What one database says in its own words."""
+    """The SQL of one database."""
 
-    #: How a parameter is written.
+    #: The placeholder of a parameter.
     parameter: ClassVar[str]
     fragments: ClassVar[Mapping[str, str]]
 
@@ -32,16 +31,16 @@ class Dialect:
         self._words = _Words(self.fragments)
 
     def compose(self, template: str) -> str:
-        """Return a statement in this database's words."""
+        """Return a statement in this database's SQL."""
         return template.format_map(self._words).replace("?", self.parameter)
 
 
-#: The indexes that a statement names, each as the fragment `{by_...}`.
+#: The indexes that statements name, as the fragments `{by_...}`.
 INDEXES = ("expires", "revoked", "new", "foreman", "next_run")
 
 
 class SqliteDialect(Dialect):
-    """SQLite, where one Foreman works on the queue: what only several of them need is left out."""
+    """SQLite. Fragments that only several Foremen need are empty."""
 
     parameter = "?"
     fragments = {
@@ -50,7 +49,7 @@ class SqliteDialect(Dialect):
         "false": "0",
         "flag": "?",
         "is": "IS",
-        # before a column: as it is stored, for Django parses a column that is declared datetime or bool
+        # before a column: its stored value, since Django parses columns declared as datetime or bool
         "untyped": "+",
         # id {among}(SELECT id ... {skip_locked}){end}
         "among": "IN ",
@@ -61,7 +60,7 @@ class SqliteDialect(Dialect):
         "texts": "IN (SELECT value FROM json_each(?))",
         "few_by_id": "id",
         "returning_id": "",
-        # which Foreman asks, runs the task, or is the only one to run it
+        # the Foreman that asks, that runs the task, or that alone may run it
         "me": "0",
         "set_foreman": "",
         "keep_addressee": "",
@@ -80,18 +79,18 @@ class SqliteDialect(Dialect):
             json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
                 'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
                 'errors', errors) END)) END""",
-        # without statistics of the table SQLite would choose another index
+        # without statistics of the table, SQLite would choose another index
         **{f"by_{name}": f"INDEXED BY snappea_{name}" for name in INDEXES},
     }
 
 
 SQLITE = SqliteDialect()
-#: The templates, by the text that SQLite runs.
+#: Templates by their text for SQLite.
 TEMPLATES: dict[str, str] = {}
 
 
 def statement(template: str) -> str:
-    """Return a statement as SQLite runs it, and remember its template for other databases."""
+    """Return a statement's text for SQLite, and remember its template for other databases."""
     text = SQLITE.compose(template)
     TEMPLATES[text] = template
     return text

@@ -1,7 +1,7 @@
-"""What users decide about tasks and queues, from the admin, the command line or the shell.
+"""Operations of users on tasks and queues, from the admin, the command line or the shell.
 
-Many rows are changed in batches, each a short transaction of its own with a rest after it, so that no other
-process waits long for the write lock. A task that has changed its state in the meantime is left alone.
+Rows are changed in batches. Each is a short transaction, followed by a rest, so that no other process waits
+long for the write lock. A task whose state has changed in the meantime is left alone.
 """
 
 import time
@@ -19,15 +19,15 @@ from .clock import as_text, later, now, seconds_of
 from .database import ADAPTERS, RawConnection, adapter, connect, file_of, raw, ring_on_commit, transact
 from .lock import holder
 
-#: How long a transaction of many rows lasts, in seconds, and after how many rows it looks at the time.
+#: How long a batch lasts, in seconds, and after how many rows it checks the time.
 BATCH = 0.005
 STEP = 20
 #: How many rows are looked up at once.
 PAGE = 1000
 
-#: Is called now and then with the number of tasks changed so far.
+#: Called after each batch with the number of tasks changed so far.
 Tell: TypeAlias = Callable[[int], object]
-#: How long pause() waits for the Foremen to confirm it, and how often it looks, in seconds.
+#: How long pause() waits for the Foremen to confirm it, and how often it checks, in seconds.
 CONFIRM_WITHIN = 10.0
 CONFIRM_EVERY = 0.002
 
@@ -37,8 +37,8 @@ def requeue(
 ) -> int:
     """Make kept or scheduled tasks ready again, and reset their attempts; return how many.
 
-    `countdown`: in so many seconds, not at once. Tasks that are ready or running are left alone. Raises
-    TypeError or ValueError for an invalid countdown.
+    `countdown`: the delay in seconds. Ready and running tasks are left alone. Raises TypeError or ValueError
+    for an invalid countdown.
     """
     seconds = None if countdown is None else seconds_of(countdown, "countdown")
     due = None if seconds is None else later(now(), seconds)
@@ -49,7 +49,7 @@ def requeue(
 
 
 def cancel(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
-    """Delete waiting tasks, and return how many. Tasks that are running or kept are left alone."""
+    """Delete waiting tasks, and return how many. Running and kept tasks are left alone."""
     changed, lanes = 0, set()
     for page in _chosen(tasks, "cancel", "pk", "lane"):
         changed += _apply(sql.CANCEL, [(pk,) for pk, _lane in page], tell, changed)
@@ -65,7 +65,7 @@ def terminate(tasks: QuerySet[Task]) -> int:
 
 
 def delete(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
-    """Delete kept tasks for good, and return how many. Tasks that wait or run are left alone."""
+    """Delete kept tasks, and return how many. Waiting and running tasks are left alone."""
     changed = 0
     for fences in _chosen(tasks, "delete", "pk", "claims"):
         changed += _apply(sql.DELETE, fences, tell, changed)
@@ -74,9 +74,9 @@ def delete(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
 
 
 def hand_over(ids: Sequence[int], packed: Callable[[Task], tuple[str, str]]) -> int:
-    """Move waiting tasks to the table of tasks for Celery, in one transaction; return how many.
+    """Move waiting tasks to the table of calls for Celery, in one transaction; return how many.
 
-    `packed`: returns the key of a task and its message. Only while there is no Foreman.
+    `packed`: returns the key and the message of a task. Call it only while no Foreman runs.
     """
     moved = []
     with connect().wrap_database_errors, transact(connect()) as db:
@@ -93,12 +93,13 @@ def hand_over(ids: Sequence[int], packed: Callable[[Task], tuple[str, str]]) -> 
 
 
 def pause(queue: str) -> bool:
-    """Start no more tasks of a queue until it is resumed; tell whether it was not paused before.
+    """Start no more tasks of a queue until it is resumed; tell whether the pause is new.
 
     Running tasks continue. Returns when every Foreman has confirmed the pause: within milliseconds, or a
-    second if all its workers are busy. Inside a transaction on the queue's database no Foreman can confirm it
-    yet: then it holds a moment after the commit.
-    Raises PauseUnconfirmed if a Foreman does not confirm it within CONFIRM_WITHIN; the queue is paused then.
+    second if all its workers are busy. Inside a transaction on the queue's database, it returns at once, and
+    the pause takes effect just after the commit.
+    Raises PauseUnconfirmed if a Foreman does not confirm within CONFIRM_WITHIN; the queue is paused all the
+    same.
     """
     refuse_event_loop("queue")
     connection = connect()
@@ -116,7 +117,7 @@ def pause(queue: str) -> bool:
 
 
 def _is_confirmed(queue: str) -> bool:
-    """Tell whether no Foreman will start a task of a paused queue."""
+    """Tell whether no Foreman will start another task of a paused queue."""
     connection = connect()
     if connection.vendor in ADAPTERS:
         return bool(adapter(connection, "foremen").has_confirmed(raw(connection), queue))
@@ -136,16 +137,16 @@ def resume(queue: str) -> bool:
 
 
 def paused(db: RawConnection | None = None) -> dict[str, str]:
-    """Return the paused queues, and since when each is, as text."""
+    """Return the paused queues, each with the time of the pause as text."""
     return dict((db or raw(connect())).execute(sql.PAUSED).fetchall())
 
 
 def _chosen(tasks: QuerySet[Task], verb: str, *columns: str) -> Iterator[list[Any]]:
-    """Return columns, the id first, of the tasks that a verb applies to: in pages, the oldest first."""
+    """Yield columns, the id first, of the tasks that a verb applies to, in pages, the oldest first."""
     refuse_event_loop("queue")
     tasks = tasks.using(current().DATABASE).filter(status__in=MOVES[verb].origins).order_by("pk")
     page = list(tasks.values_list(*columns)[:PAGE])
-    if len(page) == PAGE:  # without tasks that come meanwhile: it would never end
+    if len(page) == PAGE:  # leave out tasks that are added meanwhile, or it might never end
         tasks = tasks.filter(pk__lte=tasks.values_list("pk", flat=True).last())
     while page:
         yield page
@@ -154,12 +155,12 @@ def _chosen(tasks: QuerySet[Task], verb: str, *columns: str) -> Iterator[list[An
 
 
 def _recheck(lanes: set[str]) -> None:
-    """Have the Foreman look at these concurrency groups, which may have room now."""
+    """Make the Foreman check these concurrency groups, which may have room now."""
     _apply(sql.RECHECK, [(lane,) for lane in sorted(lanes)])
 
 
 def _note_gone(ids: Iterable[int], what: str) -> None:
-    """Write on schedules what became of the last task that they enqueued."""
+    """Write to schedules what happened to the last task that they enqueued."""
     last = set(Schedule.objects.values_list("last_task_id", flat=True))
     _apply(sql.NOTE_GONE, [(what, pk) for pk in ids if pk in last])
 
@@ -167,9 +168,9 @@ def _note_gone(ids: Iterable[int], what: str) -> None:
 def _apply(
     statement: str, rows: Sequence[Sequence[object]], tell: Tell | None = None, before: int = 0
 ) -> int:
-    """Run a statement for each of the rows, wake the Foreman, and return how many rows it changed.
+    """Run a statement for each of `rows`, wake the Foreman, and return how many rows changed.
 
-    `tell` is called with that number, plus those changed `before`.
+    `tell` is called with that number plus `before`.
     """
     connection = connect()
     changed = at = 0
@@ -183,6 +184,6 @@ def _apply(
         if tell is not None:
             tell(before + changed)
         if at < len(rows) and not connection.in_atomic_block:
-            # a process that waits for the lock only looks for it now and then
+            # a process that waits for the lock checks it only now and then
             time.sleep(time.monotonic() - began)
     return changed

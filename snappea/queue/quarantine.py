@@ -1,7 +1,7 @@
-"""The quarantine: sets aside rows that were written by hand so that they cannot be used.
+"""The quarantine: sets aside rows with invalid values, which were written by hand.
 
-SQLite accepts any value in any column. To check each row before it is claimed or shown would slow down all of
-them, so they are checked only after something has failed in a way in which no disk fails.
+SQLite accepts any value in any column. Checking each row before it is claimed or shown would slow down all
+tasks, so rows are checked only after an error that a value may have caused.
 """
 
 import sqlite3
@@ -20,7 +20,7 @@ from ..log import clean, say
 from ..models import Pause, Schedule, Stat, Task, Total
 from . import store
 from .clock import now
-from .database import RawConnection, connect, transact
+from .database import connect, transact
 from .records import Unusable
 
 T = TypeVar("T")
@@ -28,9 +28,9 @@ _Field: TypeAlias = "models.Field[Any, Any]"
 
 #: After a check of all rows, the next one waits this many times as long as it took.
 REST = 20.0
-#: The kinds of SQLite's errors that a row may cause: ERROR, TOOBIG, CONSTRAINT, MISMATCH.
+#: SQLite's errors that a value may cause: ERROR, TOOBIG, CONSTRAINT, MISMATCH.
 _OF_ROWS = {1, 18, 19, 20}
-#: Other errors that a row may cause.
+#: Python's errors that a value may cause.
 _OF_VALUES = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 #: Larger integers fit neither into a float nor into the logbook.
 _MOST = 2**53
@@ -38,31 +38,31 @@ _MODELS: tuple[type[models.Model], ...] = (Task, Schedule, Pause, Stat, Total)
 
 
 def is_of_values(error: BaseException) -> bool:
-    """Tell whether something failed because of a value, in a row or to be written into one."""
+    """Tell whether an error may be caused by a value, stored or to be written."""
     if isinstance(error, DataError):
         return True
     if isinstance(error, DjangoError) and error.__cause__:
         error = error.__cause__
-    if isinstance(error, sqlite3.Error):  # one without a code comes from the module: invalid UTF-8, say
+    if isinstance(error, sqlite3.Error):  # without a code it is the module's own, as for invalid UTF-8
         return getattr(error, "sqlite_errorcode", 1) & 0xFF in _OF_ROWS
     return isinstance(error, _OF_VALUES)
 
 
 class Quarantine:
-    """Remembers whether something failed because of a row."""
+    """Remembers whether a row may have caused the last failure."""
 
     def __init__(self) -> None:
         self._is_needed = False
         self._next = 0.0
 
     def note(self, error: BaseException) -> None:
-        """Take notice of why something failed."""
+        """Note why something failed."""
         self._is_needed = is_of_values(error)
 
     def inspect_rows(self, connection: BaseDatabaseWrapper) -> bool:
-        """Set aside the unusable rows, if one may have caused the last failure; tell whether there was any.
+        """Set aside unusable rows if one may have caused the last failure; tell whether there was any.
 
-        A task that waits or runs fails; other rows keep their status, and get values that can be read. Raises
+        A waiting or running task fails; other rows keep their status and get readable values. Raises
         sqlite3.Error.
         """
         if not self._is_needed or time.monotonic() < self._next or connection.vendor != "sqlite":
@@ -76,13 +76,15 @@ class Quarantine:
                 if model is Task:
                     store.set_aside(db, moment, row)
                 else:
-                    _repair(db, model, row)
+                    columns = ", ".join(f"{column} = ?" for column in row.instead)
+                    update = f"UPDATE {model._meta.db_table} SET {columns} WHERE rowid = ?"
+                    db.execute(update, (*row.instead.values(), row.id))
             say(ERROR, "Set aside %s #%d. %s", model._meta.model_name, row.id, clean(row.why))
         return bool(found)
 
 
 def quarantined(look: Callable[[], T]) -> T:
-    """Call a function; if it fails because of an unusable row, set that aside and call it again."""
+    """Call a function. If an unusable row makes it fail, set the row aside and call it again."""
     try:
         return look()
     except Exception as error:
@@ -95,8 +97,8 @@ def quarantined(look: Callable[[], T]) -> T:
 
 def _unusable(db: sqlite3.Connection, model: type[models.Model], moment: str) -> list[Unusable]:
     fields = [field for field in model._meta.concrete_fields if field.column != "id"]
-    columns = ", ".join(f"+{field.column}" for field in fields)  # without the conversion by the column's type
-    before, db.text_factory = db.text_factory, bytearray  # invalid UTF-8 must not end the reading
+    columns = ", ".join(f"+{field.column}" for field in fields)  # without Django's conversion by type
+    before, db.text_factory = db.text_factory, bytearray  # survives invalid UTF-8
     found = []
     try:
         for number, *row in db.execute(f"SELECT rowid, {columns} FROM {model._meta.db_table}"):
@@ -110,7 +112,7 @@ def _unusable(db: sqlite3.Connection, model: type[models.Model], moment: str) ->
 
 
 def _is_right(field: "_Field", value: Any) -> bool:
-    """Tell whether a value fits its column. Text comes as a bytearray, a BLOB as bytes."""
+    """Tell whether a value fits its column. Text is a bytearray, a BLOB is bytes."""
     if value is None:
         return field.null
     try:
@@ -128,7 +130,7 @@ def _is_right(field: "_Field", value: Any) -> bool:
 
 
 def _instead(field: "_Field", value: Any, moment: str) -> Any:
-    """Return what a column may have instead. Text is kept, escaped: nothing is lost, and nothing invented."""
+    """Return a valid value for a column. Text is kept and escaped, so that nothing is lost."""
     if isinstance(field, models.DateTimeField):
         return None if field.null and field.column != "next_run" else moment
     if isinstance(field, (models.CharField, models.TextField)):
@@ -140,10 +142,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, bytearray):
         value = value.decode(errors="backslashreplace")
     return "no text" if isinstance(value, bytes) else f"{value!r:.100}"
-
-
-def _repair(db: RawConnection, model: type[models.Model], row: Unusable) -> None:
-    columns = ", ".join(f"{column} = ?" for column in row.instead)
-    db.execute(
-        f"UPDATE {model._meta.db_table} SET {columns} WHERE rowid = ?", (*row.instead.values(), row.id)
-    )

@@ -1,4 +1,4 @@
-"""The values that the queue passes around: a call, a claim, its outcome, what a look at the table found."""
+"""The values that the queue passes around: a call, a claim, an outcome, what peek() found."""
 
 import functools
 import json
@@ -8,15 +8,15 @@ from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
 from ..errors import OutcomeNotWritten
 
-#: How much is kept of each attempt's traceback for django.tasks, in characters.
+#: The most characters kept of each attempt's traceback for django.tasks.
 MAX_TRACEBACK = 5000
-#: How much is kept of the reason why an outcome could not be written, in characters.
+#: The most characters kept of the reason why an outcome could not be written.
 MAX_REFUSAL = 500
 _TRACEBACK_LINE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
 
 class Extras(NamedTuple):
-    """The columns that most calls leave alone, in the order of INSERT_MORE."""
+    """The columns that few calls set, in the order of INSERT_MORE."""
 
     run_after: str | None = None
     expires_at: str | None = None
@@ -33,21 +33,21 @@ class Extras(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One call of a task function: the columns of its row, without those that the queue adds."""
+    """One call of a task: the columns of its row, without those that the queue adds."""
 
     task_name: str
     args: str
     kwargs: str
     queue: str
     priority: int
-    #: 0 or 1, as is `is_async`.
+    #: 0 or 1, like `is_async`.
     acks_late: int
     is_async: int = 0
     extras: Extras | None = None
 
 
 class Origin(NamedTuple):
-    """What the claim of a task has that a django.tasks backend enqueued."""
+    """The extras of a task that a django.tasks backend enqueued."""
 
     backend: str
     overrides: str | None
@@ -57,7 +57,7 @@ class Origin(NamedTuple):
 
 
 class ClaimExtras(NamedTuple):
-    """What few tasks have. A claim carries it as a JSON object with these names."""
+    """The values that few tasks have. A claim carries them as a JSON object with these names."""
 
     #: How long to keep the result, in seconds; None: not at all.
     result_ttl: int | float | None = None
@@ -65,16 +65,16 @@ class ClaimExtras(NamedTuple):
     lane: str | None = None
     lane_interval: int | float | None = None
     interruptions: int = 0
-    #: The task that enqueued it; text, where Celery did.
+    #: The task that enqueued it; text for Celery.
     parent_id: int | str | None = None
-    #: After when it must not be started, and since when it could have been.
+    #: When it is too late to start, and from when it could start.
     expires_at: str | None = None
     run_after: str | None = None
     is_sensitive: int = False
     origin: Origin | None = None
 
     def as_json(self) -> str:
-        """Return what the database would."""
+        """Return the JSON that the database would return."""
         return json.dumps(self._asdict() | {"origin": self.origin and self.origin._asdict()})
 
 
@@ -82,11 +82,11 @@ _KINDS = get_type_hints(ClaimExtras)
 _NO_EXTRAS = ClaimExtras()
 
 
-@functools.lru_cache(maxsize=1000)  # a claim is asked ten times
+@functools.lru_cache(maxsize=1000)  # a claim's extras are read ten times
 def parse_extras(text: str) -> ClaimExtras:
     """Return the extras of a claim. Raises ValueError for a value of the wrong type.
 
-    That is checked while the task is claimed: later its outcome could not be written.
+    It is called while the task is claimed: later, its outcome could not be written.
     """
     found = json.loads(text)
     if found.get("origin"):
@@ -102,7 +102,7 @@ Fence: TypeAlias = tuple[int, int, str | None]
 
 
 class Claim(NamedTuple):
-    """A claimed task. `order` comes before `id`, so claims sort by priority, then first in, first out."""
+    """A claimed task. Claims sort by priority (`order`), then first in, first out (`id`)."""
 
     order: int
     id: int
@@ -114,9 +114,9 @@ class Claim(NamedTuple):
     attempts: int = 1
     enqueued_at: str = ""
     is_async: bool = False
-    #: When it was claimed: SQLite may give the id of a deleted row to a new one.
+    #: When it was claimed. SQLite may reuse the id of a deleted row.
     started_at: str | None = None
-    #: Its ClaimExtras; None for most tasks, which so have nothing to parse.
+    #: Its ClaimExtras; None, with nothing to parse, for most tasks.
     extras_json: str | None = None
 
     @property
@@ -126,7 +126,7 @@ class Claim(NamedTuple):
 
     @property
     def extras(self) -> ClaimExtras:
-        """What few tasks have."""
+        """The values that few tasks have."""
         return parse_extras(self.extras_json) if self.extras_json else _NO_EXTRAS
 
     @property
@@ -141,16 +141,16 @@ class Claim(NamedTuple):
 
     @property
     def due(self) -> str:
-        """The time from which it could have been started."""
+        """From when it could start."""
         return self.extras.run_after or self.enqueued_at
 
 
 class Outcome(NamedTuple):
-    """What became of a claim after `duration` seconds.
+    """How a claim ended, after `duration` seconds.
 
     `error` is kept on the row, and `reason` is its one-line form; both are empty if the task succeeded. With
-    `retry_after`, in seconds, it is tried again. `result` is JSON, if it is kept. `exception` is the path of
-    the exception's class; `failure` is the exception itself, for the signals of django.tasks.
+    `retry_after`, in seconds, it is retried. `result` is JSON, if it is kept. `exception` is the path of the
+    exception's class; `failure` is the exception itself, for the signals of django.tasks.
     """
 
     claim: Claim
@@ -164,22 +164,22 @@ class Outcome(NamedTuple):
     failure: BaseException | None = None
 
     def refused(self, error: Exception) -> "Outcome":
-        """Return the failure that replaces it if the database refuses to write it."""
+        """Return the failure that replaces it if the database refuses it."""
         from ..log import clean
 
         kind = OutcomeNotWritten
-        why = f"{kind.__name__}: the database refused what became of it: {clean(repr(error))}"[:MAX_REFUSAL]
+        why = f"{kind.__name__}: the database refused the outcome: {clean(repr(error))}"[:MAX_REFUSAL]
         return Outcome(self.claim, self.duration, why, why, exception=f"{kind.__module__}.{kind.__name__}")
 
     def cause(self) -> tuple[str, str]:
-        """Return the exception's name and the place that raised it, by which failures are grouped."""
+        """Return the exception's name and where it was raised; failures are grouped by both."""
         place = ""
         if found := _TRACEBACK_LINE.match(self.error, self.error.rfind('  File "')):
             place = f"{'/'.join(found[1].split('/')[-2:])}:{found[2]} in {found[3]}"
         return self.reason.partition(":")[0][:200], place[:300]
 
     def error_line(self, moment: str) -> str:
-        """Return the line of a failed attempt for the row; for django.tasks with its traceback."""
+        """Return error_line() for a failed attempt; for django.tasks, with the traceback."""
         if self.claim.extras.origin is None:
             return error_line(moment, self.reason)
         from ..log import shortened
@@ -189,12 +189,12 @@ class Outcome(NamedTuple):
 
 
 def error_line(moment: str, reason: str, **more: str) -> str:
-    """Return the line of a failed attempt for the row; the statement fills in which attempt it was."""
+    """Return a line for the row's `errors`; the statement fills in the number of the attempt."""
     return json.dumps({"attempt": None, "at": moment, "error": reason, **more}, ensure_ascii=bool(more))
 
 
 class Progress(NamedTuple):
-    """How far a claim is, as the task reported it."""
+    """The progress that a task has reported."""
 
     done: float
     total: float | None
@@ -205,10 +205,10 @@ class Progress(NamedTuple):
 
 
 class ForemanInfo(NamedTuple):
-    """A Foreman at work, as it describes itself. `stuck`: the ids of tasks that should have ended.
+    """A running Foreman, as it describes itself. `stuck`: the ids of tasks that should have ended.
 
-    `is_here`: whether its pid means the same process here. In another container it does not.
-    `number`: its id where several Foremen may share a queue.
+    `is_here`: whether its pid is valid here, which it is not in another container. `number`: its id, if
+    several Foremen may share the queue.
     """
 
     pid: int
@@ -221,7 +221,7 @@ class ForemanInfo(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """A row that was deleted because its time had passed."""
+    """A row that was deleted because it had expired."""
 
     id: int
     task_name: str
@@ -230,7 +230,7 @@ class Expired(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """A task that a dead Foreman left running, and what became of it."""
+    """A task that a dead Foreman left running, and its outcome."""
 
     id: int
     task_name: str
@@ -239,7 +239,7 @@ class Recovered(NamedTuple):
 
 
 class Unusable(NamedTuple):
-    """A row with values that cannot be used. `instead`: the value to write, by column."""
+    """A row with invalid values. `instead`: the values to write, by column."""
 
     id: int
     instead: dict[str, Any]

@@ -1,18 +1,18 @@
-"""All SQL that reads or writes tasks, in the order of a task's life. `dialects.py` says how to read it.
+"""All SQL that reads or writes tasks, in the order of a task's life. `dialects.py` explains the syntax.
 
-Each WHERE names the states that its move may start from, and for a running task the fence. Each question
-has a partial index and repeats its condition: for a boolean in both ways in which Django writes it, `x`
+Each WHERE names the states that its move may start from and, for a running task, the fence. Each question has
+a partial index and repeats the index's condition; for a boolean in both ways in which Django writes it, `x`
 before 6.1 and `x = {true}` since. The column `lane` names a task's concurrency group.
 """
 
 from .dialects import PHRASES, statement
 
 PHRASES.update(
-    # a finish that comes late touches neither a task that was claimed again nor another one with its id
+    # a late outcome touches neither a task that was claimed again nor a new one with the same id
     FENCE="id = ? AND claims = ? AND {untyped}started_at {is} ? AND status = 'running'",
     KEPT="status IN ('failed', 'interrupted', 'cancelled', 'successful')",
     CLAIMABLE="status = 'ready' AND gate = {OPEN}",
-    # a task that waits again gives up its uniqueness if an identical call waits by now
+    # a task that waits again gives up its uniqueness if an identical call is waiting
     UNIQUE_KEY="""unique_key = CASE WHEN unique_key IS NOT NULL AND (
             EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
                 AND other.unique_key IS NOT NULL AND other.status IN ('ready', 'scheduled')
@@ -22,11 +22,11 @@ PHRASES.update(
                 AND other.status IN ('ready', 'scheduled', 'running')
                 AND other.id <> snappea_task.id)
         ) THEN NULL ELSE unique_key END""",
-    # and joins its concurrency group again, unless only one Foreman may run it
+    # and rejoins its concurrency group, unless only one Foreman may run it
     GATE="""gate = CASE WHEN gate = {ADDRESSED} AND foreman_id IS NOT NULL THEN {ADDRESSED}
             WHEN lane IS NULL THEN {OPEN} ELSE {NEW} END""",
     FIRST_START="first_started_at = coalesce(first_started_at, started_at)",
-    # the first parameter: the queues that are served, as a JSON list; NULL: all
+    # the first parameter: the served queues as a JSON list; NULL: all
     SERVED="(CAST(? AS text) IS NULL OR queue {texts})",
     IS_BLOCKED="lane IS NOT NULL AND status = 'ready' AND gate = {BLOCKED}",
     BLOCKED_IN_GROUP="""lane = ? AND {IS_BLOCKED} AND {SERVED}
@@ -38,14 +38,14 @@ PHRASES.update(
 INSERT = statement("""
     INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
     VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?) {returning_id}""")
-#: PostgreSQL only: many calls at once, each column as a list. The ids grow in the order of the calls.
+#: PostgreSQL only: many calls, each column as a list. The ids grow in the order of the calls.
 INSERT_MANY = statement("""
     INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
     SELECT *, CAST(? AS timestamptz) FROM
         unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::smallint[], ?::int[]::boolean[],
             ?::int[]::boolean[])
     RETURNING id""")
-#: With all columns that a call may set. Does nothing if the call must be unique and an identical one exists.
+#: With all columns that a call may set. Does nothing if an identical unique call exists.
 INSERT_MORE = statement("""
     INSERT INTO snappea_task (
         task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
@@ -62,8 +62,8 @@ IDENTICAL = statement("""
 
 # the Foreman's round
 
-#: What there is to do: see `records.Peek`. Without min(), for which PostgreSQL would read all rows if there
-#: were few when it planned the statement.
+#: What there is to do: see `records.Peek`. With min() PostgreSQL might read all rows, if it planned the
+#: statement while the table was small.
 PEEK = statement("""
     SELECT (SELECT {untyped}run_after FROM snappea_task WHERE status = 'scheduled' AND run_after IS NOT NULL
             ORDER BY run_after LIMIT 1),
@@ -86,7 +86,7 @@ PROMOTE = statement("""
     UPDATE snappea_task SET status = 'ready' WHERE id {among}(
         SELECT id FROM snappea_task WHERE status = 'scheduled' AND run_after <= ?
         ORDER BY run_after, id LIMIT ? {skip_locked}){end}""")
-#: Waiting tasks, and also results that were kept long enough.
+#: Waiting tasks, and results.
 EXPIRE = statement("""
     DELETE FROM snappea_task WHERE id {among}(
         SELECT id FROM snappea_task WHERE expires_at <= ? AND expires_at IS NOT NULL
@@ -95,7 +95,7 @@ EXPIRE = statement("""
     RETURNING id, task_name, status, lane""")
 EXPIRE_CLAIMED = statement("DELETE FROM snappea_task WHERE {FENCE}")
 
-#: Each queue in which a task may be claimed, by one step through the index for each.
+#: Each queue with a claimable task: one step through the index for each.
 QUEUES = statement("""
     WITH RECURSIVE waiting (queue) AS (
         SELECT min(queue) FROM snappea_task WHERE {CLAIMABLE} AND is_async = ?
@@ -111,7 +111,7 @@ FIRST = statement("""
 PHRASES.update(
     START="""UPDATE snappea_task SET status = 'running', {set_foreman}
         started_at = ?, attempts = attempts + 1, claims = claims + 1""",
-    # the fields of `records.Claim`; in RETURNING, SQLite 3.40 takes every column for NOT NULL
+    # the fields of `records.Claim`; in RETURNING, SQLite 3.40 assumes that no column is NULL
     CLAIM="""-priority, id, claims, task_name, args, kwargs, queue, attempts,
         {untyped}enqueued_at, {untyped}is_async, {untyped}started_at, {json_extras}""",
 )
@@ -175,7 +175,7 @@ INTERRUPT = statement("""
         {append_error}, {FIRST_START}, {UNIQUE_KEY}, {GATE}
     WHERE {FENCE}
     RETURNING status""")
-#: Of an unusable row; `store.set_aside()` adds the columns to repair.
+#: For an unusable row; `store.set_aside()` adds the columns to repair.
 SET_ASIDE = """
     UPDATE snappea_task SET
         status = CASE WHEN status IN ('interrupted', 'successful', 'cancelled') THEN status ELSE 'failed' END,
@@ -198,7 +198,7 @@ HAND_OVER = """
     ON CONFLICT DO NOTHING"""
 DELETE = statement("DELETE FROM snappea_task WHERE id = ? AND claims = ? AND {KEPT}")
 REVOKE = statement("UPDATE snappea_task SET is_revoked = {true} WHERE id = ? AND status = 'running'")
-#: What became of a task whose row is gone, on the schedule that enqueued it.
+#: On the schedule that enqueued it: what happened to a task whose row is gone.
 NOTE_GONE = """
     UPDATE snappea_schedule SET last_outcome = ? WHERE last_task_id = ?
         AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedule.last_task_id)"""
@@ -208,7 +208,7 @@ NOTE_GONE = """
 PAUSE = "INSERT INTO snappea_pause (queue, since) VALUES (?, ?) ON CONFLICT DO NOTHING"
 RESUME = "DELETE FROM snappea_pause WHERE queue = ?"
 PAUSED = statement("SELECT queue, {untyped}since FROM snappea_pause ORDER BY queue")
-#: Pauses that this Foreman has not confirmed, and how it does.
+#: Pauses that this Foreman has not confirmed.
 UNHEARD = statement("""
     SELECT queue, {untyped}since FROM snappea_pause
     WHERE replace(heard_by, ' ' || {me} || ' ', '') = heard_by""")
@@ -216,11 +216,10 @@ CONFIRM = statement("""
     UPDATE snappea_pause SET heard_by = heard_by || ' ' || {me} || ' ' WHERE queue = ? AND since = ?""")
 #: The Foremen that have confirmed a pause.
 HEARD_BY = "SELECT heard_by FROM snappea_pause WHERE queue = ?"
-#: Of a paused queue: recheck what could have been claimed next, so that its groups' other queues go on.
+#: Recheck what could be claimed from a paused queue, so that other queues can use its groups.
 RECALL = statement("""
     UPDATE snappea_task SET gate = {NEW} WHERE lane IS NOT NULL AND {CLAIMABLE} AND queue = ?""")
-BLOCKED_GROUPS = statement("""
-    SELECT DISTINCT lane FROM snappea_task WHERE {IS_BLOCKED}""")
+BLOCKED_GROUPS = statement("SELECT DISTINCT lane FROM snappea_task WHERE {IS_BLOCKED}")
 
 # concurrency groups
 
@@ -232,13 +231,13 @@ BLOCK_NEW = statement("""
 NEXT_IN_GROUP = statement("""
     SELECT lane_limit, lane_interval, priority FROM snappea_task
     WHERE {BLOCKED_IN_GROUP} ORDER BY priority DESC, id LIMIT 1""")
-#: Block again what is less urgent than the next of its group, and not yet claimed.
+#: Block unclaimed tasks that are less urgent than the next of their group.
 YIELD = statement("""
     UPDATE snappea_task SET gate = {BLOCKED} WHERE id {among}(
         SELECT id FROM snappea_task
         WHERE lane = ? AND lane IS NOT NULL AND {CLAIMABLE} AND priority < ? AND {SERVED}
         {skip_locked}){end}""")
-#: How many of a group may be claimed, and how many run.
+#: How many of a group are claimable, and how many run.
 TAKEN = statement("""
     SELECT status, count(*) FROM snappea_task
     WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = {OPEN}
@@ -247,7 +246,7 @@ ADMIT = statement("""
     UPDATE snappea_task SET gate = {OPEN} WHERE id {among}(
         SELECT id FROM snappea_task WHERE {BLOCKED_IN_GROUP}
         ORDER BY priority DESC, id LIMIT ? {skip_locked}){end}""")
-#: Make the first blocked task of a group new again, which has the Foreman look at the group.
+#: Make the first blocked task of a group new again, so that the Foreman checks the group.
 RECHECK = statement("""
     UPDATE snappea_task SET gate = {NEW} WHERE id {among}(
         SELECT id FROM snappea_task WHERE lane = ? AND {IS_BLOCKED}
@@ -259,7 +258,7 @@ RECHECK_ALL = statement("""
 
 # looking
 
-#: Without an index: it is asked at the start only, and an index would cost each task a tenth of its time.
+#: Without an index, which would cost each task a tenth of its time: it is only run at the start.
 RUNNING = statement("""
     SELECT id, claims, {untyped}started_at, task_name FROM snappea_task
     WHERE status = 'running' {and_mine} ORDER BY id""")

@@ -1,4 +1,4 @@
-"""The states of a task, and the moves between them."""
+"""The states of a task, and every legal move between them."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Status(models.TextChoices):
-    """Where a task stands. The label is what the admin calls it."""
+    """A task's status; the label is its name in the admin."""
 
     SCHEDULED = "scheduled", "Future"
     READY = "ready", "Pending"
@@ -27,9 +27,9 @@ class Gate(models.IntegerChoices):
 
 
 class Move(NamedTuple):
-    """A verb of a task's life: from which states it leads to which; DELETED means that the row goes.
+    """The states that a verb leads from and to; DELETED means that the row is deleted.
 
-    `revoked`: where it leads instead if the task was revoked while it ran.
+    `revoked`: the targets if the task was revoked while it ran.
     """
 
     origins: tuple[str, ...]
@@ -41,8 +41,8 @@ DELETED = "deleted"
 WAITING = ("ready", "scheduled")
 KEPT = (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED, Status.SUCCESSFUL)
 
-#: Every legal move, in the order of a task's life. A statement's WHERE names its origins: anything else
-#: changes nothing. `tests/queue/test_states.py` tries each verb on each state.
+#: Every legal move, in the order of a task's life. Each statement's WHERE names the origins of its move.
+#: `tests/queue/test_states.py` tries each verb on each state.
 MOVES = {
     "enqueue": Move((), (Status.READY, Status.SCHEDULED)),
     "promote": Move((Status.SCHEDULED,), (Status.READY,)),
@@ -60,9 +60,9 @@ MOVES = {
     "delete": Move(KEPT, (DELETED,)),
     "cancel": Move((Status.SCHEDULED, Status.READY), (DELETED,)),
     "hand over": Move((Status.SCHEDULED, Status.READY), (DELETED,)),  # to Celery
-    # an unusable row; one that is interrupted, cancelled or successful is repaired and stays what it is
+    # an unusable row; an interrupted, cancelled or successful one is repaired and keeps its status
     "set aside": Move((Status.SCHEDULED, Status.READY, Status.RUNNING, Status.FAILED), (Status.FAILED,)),
-    # PostgreSQL: a Foreman leaves, and with it what only that Foreman was to run
+    # PostgreSQL: a Foreman leaves, and the tasks that only it could run are deleted
     "dismiss": Move((Status.SCHEDULED, Status.READY), (DELETED,)),
     "purge": Move((Status.SUCCESSFUL,), (DELETED,)),
 }

@@ -1,6 +1,6 @@
-"""Every write to a task's row from `enqueue()` to its outcome; what users decide is in `operations.py`.
+"""Every write to a task's row from `enqueue()` to its outcome. Operations of users are in `operations.py`.
 
-It is plain SQL on the connection beneath Django's: see `statements.py`.
+It runs the SQL of `statements.py` on the connection beneath Django's.
 """
 
 import heapq
@@ -20,26 +20,15 @@ from ..models import Gate, Status, Task
 from . import statements as sql
 from .clock import later, now
 from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
-from .records import (
-    Call,
-    Claim,
-    Expired,
-    Extras,
-    Fence,
-    Outcome,
-    Peek,
-    Progress,
-    Unusable,
-    error_line,
-)
+from .records import Call, Claim, Expired, Extras, Fence, Outcome, Peek, Progress, Unusable, error_line
 
-#: How many rows a round promotes, expires or blocks at most, so that 100,000 of them do not stall it.
+#: The most rows that a round promotes, expires or blocks, so that 100,000 of them do not stall it.
 AT_ONCE = 1000
-#: How often to try again when an identical call ends just then, which cannot happen on SQLite.
+#: How often to retry if an identical call ends at that moment, which cannot happen on SQLite.
 TRIES = 100
 #: From how many tasks on it is faster to settle them together.
 SEVERAL = 8
-#: As sqlite3 takes them without a detour, unlike members of an enumeration.
+#: Plain values, which sqlite3 binds faster than members of an enumeration.
 OPEN, NEW = Gate.OPEN.value, Gate.NEW.value
 READY, SCHEDULED = Status.READY.value, Status.SCHEDULED.value
 
@@ -48,9 +37,9 @@ READY, SCHEDULED = Status.READY.value, Status.SCHEDULED.value
 
 
 def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
-    """Write a task, and wake the Foreman once it is committed. `moment`: the time, if it is known.
+    """Write a task, and wake the Foreman after the commit. `moment`: the current time, if known.
 
-    Returns the task's id, and whether it is new: False if an identical unique call was enqueued before.
+    Returns the task's id, and False if it belongs to an identical unique call that was enqueued before.
     Raises EnqueueError if the database refuses; then nothing was written.
     """
     try:
@@ -74,7 +63,7 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
 
 
 def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
-    """Enqueue many calls in one transaction and with one wakeup; return what `enqueue()` does for each."""
+    """Enqueue many calls in one transaction, with one wakeup. Return what `enqueue()` does for each."""
     if not calls:
         return []
     try:
@@ -96,7 +85,7 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
 def _insert_plain(db: RawConnection, calls: Sequence[Call], moment: str) -> Iterable[int]:
     if isinstance(db, sqlite3.Connection):
         db.executemany(sql.INSERT, ((*call[:-1], moment) for call in calls))
-        # within a write transaction ids grow by one
+        # within a write transaction, ids grow by one
         last: int = db.execute("SELECT last_insert_rowid()").fetchone()[0]
         return range(last - len(calls) + 1, last + 1)
     columns = zip(*(call[:-1] for call in calls), strict=True)
@@ -105,7 +94,7 @@ def _insert_plain(db: RawConnection, calls: Sequence[Call], moment: str) -> Iter
 
 
 def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
-    """Write a task in the caller's transaction, without a wakeup; return what `enqueue()` does."""
+    """Write a task in the caller's transaction, without a wakeup. Return what `enqueue()` does."""
     extras = call.extras or Extras()
     status = SCHEDULED if (extras.run_after or "") > moment else READY
     gate = OPEN if extras.lane is None else NEW
@@ -116,14 +105,14 @@ def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
         if found := db.execute(sql.IDENTICAL, (extras.unique_key,) * 2).fetchone():
             return found[0], False
     raise EnqueueError(
-        f"{call.task_name} was not enqueued: an identical call is in the way, but cannot be seen."
+        f"{call.task_name} was not enqueued: an identical call blocks it, but cannot be found."
     )
 
 
 def _refusal(error: Exception, task_name: str) -> EnqueueError:
     found, said = _explained(error), str(error)
-    # a connection that breaks during a commit does not tell whether that happened
-    written = "Perhaps it was, all the same" if "closed the connection" in said else "Nothing was written"
+    # if the connection breaks during a commit, its result is unknown
+    written = "Perhaps it was written" if "closed the connection" in said else "Nothing was written"
     words = said.partition("\n")[0].rstrip(".")
     what = found.what if words in found.what else f"{found.what}: {words}"
     message = f"{task_name} was not enqueued: {what} ({found.cure}). {written}."
@@ -132,24 +121,24 @@ def _refusal(error: Exception, task_name: str) -> EnqueueError:
 
 def _explained(error: Exception) -> QueueUnavailable:
     try:
-        from .availability import explain  # much, and rarely needed
+        from .availability import explain  # large, and rarely needed
 
         return explain(error)
-    except (OSError, ImportError) as failure:  # too many open files, say: nothing can be imported
+    except (OSError, ImportError) as failure:  # nothing can be imported, perhaps for too many open files
         what = f"the queue's database refuses: {error}; and: {failure}"
         return QueueUnavailable(what, "look at the limits of this process: ulimit -a")
 
 
 @receiver(pre_save, sender=Task)
 def _set_gate(*, instance: Task, **kwargs: Any) -> None:
-    """Have a row from `Task.objects.create()` join its concurrency group."""
+    """Make a row from `Task.objects.create()` join its concurrency group."""
     if instance._state.adding:
         instance.gate = Gate.NEW if instance.lane else Gate.OPEN
 
 
 @receiver(post_save, sender=Task)
 def _ring_for_row(*, using: str, **kwargs: Any) -> None:
-    """Make `Task.objects.create()` wake the Foreman as `delay()` does."""
+    """Make `Task.objects.create()` wake the Foreman, as `delay()` does."""
     if using == current().DATABASE:
         ring_on_commit(connect())
 
@@ -158,17 +147,17 @@ def _ring_for_row(*, using: str, **kwargs: Any) -> None:
 
 
 def peek(db: RawConnection) -> Peek:
-    """Look at what there is to do."""
+    """Return what there is to do."""
     return Peek._make(db.execute(sql.PEEK).fetchone())
 
 
 def promote(db: RawConnection, moment: str) -> int:
-    """Make scheduled tasks ready that are due; return how many."""
+    """Make due tasks ready; return how many."""
     return db.execute(sql.PROMOTE, (moment, AT_ONCE)).rowcount
 
 
 def expire(db: RawConnection, moment: str) -> list[Expired]:
-    """Delete waiting tasks that have expired, and results that were kept long enough."""
+    """Delete expired waiting tasks and expired results."""
     expired = list(map(Expired._make, db.execute(sql.EXPIRE, (moment, AT_ONCE)).fetchall()))
     gone = [("expired", task.id) for task in expired if task.status != Status.SUCCESSFUL]
     db.executemany(sql.NOTE_GONE, gone)
@@ -176,7 +165,7 @@ def expire(db: RawConnection, moment: str) -> list[Expired]:
 
 
 def expire_claimed(db: RawConnection, claims: Iterable[Claim]) -> list[Expired]:
-    """Delete tasks that turn out to have expired just after they were claimed."""
+    """Delete tasks that had expired when they were claimed."""
     expired = []
     for claim in claims:
         db.execute(sql.EXPIRE_CLAIMED, claim.fence)
@@ -186,17 +175,17 @@ def expire_claimed(db: RawConnection, claims: Iterable[Claim]) -> list[Expired]:
 
 
 def unconfirmed_pauses(db: RawConnection) -> list[tuple[str, str]]:
-    """Return the queue and the time of each pause that this Foreman has not confirmed."""
+    """Return queue and time of each pause that this Foreman has not confirmed."""
     return db.execute(sql.UNHEARD).fetchall()
 
 
 def confirm_pause(db: RawConnection, queue: str, since: str) -> None:
-    """Confirm a pause: this Foreman begins nothing of that queue any more."""
+    """Confirm a pause: this Foreman starts no more tasks of that queue."""
     db.execute(sql.CONFIRM, (queue, since))
 
 
 def waiting_queues(db: RawConnection, is_async: bool = False) -> list[str]:
-    """Return the queues with claimable tasks: for a thread, or for the event loop."""
+    """Return the queues with claimable tasks for a thread, or for the event loop."""
     return [name for (name,) in db.execute(sql.QUEUES, (is_async, is_async)).fetchall()]
 
 
@@ -208,10 +197,10 @@ def claim(
     in_order: bool = False,
     is_async: bool = False,
 ) -> list[Claim]:
-    """Claim up to `limit` ready tasks for the Foreman: by priority, then the oldest first.
+    """Claim up to `limit` ready tasks, by priority, then the oldest first.
 
-    `shares`: the queues to claim from, and how many at most from each. `in_order`: empty each queue before
-    the next. `is_async`: tasks for the event loop, not for a thread.
+    `shares`: the queues, and the most to claim from each. `in_order`: empty each queue before the next.
+    `is_async`: tasks for the event loop, not for a thread.
     """
     if in_order or len(shares) < 2:
         claims: list[Claim] = []
@@ -233,7 +222,7 @@ def claim_addressed(db: RawConnection, moment: str, limit: int, is_async: bool =
 
 
 def claim_any(db: RawConnection, moment: str) -> Claim | None:
-    """Claim the first of all ready tasks, whatever its queue, kind and concurrency group: for tests."""
+    """Claim the first ready task of any queue, kind and concurrency group, for tests."""
     ready = Task.objects.filter(status=Status.READY).order_by("-priority", "pk")
     ids = list(ready.values_list("pk", flat=True)[:1])
     return next(iter(_claimed(db, sql.CLAIM_THESE, moment, json.dumps(ids))), None)
@@ -244,15 +233,12 @@ def _claimed(db: RawConnection, statement: str, *parameters: object) -> list[Cla
 
 
 def give_back(db: RawConnection, claims: Iterable[Claim]) -> None:
-    """Make tasks ready again that were claimed but never begun; the attempt does not count.
-
-    A claim that was never committed is left alone.
-    """
+    """Make claimed tasks that have not begun ready again; the attempt does not count."""
     db.executemany(sql.GIVE_BACK, [claim.fence for claim in claims])
 
 
 def settle(db: RawConnection, moment: str, outcomes: Sequence[Outcome]) -> int:
-    """Write the outcomes of claims. Return how many claims were no longer in force."""
+    """Write the outcomes of claims. Return how many claims were no longer valid."""
     done: defaultdict[tuple[int, str | None], list[int]] = defaultdict(list)
     settled = 0
     for outcome in outcomes:
@@ -295,24 +281,23 @@ def revoked(db: RawConnection) -> list[Fence]:
     return db.execute(sql.REVOKED).fetchall()
 
 
-# concurrency groups: all of their ready tasks but the few that may run now are blocked, so that they cost
-# other tasks nothing
+# concurrency groups: ready tasks that may not run yet are blocked, so that they cost other tasks nothing
 
 
 def block_new(db: RawConnection) -> list[str]:
-    """Block new tasks until their concurrency group has room, AT_ONCE at most; return the group of each."""
+    """Block up to AT_ONCE new tasks until their concurrency group has room; return the group of each."""
     return [lane for (lane,) in db.execute(sql.BLOCK_NEW, (AT_ONCE,)).fetchall()]
 
 
 def recheck_groups(db: RawConnection) -> None:
-    """Have the Foreman look at all concurrency groups again."""
+    """Make the Foreman check all concurrency groups again."""
     db.execute(sql.RECHECK_ALL)
 
 
 def admit(db: RawConnection, lane: str, queues: Sequence[str] = ()) -> None:
-    """Open as many tasks of a concurrency group as its limit allows; one at a time, if it has a rate.
+    """Open as many tasks of a concurrency group as its limit allows; one at a time if it has a rate limit.
 
-    `queues`: only these, if there are any.
+    `queues`: only from these; empty: from all.
     """
     served = json.dumps(queues) if queues else None
     found = db.execute(sql.NEXT_IN_GROUP, (lane, served, served)).fetchone()
@@ -333,9 +318,9 @@ def admit(db: RawConnection, lane: str, queues: Sequence[str] = ()) -> None:
 
 
 def interrupt(db: RawConnection, moment: str, fence: Fence, why: str) -> str | None:
-    """Settle a task that was cut off: ready again if it may be repeated, otherwise kept.
+    """Settle an interrupted task: ready again if it may be repeated, otherwise kept.
 
-    Returns its new status; None if the claim was no longer in force.
+    Returns its new status; None if the claim was no longer valid.
     """
     values = (current().MAX_INTERRUPTIONS, moment, why, error_line(moment, why))
     found = db.execute(sql.INTERRUPT, (*values, *fence)).fetchall()
@@ -343,7 +328,7 @@ def interrupt(db: RawConnection, moment: str, fence: Fence, why: str) -> str | N
 
 
 def set_aside(db: RawConnection, moment: str, row: Unusable) -> None:
-    """Settle a row with values that cannot be used."""
+    """Settle a row with invalid values."""
     ours = ("status", "finished_at", "exception", "place", "error")
     instead = {column: value for column, value in row.instead.items() if column not in ours}
     repairs = "".join(f", {column} = ?" for column in instead)

@@ -143,7 +143,7 @@ def test_a_queue_that_cannot_be_read(site: Site, view: Any) -> None:
     site.sql("ALTER TABLE snappea_task RENAME TO gone")
     response = ask(view)
     assert response.status_code == 503
-    assert b"is damaged, it has no table snappea_task. Restore a backup" in response.content
+    assert b"is damaged: it has no table snappea_task. Restore a backup" in response.content
 
 
 # metrics

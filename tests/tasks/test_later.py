@@ -53,7 +53,7 @@ def started(site: Site) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"eta": datetime(2100, 1, 1)}, ValueError, "is naive, and could be any hour: pass an aware"),
+        ({"eta": datetime(2100, 1, 1)}, ValueError, "is naive, which makes it ambiguous: pass an aware"),
         ({"expires": datetime(2100, 1, 1)}, ValueError, "is naive"),
         ({"eta": datetime(2100, 1, 1, tzinfo=UTC), "countdown": 1}, ValueError, "countdown or eta, not both"),
         ({"countdown": "60"}, TypeError, "'60' must be a number of seconds"),

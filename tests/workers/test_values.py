@@ -67,7 +67,7 @@ def test_no_other_task_is_touched(site: Site) -> None:
     for number, kind in given.items():
         assert RESULTS[kind] in (rows[number].error or rows[number].result), kind
     assert rows[spoilt].exception == "OutcomeNotWritten"
-    assert "refused what became of it: ValueError('cannot convert float NaN" in rows[spoilt].error
+    assert "refused the outcome: ValueError('cannot convert float NaN" in rows[spoilt].error
     assert "ValueError: a\\ud800\\x00xxx" in rows[raising].error and len(rows[raising].error) < 21_000
     assert foreman.stop() == 0
     assert "The round failed" not in foreman.output() and "Set aside" not in foreman.output()
