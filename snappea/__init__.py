@@ -5,8 +5,7 @@
 ... def send_mail(user_id: int) -> None: ...
 >>> send_mail.delay(42)
 
-The public names are loaded when first used: INSTALLED_APPS imports this package before any
-model can exist.
+The public names load on first use, because INSTALLED_APPS imports this package before models can exist.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +42,7 @@ __all__ = [*_HOMES]
 
 
 def load_when_used(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """Return the `__getattr__` of a package whose public names are in the modules that `homes` says."""
+    """Return a `__getattr__` for a package; `homes`: the module of each public name."""
 
     def load(name: str) -> object:
         if name not in homes:

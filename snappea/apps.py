@@ -9,20 +9,19 @@ from django.db.models.signals import post_migrate
 
 
 class SnappeaConfig(AppConfig):
-    """Connects what must be in place in every process: the pragmas, the checks, the wakeups."""
+    """Registers what every process needs: the pragmas, the checks, the wakeups."""
 
     name = "snappea"
     verbose_name = "Snappea"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Import the modules whose receivers and checks register themselves."""
+        """Register receivers and checks."""
         from .conf import uses_celery
-        from .queue import database, store  # noqa: F401  (imported for what they register)
+        from .queue import database, store  # noqa: F401  (they register receivers)
         from .tasks.context import name_tasks_in_log
 
         name_tasks_in_log()
-
         register(_check)
         register(_check_deployment, Tags.security, deploy=True)
         post_migrate.connect(_tell_after_migrate)
@@ -30,7 +29,7 @@ class SnappeaConfig(AppConfig):
             import_module("snappea.celery").register()
 
 
-# each imports what a process that only enqueues does not need
+# each imports modules that a process that only enqueues does not need
 
 
 def _tell_after_migrate(**kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""The system checks: what is wrong with the setup, with a hint that is ready to paste."""
+"""The system checks: each finds what is wrong with the setup, with a hint to paste."""
 
 import os
 import sqlite3
@@ -30,18 +30,18 @@ from .tasks.function import declared
 
 SQLITE = "django.db.backends.sqlite3"
 Check = Callable[..., list[CheckMessage]]
-#: All of them, in their order, and those that `manage.py snappea check` runs. An adapter appends its own.
+#: All checks in order, and those that `manage.py snappea check` runs. An adapter appends its own.
 CHECKS: list[Check] = []
 SETUP: list[Check] = []
 
 
 def run_all(**kwargs: Any) -> list[CheckMessage]:
-    """Run all checks but that for --deploy: it is what `manage.py check` calls."""
+    """Run all checks except the one for --deploy; `manage.py check` calls this."""
     return [message for check in CHECKS for message in check(**kwargs)]
 
 
 def listed(check: Callable[..., Iterable[CheckMessage]]) -> Check:
-    """Add a check to CHECKS. It reports nothing while the settings are invalid: E001 comes first."""
+    """Add a check to CHECKS. It reports nothing while the settings are invalid, which E001 reports."""
 
     @wraps(check)
     def run(**kwargs: Any) -> list[CheckMessage]:
@@ -57,7 +57,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_installation(**kwargs: Any) -> list[CheckMessage]:
-    """E016: another distribution has a module of the same name."""
+    """E016: another distribution has a package of the same name."""
     found = distribution.conflict()
     return [Error(*found, id="snappea.E016")] if found else []
 
@@ -89,11 +89,11 @@ def check_database(**kwargs: Any) -> Iterator[CheckMessage]:
 
 
 def vendor_of(configured: dict[str, Any]) -> str:
-    """Return the vendor of an engine, as in "sqlite", also if it is based on one of Django's."""
+    """Return the vendor of an engine, such as "sqlite", even if it only derives from one of Django's."""
     engine = str(configured.get("ENGINE"))
     try:
         return str(load_backend(engine).DatabaseWrapper.vendor)
-    except ImproperlyConfigured:  # it cannot be imported, perhaps because psycopg is not installed
+    except ImproperlyConfigured:  # cannot be imported, perhaps because psycopg is missing
         return "postgresql" if "postg" in engine else ""
 
 
@@ -111,7 +111,7 @@ def _check_router() -> Iterator[CheckMessage]:
 def _check_file(alias: str, configured: dict[str, Any], paste: str) -> Iterator[CheckMessage]:
     name = str(configured.get("NAME") or "")
     if name.startswith("file:memorydb_"):
-        return  # Django made it, for tests
+        return  # Django's own, for tests
     if not name or ":memory:" in name or "mode=memory" in name:
         message = f"The queue's database {alias!r} is in memory, where the Foreman cannot see it."
         yield Error(message, f"Give it a file: {paste}", id="snappea.E005")
@@ -119,20 +119,20 @@ def _check_file(alias: str, configured: dict[str, Any], paste: str) -> Iterator[
     path = os.path.realpath(name)
     for other, theirs in _databases().items():
         if other != alias and theirs.get("NAME") and os.path.realpath(str(theirs["NAME"])) == path:
-            message = f"The queue's database {alias!r} is also that of other tables, as {other!r}."
-            hint = f"Give the queue a file of its own, so that neither waits for the other: {paste}"
+            message = f"The queue's database {alias!r} is the same file as the database {other!r}."
+            hint = f"Give the queue its own file, so that neither waits for the other: {paste}"
             yield Error(message, hint, id="snappea.E006")
             break
     yield from _check_place(name, path, paste)
     for setting in ("MEDIA_ROOT", "STATIC_ROOT"):
         root = getattr(settings, setting, None)
         if root and Path(path).is_relative_to(os.path.realpath(root)):
-            message = f"The queue's database {path} lies under {setting}, which may be served to anyone."
+            message = f"The queue's database {path} is under {setting}, which may be served to anyone."
             yield Error(message, f"Move it elsewhere: {paste}", id="snappea.E008")
 
 
 def _check_place(name: str, path: str, paste: str) -> Iterator[CheckMessage]:
-    """Report a place where processes would not find the database, or lose it."""
+    """Report a place where processes would not find the database, or would lose it."""
     kind = file_system(path)
     if kind in NETWORK_FILE_SYSTEMS:
         message = f"The queue's database {path} is on a network file system ({kind})"
@@ -140,20 +140,20 @@ def _check_place(name: str, path: str, paste: str) -> Iterator[CheckMessage]:
         yield Error(f"{message}, where WAL mode loses data.", hint, id="snappea.E007")
     if not os.path.isabs(name.removeprefix("file:")):
         message = (
-            f"The queue's database has the relative NAME {name!r}: each process that starts in another "
-            "directory has a database of its own there, which no Foreman serves."
+            f"The queue's database has the relative NAME {name!r}: a process that starts in another "
+            "directory uses another database there, which no Foreman serves."
         )
         yield Warning(message, f"Make it absolute: {paste}", id="snappea.W031")
     if kind in FLEETING_FILE_SYSTEMS:
         message = (
-            f"The queue's database {path} is in memory ({kind}): a restart of the machine or of the "
-            "container loses all tasks."
+            f"The queue's database {path} is in memory ({kind}): restarting the machine or the container "
+            "loses all tasks."
         )
         hint = 'Put it on a disk. If that is acceptable: SILENCED_SYSTEM_CHECKS = ["snappea.W032"]'
         yield Warning(message, hint, id="snappea.W032")
     if kind in LAYERED_FILE_SYSTEMS:
         message = (
-            f"The queue's database {path} is in a container's own layer ({kind}): it is lost with the "
+            f"The queue's database {path} is in the container's own layer ({kind}): it is lost with the "
             "container, and no other container sees it."
         )
         yield Info(message, "Put it on a volume that all containers share.", id="snappea.I031")
@@ -176,11 +176,11 @@ def check_availability(databases: Sequence[str] | None = None, **kwargs: Any) ->
     if uses_celery() or current().TASK_ALWAYS_EAGER or (databases is not None and queue not in databases):
         return
     if vendor_of(_databases().get(queue, {})) != "sqlite" and databases is None:
-        return  # a server is only asked if the command names it
+        return  # a server is asked only if the command names its database
     if any(message.level >= ERROR for message in check_database()) or not (found := trouble()):
         return
     message, hint = f"{_sentence(found.what)}.", _sentence(found.cure)
-    if found.cure == f"run: {migrate_command()}":  # as on each first start: no reason to fail a check
+    if found.cure == f"run: {migrate_command()}":  # normal before the first start
         yield Info(message, hint, id="snappea.I001")
     else:
         yield Warning(message, hint, id="snappea.W010")
@@ -199,10 +199,10 @@ def check_schedules(**kwargs: Any) -> Iterator[CheckMessage]:
         if isinstance(problem, ExtraMissing):
             yield Error(message, f"Run: pip install '{problem.package}'", id="snappea.E012")
         elif isinstance(problem, ConfigurationError):
-            hint = 'As in crontab: "*/5 * * * *" is every five minutes, "0 3 * * mon" Mondays at 3.'
+            hint = 'As in crontab: "*/5 * * * *" is every five minutes, "0 3 * * mon" is Mondays at 3:00.'
             yield Error(message, hint, id="snappea.E011")
         else:
-            hint = 'Add what is missing to SNAPPEA["SCHEDULES"], as "args" or "kwargs", or correct the name.'
+            hint = 'Add the missing "args" or "kwargs" to SNAPPEA["SCHEDULES"], or correct the task\'s name.'
             yield Error(message, hint, id="snappea.E013")
 
 
@@ -210,8 +210,8 @@ def check_schedules(**kwargs: Any) -> Iterator[CheckMessage]:
 def check_task_modules(**kwargs: Any) -> Iterator[CheckMessage]:
     """E017, W011 and W012: modules with tasks that cannot be imported, or that nothing imports."""
     discover()
-    with suppress(Exception):  # Django's own check reports it
-        get_resolver().url_patterns  # noqa: B018  (views may import tasks, and Django's own check imports them)
+    with suppress(Exception):  # reported by Django's own check
+        get_resolver().url_patterns  # noqa: B018  (it imports views, which may import tasks)
     yield from _about_failures()
     yield from _about_undiscovered()
 
@@ -224,8 +224,8 @@ def _about_failures() -> Iterator[CheckMessage]:
             yield Error(message, hint, id="snappea.E017")
             continue
         hint = (
-            f'Correct the error, which you see with: python manage.py shell -c "import {module}". If it '
-            'is the module of another task queue: SILENCED_SYSTEM_CHECKS = ["snappea.W011"]'
+            f'Correct the error, which this shows: python manage.py shell -c "import {module}". If the '
+            'module belongs to another task queue: SILENCED_SYSTEM_CHECKS = ["snappea.W011"]'
         )
         yield Warning(f"{message}. Its tasks fail as unknown.", hint, id="snappea.W011")
 
@@ -240,13 +240,13 @@ def _about_undiscovered() -> Iterator[CheckMessage]:
         elif bare:
             hint = f"If {module} is your code, add an empty {os.path.join(bare, '__init__.py')}. {hint}"
         lost = "They do not run" if bare or not app else "Their cron, every, name or aliases have no effect"
-        message = f"The Foreman does not import {module} when it starts, which declares {names}. {lost}."
+        message = f"At its start, the Foreman does not import {module}, which declares {names}. {lost}."
         yield Warning(message, hint, id="snappea.W012")
 
 
 @listed
 def check_functions(**kwargs: Any) -> Iterator[CheckMessage]:
-    """W021: tasks whose function runs nothing when it is called. Each call of one fails."""
+    """W021: tasks whose function runs nothing when it is called, so that each call fails."""
     discover()
     for task in declared():
         fault, cure = fault_of(task.function)

@@ -1,4 +1,4 @@
-"""The SNAPPEA setting: each key once, with its default and what it may be.
+"""The SNAPPEA setting: its keys, each with its default and its valid values.
 
 Every key is optional. Times are in seconds unless the name says otherwise.
 """
@@ -24,12 +24,12 @@ from django.utils.module_loading import import_string
 from .errors import ConfigurationError
 
 _MOST = 1e9  # a larger number is a mistake; as seconds it is 31 years
-_MOST_BYTES = 2**62  # no limit of the system can be set to more
+_MOST_BYTES = 2**62  # no system limit can be larger
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
-# what a value may be: each returns a field whose metadata has `expected`, "" for a valid value
+# each returns a field whose metadata has `expected`, which returns "" for a valid value
 
 
 def _field(default: Any, expected: Callable[[Any], str]) -> Any:
@@ -37,7 +37,7 @@ def _field(default: Any, expected: Callable[[Any], str]) -> Any:
 
 
 def _valid(default: Any, what: str, accepts: Callable[[Any], bool], or_none: bool = False) -> Any:
-    """`what`: the words that complete "It must be ...". None is valid where it is the default."""
+    """`what` completes the hint "It must be ...". None is valid if it is the default."""
     or_none = or_none or default is None
     what = f"{what}, or None" if or_none else what
     return _field(default, lambda value: "" if (value is None and or_none) or accepts(value) else what)
@@ -66,18 +66,18 @@ def _function() -> Any:
 
 
 def is_number(value: object, kind: Any = (int, float)) -> bool:
-    """Tell whether a value is a number of a kind; True and False are none."""
+    """Tell whether a value is a number of a kind; True and False are not numbers."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def is_interval(value: object) -> bool:
-    """Tell whether a value can be a distance in time: seconds from 0.001 to 1e9, or a timedelta of those."""
+    """Tell whether a value is an interval: from 0.001 to 1e9 seconds, or a timedelta of that length."""
     seconds: Any = value.total_seconds() if isinstance(value, timedelta) else value
     return is_number(seconds) and 0.001 <= seconds <= _MOST
 
 
 def parse_size(written: object) -> int | None:
-    """Return how many bytes 1048576, "512M" or "1.5G" are; None if it is not a size."""
+    """Return a size such as 1048576, "512M" or "1.5G" in bytes; None if it is invalid."""
     if is_number(written, int):
         return written if 0 < written <= _MOST_BYTES else None  # type: ignore[operator,return-value]
     found = _SIZE.fullmatch(written.strip()) if isinstance(written, str) else None
@@ -135,33 +135,33 @@ def _expected_schedules(value: object) -> str:
 class Settings:
     """settings.SNAPPEA with the defaults filled in."""
 
-    #: What runs the tasks: the Foreman, or Celery's workers. It is read once, when the app is ready.
+    #: What runs the tasks: the Foreman, or Celery's workers. Read once, when the app is ready.
     ENGINE: Literal["snappea", "celery"] = _choice("snappea", "celery")
     #: The alias of the queue's database in DATABASES.
     DATABASE: str = _valid("snappea", "a string", lambda value: isinstance(value, str))
-    #: How many tasks run at once, each in a thread.
+    #: How many threads run tasks.
     NUM_WORKERS: int = _whole(4, 1, 10_000)
     #: How long running tasks may continue after the first SIGTERM or SIGINT.
     GRACEFUL_TIMEOUT: float = _seconds(10.0, 0)
-    #: Whether the first signal lets the Foreman empty the queue before it stops.
+    #: Whether the Foreman empties the queue before it stops at the first signal.
     WORKAHOLIC: bool = _flag()
-    #: Whether `delay()` runs the task at once, in the caller, without a queue (for tests).
+    #: Whether `delay()` runs the task immediately, in the caller, without a queue (for tests).
     TASK_ALWAYS_EAGER: bool = _flag()
-    #: Whether `delay()` keeps its call in memory while tests run, for `snappea.testing`, or writes a row.
+    #: Whether, while tests run, `delay()` collects the call in memory for `snappea.testing` or writes a row.
     IN_TESTS: Literal["collect", "write"] = _choice("collect", "write")
-    #: "FULL": a `delay()` that returned survives a power cut. "NORMAL": only a crash, but ten times faster.
+    #: "FULL": a call survives a power failure. "NORMAL": only a crash, but ten times faster.
     SYNCHRONOUS: Literal["FULL", "NORMAL"] = _choice("FULL", "NORMAL")
-    #: Whether to wait for wakeups with inotify where it is available, instead of polling.
+    #: Whether to use inotify for wakeups if available, instead of polling.
     USE_INOTIFY: bool = _flag(True)
     #: How often to poll without inotify.
     POLL_INTERVAL: float = _seconds(0.05, 0.001)
     #: Whether a task's arguments appear in the log.
     LOG_ARGUMENTS: bool = _flag()
-    #: How often a task with acks_late may be interrupted before it is kept for a person to decide.
+    #: How often a task with acks_late may be interrupted before it is no longer repeated.
     MAX_INTERRUPTIONS: int = _whole(3, 1)
-    #: How large the arguments of one call may be as JSON. SQLite takes a row of 1 GB at most.
+    #: The maximum size of a call's arguments as JSON. SQLite allows 1 GB per row.
     MAX_ARGUMENT_BYTES: int = _whole(1_048_576, 4, 400_000_000, "bytes")
-    #: How large a result that is kept may be as JSON.
+    #: The maximum size of a kept result as JSON.
     MAX_RESULT_BYTES: int = _whole(10_485_760, 4, 400_000_000, "bytes")
     #: A subclass of json.JSONEncoder, or its path, for arguments and results that are not JSON.
     JSON_ENCODER: type[json.JSONEncoder] | str | None = _valid(
@@ -169,31 +169,31 @@ class Settings:
         "a subclass of json.JSONEncoder, its path",
         lambda value: isinstance(value, str) or hasattr(value, "default"),
     )
-    #: The queues that exist beside "default", each with its limits; None: any name is a queue.
+    #: The queues besides "default", each with its limits; None: any name is a queue.
     QUEUES: dict[str, dict[str, float]] | None = _valid(
         None, 'a dict such as {"mail": {"max_concurrency": 2}, "reports": {}}', _are_queues
     )
-    #: Periodic tasks, beside the tasks whose options say so: a dict for each, with the keys of _IN_SCHEDULES.
+    #: Periodic tasks, besides those with the options cron or every: dicts with the keys of _IN_SCHEDULES.
     SCHEDULES: Sequence[Mapping[str, Any]] = _field((), _expected_schedules)
-    #: The soft_time_limit of tasks for which neither the task nor its queue sets one; None: no limit.
+    #: The soft_time_limit of tasks if neither the task nor its queue sets one; None: no limit.
     SOFT_TIME_LIMIT: float | None = _seconds(None, 0.001)
-    #: How many threads may hang beyond their task's limit before the Foreman stops; each is replaced.
+    #: How many threads may be stuck past their task's limit before the Foreman stops; each is replaced.
     MAX_STUCK_WORKERS: int = _whole(8, 0, 10_000)
-    #: How many `async def` tasks run at once, beside those in threads.
+    #: How many `async def` tasks run at once, besides those in threads.
     ASYNC_CONCURRENCY: int = _whole(100, 1, 100_000)
-    #: How many tasks run in a thread before a new thread replaces it; None: no limit.
+    #: How many tasks a thread runs before a new one replaces it; None: no limit.
     MAX_TASKS_PER_THREAD: int | None = _whole(None, 1)
-    #: How many tasks the Foreman starts before it restarts, under the same pid; None: no limit.
+    #: How many tasks the Foreman starts before it restarts, with the same pid; None: no limit.
     MAX_TASKS: int | None = _whole(None, 1)
-    #: How much memory the Foreman may use before it restarts; "80%" is of the machine's or the container's.
+    #: How much memory the Foreman may use before it restarts; "80%" is of the machine or container.
     MAX_MEMORY: int | str | None = _valid(None, 'a number of bytes, or as in "800M" or "80%"', _is_memory)
-    #: On PostgreSQL: how long a Foreman may be without a heartbeat before its tasks are interrupted.
+    #: On PostgreSQL: how long a Foreman may send no heartbeat before its tasks are interrupted.
     FOREMAN_TIMEOUT: float = _seconds(30.0, 1)
-    #: For how many minutes the numbers of the dashboard are kept; 0: none are.
+    #: How long to keep the dashboard's statistics, in minutes; 0: not at all.
     STATS_RETENTION_MINUTES: int = _whole(10_080, 0, unit="minutes")
-    #: The admin warns when the oldest ready task has waited longer than this; None: never.
+    #: How long the oldest ready task may wait before the admin warns; None: never.
     WARN_BACKLOG_SECONDS: float | None = _seconds(60.0, 0, or_none=True)
-    #: A bearer token for health and metrics, beside staff who may view tasks.
+    #: A bearer token for health and metrics, in addition to staff who may view tasks.
     MONITORING_TOKEN: str | None = _valid(
         None, "a secret string", lambda value: isinstance(value, str) and bool(value.strip())
     )
@@ -201,16 +201,16 @@ class Settings:
     MONITORING_IS_PUBLIC: bool = _flag()
     #: Returns keyword arguments to add to each call that is enqueued.
     HOOK_ADD_TASK_KWARGS: Callable[[], dict[str, Any]] | str | None = _function()
-    #: Takes a task's keyword arguments, may remove what the other hook added, returns a context manager.
+    #: Takes a task's keyword arguments, may remove those the other hook added, returns a context manager.
     HOOK_RUN_TASK_CONTEXT: Callable[[dict[str, Any]], AbstractContextManager[Any]] | str | None = _function()
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
-#: Keys of SNAPPEA in the original Snappea, and what to do instead.
+#: Keys of Bugsink's Snappea, and what to do instead.
 _FORMER = {
     "PID_FILE": "Remove it: a lock beside the database keeps a second Foreman from starting.",
     "WAKEUP_CALLS_DIR": "Remove it: the wakeup file is beside the database, at its NAME with -wakeup.",
-    "TASK_QS_LIMIT": "Remove it: the Foreman itself decides how many tasks it claims at once.",
+    "TASK_QS_LIMIT": "Remove it: the Foreman decides how many tasks it claims at once.",
 }
 
 
@@ -242,7 +242,7 @@ def _did_you_mean(key: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as Python writes it, or its type if that fails."""
+    """Return the repr() of a value, or its type if that fails."""
     try:
         return repr(value)
     except Exception:  # an integer of thousands of digits, or a faulty __repr__
@@ -254,7 +254,7 @@ def shown(value: object) -> str:
 
 @functools.cache
 def current() -> Settings:
-    """Return the settings in force: settings.SNAPPEA, with the defaults filled in.
+    """Return the current settings: settings.SNAPPEA with the defaults filled in.
 
     >>> current().NUM_WORKERS
     4
@@ -268,16 +268,13 @@ def current() -> Settings:
 
 
 def _written(key: str) -> Any:
-    """Return a key as it is written, also if other keys are wrong."""
+    """Return a configured value, even if other keys are wrong."""
     configured = getattr(settings, "SNAPPEA", {})
     return configured.get(key) if isinstance(configured, dict) else None
 
 
 def alias() -> str:
-    """Return the alias of the queue's database, even if other keys are wrong.
-
-    `manage.py check` asks the router before it reports what is wrong.
-    """
+    """Return the alias of the queue's database, even if other keys are wrong: the router needs it first."""
     chosen = _written("DATABASE")
     return chosen if isinstance(chosen, str) else Settings.DATABASE
 
@@ -288,24 +285,24 @@ def uses_celery() -> bool:
 
 
 def collects() -> bool:
-    """Tell whether calls are kept in memory, because tests run and IN_TESTS does not say otherwise."""
+    """Tell whether calls are collected in memory: while tests run, unless IN_TESTS is "write"."""
     return tests_run() and current().IN_TESTS == "collect"
 
 
 def tests_run() -> bool:
-    """Tell whether this process runs tests: from setup_test_environment() on."""
+    """Tell whether this process runs tests, from setup_test_environment() on."""
     utils = sys.modules.get("django.test.utils")  # rarely loaded in a process that runs no tests
     return utils is not None and "saved_data" in vars(utils._TestState)
 
 
 def declared_queues() -> list[str] | None:
-    """Return the names that a queue may have; None: any."""
+    """Return the names of the queues; None: any name is a queue."""
     queues = current().QUEUES
     return None if queues is None else list(dict.fromkeys(("default", *queues)))
 
 
 def soft_time_limit_of(queue: str) -> float | None:
-    """Return the soft time limit of a queue's tasks, for those that do not set their own."""
+    """Return the soft time limit of a queue's tasks that set none themselves."""
     settings = current()
     limit = settings.QUEUES.get(queue, {}).get("soft_time_limit") if settings.QUEUES else None
     return settings.SOFT_TIME_LIMIT if limit is None else limit

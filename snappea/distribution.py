@@ -1,7 +1,7 @@
-"""Whether the other project whose module is called snappea is installed as well.
+"""Detects another distribution with a package called snappea.
 
-Our distribution is django-snappea. The distribution called snappea is another project (Bugsink's). With both
-installed, the files of two projects are in one folder. Until 0.7 ours was called snappea too.
+This project's distribution is django-snappea; until 0.7 it was called snappea. The distribution now called
+snappea is another project, Bugsink's. If both are installed, their files share one folder.
 """
 
 import json
@@ -14,7 +14,7 @@ OTHER = "snappea"
 
 
 def conflict() -> tuple[str, str] | None:
-    """Return what is wrong if the other project is installed as well, and the cure; None if it is not."""
+    """Return what is wrong and the cure if the other project is installed too; None if it is not."""
     ours, other = _find(NAME), _find(OTHER)
     if ours is None or other is None:
         return None
@@ -22,18 +22,18 @@ def conflict() -> tuple[str, str] | None:
     if summary is not None and summary == other.metadata.json.get("summary"):
         return None
     wrong = (
-        f"Both {NAME} and {OTHER} {other.version} are installed: two projects, whose modules are "
+        f"Both {NAME} and {OTHER} {other.version} are installed: two projects whose packages are both "
         f"called {OTHER} and share one folder."
     )
     cure = (
-        f"Uninstall {OTHER}, which removes files of both, then install {NAME} again: "
+        f"Uninstall {OTHER}, which removes files of both, then reinstall {NAME}: "
         f"pip uninstall -y {OTHER} && {_reinstall(ours)}"
     )
     return wrong, cure
 
 
 def _reinstall(ours: metadata.Distribution) -> str:
-    """Return the command that installs our files again, from where they came."""
+    """Return the command that reinstalls our files from the same source."""
     origin = json.loads(ours.read_text("direct_url.json") or "{}")
     source = unquote(origin.get("url", NAME).removeprefix("file://"))
     if "vcs_info" in origin:

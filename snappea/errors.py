@@ -1,34 +1,34 @@
-"""Every exception of Snappea's own.
+"""All of Snappea's exceptions.
 
 SnappeaError
 ├── ConfigurationError      a setting is wrong (also an ImproperlyConfigured)
-│   └── ExtraMissing        a package is not installed; names the extra that brings it
+│   └── ExtraMissing        a package is not installed; names the extra that installs it
 ├── TaskDefinitionError     at import: a @task is not valid
 ├── UnserializableArgument  an argument is not strict JSON (also a TypeError)
 ├── ArgumentsTooLarge       the arguments exceed MAX_ARGUMENT_BYTES (also a ValueError)
 ├── UnknownQueue            a task's queue is not in QUEUES (also a ValueError)
 ├── PauseUnconfirmed        a queue is paused, but a Foreman may still start tasks that it has claimed
 ├── QueueUnavailable        the queue cannot be used; names the cause and the cure (also an OperationalError)
-│   └── EnqueueError        at delay(): nothing was written
-├── UnknownTask             a row does not name a task; kept on the row
-├── UnreadableArguments     a row's arguments cannot be read; kept on the row
+│   └── EnqueueError        from delay(): nothing was written
+├── UnknownTask             a row names no task; kept on the row
+├── UnreadableArguments     a row's arguments are invalid; kept on the row
 ├── UnfinishedResult        a task returned work that has not run (also a TypeError); kept on the row
 ├── ResultTooLarge          a result exceeds MAX_RESULT_BYTES (also a ValueError); kept on the row
 ├── OutcomeNotWritten       the database refused the outcome of a task; kept on the row
 ├── UnserializableResult    a result is not strict JSON (also a TypeError); kept on the row
-├── Retry                   raise it in a task to have the task retried
+├── Retry                   raise it in a task to retry the task
 ├── SoftTimeLimitExceeded   raised inside a task that exceeds its soft_time_limit
 ├── TaskKilled              a task's process was killed or died; kept on the row
 ├── TaskInterrupted         in the results of django.tasks: the Foreman died or stopped while the task ran
 ├── NoCurrentTask           current_task was used outside a task (also a RuntimeError)
 ├── TaskFailed              from get(): the task failed, was interrupted or cancelled
 ├── ResultNotKept           from get(): the task keeps no result, or its row is gone (also a LookupError)
-└── CannotStart             the Foreman refuses to start, and says why
+└── CannotStart             the Foreman cannot start; says why
 
-TaskRevoked               raised inside a task that is to end now; a BaseException, so that
-                          `except Exception` does not stop it
+TaskRevoked               raised inside a task that must end now; a BaseException, so that
+                          `except Exception` does not catch it
 
-An error's message says what is wrong and what to do about it.
+Each message says what is wrong and how to fix it.
 """
 
 import inspect
@@ -42,7 +42,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db import OperationalError
 
-if not hasattr(sys.modules[__package__], "__version__"):  # the files of another project have replaced ours
+if not hasattr(sys.modules[__package__], "__version__"):  # another project's files have replaced ours
     from .distribution import conflict
 
     if found := conflict():
@@ -50,15 +50,15 @@ if not hasattr(sys.modules[__package__], "__version__"):  # the files of another
 
 
 class SnappeaError(Exception):
-    """The base of Snappea's own exceptions."""
+    """The base class of Snappea's exceptions."""
 
 
 class ConfigurationError(SnappeaError, ImproperlyConfigured):
-    """A setting is wrong. `manage.py check` reports the same, all at once."""
+    """A setting is wrong. `manage.py check` reports all wrong settings at once."""
 
 
 class ExtraMissing(ConfigurationError):
-    """A package is not installed. `extra`: the extra of Snappea that brings it."""
+    """A package is not installed. `extra`: the extra of Snappea that installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
         self.package = f"django-snappea[{extra}]"
@@ -66,7 +66,7 @@ class ExtraMissing(ConfigurationError):
 
 
 class TaskDefinitionError(SnappeaError):
-    """A function cannot be a task as declared: its name is taken, or it cannot be found by name."""
+    """A function cannot be a task: its name is taken, or it cannot be found by name."""
 
 
 class UnserializableArgument(SnappeaError, TypeError):
@@ -84,7 +84,7 @@ class UnknownQueue(SnappeaError, ValueError):
 class QueueUnavailable(SnappeaError, OperationalError):
     """The queue cannot be used: not migrated, not writable, full, locked, not configured.
 
-    `what` is wrong, and the `cure`: two clauses, from which the message is built.
+    The message consists of two clauses: `what` is wrong, and the `cure`.
     """
 
     def __init__(self, what: str, cure: str = "") -> None:
@@ -95,7 +95,7 @@ class QueueUnavailable(SnappeaError, OperationalError):
 
 
 class EnqueueError(QueueUnavailable):
-    """`delay()`: the queue's database, or Celery's broker, refused the task; nothing was written."""
+    """From `delay()`: the queue's database, or Celery's broker, refused the task; nothing was written."""
 
     def __init__(self, message: str, what: str = "", cure: str = "") -> None:
         super().__init__(what, cure)
@@ -103,17 +103,17 @@ class EnqueueError(QueueUnavailable):
 
 
 class PauseUnconfirmed(SnappeaError):
-    """A queue is paused, but a Foreman has not confirmed it, and may still start what it has claimed."""
+    """A queue is paused, but a Foreman has not confirmed it and may still start tasks that it has claimed."""
 
     def __init__(self, queue: str, seconds: float) -> None:
         super().__init__(
             f"The queue {queue!r} is paused, but a Foreman has not confirmed it within {seconds:g} s: tasks "
-            "that it has claimed may still start. Look at its log, and pause the queue again."
+            "that it has claimed may still start. Check its log, and pause the queue again."
         )
 
 
 class UnknownTask(SnappeaError):
-    """A row does not name a task of an installed app."""
+    """A row names no task of an installed app."""
 
 
 class UnreadableArguments(SnappeaError):
@@ -121,7 +121,7 @@ class UnreadableArguments(SnappeaError):
 
 
 class UnfinishedResult(SnappeaError, TypeError):
-    """A task returned work that has not run or not ended: a coroutine, a generator, a future."""
+    """A task returned work that has not run or ended: a coroutine, a generator, a future."""
 
 
 class ResultTooLarge(SnappeaError, ValueError):
@@ -137,11 +137,11 @@ class UnserializableResult(SnappeaError, TypeError):
 
 
 class Retry(SnappeaError):
-    """Raise it in a task to have the task retried.
+    """Raise it in a task to retry the task.
 
-    `exc`: the reason; it is kept on the row, and is the task's error if no retries are left.
-    `countdown` (seconds) or `eta` (an aware datetime): when; the task's own options apply if neither is
-    given. `max_retries`: overrides the task's own.
+    `exc`: the reason, kept on the row; the task's error if no retries are left. `countdown` (seconds) or
+    `eta` (an aware datetime): when to retry, instead of by the task's own options. `max_retries`: overrides
+    the task's own.
 
     >>> raise Retry(countdown=30)
     """
@@ -176,22 +176,22 @@ class Retry(SnappeaError):
 
 
 class SoftTimeLimitExceeded(SnappeaError):
-    """Raised inside a task that exceeds its `soft_time_limit`. Clean up; the task may even finish.
+    """Raised inside a task that exceeds its `soft_time_limit`. Catch it to clean up, or even to finish.
 
-    It may be listed in `autoretry_for`. It reaches a task that is blocked outside Python (a socket read,
-    `time.sleep`) only when that call returns, unless the task has a process of its own.
+    It may be listed in `autoretry_for`. A task that is blocked outside Python (a socket read, `time.sleep`)
+    receives it when that call returns, or at once if the task runs in its own process.
     """
 
 
 class TaskKilled(SnappeaError):
-    """The process of an isolated task was killed (at its `time_limit`, say), or died, without an outcome.
+    """The process of an isolated task was killed, for example at its `time_limit`, or died.
 
-    Never raised inside a task: the signals `task_failed` and `task_retried` carry it.
+    Never raised; the signals `task_failed` and `task_retried` pass it.
     """
 
 
 class TaskInterrupted(SnappeaError):
-    """The Foreman died or stopped while the task ran. In the results of django.tasks, never raised."""
+    """The Foreman died or stopped while the task ran. Only in the results of django.tasks, never raised."""
 
 
 class NoCurrentTask(SnappeaError, RuntimeError):
@@ -199,7 +199,7 @@ class NoCurrentTask(SnappeaError, RuntimeError):
 
 
 class TaskFailed(SnappeaError):
-    """`AsyncResult.get()`: the task did not succeed; `traceback` is the text on its row."""
+    """From `AsyncResult.get()`: the task did not succeed. `traceback`: the text on its row."""
 
     def __init__(self, message: str, traceback: str = "") -> None:
         super().__init__(message)
@@ -214,29 +214,27 @@ class ResultNotKept(SnappeaError, LookupError):
 
 
 class TaskRevoked(BaseException):
-    """Raised inside a running task by `revoke(terminate=True)`. Clean up, and let it pass."""
+    """Raised inside a running task by `revoke(terminate=True)`. Clean up, and do not suppress it."""
 
 
 class CannotStart(SnappeaError):
-    """The Foreman cannot work here: another one runs, or the database is not ready."""
+    """The Foreman cannot start: another one runs, or the database is not ready."""
 
 
-# what blocks is refused on an event loop: each time, whether a connection happens to be open or not
-
-#: Whose frames lie between a call and us.
+#: The modules whose frames caller() skips.
 _OURS = ("snappea.", "django.tasks.", "django_tasks.")
-#: What is there for asynchronous code already.
+#: Methods with an asynchronous counterpart.
 _ASYNCHRONOUS = {"delay": "adelay", "enqueue": "aenqueue"}
 
-#: The event loop that runs in this thread, or None; `asyncio.get_running_loop()` raises, which takes longer.
+#: The event loop of this thread, or None; `asyncio.get_running_loop()` raises, which is slower.
 running_loop = _get_running_loop
 
 
 def refuse_event_loop(owner: str = "", name: str = "") -> None:
-    """Raise SynchronousOnlyOperation on an event loop, which the call would block.
+    """Raise SynchronousOnlyOperation on an event loop, which the call would block, whatever its state.
 
-    `owner`: how the caller writes what it calls a method of, for the cure. `name`: of the task. As everywhere
-    in Django, the environment variable DJANGO_ALLOW_ASYNC_UNSAFE allows it.
+    `owner`: the object in the caller's code, for the cure. `name`: of the task. The environment variable
+    DJANGO_ALLOW_ASYNC_UNSAFE allows the call, as in Django.
     """
     if running_loop() is None or os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE"):
         return
@@ -254,7 +252,7 @@ def refuse_event_loop(owner: str = "", name: str = "") -> None:
 
 
 def caller() -> tuple[str, str, int]:
-    """Return which of our functions was called from outside, and from which file and line."""
+    """Return our function that was called from outside, and the caller's file and line."""
     frame, method = inspect.currentframe(), ""
     while frame and frame.f_globals.get("__name__", "").startswith(_OURS):
         method, frame = frame.f_code.co_name, frame.f_back

@@ -1,3 +1,3 @@
-"""The path by which the first migration imports InOrder."""
+"""The import path of InOrder in the first migration."""
 
 from .models import InOrder as InOrder

@@ -1,4 +1,4 @@
-"""Log lines that do no harm: no handler's error reaches a task, and no name breaks its line."""
+"""Safe logging: a handler's error never reaches a task, and a name never breaks its line."""
 
 import logging
 import math
@@ -7,9 +7,9 @@ from functools import partial
 
 from .errors import SoftTimeLimitExceeded, TaskRevoked
 
-#: The Foreman's logger. To configure all of Snappea's, configure `snappea`.
+#: The Foreman's logger. The logger `snappea` configures all of Snappea's.
 foreman = logging.getLogger("snappea.foreman")
-#: Raised in a task's thread to end it, wherever that is.
+#: Raised in a task's thread to end the task, even within a log call.
 ENDINGS = (TaskRevoked, SoftTimeLimitExceeded)
 _said_until: dict[str, float] = {}
 
@@ -17,26 +17,26 @@ _said_until: dict[str, float] = {}
 def say(
     level: int, message: str, *args: object, logger: logging.Logger = foreman, stacklevel: int = 1
 ) -> None:
-    """Log a line as the Foreman. Nothing that a handler raises gets out."""
+    """Log a line. Whatever a handler raises is dropped."""
     try:
         logger.log(level, message, *args, stacklevel=stacklevel + 1)
-    except ENDINGS:  # meant for the task that runs in this thread
+    except ENDINGS:  # for the task in this thread
         raise
-    except BaseException:  # even SystemExit; there is nowhere left to report it
+    except BaseException:  # even SystemExit; it cannot be reported
         pass
 
 
 def say_failure(
     message: str, *args: object, failure: BaseException | None, text: str, **more: object
 ) -> None:
-    """Log an error with its exception. `text`: how that is shown. `more`: attributes of the record."""
+    """Log an error with its exception. `text`: the formatted exception. `more`: attributes of the record."""
     try:
         if foreman.isEnabledFor(logging.ERROR):
             exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
             file, line, function, _stack = foreman.findCaller(stacklevel=2)
             place = foreman.name, logging.ERROR, file, line
             record = foreman.makeRecord(*place, message, args, exc_info, function, extra=more)
-            record.exc_text = text  # of a bounded length, and formatted already
+            record.exc_text = text  # of limited length
             foreman.handle(record)
     except ENDINGS:
         raise
@@ -47,7 +47,7 @@ def say_failure(
 def say_seldom(
     level: int, message: str, *args: object, every: float = 60.0, logger: logging.Logger = foreman
 ) -> None:
-    """Log a line unless the very same was logged within the last `every` seconds."""
+    """Log a line unless the same line was logged within the last `every` seconds."""
     line, now = message % args, time.monotonic()
     for old in [old for old, until in list(_said_until.items()) if now >= until]:
         _said_until.pop(old, None)
@@ -56,12 +56,12 @@ def say_seldom(
         say(level, message, *args, logger=logger, stacklevel=2)
 
 
-#: Log a line unless this process has logged the very same before.
+#: Log a line unless this process has logged the same line before.
 say_once = partial(say_seldom, every=math.inf)
 
 
 def shows(level: int) -> bool:
-    """Tell whether any handler shows what the Foreman logs at a level."""
+    """Tell whether a handler shows the Foreman's log lines of a level."""
     logger: logging.Logger | None = foreman if foreman.isEnabledFor(level) else None
     record = foreman.makeRecord(foreman.name, level, __file__, 0, "", (), None)
     while logger:
@@ -74,15 +74,15 @@ def shows(level: int) -> bool:
 def _handles(handler: logging.Handler, record: logging.LogRecord) -> bool:
     try:
         is_let_through = record.levelno >= handler.level and bool(handler.filter(record))
-    except Exception:  # the project's own filter
+    except Exception:  # in a filter of the project
         return False
     return is_let_through and not isinstance(handler, logging.NullHandler)
 
 
 def clean(text: str) -> str:
-    """Return a text with its control characters escaped, so that it stays on its line of a log.
+    """Return a text with escaped control characters, so that it stays on one log line.
 
-    Anything else, from a row that was written by hand, comes as repr().
+    For other types, from a row that was written by hand, return the repr().
     """
     if not isinstance(text, str):
         return repr(text)

@@ -22,16 +22,16 @@ if apps.models_ready and not apps.is_installed("snappea"):
 
 
 def _clean(text: str) -> str:
-    from .log import clean  # not needed where a process only enqueues
+    from .log import clean  # a process that only enqueues does not need it
 
     return clean(text)
 
 
 class InOrder(models.Index):
-    """An index that orders equal rows by their ids, as SQLite's do by themselves."""
+    """An index that orders equal rows by their ids, as SQLite always does."""
 
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
-        """Return the statement that creates it."""
+        """Return the statement that creates the index."""
         index = models.Index(*self.expressions, fields=self.fields, name=self.name, condition=self.condition)
         if schema_editor.connection.vendor != "sqlite":
             index.fields_orders = [*self.fields_orders, (model._meta.pk.name, "")]
@@ -39,30 +39,30 @@ class InOrder(models.Index):
 
 
 class JSONText(models.TextField):  # type: ignore[type-arg]  # not subscriptable at run time
-    """JSON stored as text, so that a row with invalid JSON can still be shown."""
+    """JSON as text, so that a row with invalid JSON can still be shown."""
 
-    _pyi_private_set_type: Any  # for django-stubs: what may be assigned
+    _pyi_private_set_type: Any  # for django-stubs: the types that may be assigned
 
     def get_prep_value(self, value: Any) -> Any:
-        """Encode a value that is not text yet: `Task.objects.create(task_name=..., args=[42])` works."""
+        """Encode a value unless it is text, so that `Task.objects.create(task_name=..., args=[42])` works."""
         if isinstance(value, str) or (value is None and self.null):
             return value
         return json.dumps(value, allow_nan=False)
 
     def deconstruct(self) -> Any:
-        """Appear as a plain TextField in migrations, which then do not need this class."""
+        """Be a plain TextField in migrations, so that they do not need this class."""
         name, _path, args, kwargs = super().deconstruct()
         return name, "django.db.models.TextField", args, kwargs
 
 
 def read_errors(errors: str) -> list[dict[str, Any]]:
-    """Return the lines of a task's `errors`."""
+    """Parse the lines of a task's `errors`."""
     found = []
     for line in errors.splitlines():
         try:
             error = json.loads(line)
         except ValueError:
-            continue  # cut off, to bound the column, or written by hand
+            continue  # truncated to limit the column, or written by hand
         if isinstance(error, dict):
             found.append(error)
     return found
@@ -71,7 +71,7 @@ def read_errors(errors: str) -> list[dict[str, Any]]:
 class Task(models.Model):
     """One call of a task function, from `delay()` to its end.
 
-    `Task.objects.create(task_name="shop.tasks.ship", args=[42])` enqueues as well as `ship.delay(42)` does.
+    `Task.objects.create(task_name="shop.tasks.ship", args=[42])` enqueues a task as `ship.delay(42)` does.
     """
 
     task_name = models.CharField(max_length=255)
@@ -80,7 +80,7 @@ class Task(models.Model):
     queue = models.CharField(max_length=100, default="default", db_default="default")
     priority = models.SmallIntegerField(default=0, db_default=0)
     acks_late = models.BooleanField(default=False, db_default=False)
-    #: Whether it runs on the event loop, not in a thread.
+    #: Whether it runs on the event loop instead of in a thread.
     is_async = models.BooleanField(default=False, db_default=False)
 
     status = models.CharField(
@@ -88,44 +88,44 @@ class Task(models.Model):
     )
     enqueued_at = models.DateTimeField(default=timezone.now)
     run_after = models.DateTimeField(null=True, blank=True)
-    #: When it was last started; and when it was first started, if it was retried.
+    #: When it was last started, and, after a retry, when it was first started.
     started_at = models.DateTimeField(null=True, blank=True)
     first_started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
-    #: How often it was started, since it was last requeued.
+    #: How often it was started since it was last requeued.
     attempts = models.IntegerField(default=0, db_default=0)
-    #: How often it was ever claimed. Never reset: a late outcome of an earlier claim is refused by it.
+    #: How often it was claimed. Never reset, so that a late outcome of an earlier claim is refused.
     claims = models.IntegerField(default=0, db_default=0)
     interruptions = models.IntegerField(default=0, db_default=0)
-    #: Why the last attempt failed or was interrupted; a traceback where there is one.
+    #: Why the last attempt failed or was interrupted, with the traceback if there is one.
     error = models.TextField(default="", db_default="", blank=True)
-    #: What a failed task raised, and where: "ValueError", "shop/tasks.py:42 in ship".
+    #: What a failed task raised and where: "ValueError", "shop/tasks.py:42 in ship".
     exception = models.CharField(max_length=200, default="", db_default="", blank=True)
     place = models.CharField(max_length=300, default="", db_default="", blank=True)
     #: A line for each attempt that failed or was interrupted; `attempt_errors()` reads it.
     errors = models.TextField(default="", db_default="", blank=True)
 
-    #: When a waiting task is deleted instead of run, and a kept result is deleted.
+    #: When a waiting task or a kept result is deleted.
     expires_at = models.DateTimeField(null=True, blank=True)
-    #: How long to keep the row once it succeeded, in seconds; None: not at all.
+    #: How long to keep the row after it succeeded, in seconds; None: not at all.
     result_ttl = models.IntegerField(null=True, blank=True)
     result = JSONText(null=True, blank=True)
     #: The task that enqueued this one.
     parent_id = models.BigIntegerField(null=True, blank=True)
-    #: It was asked to end while it ran.
+    #: Whether it was asked to end while it ran.
     is_revoked = models.BooleanField(default=False, db_default=False)
-    #: Its arguments and its result must not be shown.
+    #: Whether its arguments and its result must not be shown.
     is_sensitive = models.BooleanField(default=False, db_default=False)
     progress_done = models.FloatField(null=True, blank=True)
     progress_total = models.FloatField(null=True, blank=True)
     progress_note = models.TextField(default="", db_default="", blank=True)
 
-    #: The same for identical calls of a task that must be unique.
+    #: Equal for identical calls of a unique task.
     unique_key = models.CharField(max_length=64, null=True, blank=True)
-    #: Whether it must be unique until it has finished, not only while it waits.
+    #: Whether it is unique until it has finished, not only while it waits.
     unique_running = models.BooleanField(default=False, db_default=False)
-    #: Its concurrency group: tasks with the same value share the two limits below.
+    #: Its concurrency group, whose tasks share the two limits below.
     lane = models.CharField(max_length=600, null=True, blank=True)
     #: How many of the group may be claimed at a time, and the seconds between two starts.
     lane_limit = models.IntegerField(null=True, blank=True)
@@ -136,13 +136,13 @@ class Task(models.Model):
     backend = models.CharField(max_length=100, null=True, blank=True)
     #: What `using()` changed of the django.tasks Task, except what has a column.
     overrides = JSONText(null=True, blank=True)
-    #: The Foreman that runs it, or must run it, where there may be several.
+    #: The Foreman that runs it or must run it, if there may be several.
     foreman_id = models.BigIntegerField(null=True, blank=True)
 
     class Meta:
-        # One partial index for each question that the Foreman asks. A row that is in it pays a microsecond on
-        # insert, another one next to nothing, unless the condition lists more than two values, for which
-        # SQLite builds a table each time.
+        # One partial index for each question of the Foreman. It costs a microsecond per insert of a row that
+        # is in it, and almost nothing otherwise, but SQLite builds a table for each insert if the condition
+        # lists more than two values.
         indexes = [
             InOrder(
                 fields=["is_async", "queue", "-priority"],
@@ -197,22 +197,22 @@ class Task(models.Model):
     def attempt_errors(self) -> list[dict[str, Any]]:
         """Return `attempt`, `at` and `error` of each attempt that did not succeed.
 
-        The numbers go on after a requeue, which resets `attempts`. A task of a django.tasks backend that
-        raised also has the `exception` and its `traceback`.
+        The numbers continue after a requeue, which resets `attempts`. For a task of a django.tasks backend,
+        `exception` and `traceback` are included.
         """
         errors, before, highest = read_errors(self.errors), 0, 0
         for error in errors:
             if isinstance(number := error.get("attempt"), int):
-                if before + number <= highest:  # it was requeued in between
+                if before + number <= highest:  # it was requeued
                     before = highest
                 error["attempt"] = highest = before + number
         return errors
 
 
 class Schedule(models.Model):
-    """A periodic task, by its `cron`, its `every` or `SNAPPEA["SCHEDULES"]`.
+    """A periodic task, from the options `cron` or `every` or from `SNAPPEA["SCHEDULES"]`.
 
-    The Foreman writes the rows when it starts, and then follows them.
+    The Foreman writes the rows when it starts, and follows them.
     """
 
     name = models.CharField(max_length=255, unique=True)
@@ -224,14 +224,14 @@ class Schedule(models.Model):
     kwargs = JSONText(default="{}")
     #: None: the task's own.
     queue = models.CharField(max_length=100, null=True, blank=True)
-    #: Whether runs that were missed while no Foreman was at work are made up for by one run.
+    #: Whether one run makes up for all that were missed while no Foreman ran.
     catch_up = models.BooleanField(default=True)
     #: None: it never runs again.
     next_run = models.DateTimeField(null=True, blank=True)
-    #: For when it was last enqueued, and the task.
+    #: The time of the last run, and its task.
     last_run = models.DateTimeField(null=True, blank=True)
     last_task_id = models.BigIntegerField(null=True, blank=True)
-    #: Why it was not enqueued, or why its row was deleted; empty if the row is there, or it succeeded.
+    #: Why it was not enqueued, or why its row was deleted; empty if the row exists, or it succeeded.
     last_outcome = models.TextField(default="", blank=True)
     is_paused = models.BooleanField(default=False)
 
@@ -244,7 +244,7 @@ class Schedule(models.Model):
         return self.name
 
     def outcome(self) -> str:
-        """Return what became of the last run: a task's status, "expired", why it was not enqueued, or ""."""
+        """Return the outcome of the last run: a task's status, "expired", why it was not enqueued, or ""."""
         if self.last_outcome or self.last_task_id is None:
             return self.last_outcome
         found = Task.objects.filter(pk=self.last_task_id).values_list("status", flat=True).first()
@@ -264,7 +264,7 @@ class Pause(models.Model):
 
 
 class Presence(models.Model):
-    """A Foreman at work, where there may be several. It renews `seen_at` as a heartbeat."""
+    """A running Foreman, if there may be several. `seen_at` is its last heartbeat."""
 
     host = models.CharField(max_length=255)
     pid = models.IntegerField()
@@ -279,7 +279,7 @@ class Presence(models.Model):
 
 
 class Opening(models.Model):
-    """When the next task of a group with a rate limit may start, where there may be several Foremen."""
+    """When the next task of a rate-limited group may start, if there may be several Foremen."""
 
     lane = models.CharField(max_length=600, primary_key=True)
     opens_at = models.DateTimeField()
@@ -291,18 +291,18 @@ class Opening(models.Model):
 class Handover(models.Model):
     """A call on its way to Celery.
 
-    It runs once, however often its message was sent: the worker first takes the row.
+    It runs once, even if its message is sent several times: the worker first takes the row.
     """
 
     #: Celery's id of the call.
     key = models.CharField(max_length=36, primary_key=True)
     task_name = models.CharField(max_length=255)
-    #: As JSON: a `records.Call`, when it was enqueued, and how often it was retried.
+    #: A `records.Call`, when it was enqueued, and how often it was retried, as JSON.
     call = models.TextField()
     expires_at = models.DateTimeField(null=True, blank=True)
-    #: When its message was last sent; None: perhaps it was not.
+    #: When its message was last sent; None: perhaps never.
     sent_at = models.DateTimeField(null=True, blank=True)
-    #: The message of a call that may be repeated, while it runs.
+    #: While a call that may be repeated runs: its message.
     taken_by = models.CharField(max_length=32, default="", db_default="", blank=True)
 
     def __str__(self) -> str:
@@ -310,9 +310,9 @@ class Handover(models.Model):
 
 
 class Stat(models.Model):
-    """How the runs of a task ended within a minute. Times are in seconds.
+    """The outcomes of a task's runs within a minute. Times are in seconds.
 
-    One more row, with an empty name, has the number of tasks that were ready at its end.
+    The row with an empty name has the number of ready tasks at the end of the minute.
     """
 
     minute = models.DateTimeField()
@@ -321,9 +321,9 @@ class Stat(models.Model):
     failed = models.IntegerField(default=0)
     retried = models.IntegerField(default=0)
     cancelled = models.IntegerField(default=0)
-    #: How many expired before they were run.
+    #: How many expired before they ran.
     expired = models.IntegerField(default=0)
-    #: The time from when a task was due to its start.
+    #: The time from when a task was due until its start.
     wait_sum = models.FloatField(default=0.0)
     wait_max = models.FloatField(default=0.0)
     run_sum = models.FloatField(default=0.0)
@@ -340,7 +340,7 @@ class Stat(models.Model):
 
 
 class Total(models.Model):
-    """How all runs of a task have ended so far. Times are in seconds."""
+    """The outcomes of all runs of a task so far. Times are in seconds."""
 
     task_name = models.CharField(max_length=255, primary_key=True)
     done = models.BigIntegerField(default=0)
@@ -356,17 +356,17 @@ class Total(models.Model):
 
 
 def _proxy(name: str, singular: str, plural: str) -> type[Task]:
-    """Return a model for a list of the admin, without a table or permissions of its own."""
+    """Return a model for a list in the admin, without its own table or permissions."""
     options = {"verbose_name": singular, "verbose_name_plural": plural}
     meta = type("Meta", (), {"proxy": True, "default_permissions": (), **options})
     return cast(type[Task], ModelBase(name, (Task,), {"__module__": __name__, "Meta": meta}))
 
 
-#: What the admin shows: a list of tasks for each state (FailedTask, DirtyTask ...), and the dashboard.
+#: The admin's lists: one for each state (FailedTask, DirtyTask ...), and the dashboard.
 LISTS = {
     status: _proxy(f"{status.label}Task", f"{status.label.lower()} task", status.label.lower())
     for status in Status
 }
-for _model in LISTS.values():  # to import by name, as Django's shell does, and to pickle
+for _model in LISTS.values():  # for imports by name, as in Django's shell, and for pickle
     globals()[_model.__name__] = _model
 Dashboard = _proxy("Dashboard", "dashboard", "dashboard")

@@ -1,4 +1,4 @@
-"""Fixtures for pytest: `snappea_eager` and `snappea_drain`. Loads Django only where a project has."""
+"""Fixtures for pytest: `snappea_eager` and `snappea_drain`. Does not load Django unless they are used."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -8,14 +8,14 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _snappea_begins_with_none() -> None:
-    """Forget the calls that an earlier test left in memory."""
+    """Clear the calls that an earlier test left in memory."""
     if memory_engine := sys.modules.get("snappea.tasks.memory_engine"):
         memory_engine.MEMORY.clear()
 
 
 @pytest.fixture
 def snappea_eager() -> Iterator[None]:
-    """Have `delay()` run each task at once, in this test."""
+    """Make `delay()` run each task immediately, in this test."""
     from .testing import override_snappea
 
     with override_snappea(TASK_ALWAYS_EAGER=True):
@@ -24,7 +24,7 @@ def snappea_eager() -> Iterator[None]:
 
 @pytest.fixture
 def snappea_drain() -> Callable[..., int]:
-    """Return `snappea.testing.drain`, which runs what was enqueued."""
+    """Return `snappea.testing.drain`, which runs the enqueued tasks."""
     from .testing import drain
 
     return drain

@@ -1,3 +1,3 @@
-"""What became of a call."""
+"""The public import path of `AsyncResult`."""
 
 from .tasks.engine import AsyncResult as AsyncResult

@@ -1,4 +1,4 @@
-"""The database router: our tables are in the queue's database, all others elsewhere."""
+"""The database router: Snappea's tables go to the queue's database, all others elsewhere."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,26 +14,26 @@ OURS = "snappea.router.SnappeaRouter"
 
 
 class SnappeaRouter:
-    """Keep Snappea's tables in their own database, and other tables out of it.
+    """Keeps Snappea's tables in their own database, and other tables out of it.
 
-    It comes first in the settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter", ...]
+    Put it first in the settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter", ...]
     """
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
-        """Return the queue's database for our models, None for others."""
+        """Return the queue's database for Snappea's models, None for others."""
         return alias() if model._meta.app_label == APP_LABEL else None
 
     db_for_write = db_for_read
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
-        """Allow our tables in the queue's database only, and no others there, if it is not the main one."""
+        """Allow our tables only in the queue's database, and no others there unless it is the default one."""
         if app_label == APP_LABEL:
             return db == alias()
         return False if db == alias() != DEFAULT_DB_ALIAS else None
 
 
 def misrouted() -> str:
-    """Return what the project's routers do wrong with the queue's database; "" if nothing."""
+    """Return how the project's routers misroute the queue's database; "" if they do not."""
     return next(_misrouted(alias()), "")
 
 
@@ -52,7 +52,7 @@ def _misrouted(queue: str) -> Iterator[str]:
 
 
 def _answers(method: str, *asked: Any, **hints: Any) -> str:
-    """Name the router that decides."""
+    """Name the router that answers."""
     for candidate in router.routers:
         if hasattr(candidate, method) and getattr(candidate, method)(*asked, **hints) is not None:
             return f"the router {type(candidate).__module__}.{type(candidate).__qualname__}"
@@ -60,7 +60,7 @@ def _answers(method: str, *asked: Any, **hints: Any) -> str:
 
 
 def routers_to_paste() -> str:
-    """Return the line for the settings that adds our router to the project's."""
+    """Return the line for the settings that adds SnappeaRouter to the project's routers."""
     others = [name for name in settings.DATABASE_ROUTERS if name != OURS]
     if not all(isinstance(name, str) for name in others):
         return f'DATABASE_ROUTERS = ["{OURS}", *DATABASE_ROUTERS]'

@@ -1,4 +1,4 @@
-"""The connection to a queue in PostgreSQL. A time is text, as it is on SQLite."""
+"""The connection to a queue in PostgreSQL. Times are text, as on SQLite."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ DIALECT = PostgresDialect()
 
 
 class _Moment(Loader):
-    """Loads a time as text: without its zone, which is the connection's, and with all its digits."""
+    """Loads a time as text, without its zone, which is the connection's, and with all digits."""
 
     def load(self, data: Buffer) -> str:
         found = re.match(r"(\d+-\d\d-\d\d \d\d:\d\d:\d\d)(\.\d+)?", text := bytes(data).decode())
@@ -27,7 +27,7 @@ class _Moment(Loader):
 
 
 class _Text(StrDumperUnknown):
-    """Writes a NUL, which PostgreSQL does not accept, as a visible symbol."""
+    """Writes a NUL, which PostgreSQL rejects, as a visible symbol."""
 
     def dump(self, obj: str) -> Buffer | None:
         return super().dump(obj.replace("\0", "\u2400") if "\0" in obj else obj)
@@ -36,22 +36,21 @@ class _Text(StrDumperUnknown):
 class _Rows(psycopg.Cursor[Any]):
     @property
     def lastrowid(self) -> int | None:
-        """The id of the row that was inserted."""
+        """The id of the inserted row."""
         found = self.fetchone()
         return found[0] if found else None
 
 
 class PostgresConnection:
-    """Runs the queue's statements on Django's connection. Raises Django's errors."""
+    """Runs the queue's statements on psycopg's connection beneath Django's. Raises Django's errors."""
 
     def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
         self._wrapper = wrapper
-        #: psycopg's own.
         self.connection: psycopg.Connection[Any] = wrapper.connection
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction is open, and can be rolled back."""
+        """Whether a transaction is open that can be rolled back."""
         status = self.connection.info.transaction_status
         return status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
@@ -61,9 +60,9 @@ class PostgresConnection:
             return self._rows().execute(DIALECT.text_of(sql), parameters or None)
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> _Rows:
-        """Run a statement for each of many parameters."""
+        """Run a statement for each row of parameters."""
         rows, parameters = self._rows(), list(parameters)
-        if parameters:  # without any, psycopg would ask the server for nothing
+        if parameters:  # without any, psycopg would still ask the server
             with self._wrapper.wrap_database_errors:
                 rows.executemany(DIALECT.text_of(sql), parameters)
         return rows

@@ -1,15 +1,15 @@
-"""The queue's statements in PostgreSQL's words: several Foremen share the table there."""
+"""The queue's statements for PostgreSQL, where several Foremen share the table."""
 
 from ..queue.dialects import INDEXES, TEMPLATES, Dialect
 from ..queue.states import Gate
 
-#: The Foreman that asks; for any other connection NULL, which finds nothing.
+#: The Foreman that asks; NULL, which finds nothing, on any other connection.
 _ME = "nullif(current_setting('snappea.foreman', true), '')::bigint"
 _MOMENT = "to_char({}, 'YYYY-MM-DD HH24:MI:SS.US')"
 
 
 class PostgresDialect(Dialect):
-    """PostgreSQL: each Foreman skips rows that another one has locked, and finds its own by its id."""
+    """PostgreSQL. A Foreman skips rows that another one has locked, and finds its own by its id."""
 
     parameter = "%s"
     fragments = {
@@ -19,13 +19,13 @@ class PostgresDialect(Dialect):
         "flag": "?::int::boolean",
         "is": "IS NOT DISTINCT FROM",
         "untyped": "",
-        # an array: a subquery may be run again for each row, and then locks other rows
+        # an array: a subquery might run again for each row, and lock other rows
         "among": "= ANY(ARRAY",
         "end": ")",
         "ids": "= ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(?::json)))",
         "texts": "IN (SELECT value FROM json_array_elements_text(?::json))",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
-        "few_by_id": "id + 0",  # or it would walk the primary key, past all other rows
+        "few_by_id": "id + 0",  # or it would scan the whole primary key
         "returning_id": "RETURNING id",
         "me": _ME,
         "set_foreman": f"foreman_id = {_ME},",
@@ -54,7 +54,7 @@ class PostgresDialect(Dialect):
         self._composed: dict[str, str] = {}
 
     def text_of(self, statement: str) -> str:
-        """Return a statement, given as SQLite runs it, in PostgreSQL's words."""
+        """Return the text for PostgreSQL of a statement, which is given as for SQLite."""
         text = self._composed.get(statement)
         if text is None:
             template = TEMPLATES.get(statement)

@@ -1,7 +1,7 @@
-"""Several Foremen on one queue: their heartbeats, and the limits that hold for all of them together.
+"""Several Foremen on one queue: their heartbeats, and the limits that they share.
 
-A Foreman that has sent no heartbeat for FOREMAN_TIMEOUT is considered dead: another one interrupts its tasks
-and refuses whatever it reports after that.
+A Foreman that has sent no heartbeat for FOREMAN_TIMEOUT is considered dead: another one interrupts its tasks,
+and its later outcomes are refused.
 """
 
 import json
@@ -22,13 +22,13 @@ _REGISTER = """
 _BE_KNOWN = "SELECT set_config('snappea.foreman', ?, false)"
 _RENEW = "UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ? WHERE id = ?"
 _LEAVE = "DELETE FROM snappea_presence WHERE id = ?"
-#: While the server was down no Foreman could send a heartbeat.
+#: While the server was down, no Foreman could send a heartbeat.
 _IS_SILENT = "greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?)"
 _SILENT = f"SELECT id, pid, host FROM snappea_presence WHERE {_IS_SILENT} ORDER BY id FOR UPDATE SKIP LOCKED"
 _PRESENT = f"""
     SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT ({_IS_SILENT}) ORDER BY id"""
 
-#: Locks that the transaction holds until its end: for admission to groups and queues with limits.
+#: Locks until the end of the transaction.
 _HOLD_GATES = "SELECT pg_advisory_xact_lock(1936613744, 1)"
 _HOLD_SCHEDULES = "SELECT pg_advisory_xact_lock(1936613744, 2)"
 _RUNNING_IN = """
@@ -57,23 +57,23 @@ _FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp
 
 
 def register(db: RawConnection, workers: int) -> int:
-    """Write the row of a new Foreman, and return its id."""
+    """Add a new Foreman, and return its id."""
     foreman_id: int = db.execute(_REGISTER, (socket.gethostname()[:255], os.getpid(), workers)).fetchone()[0]
     return foreman_id
 
 
 def be_known(db: RawConnection, foreman_id: int) -> None:
-    """Let this connection claim tasks for a Foreman."""
+    """Make this connection claim tasks for a Foreman."""
     db.execute(_BE_KNOWN, (str(foreman_id),))
 
 
 def renew(db: RawConnection, foreman_id: int, workers: int, stuck: str) -> bool:
-    """Send a heartbeat. Tell whether the Foreman was not yet considered dead."""
+    """Send a heartbeat. Return False if the Foreman was considered dead."""
     return db.execute(_RENEW, (workers, stuck, foreman_id)).rowcount == 1
 
 
 def leave(db: RawConnection, foreman_id: int) -> None:
-    """Delete a Foreman that runs no tasks any more, and the tasks that only it could run."""
+    """Delete a Foreman that runs no more tasks, and the tasks that only it could run."""
     db.execute(_DISMISS, (foreman_id,))
     db.execute(_LEAVE, (foreman_id,))
 
@@ -81,10 +81,9 @@ def leave(db: RawConnection, foreman_id: int) -> None:
 def foremen_at_work() -> list[ForemanInfo]:
     """Return the Foremen that have sent a heartbeat within FOREMAN_TIMEOUT."""
     rows = raw(connect()).execute(_PRESENT, (current().FOREMAN_TIMEOUT,)).fetchall()
+    here = socket.gethostname()
     return [
-        ForemanInfo(
-            pid, host, as_datetime(since), workers, json.loads(stuck), host == socket.gethostname(), number
-        )
+        ForemanInfo(pid, host, as_datetime(since), workers, json.loads(stuck), host == here, number)
         for number, pid, host, since, workers, stuck in rows
     ]
 
@@ -92,7 +91,7 @@ def foremen_at_work() -> list[ForemanInfo]:
 def reap(db: RawConnection, moment: str, timeout: float) -> dict[str, list[Recovered]]:
     """Interrupt the tasks of Foremen without a heartbeat for `timeout` seconds, and delete these Foremen.
 
-    In the caller's transaction. Returns what became of the tasks of each.
+    In the caller's transaction. Returns the tasks of each.
     """
     found = {}
     for foreman_id, pid, host in db.execute(_SILENT, (timeout,)).fetchall():
@@ -106,37 +105,37 @@ def reap(db: RawConnection, moment: str, timeout: float) -> dict[str, list[Recov
     return found
 
 
-# limits for all Foremen together
+# limits shared by all Foremen
 
 
 def hold_gates(db: RawConnection) -> None:
-    """Let no other Foreman admit tasks to groups, or count running tasks, until the transaction ends."""
+    """Keep other Foremen from admitting tasks, and from counting running ones, until the transaction ends."""
     db.execute(_HOLD_GATES)
 
 
 def hold_schedules(db: RawConnection) -> None:
-    """Let no other Foreman write the declared schedules until the transaction ends."""
+    """Keep other Foremen from writing the declared schedules until the transaction ends."""
     db.execute(_HOLD_SCHEDULES)
 
 
 def running_in(db: RawConnection) -> dict[str, int]:
-    """Return how many tasks of each queue run, on all Foremen."""
+    """Return how many tasks of each queue run on all Foremen."""
     return dict(db.execute(_RUNNING_IN).fetchall())
 
 
 def opens_in(db: RawConnection, lane: str) -> float:
-    """Return in how many seconds the next task of a group with a rate limit may start; 0 or less: now."""
+    """Return the seconds until the next task of a rate-limited group may start; 0 or less: now."""
     found = db.execute(_OPENS_IN, (lane,)).fetchone()
     return float(found[0]) if found else 0.0
 
 
 def close_for(db: RawConnection, lane: str, seconds: float) -> None:
-    """Start no task of a concurrency group for so many seconds."""
+    """Let no task of a concurrency group start for so many seconds."""
     db.execute(_CLOSE_FOR, (lane, seconds))
 
 
 def has_confirmed(db: RawConnection, queue: str) -> bool:
-    """Tell whether every Foreman at work has confirmed the pause of a queue."""
+    """Tell whether every running Foreman has confirmed the pause of a queue."""
     return not db.execute(_UNCONFIRMED, (queue, current().FOREMAN_TIMEOUT)).fetchone()[0]
 
 
@@ -146,7 +145,7 @@ def forget_openings(db: RawConnection) -> None:
 
 
 def enqueue_for(foremen: Collection[int], call: Call) -> list[int]:
-    """Write a task for each of these Foremen, which no other one may run; return the ids."""
+    """Write one task for each of these Foremen, which only that one may run; return the ids."""
     connection = connect()
     with transact(connection) as db:
         ids = [store.insert(db, call, now(connection))[0] for _ in foremen]

@@ -1,4 +1,4 @@
-"""What a Foreman on PostgreSQL has around it, where there may be others and no files."""
+"""The Foreman's Host on PostgreSQL: no files, and perhaps other Foremen."""
 
 import json
 import os
@@ -27,20 +27,20 @@ from ..workers.processes.fork_server import ForkServer
 from . import foremen
 from .connection import PostgresConnection
 
-#: How often to look even without a notification, in seconds.
+#: How often to check without a notification, in seconds.
 POLL_EVERY = 2.0
-#: How long to wait for another process's lock on a row before looking up, in milliseconds.
+#: How long a statement waits for another process's lock, in milliseconds.
 LOCK_TIMEOUT = 2000
-#: The server keeps its plans, and may have made them while the table was empty: they must suit any size.
+#: The server keeps plans that it made while the table was empty, so they must suit any size.
 ROBUST_PLANS = """
     SELECT set_config(name, 'off', false)
     FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name"""
-#: How many heartbeats a Foreman sends within FOREMAN_TIMEOUT.
+#: Heartbeats per FOREMAN_TIMEOUT.
 BEATS = 4
 
 
 class ListenBell(Bell):
-    """Rings on a notification, on the Foreman's own connection."""
+    """Rings on a notification on the Foreman's connection."""
 
     kind = "LISTEN"
     patience = POLL_EVERY
@@ -57,15 +57,15 @@ class ListenBell(Bell):
             self._all.unregister(self._socket)
         self._link, self._socket = link, link.connection.fileno()
         self._all.register(self._socket, select.POLLIN)
-        link.connection.add_notify_handler(self._note)  # for those that arrive with the answer to a query
+        link.connection.add_notify_handler(self._note)  # for those that arrive with a query's result
         link.execute("LISTEN snappea")
-        self._rang = True  # what was sent before was not heard
+        self._rang = True  # earlier notifications were not received
 
     def _note(self, _notify: object) -> None:
         self._rang = True
 
     def wait(self, timeout: float, for_rings: bool = True) -> bool:
-        """Sleep until a ring, a nudge, or `timeout` seconds have passed. Tell whether it rang."""
+        """Do as Bell.wait(), also for notifications that arrived with a query's result."""
         rang = super().wait(0 if for_rings and self._rang else timeout, for_rings)
         if for_rings:
             rang, self._rang = rang or self._rang, False
@@ -79,7 +79,7 @@ class ListenBell(Bell):
             return True
         try:
             connection.pgconn.consume_input()
-        except psycopg.Error:  # the connection is lost, as the next query will find
+        except psycopg.Error:  # the connection is lost; the next query raises
             return True
         while connection.pgconn.notifies():
             self._rang = True
@@ -90,7 +90,7 @@ class PostgresHost(Host):
     """A connection to PostgreSQL, and a heartbeat there."""
 
     shared = foremen
-    most_ahead = 0  # what was claimed has begun: after a crash, no other process could tell
+    most_ahead = 0  # a claimed task counts as begun: after a crash, no other process could tell
 
     def __init__(
         self, connection: BaseDatabaseWrapper, settings: Settings, fork_server: ForkServer | None
@@ -98,7 +98,7 @@ class PostgresHost(Host):
         super().__init__(connection, settings, fork_server)
         link = raw(connection)
         if not isinstance(link, PostgresConnection):
-            raise CannotStart(f"No Foreman can work with a database of {connection.vendor}.")
+            raise CannotStart(f"The Foreman does not support the database {connection.vendor}.")
         info = link.connection.info
         self.name = f"{info.dbname} on {info.host or 'this machine'}"
         self._supervisor = Supervisor()
@@ -113,7 +113,7 @@ class PostgresHost(Host):
         return link
 
     def enter(self) -> None:
-        """Be known to other processes from now on."""
+        """Register with the other processes."""
         self._foreman_id = foremen.register(self._link, self.settings.NUM_WORKERS)
         self._set_up_connection()
 
@@ -125,7 +125,7 @@ class PostgresHost(Host):
         foremen.be_known(self._link, self._foreman_id)
 
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
-        """Settle what dead Foremen left, in a transaction that may write schedules as well."""
+        """Settle what dead Foremen left, in a transaction that may also write schedules."""
         foremen.hold_schedules(db)
         foremen.forget_openings(db)
         found = foremen.reap(db, moment, self.settings.FOREMAN_TIMEOUT)
@@ -138,7 +138,7 @@ class PostgresHost(Host):
         self.logbook = Logbook(None, self._cells())
 
     def facts(self) -> str:
-        """Return the version, and how many other Foremen are at work."""
+        """Return the version, and how many other Foremen run."""
         version = self._link.connection.info.server_version
         others = len(foremen.foremen_at_work()) - 1
         return f"PostgreSQL {version // 10000}.{version % 10000}, other Foremen: {others}"
@@ -149,22 +149,22 @@ class PostgresHost(Host):
             require_same(self._link.connection.fileno(), self._identity)
 
     def check(self) -> None:
-        """Do as require_intact(), and connect again if the connection is lost. Raises one of FAULTS."""
+        """Do as require_intact(), and reconnect if the connection is lost. Raises one of FAULTS."""
         self.require_intact()
         if not self._link.connection.closed:
             return
         self._identity = None
-        # other Foremen may have been cut off as well, and need time to come back
+        # other Foremen may have lost their connections too, and need time to reconnect
         self._reaps_from = time.monotonic() + self.settings.FOREMAN_TIMEOUT
         self.connection.close()
         self.connection.ensure_connection()
         self._set_up_connection()
         self._bell.listen(self._link)
-        say(INFO, "Connected to %s again.", self.name)
+        say(INFO, "Reconnected to %s.", self.name)
         self._beat()
 
     def look(self, worked_at: float) -> str:
-        """Send the heartbeat, and reap the Foremen that have sent none for long."""
+        """Send the heartbeat, and reap Foremen without one."""
         here = time.monotonic()
         self.next_look = here + LOOK_EVERY
         self._supervisor.reassure()
@@ -179,8 +179,8 @@ class PostgresHost(Host):
         if not foremen.renew(self._link, self._foreman_id, self.settings.NUM_WORKERS, self._stuck):
             self.enter()
             said = (
-                "No heartbeat for FOREMAN_TIMEOUT (%g s): another Foreman has taken this one for dead. What "
-                "ran was interrupted, and its results are not written."
+                "No heartbeat for FOREMAN_TIMEOUT (%g s): another Foreman considers this one dead. It has "
+                "interrupted the running tasks, and their results are not written."
             )
             say(ERROR, said, self.settings.FOREMAN_TIMEOUT)
         if time.monotonic() < self._reaps_from:
@@ -193,14 +193,14 @@ class PostgresHost(Host):
             self.bell.nudge()
 
     def tell(self, stuck: Collection[int]) -> None:
-        """Let other processes know how the Foreman is."""
+        """Tell other processes how the Foreman is."""
         self._stuck = json.dumps(list(stuck))
         foremen.renew(self._link, self._foreman_id, self.settings.NUM_WORKERS, self._stuck)
 
     def leave_to_parent(self) -> None:
-        """Close nothing: psycopg knows that a connection is its parent's."""
+        """Close nothing: psycopg knows that the connection is its parent's."""
 
     def leave(self) -> None:
-        """Be gone, for other processes to see."""
+        """Unregister from the other processes."""
         with transact(self.connection) as db:
             foremen.leave(db, self._foreman_id)

@@ -353,7 +353,7 @@ def test_the_server_is_away_for_a_while(site: PostgresSite) -> None:
     finally:
         site.server.start()
     connections["snappea"].close()
-    foreman.wait_for_output("Connected to .* again")
+    foreman.wait_for_output("Reconnected to .*")
     wait_until(lambda: running.status is None)
     record.delay("after")
     wait_until(lambda: site.ledger.count("end", "after"))
@@ -372,7 +372,7 @@ def test_all_are_cut_off_for_longer_than_the_timeout(site: PostgresSite) -> None
     finally:
         site.server.start()
     for foreman in pool:
-        foreman.wait_for_output("Connected to .* again")
+        foreman.wait_for_output("Reconnected to .*")
     back = "SELECT count(*) FROM snappea_presence WHERE seen_at > pg_postmaster_start_time()"
     wait_until(lambda: site.sql(back) == [(3,)])
     (site.directory / "go").touch()
@@ -388,7 +388,7 @@ def test_the_server_ends_the_connection(site: PostgresSite) -> None:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query <> '' AND pid <> pg_backend_pid()"
     )
     connections["snappea"].close()
-    foreman.wait_for_output("Connected to .* again")
+    foreman.wait_for_output("Reconnected to .*")
     record.delay("after")
     wait_until(lambda: site.ledger.count("end", "after"))
     assert len(foremen_at_work()) == 1

@@ -184,7 +184,7 @@ def test_what_the_checks_say(project: Project) -> None:
     assert exit_code == 0
     assert "(snappea.W011) Cannot import vendor.tasks: ModuleNotFoundError" in said
     assert (
-        "(snappea.W012) The Foreman does not import shop.jobs when it starts, which declares shop.jobs.dawn"
+        "(snappea.W012) At its start, the Foreman does not import shop.jobs, which declares shop.jobs.dawn"
         in said
     )
     assert f"add an empty {project.directory}/shop/bare/__init__.py" in said
