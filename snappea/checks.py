@@ -246,7 +246,7 @@ def _about_undiscovered() -> Iterator[CheckMessage]:
 
 @listed
 def check_functions(**kwargs: Any) -> Iterator[CheckMessage]:
-    """W021: tasks whose function runs nothing when it is called, so that each call fails."""
+    """W021: tasks that run nothing when they are called, so that each call fails."""
     discover()
     for task in declared():
         fault, cure = fault_of(task.function)

@@ -29,7 +29,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
-# each returns a field whose metadata has `expected`, which returns "" for a valid value
+# each returns a field; `expected` in its metadata returns "" for a valid value
 
 
 def _field(default: Any, expected: Callable[[Any], str]) -> Any:
@@ -121,7 +121,7 @@ def _expected_schedules(value: object) -> str:
         for key, item in entry.items():
             if key not in _IN_SCHEDULES:
                 known = ", ".join(_IN_SCHEDULES)
-                return f"a list of dicts whose keys are {known}; [{number}] has {shown(key)}"
+                return f"a list of dicts with the keys {known}; [{number}] has {shown(key)}"
             if not isinstance(item, _IN_SCHEDULES[key]):
                 return f"valid in [{number}]: {key!r} is {shown(item)}"
         if "task" not in entry or ("cron" in entry) == ("every" in entry):
@@ -193,7 +193,7 @@ class Settings:
     STATS_RETENTION_MINUTES: int = _whole(10_080, 0, unit="minutes")
     #: How long the oldest ready task may wait before the admin warns; None: never.
     WARN_BACKLOG_SECONDS: float | None = _seconds(60.0, 0, or_none=True)
-    #: A bearer token for health and metrics, in addition to staff who may view tasks.
+    #: A bearer token for health and metrics, in addition to staff with the permission to view tasks.
     MONITORING_TOKEN: str | None = _valid(
         None, "a secret string", lambda value: isinstance(value, str) and bool(value.strip())
     )

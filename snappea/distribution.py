@@ -22,7 +22,7 @@ def conflict() -> tuple[str, str] | None:
     if summary is not None and summary == other.metadata.json.get("summary"):
         return None
     wrong = (
-        f"Both {NAME} and {OTHER} {other.version} are installed: two projects whose packages are both "
+        f"Both {NAME} and {OTHER} {other.version} are installed: two projects with packages that are both "
         f"called {OTHER} and share one folder."
     )
     cure = (

@@ -221,7 +221,7 @@ class CannotStart(SnappeaError):
     """The Foreman cannot start: another one runs, or the database is not ready."""
 
 
-#: The modules whose frames caller() skips.
+#: caller() skips the frames of these modules.
 _OURS = ("snappea.", "django.tasks.", "django_tasks.")
 #: Methods with an asynchronous counterpart.
 _ASYNCHRONOUS = {"delay": "adelay", "enqueue": "aenqueue"}

@@ -125,7 +125,7 @@ class Task(models.Model):
     unique_key = models.CharField(max_length=64, null=True, blank=True)
     #: Whether it is unique until it has finished, not only while it waits.
     unique_running = models.BooleanField(default=False, db_default=False)
-    #: Its concurrency group, whose tasks share the two limits below.
+    #: Its concurrency group. Tasks of a group share the two limits below.
     lane = models.CharField(max_length=600, null=True, blank=True)
     #: How many of the group may be claimed at a time, and the seconds between two starts.
     lane_limit = models.IntegerField(null=True, blank=True)

@@ -123,7 +123,7 @@ def try_all(commands, pages):
 client = Client(raise_request_exception=False)
 client.force_login(User.objects.get())
 commands, pages, break_it, user = json.loads(sys.argv[1])
-if user:  # who may not even read what is imported late: so all of it is tried before as well
+if user:  # this user may not even read modules that are imported late, so everything is tried before
     try_all([words for words in commands if words[0] != "runsnappea"], pages)
     assert client.get("/admin/snappea/dashboard/").status_code == 200
 connections.close_all()
@@ -170,7 +170,7 @@ SQL += "[db.execute(sql) for sql in sys.argv[2:]]' queue/snappea.sqlite3"
 
 @pytest.fixture(scope="module")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory of a project whose databases are migrated, with a user and a task."""
+    """Return the directory of a project with migrated databases, a user and a task."""
     project = Project(tmp_path_factory.mktemp("good"), FILES)
     (project.directory / "queue").mkdir()
     output = project.run("django", "migrate")
@@ -211,7 +211,7 @@ def try_all(
 ) -> Said:
     """Return what each command, delay() and each page has said, in one process.
 
-    `break_it`: what is done in the shell before. `user`: as whom they are tried.
+    `break_it`: shell commands that run before. `user`: the user that tries them.
     """
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", TRY_ALL, json.dumps([commands, pages, break_it, user])],
@@ -384,7 +384,7 @@ def test_a_read_only_file_system(project: Project) -> None:
 
 
 def test_a_locked_database(project: Project) -> None:
-    """What only looks can go on; the rest says who has the lock."""
+    """Commands that only read work; the others name the process that holds the lock."""
     database = sqlite3.connect(project.directory / "queue" / "snappea.sqlite3", isolation_level=None)
     try:
         database.execute("BEGIN IMMEDIATE")

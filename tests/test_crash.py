@@ -1,4 +1,4 @@
-"""kill -9 of any process at any moment: accepted tasks ran or are visible, and none ran twice."""
+"""kill -9 of any process at any moment: each accepted task has run or is visible, and none ran twice."""
 
 import json
 import random

@@ -87,7 +87,9 @@ def test_a_full_disk(site: Site, small_disk: Path) -> None:
     wait_until(lambda: site.ledger.count("start", "across"))
     filler = fill(small_disk)
     accepted = 0
-    with pytest.raises(EnqueueError, match=r"full \(free space on the disk, and try again\). Nothing was written"):
+    with pytest.raises(
+        EnqueueError, match=r"full \(free space on the disk, and try again\). Nothing was written"
+    ):
         for accepted in range(10_000):
             record.delay(f"r-{accepted}")
     (site.directory / "go").touch()

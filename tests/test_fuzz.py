@@ -36,7 +36,7 @@ from tests.site import Site
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 _taken: list[Arguments] = []
-#: Names that somebody might steal.
+#: Names that another package might take.
 NAMES = st.sampled_from(["self", "args", "kwargs", "queue", "eta", "function", "task"]) | PLAIN_TEXTS
 
 

@@ -1,4 +1,4 @@
-"""Rows that somebody wrote by hand: the Foreman goes on, and whoever looks at them sees them."""
+"""Rows written by hand: the Foreman continues, and commands and pages show them."""
 
 import itertools
 import sqlite3
@@ -48,7 +48,7 @@ HOW_MANY = st.dictionaries(st.sampled_from(COLUMNS), VALUES, min_size=1, max_siz
 
 
 class Hand(NamedTuple):
-    """A row: a good one of a task, but for what somebody wrote into some of its columns."""
+    """A valid row of a task, except for what was written to some of its columns."""
 
     name: str
     columns: dict[str, Any]
@@ -74,7 +74,7 @@ _canaries = itertools.count()
 
 @pytest.fixture
 def db(site: Site) -> Iterator[sqlite3.Connection]:
-    """Return a connection as somebody from outside has it."""
+    """Return a connection from outside the queue."""
     connection = sqlite3.connect(site.database, timeout=60, isolation_level=None)
     yield connection
     connection.close()
@@ -122,7 +122,7 @@ def left_over(db: sqlite3.Connection) -> list[Any]:
 
 @pytest.mark.long
 def test_a_foreman_starts_on_what_it_finds(site: Site, db: sqlite3.Connection) -> None:
-    """What a Foreman left running, in rows that somebody changed since."""
+    """What a Foreman left running, in rows that were changed since."""
 
     @fuzz(4)
     @given(hands=st.lists(HANDS | TIMED_HANDS, min_size=1, max_size=8))

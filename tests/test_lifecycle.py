@@ -214,7 +214,7 @@ class Lifecycle(RuleBasedStateMachine):
     def end(self, chosen: st.DataObject, how: str) -> None:
         claim = self.in_flight[chosen.draw(st.sampled_from(sorted(self.in_flight)))]
         row = self.rows[claim.id]
-        if how == "late":  # of a claim that another process had taken: the fence holds
+        if how == "late":  # of an earlier claim: the fence refuses it
             before = Task.objects.filter(pk=claim.id).values().get()
             late = claim._replace(claims=claim.claims - 1)
             assert store.settle(raw(connect()), self.moment, [Outcome(late, 0.1, "error")]) == 1

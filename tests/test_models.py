@@ -62,7 +62,7 @@ def test_arguments_may_be_given_as_data_or_as_json(site: Site, args: Any) -> Non
 
 
 def test_ids_are_never_used_again(site: Site) -> None:
-    """The logbook and whoever keeps an id rely on it."""
+    """The logbook relies on it, and so does each process that keeps an id."""
     first = Task.objects.create(task_name="x")
     first_id = first.pk
     first.delete()

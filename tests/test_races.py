@@ -1,4 +1,4 @@
-"""Many at once: Foremen, enqueuers, people who decide while it runs."""
+"""Races: Foremen, enqueuers, and operations of users while tasks run."""
 
 import contextlib
 import os
@@ -65,7 +65,7 @@ threads = [threading.Thread(target=enqueue, args=(thread,)) for thread in range(
 
 
 def test_cancel_and_requeue_race_with_the_foreman(site: Site) -> None:
-    """A row that is deleted or changed by hand while it runs harms nobody; none runs twice."""
+    """A row that is deleted or changed by hand while it runs does no harm; none runs twice."""
     site.foreman(NUM_WORKERS=2)
     keys = [f"k-{number}" for number in range(300)]
     nap.delay_many((key, 0.001) for key in keys)

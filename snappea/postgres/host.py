@@ -187,8 +187,8 @@ class PostgresHost(Host):
             return
         with transact(self.connection) as db:
             found = foremen.reap(db, now(self.connection), self.settings.FOREMAN_TIMEOUT)
-        for whose, tasks in found.items():
-            report_recovered(tasks, whose)
+        for name, tasks in found.items():
+            report_recovered(tasks, name)
         if found:
             self.bell.nudge()
 

@@ -1,7 +1,7 @@
 """Operations of users on tasks and queues, from the admin, the command line or the shell.
 
 Rows are changed in batches. Each is a short transaction, followed by a rest, so that no other process waits
-long for the write lock. A task whose state has changed in the meantime is left alone.
+long for the write lock. A task that has changed its state meanwhile is left alone.
 """
 
 import time

@@ -198,7 +198,7 @@ HAND_OVER = """
     ON CONFLICT DO NOTHING"""
 DELETE = statement("DELETE FROM snappea_task WHERE id = ? AND claims = ? AND {KEPT}")
 REVOKE = statement("UPDATE snappea_task SET is_revoked = {true} WHERE id = ? AND status = 'running'")
-#: On the schedule that enqueued it: what happened to a task whose row is gone.
+#: On the schedule that enqueued it: what happened to a task that has no row any more.
 NOTE_GONE = """
     UPDATE snappea_schedule SET last_outcome = ? WHERE last_task_id = ?
         AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedule.last_task_id)"""

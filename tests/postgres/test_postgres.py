@@ -1,4 +1,4 @@
-"""PostgreSQL as the queue: several Foremen, who die, are cut off, and keep out of each other's way."""
+"""PostgreSQL as the queue: several Foremen, which die, are cut off, and do not disturb each other."""
 
 import itertools
 import json
@@ -71,7 +71,7 @@ def most_at_once(found: list[tuple[float, float]]) -> int:
 
 
 def test_killed_again_and_again(site: PostgresSite) -> None:
-    """Three Foremen, two who enqueue; what was accepted has run or can be seen, and nothing ran twice."""
+    """Three Foremen, two enqueuers: each accepted task has run or is visible, and none ran twice."""
     site.settings |= {"NUM_WORKERS": 4, "MAX_INTERRUPTIONS": 1000}
     kills = 6
     chance = random.Random(kills)
@@ -120,7 +120,7 @@ def test_what_one_ran_that_was_cut_off_is_interrupted_and_what_it_reports_is_ref
     first.wait_for_output("1 finished tasks had been changed by another process")
     assert once.status == Status.INTERRUPTED
     second.stop()
-    record.delay("after")  # he goes on under another number
+    record.delay("after")  # the Foreman continues with another id
     wait_until(lambda: site.ledger.count("end", "after"))
 
 
@@ -184,7 +184,7 @@ def test_a_rate_is_one_for_all(site: PostgresSite) -> None:
     for number in range(30):
         paced.delay(f"{number}")
     wait_until(lambda: site.ledger.keys("start").total() > 10)
-    pool[0].kill()  # whoever had the next one in mind, which may be interrupted before it began
+    pool[0].kill()  # perhaps it had claimed the next one, which may be interrupted before it began
     site.wait_until_empty()
     starts = sorted(float(line.split()[0]) for line in site.ledger.text().splitlines() if " start " in line)
     assert 28 <= len(starts) <= 30
@@ -293,7 +293,7 @@ def test_a_broadcast_that_fails_is_tried_again_there(site: PostgresSite) -> None
         assert store.claim(db, now(), 10, {"default": 10}) == []
         (claim,) = store.claim_addressed(db, now(), 10)
         store.settle(db, now(), [Outcome(claim, 0.1, "error", "reason")])
-    operations.requeue(Task.objects.all())  # by a person, who wants it run at all
+    operations.requeue(Task.objects.all())  # by a user: it may run anywhere
     with transact(connect()) as db:
         assert len(store.claim(db, now(), 10, {"default": 10})) == 1
 
@@ -361,7 +361,7 @@ def test_the_server_is_away_for_a_while(site: PostgresSite) -> None:
 
 
 def test_all_are_cut_off_for_longer_than_the_timeout(site: PostgresSite) -> None:
-    """Who comes back first does not take the others for dead."""
+    """The first Foreman to reconnect does not consider the others dead."""
     pool = [site.foreman(NUM_WORKERS=1) for _ in range(3)]
     running = [wait_for.delay(f"{number}", str(site.directory / "go")) for number in range(3)]
     wait_until(lambda: site.ledger.keys("start").total() == 3)

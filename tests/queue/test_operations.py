@@ -127,9 +127,7 @@ def test_what_ran_again_in_the_meantime_is_not_requeued(site: Site, monkeypatch:
 
     def slow(*args: Any) -> Any:
         found = list(chosen(*args))
-        site.sql(
-            "UPDATE snappea_task SET claims = claims + 1"
-        )  # somebody requeued it, and it has failed again
+        site.sql("UPDATE snappea_task SET claims = claims + 1")  # a user requeued it, and it failed again
         return found
 
     monkeypatch.setattr(operations, "_chosen", slow)

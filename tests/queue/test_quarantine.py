@@ -1,4 +1,4 @@
-"""Rows in which somebody wrote what they cannot have: set aside with a reason, and only those."""
+"""Rows with invalid values, written by hand: these, and only these, are set aside with a reason."""
 
 import sqlite3
 import time
@@ -20,7 +20,7 @@ from tests.playground.lifecycle import two_at_a_time
 from tests.playground.tasks import record
 from tests.site import Site, wait_until
 
-#: What ends a round, or a Foreman's start, unless somebody is careful.
+#: Values that would end a round, or a Foreman's start, if the code were careless.
 POISON: list[tuple[str, Any]] = [
     ("expires_at", 1),
     ("run_after", b"\xff"),
