@@ -21,7 +21,7 @@ from . import distribution, schedules
 from .conf import current, setting_problems, uses_celery
 from .errors import ConfigurationError, ExtraMissing
 from .monitoring.undiscovered import undiscovered
-from .queue.availability import migrate_command, trouble
+from .queue.availability import run_migrate, trouble
 from .queue.files import FLEETING_FILE_SYSTEMS, LAYERED_FILE_SYSTEMS, NETWORK_FILE_SYSTEMS, file_system
 from .router import misrouted, routers_to_paste
 from .tasks.calls import fault_of
@@ -180,7 +180,7 @@ def check_availability(databases: Sequence[str] | None = None, **kwargs: Any) ->
     if any(message.level >= ERROR for message in check_database()) or not (found := trouble()):
         return
     message, hint = f"{_sentence(found.what)}.", _sentence(found.cure)
-    if found.cure == f"run: {migrate_command()}":  # normal before the first start
+    if found.cure == run_migrate():  # normal before the first start
         yield Info(message, hint, id="snappea.I001")
     else:
         yield Warning(message, hint, id="snappea.W010")

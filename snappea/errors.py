@@ -231,7 +231,7 @@ running_loop = _get_running_loop
 
 
 def refuse_event_loop(owner: str = "", name: str = "") -> None:
-    """Raise SynchronousOnlyOperation on an event loop, which the call would block, whatever its state.
+    """Raise SynchronousOnlyOperation on an event loop, which the call would block.
 
     `owner`: the object in the caller's code, for the cure. `name`: of the task. The environment variable
     DJANGO_ALLOW_ASYNC_UNSAFE allows the call, as in Django.

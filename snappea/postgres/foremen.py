@@ -28,9 +28,9 @@ _SILENT = f"SELECT id, pid, host FROM snappea_presence WHERE {_IS_SILENT} ORDER 
 _PRESENT = f"""
     SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT ({_IS_SILENT}) ORDER BY id"""
 
-#: Locks until the end of the transaction.
+#: Locks until the end of the transaction. The second one: only this Foreman writes the declared schedules.
 _HOLD_GATES = "SELECT pg_advisory_xact_lock(1936613744, 1)"
-_HOLD_SCHEDULES = "SELECT pg_advisory_xact_lock(1936613744, 2)"
+HOLD_SCHEDULES = "SELECT pg_advisory_xact_lock(1936613744, 2)"
 _RUNNING_IN = """
     SELECT queue, count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'running'
     GROUP BY queue"""
@@ -50,7 +50,7 @@ _UNCONFIRMED = f"""
     SELECT count(*) FROM snappea_presence, snappea_pause
     WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
         AND NOT ({_IS_SILENT})"""
-_FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'"
+FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'"
 
 
 # heartbeats
@@ -113,11 +113,6 @@ def hold_gates(db: RawConnection) -> None:
     db.execute(_HOLD_GATES)
 
 
-def hold_schedules(db: RawConnection) -> None:
-    """Keep other Foremen from writing the declared schedules until the transaction ends."""
-    db.execute(_HOLD_SCHEDULES)
-
-
 def running_in(db: RawConnection) -> dict[str, int]:
     """Return how many tasks of each queue run on all Foremen."""
     return dict(db.execute(_RUNNING_IN).fetchall())
@@ -137,11 +132,6 @@ def close_for(db: RawConnection, lane: str, seconds: float) -> None:
 def has_confirmed(db: RawConnection, queue: str) -> bool:
     """Tell whether every running Foreman has confirmed the pause of a queue."""
     return not db.execute(_UNCONFIRMED, (queue, current().FOREMAN_TIMEOUT)).fetchone()[0]
-
-
-def forget_openings(db: RawConnection) -> None:
-    """Delete openings that are a day old."""
-    db.execute(_FORGET_OPENINGS)
 
 
 def enqueue_for(foremen: Collection[int], call: Call) -> list[int]:

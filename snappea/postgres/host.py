@@ -126,8 +126,8 @@ class PostgresHost(Host):
 
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
         """Settle what dead Foremen left, in a transaction that may also write schedules."""
-        foremen.hold_schedules(db)
-        foremen.forget_openings(db)
+        db.execute(foremen.HOLD_SCHEDULES)
+        db.execute(foremen.FORGET_OPENINGS)
         found = foremen.reap(db, moment, self.settings.FOREMAN_TIMEOUT)
         return [task for tasks in found.values() for task in tasks]
 

@@ -58,13 +58,9 @@ def usable(looks_first: bool = True) -> Iterator[None]:
         raise explain(error) from error
 
 
-def _run_migrate() -> str:
-    return f"run: {migrate_command()}"
-
-
-def migrate_command() -> str:
-    """Return the command that creates the queue's tables, or brings them up to date."""
-    return f"python manage.py migrate --database={alias()}"
+def run_migrate() -> str:
+    """Return the cure for missing or outdated tables."""
+    return f"run: python manage.py migrate --database={alias()}"
 
 
 def _troubles(error: BaseException | None) -> Iterator[QueueUnavailable]:
@@ -128,7 +124,7 @@ def _of_file(path: str) -> Iterator[QueueUnavailable]:
     elif not os.path.lexists(path):
         if not _may(directory, os.W_OK):
             yield _refused(directory, f"create {os.path.basename(path)} in", "wx")
-        yield QueueUnavailable(f"the queue's database {path} does not exist", _run_migrate())
+        yield QueueUnavailable(f"the queue's database {path} does not exist", run_migrate())
     elif os.path.exists(path) and not os.path.isfile(path):
         kind = "a directory" if os.path.isdir(path) else "not a regular file"
         example = os.path.join(path if os.path.isdir(path) else directory, "snappea.sqlite3")
@@ -227,7 +223,7 @@ def _of_error(error: BaseException) -> Iterator[QueueUnavailable]:
     elif "deleted or replaced" in said:
         yield QueueUnavailable(said, "restart this process")
     elif connections[alias()].vendor == "sqlite":
-        words = {"name": name, "said": said, "setting": _setting(), "path": _name(), "run": _run_migrate()}
+        words = {"name": name, "said": said, "setting": _setting(), "path": _name(), "run": run_migrate()}
         for part, what, cure in _SQLITE_SAYS:
             if part in said:
                 yield QueueUnavailable(what.format(**words), cure.format(**words))
@@ -251,7 +247,7 @@ def _of_tables(error: BaseException | None) -> Iterator[QueueUnavailable]:
         if error is None:
             yield explain(refused)
         return
-    name, run = f"the queue's database {_name()}", _run_migrate()
+    name, run = f"the queue's database {_name()}", run_migrate()
     if not has_tables and applied:
         if get_commands()["migrate"] != APP_LABEL:  # Snappea's own command removes those records
             run = f"run: python manage.py migrate {APP_LABEL} zero --fake --database={alias()}, then {run}"

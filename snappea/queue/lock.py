@@ -79,10 +79,8 @@ class Lock:
         if not self._acquire():
             found = _read_note(self.descriptor)
             os.close(self.descriptor)
-            other = (
-                f"pid {found.pid} on {found.host}, since {found.since}" if found else "it has just started"
-            )
-            raise CannotStart(f"Another Foreman is at work on {file.path}: {other}. Stop that one first.")
+            it = f"pid {found.pid} on {found.host}, since {found.since}" if found else "it has just started"
+            raise CannotStart(f"Another Foreman is at work on {file.path}: {it}. Stop that one first.")
         self._since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         self.tell()
         self.identity = os.fstat(self.descriptor)

@@ -123,6 +123,12 @@ WHERE status = 'running'  LIMIT ?
 SELECT id, claims, started_at FROM snappea_task
 WHERE status = 'running' AND foreman_id IS NOT NULL LIMIT %s
 
+-- postgres.foremen.FORGET_OPENINGS, both
+DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'
+
+-- postgres.foremen.HOLD_SCHEDULES, both
+SELECT pg_advisory_xact_lock(1936613744, 2)
+
 -- postgres.foremen._ADDRESS, SQLite
 UPDATE snappea_task SET foreman_id = ?, gate = 3 WHERE id = ?
 
@@ -149,14 +155,8 @@ DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled
 -- postgres.foremen._DISMISS, PostgreSQL
 DELETE FROM snappea_task WHERE foreman_id = %s AND status IN ('ready', 'scheduled')
 
--- postgres.foremen._FORGET_OPENINGS, both
-DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'
-
 -- postgres.foremen._HOLD_GATES, both
 SELECT pg_advisory_xact_lock(1936613744, 1)
-
--- postgres.foremen._HOLD_SCHEDULES, both
-SELECT pg_advisory_xact_lock(1936613744, 2)
 
 -- postgres.foremen._LEAVE, SQLite
 DELETE FROM snappea_presence WHERE id = ?
