@@ -21,12 +21,6 @@ if apps.models_ready and not apps.is_installed("snappea"):
     raise ConfigurationError('snappea is used, but not installed. Add it: INSTALLED_APPS = [..., "snappea"]')
 
 
-def _clean(text: str) -> str:
-    from .log import clean  # a process that only enqueues does not need it
-
-    return clean(text)
-
-
 class InOrder(models.Index):
     """An index that orders equal rows by their ids, as SQLite always does."""
 
@@ -192,7 +186,9 @@ class Task(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{_clean(self.task_name)} #{self.pk}"
+        from .log import clean  # a process that only enqueues does not need it
+
+        return f"{clean(self.task_name)} #{self.pk}"
 
     def attempt_errors(self) -> list[dict[str, Any]]:
         """Return `attempt`, `at` and `error` of each attempt that did not succeed.
@@ -259,9 +255,6 @@ class Pause(models.Model):
     #: The ids of the Foremen that have confirmed it, each between spaces; 0 on SQLite.
     heard_by = models.TextField(default="", db_default="", blank=True)
 
-    def __str__(self) -> str:
-        return self.queue
-
 
 class Presence(models.Model):
     """A running Foreman, if there may be several. `seen_at` is its last heartbeat."""
@@ -274,18 +267,12 @@ class Presence(models.Model):
     #: The ids of tasks that should have ended, as JSON.
     stuck = JSONText(default="[]")
 
-    def __str__(self) -> str:
-        return f"pid {self.pid} on {_clean(self.host)}"
-
 
 class Opening(models.Model):
     """When the next task of a rate-limited group may start, if there may be several Foremen."""
 
     lane = models.CharField(max_length=600, primary_key=True)
     opens_at = models.DateTimeField()
-
-    def __str__(self) -> str:
-        return _clean(self.lane)
 
 
 class Handover(models.Model):
@@ -304,9 +291,6 @@ class Handover(models.Model):
     sent_at = models.DateTimeField(null=True, blank=True)
     #: While a call that may be repeated runs: its message.
     taken_by = models.CharField(max_length=32, default="", db_default="", blank=True)
-
-    def __str__(self) -> str:
-        return f"{_clean(self.task_name)} {self.key}"
 
 
 class Stat(models.Model):
@@ -335,9 +319,6 @@ class Stat(models.Model):
     class Meta:
         indexes = [models.Index(fields=["minute"], name="snappea_stat_minute")]
 
-    def __str__(self) -> str:
-        return f"{self.task_name or 'all tasks'} at {self.minute:%H:%M}"
-
 
 class Total(models.Model):
     """The outcomes of all runs of a task so far. Times are in seconds."""
@@ -351,18 +332,15 @@ class Total(models.Model):
     wait_sum = models.FloatField(default=0.0)
     run_sum = models.FloatField(default=0.0)
 
-    def __str__(self) -> str:
-        return self.task_name
-
 
 def _proxy(name: str, singular: str, plural: str) -> type[Task]:
-    """Return a model for a list in the admin, without its own table or permissions."""
     options = {"verbose_name": singular, "verbose_name_plural": plural}
     meta = type("Meta", (), {"proxy": True, "default_permissions": (), **options})
     return cast(type[Task], ModelBase(name, (Task,), {"__module__": __name__, "Meta": meta}))
 
 
-#: The admin's lists: one for each state (FailedTask, DirtyTask ...), and the dashboard.
+#: For the admin, without permissions of their own: a list for each state (FailedTask, DirtyTask ...), and the
+#: dashboard.
 LISTS = {
     status: _proxy(f"{status.label}Task", f"{status.label.lower()} task", status.label.lower())
     for status in Status

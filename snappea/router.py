@@ -52,7 +52,6 @@ def _misrouted(queue: str) -> Iterator[str]:
 
 
 def _answers(method: str, *asked: Any, **hints: Any) -> str:
-    """Name the router that answers."""
     for candidate in router.routers:
         if hasattr(candidate, method) and getattr(candidate, method)(*asked, **hints) is not None:
             return f"the router {type(candidate).__module__}.{type(candidate).__qualname__}"

@@ -1,4 +1,4 @@
-"""System checks: each with its number, and a hint ready to paste."""
+"""System checks: each with its id and a hint to paste."""
 
 import json
 import os
@@ -122,7 +122,7 @@ def test_files_that_everybody_can_read(site: Site, messages: Messages, settings:
 
 
 def test_a_new_database_is_for_its_owner(site: Site, messages: Messages) -> None:
-    """So that a container's second start has nothing to warn of."""
+    """So that a container's second start gives no warning."""
     for mode, wanted in ((0o755, 0o600), (0o2770, 0o660), (0o775, 0o660)):
         site.directory.chmod(mode)
         connections["snappea"].close()
@@ -186,7 +186,7 @@ SUMMARY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["descr
 
 
 def install(directory: Path, name: str, version: str, summary: str = "Theirs", **files: str) -> None:
-    """Write what an installation tells of a distribution."""
+    """Write the metadata of an installed distribution."""
     metadata = directory / f"{name.replace('-', '_')}-{version}.dist-info"
     metadata.mkdir(parents=True, exist_ok=True)
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", f"Summary: {summary}"]
@@ -218,7 +218,7 @@ def test_two_distributions_of_one_module(
 
 
 def test_the_foreman_does_not_start_on_two_distributions(site: Site) -> None:
-    """But on what is left of ours by its old name."""
+    """Except with remains of our distribution under its old name."""
     install(site.directory, "django-snappea", "0.7.0", SUMMARY)
     install(site.directory, "snappea", "1.0.1")
     site.variables["PYTHONPATH"] = os.pathsep.join([str(site.directory), str(ROOT)])
@@ -234,7 +234,7 @@ def test_the_foreman_does_not_start_on_two_distributions(site: Site) -> None:
 
 
 def test_files_of_the_other_project_in_place_of_ours(site: Site) -> None:
-    """It was installed last: what is left of ours says so."""
+    """It was installed last, as the remains of ours tell."""
     shutil.copytree(ROOT / "snappea", site.directory / "snappea")
     for file in ("__init__.py", "models.py", "foreman.py"):
         (site.directory / "snappea" / file).write_text("")

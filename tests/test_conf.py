@@ -1,4 +1,4 @@
-"""The SNAPPEA setting: defaults, unknown keys, ill-typed values."""
+"""The SNAPPEA setting: defaults, unknown keys, values of wrong types."""
 
 import contextlib
 import re

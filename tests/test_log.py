@@ -1,4 +1,4 @@
-"""Log lines that can do no harm."""
+"""Safe logging: no error and no broken line."""
 
 import logging
 import re

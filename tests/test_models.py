@@ -1,4 +1,4 @@
-"""The Task: its defaults, its states, its moves, and the indexes that carry the queue."""
+"""The Task: its defaults, states, moves and indexes."""
 
 import pickle
 import re
@@ -78,7 +78,7 @@ EXEMPT = {"INSERT", "INSERT_MORE", "INSERT_MANY", "RUNNING", "SET_ASIDE", "CLAIM
 
 @pytest.mark.parametrize("name", sorted(ROUND.keys() - EXEMPT))
 def test_no_statement_scans_or_sorts_the_table(site: Site, name: str) -> None:
-    """So that no claim costs more because the backlog is large."""
+    """So that a large backlog does not slow down claims."""
     plan = site.sql(f"EXPLAIN QUERY PLAN {ROUND[name]}", *["1"] * ROUND[name].count("?"))
     for step in (row[3] for row in plan):
         assert "TEMP B-TREE" not in step, step
@@ -86,7 +86,7 @@ def test_no_statement_scans_or_sorts_the_table(site: Site, name: str) -> None:
 
 
 def test_no_parameter_is_numbered() -> None:
-    """Python 3.14 takes ?1 for a name, and refuses a tuple for it."""
+    """Python 3.14 treats ?1 as a name, and refuses a tuple for it."""
     assert not [name for name, text in ROUND.items() if re.search(r"\?\d", text)]
 
 

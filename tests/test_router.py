@@ -1,4 +1,4 @@
-"""Migrations and queries: our table in our database, and nothing of others in it."""
+"""Migrations and queries: our tables are in our database, and no others."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def test_queries_go_where_the_tables_are(site: Site, settings: Any) -> None:
 
 
 class Replica:
-    """Sends reads elsewhere, as in Django's manual."""
+    """Sends reads to another database, as in Django's manual."""
 
     def db_for_read(self, model: Any, **hints: Any) -> str:
         return "default"

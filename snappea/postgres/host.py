@@ -1,5 +1,7 @@
 """The Foreman's Host on PostgreSQL: no files, and perhaps other Foremen."""
 
+# ruff: noqa: D102  (see Host and Bell for the methods)
+
 import json
 import os
 import select
@@ -65,7 +67,6 @@ class ListenBell(Bell):
         self._rang = True
 
     def wait(self, timeout: float, for_rings: bool = True) -> bool:
-        """Do as Bell.wait(), also for notifications that arrived with a query's result."""
         rang = super().wait(0 if for_rings and self._rang else timeout, for_rings)
         if for_rings:
             rang, self._rang = rang or self._rang, False
@@ -113,7 +114,6 @@ class PostgresHost(Host):
         return link
 
     def enter(self) -> None:
-        """Register with the other processes."""
         self._foreman_id = foremen.register(self._link, self.settings.NUM_WORKERS)
         self._set_up_connection()
 
@@ -125,31 +125,26 @@ class PostgresHost(Host):
         foremen.be_known(self._link, self._foreman_id)
 
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
-        """Settle what dead Foremen left, in a transaction that may also write schedules."""
         db.execute(foremen.HOLD_SCHEDULES)
         db.execute(foremen.FORGET_OPENINGS)
         found = foremen.reap(db, moment, self.settings.FOREMAN_TIMEOUT)
         return [task for tasks in found.values() for task in tasks]
 
     def equip(self) -> None:
-        """Get ready to work."""
         self.bell = self._bell = ListenBell()
         self._bell.listen(self._link)
         self.logbook = Logbook(None, self._cells())
 
     def facts(self) -> str:
-        """Return the version, and how many other Foremen run."""
         version = self._link.connection.info.server_version
         others = len(foremen.foremen_at_work()) - 1
         return f"PostgreSQL {version // 10000}.{version % 10000}, other Foremen: {others}"
 
     def require_intact(self) -> None:
-        """End the process at once if a task has closed its descriptors."""
         if self._identity and not self._link.connection.closed:
             require_same(self._link.connection.fileno(), self._identity)
 
     def check(self) -> None:
-        """Do as require_intact(), and reconnect if the connection is lost. Raises one of FAULTS."""
         self.require_intact()
         if not self._link.connection.closed:
             return
@@ -164,7 +159,6 @@ class PostgresHost(Host):
         self._beat()
 
     def look(self, worked_at: float) -> str:
-        """Send the heartbeat, and reap Foremen without one."""
         here = time.monotonic()
         self.next_look = here + LOOK_EVERY
         self._supervisor.reassure()
@@ -193,14 +187,12 @@ class PostgresHost(Host):
             self.bell.nudge()
 
     def tell(self, stuck: Collection[int]) -> None:
-        """Tell other processes how the Foreman is."""
         self._stuck = json.dumps(list(stuck))
         foremen.renew(self._link, self._foreman_id, self.settings.NUM_WORKERS, self._stuck)
 
     def leave_to_parent(self) -> None:
-        """Close nothing: psycopg knows that the connection is its parent's."""
+        pass  # psycopg knows that the connection is its parent's
 
     def leave(self) -> None:
-        """Unregister from the other processes."""
         with transact(self.connection) as db:
             foremen.leave(db, self._foreman_id)

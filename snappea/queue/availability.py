@@ -139,7 +139,6 @@ def _of_file(path: str) -> Iterator[QueueUnavailable]:
 
 
 def _is_refused(file: str) -> bool:
-    """Return whether a file exists and may not be written."""
     for _ in range(3):  # SQLite may be deleting or creating it
         if _may(file, os.R_OK | os.W_OK) or not os.path.lexists(file):
             return False
@@ -152,7 +151,6 @@ def _may(path: str, how: int) -> bool:
 
 
 def _no_directory(directory: str) -> QueueUnavailable:
-    """Return why a directory is missing."""
     above = directory
     while not os.path.lexists(above):
         above = os.path.dirname(above)
@@ -167,7 +165,6 @@ def _no_directory(directory: str) -> QueueUnavailable:
 
 
 def _refused(path: str, act: str, needed: str) -> QueueUnavailable:
-    """Return why this process may not use a file, and how to change that."""
     try:
         found = os.stat(path)
     except OSError as error:
@@ -214,7 +211,6 @@ _SQLITE_SAYS = (
 
 
 def _of_error(error: BaseException) -> Iterator[QueueUnavailable]:
-    """Explain an error by the database's message."""
     said, name = _first_line(error), f"the queue's database {_name()}"
     if "is locked" in said:
         pids = ", ".join(map(str, writers(_path())))
@@ -240,7 +236,6 @@ def _our_migrations() -> frozenset[str]:
 
 
 def _of_tables(error: BaseException | None) -> Iterator[QueueUnavailable]:
-    """Say which tables or columns are missing."""
     try:
         has_tables, missing, applied = _tables_now()
     except UNUSABLE as refused:

@@ -117,7 +117,6 @@ def pause(queue: str) -> bool:
 
 
 def _is_confirmed(queue: str) -> bool:
-    """Tell whether no Foreman will start another task of a paused queue."""
     connection = connect()
     if connection.vendor in ADAPTERS:
         return bool(adapter(connection, "foremen").has_confirmed(raw(connection), queue))

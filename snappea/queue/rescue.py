@@ -91,7 +91,6 @@ def _copy(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _put_in_place(copy: str, file: QueueFile) -> None:
-    """Move a copy to the database's place, with the same owner and mode."""
     was = os.stat(file.path)
     with suppress(PermissionError):
         os.chown(copy, was.st_uid, was.st_gid)

@@ -1,4 +1,4 @@
-"""What the manual says of backups and of the files, tried on databases at work."""
+"""Backups and the queue's files, as the manual describes them, on databases in use."""
 
 import shutil
 import sqlite3
@@ -78,7 +78,7 @@ def test_a_copy_made_at_work_is_whole_and_can_be_served(site: Site, way: str) ->
 
 
 def restored(site: Site, copy: Path) -> Process:
-    """Do as the manual says, and wait until all is worked off."""
+    """Follow the manual, and wait until the queue is empty."""
     for suffix in ("", "-wal", "-shm", "-logbook"):
         Path(f"{site.database}{suffix}").unlink(missing_ok=True)
     shutil.copy(copy, site.database)
@@ -88,7 +88,7 @@ def restored(site: Site, copy: Path) -> Process:
 
 
 def test_a_copy_is_served_beside_the_original(site: Site) -> None:
-    """A copy has files of its own: one Foreman for each."""
+    """A copy has its own files, and its own Foreman."""
     record.delay("x")
     subprocess.run([sys.executable, "-c", BACKUP, site.database, site.directory / "copy.sqlite3"], check=True)
     site.foreman()
@@ -99,7 +99,7 @@ def test_a_copy_is_served_beside_the_original(site: Site) -> None:
 
 
 def test_what_ran_when_the_copy_was_made_is_interrupted_there(site: Site) -> None:
-    """And not taken for what never began, by the word of a logbook of later times."""
+    """A newer logbook must not make it look as if it had never begun."""
     site.foreman()
     nap.delay("x", 60)
     wait_until(lambda: site.ledger.count("start", "x"))
@@ -115,7 +115,7 @@ def test_what_ran_when_the_copy_was_made_is_interrupted_there(site: Site) -> Non
 
 
 def test_an_upgrade_of_the_tables_at_work(site: Site) -> None:
-    """migrate, while the Foreman works, is safe when there is nothing to do."""
+    """`migrate` is safe while the Foreman works, if there is nothing to migrate."""
     site.foreman()
     call_command("migrate", using="snappea", verbosity=0)
     record.delay("x")
@@ -176,7 +176,7 @@ def test_readers_that_end_are_not_worth_a_word(site: Site) -> None:
 
 
 def test_the_log_stays_bounded_under_load(site: Site) -> None:
-    """It is cut off once a second, while ever more goes through it."""
+    """It is truncated once a second, under constant load."""
     site.foreman()
     wal, size, cuts = Path(f"{site.database}-wal"), 0, 0
 
@@ -194,7 +194,7 @@ def test_the_log_stays_bounded_under_load(site: Site) -> None:
 
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_a_database_that_goes_takes_the_foreman_with_it(site: Site, how: str) -> None:
-    """In order, with a clear word; and nothing is enqueued into the void."""
+    """In an orderly way, with a clear message; and no call is lost."""
     foreman = site.foreman()
     record.delay("before")
     wait_until(lambda: site.ledger.count("end", "before"))

@@ -1,4 +1,4 @@
-"""The connection: our pragmas, the user's that win, the file behind it."""
+"""The connection: our pragmas, the project's, which take precedence, and the file."""
 
 import os
 import stat
@@ -41,7 +41,7 @@ def test_synchronous_is_a_setting(site: Site, settings: Any) -> None:
 
 @pytest.fixture
 def options(site: Site) -> Iterator[dict[str, Any]]:
-    """Return the OPTIONS of the queue's database, to be changed for this test."""
+    """Return the OPTIONS of the queue's database, which a test may change."""
     connections["snappea"].close()
     chosen: dict[str, Any] = connections["snappea"].settings_dict["OPTIONS"]
     yield chosen
@@ -68,7 +68,7 @@ def test_other_databases_are_left_alone(site: Site) -> None:
 
 
 def test_a_write_transaction_begins_as_one(site: Site) -> None:
-    """So that it waits its turn; a reader that turns writer is refused at once."""
+    """So that it waits for its turn; a reader that becomes a writer is refused at once."""
     with transaction.atomic(using="snappea"):
         other = site.program(
             "connections['snappea'].settings_dict['OPTIONS']['timeout'] = 0.1\nnothing.delay()"
@@ -130,7 +130,7 @@ def test_the_file_system_of_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_not_every_thread_keeps_its_connection(site: Site) -> None:
-    """Greenlets, and the threads of ASGI servers, end with their request."""
+    """Greenlets and the threads of ASGI servers end with their request."""
     are_open, may_end = threading.Barrier(database.RESTING + 5), threading.Barrier(database.RESTING + 5)
     kept = []
 
@@ -146,7 +146,7 @@ def test_not_every_thread_keeps_its_connection(site: Site) -> None:
     threads = [threading.Thread(target=serve) for _ in range(database.RESTING + 4)]
     for count, thread in enumerate(threads, 1):
         thread.start()
-        wait_until(partial(has_connected, count))  # two at once could both be the last that stays
+        wait_until(partial(has_connected, count))  # two at once could both take the last place
     are_open.wait(60)
     may_end.wait(60)
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Each statement in the words of each database, and the indexes that the hot ones use."""
+"""Each statement in the SQL of each database, and the indexes that the hot ones use."""
 
 import importlib
 import os
@@ -27,7 +27,7 @@ IS_STATEMENT = re.compile(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH)\b")
 
 
 def statements() -> dict[str, str]:
-    """Return all statements of the library as SQLite runs them, by module and name."""
+    """Return the library's statements as SQLite runs them, by module and name."""
     found = {}
     home = Path(snappea.__file__).parent
     for path in sorted(home.rglob("*.py")):
@@ -60,7 +60,7 @@ def test_every_statement_is_as_in_the_snapshot() -> None:
 
 
 def test_a_text_has_one_template() -> None:
-    """Otherwise one of two statements would be another one on PostgreSQL."""
+    """Otherwise two statements could not differ on PostgreSQL."""
     texts = [text for text in statements().values() if text in TEMPLATES]
     assert len(texts) == len(set(texts)) > 40
 
@@ -106,7 +106,7 @@ FILL = """
 
 
 def plan(text: str, parameters: tuple[Any, ...]) -> str:
-    """Return how the database would go about a statement."""
+    """Return the database's plan for a statement."""
     parameters = tuple(now() if value == "now" else value for value in parameters)
     if connect().vendor == "sqlite":
         rows = raw(connect()).execute(f"EXPLAIN QUERY PLAN {text}", parameters).fetchall()

@@ -1,4 +1,4 @@
-"""The files of the queue's database are deleted or replaced, or its locks are dropped, while it is in use."""
+"""The database's files are deleted or replaced, or its locks dropped, while it is in use."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def lose(site: Site, how: str) -> None:
-    """Do to the files what an operator might."""
+    """Do what an operator might do to the files."""
     wal, shm = Path(f"{site.database}-wal"), Path(f"{site.database}-shm")
     match how:
         case "wal deleted":
@@ -128,7 +128,7 @@ def test_nothing_is_lost_without_a_foreman(site: Site, how: str) -> None:
 
 
 def test_a_task_drops_the_locks_by_opening_the_database(site: Site) -> None:
-    """Then the next process that closes it believes that it is the last one, and deletes the -wal."""
+    """Then the next process to close it assumes that it is the last, and deletes the -wal."""
     foreman = site.foreman()
     open_database.delay(str(site.database))
     site.wait_until_empty()
@@ -146,7 +146,7 @@ def test_a_task_drops_the_locks_by_opening_the_database(site: Site) -> None:
 
 
 def test_a_thread_that_keeps_a_lost_index_is_told_of(site: Site) -> None:
-    """The threads of a process share one -shm, deleted or not; a request lets go of it."""
+    """The threads of a process share one -shm, deleted or not; a request releases it."""
     is_open, may_close, is_closed = threading.Event(), threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -162,7 +162,7 @@ def test_a_thread_that_keeps_a_lost_index_is_told_of(site: Site) -> None:
     is_open.wait(60)
     nothing.delay()
     with open(site.database, "rb"):
-        pass  # no locks any more: what lies there may be newer
+        pass  # the locks are gone: the files there may be newer
     lose(site, "both deleted")
     with pytest.raises(EnqueueError, match="another thread of this process still has the old one open"):
         nothing.delay()

@@ -45,11 +45,11 @@ def test_it_ends_with_the_process(file: QueueFile) -> None:
 
 @pytest.mark.parametrize("stuck", [0, 300])
 def test_what_a_dead_holder_left_is_waited_for(file: QueueFile, stuck: int) -> None:
-    """However long its note is: with so many tasks that are stuck it has more than 3,000 bytes."""
+    """Even if the note is long: with so many stuck tasks, it has more than 3,000 bytes."""
     reader, writer = os.pipe()
     if (holder := os.fork()) == 0:
         Lock(file).tell(workers=stuck, stuck=[10**9 + task_id for task_id in range(stuck)])
-        if os.fork() == 0:  # inherits the lock, and keeps it until it is told
+        if os.fork() == 0:  # inherits the lock, and holds it until told
             os.read(reader, 1)
         os.kill(os.getpid(), 9)
     os.waitpid(holder, 0)
@@ -110,7 +110,7 @@ def test_a_lock_file_that_cannot_be_opened(file: QueueFile) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
 def test_the_lock_is_believed_where_its_pid_means_another_process(file: QueueFile) -> None:
-    """As in the containers of a pod: the same host name and volume, pids of their own."""
+    """As in the containers of a pod: the same host name and volume, but other pids."""
     lock = Lock(file)
     lock.tell(workers=3)
     try:

@@ -1,4 +1,4 @@
-"""The logbook: what is noted can be read after the process is gone, and only on the same boot."""
+"""The logbook: notes can be read after the process has ended, on the same boot only."""
 
 import os
 from pathlib import Path

@@ -18,7 +18,7 @@ from tests.site import Site, wait_until
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["ours", "theirs"])
 def in_main_database(request: pytest.FixtureRequest, site: Site, settings: Any) -> Iterator[None]:
-    """Move the queue's tables."""
+    """Move the queue's tables to the main database."""
     site.settings["DATABASE"] = "default"
     settings.SNAPPEA = dict(site.settings)
     settings.DATABASE_ROUTERS = []
@@ -26,11 +26,11 @@ def in_main_database(request: pytest.FixtureRequest, site: Site, settings: Any) 
     connections["default"].close()
     connections["snappea"].close()
     (site.directory / "snappea.sqlite3").unlink()
-    assert str(trouble()).endswith(  # for the queue had a database of its own before
+    assert str(trouble()).endswith(  # the queue had its own database before
         "has none of Snappea's tables, though its migrations are recorded as applied. "
         "Run: python manage.py migrate --database=default"
     )
-    if request.param:  # as with the `migrate` of another app
+    if request.param:  # as `migrate` of another app does
         call_command("migrate", "snappea", "zero", fake=True, database="default", verbosity=0)
         migrate.Command().run_from_argv(["manage.py", "migrate", "--database=default", "-v0"])
     else:

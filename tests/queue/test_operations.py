@@ -1,4 +1,4 @@
-"""What people decide: many rows in short batches, never against the Foreman; and queues that are paused."""
+"""Operations of users: many rows in short batches, without conflicts with the Foreman; pauses."""
 
 import sqlite3
 import threading
@@ -34,7 +34,7 @@ def started(site: Site) -> list[str]:
 def test_many_are_changed_in_batches_between_which_others_may_write(
     site: Site, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No transaction of theirs has more rows than fit into its time."""
+    """No transaction has more rows than fit into its time."""
     status = {"cancel": "ready", "terminate": "running"}.get(verb, "failed")
     store.enqueue_many([CALL] * 2500)
     site.sql("UPDATE snappea_task SET status = ?", status)
@@ -151,7 +151,7 @@ def test_nothing_is_claimed_from_a_paused_queue_until_it_is_resumed(site: Site, 
 
 
 def test_a_pause_holds_for_what_is_enqueued_right_after_it(site: Site) -> None:
-    """Not only from the Foreman's next look on: many times, as it is a race."""
+    """At once, not after the Foreman's next check; many times, since it is a race."""
     site.foreman()
     for turn in range(20):
         operations.pause("default")
@@ -200,7 +200,7 @@ def test_the_event_loop_heeds_a_pause_as_well(site: Site) -> None:
 
 
 def test_a_paused_queue_costs_an_idle_foreman_nothing(site: Site) -> None:
-    """It must not turn around and around for tasks that it may not claim."""
+    """It must not spin on tasks that it may not claim."""
     foreman = site.foreman()
     operations.pause("default")
     for key in range(50):
@@ -213,12 +213,12 @@ def test_a_paused_queue_costs_an_idle_foreman_nothing(site: Site) -> None:
             return sum(int(line.split()[1]) for line in status if "ctxt_switches" in line)
 
     before = switches()
-    time.sleep(2)  # for it to do something, if it does
+    time.sleep(2)  # time for it to misbehave
     assert switches() - before < 40
 
 
 def test_a_lane_does_not_wait_for_one_of_its_own_in_a_paused_queue(site: Site) -> None:
-    """Also if that had been let in before the pause."""
+    """Even if that one was admitted before the pause."""
     for turn in ("a", "b", "c"):
         two_at_a_time.apply_async((turn, 0), queue="paused")
     db = raw(connect())

@@ -38,7 +38,7 @@ POISON: list[tuple[str, Any]] = [
 
 
 def poison(site: Site, column: str, value: Any, status: str = "ready") -> int:
-    """Enqueue a task, and write something into its row."""
+    """Enqueue a task, and write values to its row."""
     number: int | None = two_at_a_time.delay("poisoned", 0).id
     assert number
     site.sql(f"UPDATE snappea_task SET status = ?, {column} = ? WHERE id = ?", status, value, number)
@@ -114,7 +114,7 @@ def test_a_kept_row_stays_what_it_is_and_can_be_read(site: Site) -> None:
 
 
 def test_arguments_are_neither_lost_nor_made_up(site: Site) -> None:
-    """Nor told, for they may be sensitive."""
+    """Nor logged, since they may be sensitive."""
     number = poison(site, "args", b'["\xff"]')
     site.sql("UPDATE snappea_task SET args = CAST(args AS TEXT) WHERE id = ?", number)
     row = quarantined(lambda: Task.objects.get(pk=number))
@@ -134,7 +134,7 @@ def test_a_schedule_is_put_right(site: Site, settings: Any, column: str, value: 
     settings.SNAPPEA = dict(site.settings)
     assert site.foreman().stop() == 0
     site.sql(f"UPDATE snappea_schedule SET last_run = next_run, {column} = ?", value)
-    site.foreman()  # where it starts, and while it works
+    site.foreman()  # at its start, and while it works
     for _ in range(2):
         site.sql(f"UPDATE snappea_schedule SET {column} = ?", value)
         key = f"next-{time.monotonic()}"

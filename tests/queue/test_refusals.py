@@ -1,4 +1,4 @@
-"""What a caller of delay() hears where nothing can be loaded any more that explains why."""
+"""The error of delay() in a process that can no longer import the modules that explain it."""
 
 from tests.site import Site
 

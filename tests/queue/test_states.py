@@ -1,4 +1,4 @@
-"""Every verb on every state, revoked or not: legal moves work, all others change nothing."""
+"""Every verb on every state, revoked or not: legal moves work, others change nothing."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -73,7 +73,7 @@ ADDRESSED: dict[str, list[Callable[[RawConnection], Any]]] = {
 
 
 def allowed(verb: str, status: str, is_revoked: bool) -> set[str]:
-    """Return where a verb may lead from a state: nowhere, if it is illegal."""
+    """Return the states to which a verb may lead from a state; none if it is illegal."""
     found: set[str] = set()
     for move in (MOVES[name] for name in verb.split(" or ")):
         if status in move.origins:
@@ -84,7 +84,7 @@ def allowed(verb: str, status: str, is_revoked: bool) -> set[str]:
 def reached(
     verb: str, ways: Iterable[Callable[[RawConnection], Any]], status: str, is_revoked: bool, **columns: Any
 ) -> set[str]:
-    """Apply a verb in each of its ways to a task in a state; check it, and return where that led."""
+    """Apply each form of a verb to a task in a state; check the results, and return them."""
     found = set()
     legal = allowed(verb, status, is_revoked)
     for way in ways:
@@ -101,7 +101,7 @@ def reached(
             result_ttl=60,
             **columns,
         )
-        if "gate" in columns:  # a signal sets it for rows that are made by hand
+        if "gate" in columns:  # a signal sets it for rows created by hand
             Task.objects.update(gate=columns["gate"])
         before = Task.objects.values().get()
         way(raw(connect()))
@@ -120,7 +120,7 @@ def reached(
 @pytest.mark.on_both
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_state_by_verb(site: Site, verb: str) -> None:
-    """And each move that is declared does happen."""
+    """Each declared move happens."""
     for status in Status.values:
         for is_revoked in (False, True):
             found = reached(verb, VERBS[verb], status, is_revoked)

@@ -111,7 +111,7 @@ def test_promotion_takes_what_is_due_and_not_too_much_at_once(
 
 @pytest.mark.on_sqlite
 def test_recovery_by_the_notes(site: Site) -> None:
-    """What no cell names, not the very claim of this moment, may have begun."""
+    """A claim that no cell names may have begun."""
     notes = {
         Entry.of(2, 1, MOMENT): Note.CLAIMED,
         Entry.of(3, 1, MOMENT): Note.BEGUN,
@@ -229,7 +229,7 @@ def test_transact_rolls_back_and_joins(site: Site) -> None:
 
 
 def test_cancel_does_not_need_a_fast_delete(site: Site) -> None:
-    """With receivers on delete, Django looks first and deletes then; nothing may be claimed in between."""
+    """With receivers, Django first selects and then deletes; nothing may be claimed in between."""
     store.enqueue_many([CALL] * 3)
     with connections["snappea"].execute_wrapper(lambda execute, *rest: execute(*rest)):
         assert operations.cancel(Task.objects.all()) == 3

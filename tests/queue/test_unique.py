@@ -1,4 +1,4 @@
-"""@task(unique=...): of identical calls there is one, and that never costs a call that was accepted."""
+"""@task(unique=...): identical calls are one, and no accepted call is ever lost."""
 
 import time
 from collections.abc import Callable
@@ -203,7 +203,7 @@ def test_requeue_while_an_identical_one_runs(site: Site) -> None:
 
 
 def test_one_that_is_tried_again_while_an_identical_one_waits_loses_nothing(site: Site) -> None:
-    """It gives up its key, as the other one has it now."""
+    """It gives up its key, which the other one has now."""
     foreman = site.foreman(NUM_WORKERS=1)
     first = only_waiting.delay("x", "wait, retry")
     wait_until(lambda: site.ledger.count("start", "x") == 1)
@@ -227,7 +227,7 @@ def test_one_that_is_tried_again_is_still_alone(site: Site) -> None:
 
 @BOTH
 def test_retries_while_others_are_enqueued_all_the_time(site: Site, unique: Unique) -> None:
-    """Each that was accepted ends; no conflict ever stalls the Foreman."""
+    """Each accepted call ends; no conflict stalls the Foreman."""
     foreman = site.foreman(NUM_WORKERS=2)
     accepted = set()
     for _ in range(60):
@@ -284,7 +284,7 @@ def test_what_was_claimed_but_not_begun_is_given_back_beside_an_identical_one(si
 
 @BOTH
 def test_processes_that_call_at_the_same_moment_write_one_row(site: Site, unique: Unique) -> None:
-    """However they interleave, each round of calls is one row, and all get its id."""
+    """However they interleave, each round of calls is one row, and each call returns its id."""
     code = """
 import time
 from tests.playground.gated import only_one, only_waiting
@@ -304,7 +304,7 @@ for number in range(100):
 
 
 def test_the_same_race_with_a_foreman_at_work(site: Site) -> None:
-    """With unique="running" two identical ones never run at once."""
+    """With unique="running", two identical calls never run at once."""
     code = """
 from tests.playground.gated import only_one
 for number in range(150):
