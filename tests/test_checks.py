@@ -65,7 +65,12 @@ def test_nothing_is_wrong_with_a_good_set_up(site: Site, messages: Messages) -> 
         ("NAME", ":memory:", "E005", "in memory, where the Foreman cannot see it"),
         ("NAME", "file:x?mode=memory&cache=shared", "E005", "in memory"),
         ("NAME", "", "E005", "in memory"),
-        ("NAME", "default.sqlite3", "E006", "also that of other tables, as 'default'. Give the queue a file"),
+        (
+            "NAME",
+            "default.sqlite3",
+            "E006",
+            "is the same file as the database 'default'. Give the queue its own file",
+        ),
         ("MEDIA_ROOT", ".", "E008", "is under MEDIA_ROOT"),
         ("STATIC_ROOT", ".", "E008", "is under STATIC_ROOT"),
         ("ATOMIC_REQUESTS", True, "E009", 'DATABASES["snappea"]["ATOMIC_REQUESTS"] = False'),
