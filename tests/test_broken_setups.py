@@ -1,6 +1,6 @@
-"""Each command and each page, in each set-up in which the queue cannot be used: a sentence with the cure.
+"""Each command and page, in each setup in which the queue cannot be used, gives a message with the cure.
 
-A process for each set-up tries all of them: what raises anything else than it should, is a fault.
+For each setup, one process tries all of them. Any other exception is a fault.
 """
 
 import json
@@ -73,7 +73,7 @@ from snappea.metrics import metrics
 urlpatterns = [path("health/", health), path("metrics/", metrics), path("admin/", admin.site.urls)]
 """,
 }
-#: Tries everything, and prints what each has said as JSON.
+#: Tries everything, and prints each output as JSON.
 TRY_ALL = """
 import grp, io, json, os, pwd, subprocess, sys, traceback
 import django
@@ -159,7 +159,7 @@ PAGES = [
     *("/admin/snappea/dashboard/", "/admin/snappea/failedtask/", "/admin/snappea/activetask/"),
     *("/admin/snappea/pendingtask/", "/admin/snappea/pendingtask/1/change/", "/admin/snappea/schedule/"),
 ]
-#: These write, whatever there is.
+#: These always write.
 CHANGES = [["snappea", *words] for words in (["enqueue", "shop.tasks.nothing"], ["pause", "x"])]
 NOBODY = 65534
 LATEST = max(path.stem for path in (ROOT / "snappea" / "migrations").glob("0*.py"))
@@ -192,7 +192,7 @@ def project(migrated: Path, tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def open_project(migrated: Path) -> Iterator[Project]:
-    """Return a project in a place where other users may look."""
+    """Return a project in a place that other users can read."""
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
         shutil.copytree(migrated, f"{directory}/project", ignore=shutil.ignore_patterns("__pycache__"))
@@ -209,7 +209,7 @@ def try_all(
     commands: object = COMMANDS,
     pages: object = PAGES,
 ) -> Said:
-    """Return what each command, delay() and each page has said, in one process.
+    """Return the output of each command, delay() and each page, in one process.
 
     `break_it`: shell commands that run before. `user`: the user that tries them.
     """
@@ -227,7 +227,7 @@ def try_all(
 
 
 def assert_said(said: Said, words: str) -> None:
-    """Assert that a sentence was said by all of them."""
+    """Assert that all of them gave this message."""
     for what, (how, text) in said.items():
         if what == "delay":
             assert how == "EnqueueError" and "Nothing was written" in text, (what, how, text)
@@ -241,7 +241,7 @@ def assert_said(said: Said, words: str) -> None:
         assert "Traceback" not in text, (what, text)
 
 
-#: How a set-up is broken, in the shell, and what is said about it.
+#: How a setup is broken, in the shell, and the message.
 BREAKS = {
     "missing": (
         "rm queue/*",
@@ -286,7 +286,7 @@ BREAKS = {
         rf"queue/snappea.sqlite3 is out of date: the migration {LATEST} is not applied.*migrate --database",
     ),
 }
-#: What is wrong in the settings, and what is said about it.
+#: What is wrong in the settings, and the message.
 WRONG = {
     "a wrong alias": ('SNAPPEA["DATABASE"] = "quue"', r'there is no database .quue..*DATABASES\["quue"\] = '),
     "no alias": ('del DATABASES["snappea"]', r'there is no database .snappea..*DATABASES\["snappea"\] = '),

@@ -42,13 +42,13 @@ for number in itertools.count():
 
 
 def rows_by_key(site: Site) -> dict[str, tuple[str, str]]:
-    """Return task name and status of the rows that are left, by the key that the task was called with."""
+    """Return the task name and status of the remaining rows, by the key that the task was called with."""
     rows = site.sql("SELECT args, task_name, status FROM snappea_task")
     return {json.loads(args)[0]: (name, status) for args, name, status in rows}
 
 
 def assert_nothing_lost(site: Site, kills: int) -> None:
-    """Hold the ledger against the table: rules I1 to I4, I8, I9, I16 of delivery."""
+    """Compare the ledger with the table: rules I1 to I4, I8, I9, I16 of delivery."""
     accepted = site.ledger.keys("ack")
     started, ended = site.ledger.keys("start"), site.ledger.keys("end")
     rows = rows_by_key(site)
@@ -61,8 +61,8 @@ def assert_nothing_lost(site: Site, kills: int) -> None:
     failing = {key for key in accepted if int(key.rpartition("-")[2]) % 3 == 0}
     assert failing <= rows.keys(), "failures are kept"
     assert not [key for key in started if not ended[key] and key not in rows], "begun and not finished: kept"
-    # between the note in the logbook and the first or after the last line of the body lies a moment
-    # in which a kill is told wrong; that must stay as rare as it is short
+    # between the note in the logbook and the first or last line of the body, a kill gives a wrong
+    # result for a moment; this must stay as rare as it is short
     interrupted = {key for key, (_name, status) in rows.items() if status == "interrupted"}
     never_began = {key for key in interrupted if not started[key]}
     had_ended = {key for key in interrupted if ended[key]}
@@ -87,7 +87,7 @@ def test_kills_of_the_foreman_under_load(site: Site, wakeups: str) -> None:
 
 
 def test_kills_of_the_enqueuers(site: Site) -> None:
-    """A row is there whole or not at all, no lock stays behind, and what was not rung for is found."""
+    """A row exists completely or not at all, no lock remains, and a row without a wakeup is found."""
     site.foreman()
     chance = random.Random(4)
     for number in range(5):
@@ -113,7 +113,7 @@ def test_a_row_that_nobody_rang_for_is_found(site: Site, wakeups: str) -> None:
 
 
 def kill_at(site: Site, call: str, number: int) -> Process:
-    """Start a Foreman that is killed as it makes a system call for the n-th time."""
+    """Start a Foreman that is killed at the n-th use of a system call."""
     strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
     return site.manage("runsnappea", wrapper=[*strace, "-e", f"inject={call}:signal=KILL:when={number}"])
 
@@ -135,15 +135,15 @@ def enqueue_batch(site: Site, batch: int) -> None:
 def test_a_kill_at_any_write(site: Site, call: str, number: int) -> None:
     site.settings["SYNCHRONOUS"] = "FULL"
     enqueue_batch(site, 0)
-    connections.close_all()  # so that the Foreman's is the last, and takes the write-ahead log away
+    connections.close_all()  # so that the Foreman's is the last one, and deletes the write-ahead log
     process = kill_at(site, call, number)
     for batch in range(1, 100):
         wait_until(lambda: process.popen.poll() is not None or not {"ready", "running"} & set(site.counts()))
         if process.popen.poll() is not None or call in ("ftruncate", "unlink"):
             break
-        enqueue_batch(site, batch)  # it has not come so far yet
+        enqueue_batch(site, batch)  # it has not got that far yet
     if process.popen.poll() is None:
-        process.send(signal.SIGTERM)  # what it writes at its end counts as well
+        process.send(signal.SIGTERM)  # what it writes at its end counts too
     assert process.wait() == -signal.SIGKILL
     site.foreman()
     site.wait_until_empty()
@@ -198,7 +198,7 @@ def test_a_poison_task_is_given_up_after_three_interruptions(site: Site) -> None
 
 
 def test_what_was_claimed_ahead_is_not_shown_as_interrupted(site: Site) -> None:
-    nothing.delay_many(() for _ in range(3000))  # so that much is claimed ahead
+    nothing.delay_many(() for _ in range(3000))  # so that many are claimed ahead
     die.delay("killer", "exit")
     record.delay_many((key,) for key in range(500))
     foreman = site.foreman(NUM_WORKERS=1)
@@ -236,7 +236,7 @@ def test_without_a_logbook_to_believe_everything_may_have_begun(site: Site, spoi
 
 
 def test_ids_start_anew_while_a_foreman_lives(site: Site) -> None:
-    """Neither a task that ends late nor what the logbook kept of one is taken for the end of another."""
+    """Neither a late outcome nor an old note in the logbook is taken for the end of another task."""
     go = site.directory / "go"
     foreman = site.foreman(NUM_WORKERS=8)
     wait_for.delay("old", str(go))
@@ -259,13 +259,13 @@ def test_ids_start_anew_while_a_foreman_lives(site: Site) -> None:
 
 
 def test_a_backup_that_is_restored_beside_the_logbook_of_later_times(site: Site) -> None:
-    """What ran when the copy was made had begun, whatever a logbook says that does not name it."""
+    """A task that ran when the copy was made had begun, even if the logbook does not name it."""
     go, copy = site.directory / "go", site.directory / "copy"
     foreman = site.foreman(NUM_WORKERS=4)
     for number in range(3):
         wait_for.delay(f"once-{number}", str(go))
     wait_late.delay("again", str(go))
-    wait_until(lambda: len(site.ledger.keys("start")) == 4)  # not one has ended
+    wait_until(lambda: len(site.ledger.keys("start")) == 4)  # none has ended
     with closing(sqlite3.connect(site.database)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
     go.touch()

@@ -1,4 +1,4 @@
-"""Faults injected from outside: the disk, the files, the system, the tasks themselves."""
+"""Faults injected from outside: the disk, the files, the system, the tasks."""
 
 import contextlib
 import os
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.long
 
 
 def assert_it_still_works(site: Site) -> None:
-    """Enqueue a canary, and see it run."""
+    """Enqueue a canary, and wait until it has run."""
     key = f"canary-{time.monotonic()}"
     record.delay(key)
     wait_until(lambda: site.ledger.count("end", key), f"{key} in {site.processes[-1].output()}")
@@ -83,7 +83,7 @@ def fill(disk: Path) -> Path:
 
 def test_a_full_disk(site: Site, small_disk: Path) -> None:
     foreman = site.foreman()
-    fail_at_length.delay("across", str(site.directory / "go"))  # what is to be written of it needs room
+    fail_at_length.delay("across", str(site.directory / "go"))  # its error needs space
     wait_until(lambda: site.ledger.count("start", "across"))
     filler = fill(small_disk)
     accepted = 0
@@ -181,7 +181,7 @@ def test_a_signal_is_heard_while_somebody_holds_the_write_lock(site: Site) -> No
     locker = sqlite3.connect(site.database, isolation_level=None)
     locker.execute("BEGIN IMMEDIATE")
     assert foreman.stop() == 1
-    assert "Could not write the final states" in foreman.output()
+    assert "Could not write the last states" in foreman.output()
     locker.close()
     site.foreman()
     site.wait_until_empty()
@@ -196,11 +196,11 @@ def test_what_ends_while_the_last_words_wait_for_the_write_lock_was_not_stopped(
     locker = sqlite3.connect(site.database, isolation_level=None)
     locker.execute("BEGIN IMMEDIATE")
     foreman.send(signal.SIGTERM)
-    foreman.wait_for_output("Could not write the final states yet")
-    time.sleep(0.3)  # by now it tries again, and waits for the lock for half a second
+    foreman.wait_for_output("Could not yet write the last states")
+    time.sleep(0.3)  # by now it retries, and waits half a second for the lock
     (site.directory / "go").touch()
     wait_until(lambda: site.ledger.count("end", "x"))
-    time.sleep(0.5)  # for its thread to say so
+    time.sleep(0.5)  # time for its thread to log it
     locker.close()
     assert foreman.wait() == 0
     assert site.counts() == {}
@@ -264,7 +264,7 @@ def test_no_symbolic_link_is_followed(site: Site) -> None:
     refused = site.manage("runsnappea")
     assert refused.wait() == 1 and "cannot start" in refused.output()
     Path(f"{site.database}-logbook").unlink()
-    site.foreman()  # without wakeups then
+    site.foreman()  # which then has no wakeups
     assert_it_still_works(site)
     assert victim.read_text() == "precious"
 
@@ -382,7 +382,7 @@ def test_no_descriptor_to_be_had(site: Site) -> None:
 
 
 def test_the_clock_is_set_back_and_forth(site: Site) -> None:
-    """The wall clock decides when a task is due, and nothing else; no hang, no spin, no early start."""
+    """The wall clock decides only when a task is due: no hang, no spin, no early start."""
     site.variables["SNAPPEA_TEST_APPS"] = "tests.clock.SettableClock"
     foreman = site.foreman()
     site.sql(
@@ -558,7 +558,7 @@ def test_a_connection_that_cannot_be_closed(site: Site) -> None:
     foreman = site.foreman(NUM_WORKERS=1)
     break_connection.delay("x")
     assert_it_still_works(site)
-    foreman.wait_for_output("Could not clean up the connection 'default': ZeroDivisionError")
+    foreman.wait_for_output("Could not tidy up the connection 'default': ZeroDivisionError")
 
 
 def test_tasks_that_enqueue_tasks(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""Whatever people hand in (arguments, settings, command lines, envelopes) is taken as it is, or refused."""
+"""Any input (arguments, settings, command lines, envelopes) is accepted unchanged, or refused."""
 
 import gzip
 import io
@@ -42,7 +42,7 @@ NAMES = st.sampled_from(["self", "args", "kwargs", "queue", "eta", "function", "
 
 @pytest.fixture(scope="module")
 def take() -> Iterator[Any]:
-    """Return a task that keeps in memory what it is given."""
+    """Return a task that keeps its arguments in memory."""
 
     @task(name="tests.fuzz.take")
     def take(*args: Any, **kwargs: Any) -> None:
@@ -53,7 +53,7 @@ def take() -> Iterator[Any]:
 
 
 def run_next() -> Arguments:
-    """Run what was enqueued, and return what it was given."""
+    """Run the enqueued tasks, and return their arguments."""
     claim = store.claim_any(raw(connect()), now())
     assert claim
     outcome = execute.execute(claim, TaskHandle())
@@ -135,7 +135,7 @@ def test_any_value_of_a_setting_is_valid_or_named(site: Site, configured: dict[s
 
 
 def try_settings(configured: dict[str, Any], is_wrong: bool) -> None:
-    """See what the checks say, and whether a Foreman could start and work by them."""
+    """Check whether a Foreman could start and work exactly if the checks pass."""
     found = [*checks.check_settings(), *checks.check_database(), *checks.check_schedules()]
     assert found or not is_wrong
     if not is_wrong and "DATABASE" not in configured:
@@ -204,7 +204,7 @@ VALUES = st.one_of(
     st.integers().map(str),
     st.integers(min_value=-(10**30), max_value=10**30).map(str),
     st.from_regex(r"[0-9]{1,25}(\.[0-9]{1,3})?[smhd]?", fullmatch=True),
-    # a command line has no NUL; what is no UTF-8 comes as lone surrogates
+    # a command line has no NUL; invalid UTF-8 arrives as lone surrogates
     st.text(
         st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | ESCAPED,
         max_size=10,
@@ -225,7 +225,7 @@ SUBCOMMANDS = {
     "schedules": ["--pause", "--resume", "--fire"],
     "check": ["--queue"],
 }
-#: Lines that make some sense, and lines that make none.
+#: Lines that make sense, and lines that do not.
 LINES = st.one_of(
     st.sampled_from(sorted(SUBCOMMANDS)).flatmap(
         lambda name: st.tuples(
@@ -241,7 +241,7 @@ LINES = st.one_of(
 
 
 def run_command(name: str, arguments: list[str]) -> tuple[int, str]:
-    """Run a command as `manage.py` does; return its exit code and what it said. Raises what it lets pass."""
+    """Run a command as `manage.py` does; return its exit code and output. Raises its unhandled errors."""
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     err = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="backslashreplace")  # as Python has it
     command = load_command_class("snappea", name)
@@ -277,7 +277,7 @@ def test_any_command_line_does_it_or_says_why_not(site: Site, arguments: list[st
     )
 )
 def test_any_command_line_of_the_foreman(site: Site, arguments: list[str]) -> None:
-    """But for its work: it is stopped before it begins by a setting."""
+    """Except its work: a setting stops it before it begins."""
     with override_settings(SNAPPEA={**site.settings, "TASK_ALWAYS_EAGER": True}):
         code, said = run_command("runsnappea", [word for word in arguments if word != "--traceback"])
     assert code in (1, 2) or "--help" in arguments or "-h" in arguments

@@ -27,7 +27,7 @@ DATES = st.sampled_from(
         *("", "12:00", "-1", "10000-01-01 00:00:00"),
     ]
 )
-#: Whatever SQLite takes into any column.
+#: Values that SQLite accepts in any column.
 VALUES: st.SearchStrategy[Any] = st.one_of(
     st.none(),
     st.integers(-5, 5),
@@ -35,7 +35,7 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
     st.floats(),
     PLAIN_TEXTS,
     st.binary(max_size=20),
-    st.binary(max_size=5).map(lambda text: ("CAST(? AS TEXT)", text)),  # what may be no UTF-8
+    st.binary(max_size=5).map(lambda text: ("CAST(? AS TEXT)", text)),  # perhaps invalid UTF-8
     DATES,
     st.sampled_from(
         ["[]", "{}", "null", "[1, 2]", '["x"]', '{"key": 1}', "[NaN]", "1e999", "{", '"x"', "[" * 3000]
@@ -54,7 +54,7 @@ class Hand(NamedTuple):
     columns: dict[str, Any]
 
     def write(self, db: sqlite3.Connection) -> int | None:
-        """Insert it, and return its number; None if the database does not take it."""
+        """Insert it, and return its id; None if the database refuses it."""
         good = {"task_name": self.name, "args": '["k"]', "enqueued_at": now(), "status": "ready"}
         row = {**good, **self.columns}
         cells = [value if isinstance(value, tuple) else ("?", value) for value in row.values()]
@@ -81,7 +81,7 @@ def db(site: Site) -> Iterator[sqlite3.Connection]:
 
 
 def assert_it_goes_on(site: Site, foreman: Process) -> None:
-    """See a good task run, and the Foreman alive."""
+    """Check that a valid task runs, and the Foreman lives."""
     key = f"canary-{next(_canaries)}"
     record.delay(key)
     wait_until(
@@ -94,14 +94,14 @@ def assert_it_goes_on(site: Site, foreman: Process) -> None:
 
 @pytest.mark.long
 def test_the_foreman_goes_on(site: Site, db: sqlite3.Connection) -> None:
-    """And each row that it could claim is gone, or has failed with a reason."""
+    """Each row that it could claim is gone, or has failed with a reason."""
     foremen = [site.foreman(NUM_WORKERS=2)]
 
     @fuzz(30)
     @given(hands=st.lists(HANDS | TIMED_HANDS, min_size=1, max_size=8))
     def check(hands: list[Hand]) -> None:
         db.execute("DELETE FROM snappea_task")
-        if foremen[-1].popen.poll() is not None:  # the last example was too much
+        if foremen[-1].popen.poll() is not None:  # the last example has ended it
             foremen.append(site.foreman(NUM_WORKERS=2))
         written = [hand.write(db) for hand in hands]
         assert_it_goes_on(site, foremen[-1])
@@ -112,7 +112,7 @@ def test_the_foreman_goes_on(site: Site, db: sqlite3.Connection) -> None:
 
 
 def left_over(db: sqlite3.Connection) -> list[Any]:
-    """Return the rows that should have been run, and those that failed without a reason."""
+    """Return the rows that should have run, and those that failed without a reason."""
     return db.execute("""
         SELECT id, status, quote(task_name) FROM snappea_task
         WHERE (status = 'ready' AND gate = 0 AND is_async IN (0, 1))

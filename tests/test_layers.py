@@ -13,7 +13,7 @@ from tests.docs.manual import section
 from tests.projects import Project
 
 HOME = Path(snappea.__file__).parent
-#: Each line imports only from itself and from the lines above it.
+#: A line imports only from itself and from the lines above it.
 LINES = {
     # core
     "base": "conf distribution errors log memory signals",
@@ -37,7 +37,7 @@ ADAPTERS = LINES["adapters"].split()
 #: How many modules `delay()` loads at most, the packages snappea, snappea.queue and snappea.tasks included.
 AT_MOST = 22
 IMPORT_PATHS = section("Import paths")
-#: What projects import, as the manual lists it: each module, with its names.
+#: What projects may import, as the manual lists it: modules with their names.
 PUBLIC = [
     f"{module}.{name}"
     for module, names in re.findall(r"^\| `(snappea[\w.]*)` \| (`.*`) \|$", IMPORT_PATHS, re.MULTILINE)

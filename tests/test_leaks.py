@@ -1,4 +1,4 @@
-"""What a long-running Foreman must not gather: memory, threads, descriptors, write-ahead log."""
+"""A long-running Foreman must not accumulate memory, threads, descriptors or write-ahead log."""
 
 import contextlib
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_fifty_thousand_tasks_of_all_kinds_leave_nothing_behind(site: Site) -> N
     wait_until(lambda: _holdings(foreman)[0] <= threads)
     wait_until(lambda: len(_descendants(foreman.pid)) <= children)
     _threads, descriptors_after, memory_after = _holdings(foreman)
-    assert descriptors_after <= descriptors + 12  # each worker may hold a connection more to each database
+    assert descriptors_after <= descriptors + 12  # each worker may hold one more connection to each database
     assert memory_after <= memory * 1.1
 
 
@@ -84,7 +84,7 @@ def test_the_write_ahead_log_is_bounded(site: Site) -> None:
 
 
 def test_connections_of_idle_workers_are_closed(site: Site) -> None:
-    """So that databases can be checkpointed. (The database's own descriptor SQLite keeps for reuse.)"""
+    """So that databases can be checkpointed. SQLite keeps the database's own descriptor for reuse."""
     foreman = site.hasty_foreman(threads__IDLE_AFTER=4)
     record.delay("x")
     enqueue_more.delay("more", 1)

@@ -33,7 +33,7 @@ LIMITS = {"lane of one": 1, "lane of two": 2}
 
 @dataclasses.dataclass
 class Row:
-    """What the model knows of a task."""
+    """The model's view of a task."""
 
     priority: int
     queue: str
@@ -52,7 +52,7 @@ class Row:
 
 
 class Lifecycle(RuleBasedStateMachine):
-    """The queue's verbs, as the Foreman and people call them."""
+    """The queue's verbs, as the Foreman and users call them."""
 
     @initialize()
     def start(self) -> None:
@@ -191,7 +191,7 @@ class Lifecycle(RuleBasedStateMachine):
             self.in_flight[claim.id] = claim
 
     def check_order(self, claims: list[Claim], room: int) -> None:
-        """The most urgent first, then the oldest; and nothing idles that could run."""
+        """The most urgent first, then the oldest; no worker is idle while a task could run."""
         chosen = [claim.id for claim in claims]
         assert chosen == sorted(chosen, key=self.rank) and len(chosen) <= room
         left = [n for n, row in self.rows.items() if row.status == "ready" and n not in chosen]
@@ -250,7 +250,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(notes=st.lists(st.sampled_from((*Note, Note.BEGUN)), min_size=20, max_size=20))
     def kill(self, notes: list[Note]) -> None:
-        """The Foreman dies, and another one starts, with a gatekeeper that knows nothing."""
+        """The Foreman dies, and another one starts with an empty Admission."""
         noted = dict(zip(sorted(self.in_flight), notes, strict=False))
         book = {
             Entry.of(*claim.fence): noted[number]

@@ -1,4 +1,4 @@
-"""The moment at which each promise holds: once a call has returned, and inside the claiming transaction."""
+"""When each promise holds: after a call has returned, and inside the claiming transaction."""
 
 import signal
 import sqlite3
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.long
 
 
 def begun_after(site: Site, moment: float, prefix: str) -> list[str]:
-    """Return which tasks of a kind began after a moment."""
+    """Return the tasks of a kind that began after a moment."""
     lines = [line.split() for line in site.ledger.text().splitlines()]
     return [
         key
@@ -48,7 +48,7 @@ def claimed_first(*queues: str) -> str:
 
 @pytest.mark.parametrize("other", ["b", ""])
 def test_nothing_of_a_queue_begins_after_it_was_paused(site: Site, other: str) -> None:
-    """Not even what was claimed ahead: short tasks first, so that more is claimed than workers are free."""
+    """Not even tasks claimed ahead: short ones come first, so that more are claimed than workers are free."""
     site.foreman(NUM_WORKERS=3)
     for turn in range(8):
         nothing.delay_many(() for _ in range(300))
@@ -78,7 +78,7 @@ def test_a_pause_holds_for_processes_and_coroutines_that_are_about_to_begin(site
     wait_until(lambda: site.ledger.keys("who"))
     operations.pause("a")
     paused_at = time.monotonic()
-    coroutines.block.delay(1.0)  # what is handed to the loop in this second has not begun
+    coroutines.block.delay(1.0)  # what the loop receives in this second has not begun
     wait_until(lambda: site.sql("SELECT 1 FROM snappea_task WHERE status = 'running' AND queue = 'default'"))
     for number in range(5):
         coroutines.wait_for.apply_async((f"b-{number}", str(site.directory)), queue="b")
@@ -110,7 +110,7 @@ def test_a_pause_is_confirmed_though_every_worker_is_busy_and_while_the_foreman_
 
 
 def _is_frozen_outside_of_a_transaction(site: Site, foreman: Process) -> bool:
-    """Freeze a Foreman, but let it go on if it holds the write lock."""
+    """Freeze a Foreman, but not while it holds the write lock."""
     foreman.send(signal.SIGSTOP)
     connection = sqlite3.connect(site.database, timeout=1, isolation_level=None)
     try:
@@ -182,7 +182,7 @@ def test_within_a_limit_what_is_urgent_passes_what_was_let_in_but_not_claimed(si
 
 
 def test_what_is_claimed_ahead_waits_for_its_worker_but_for_a_moment(site: Site) -> None:
-    """What turns out to take longer than was thought goes back, though the workers make progress."""
+    """Tasks that take longer than expected are given back, even if the workers make progress."""
     nothing.delay_many(() for _ in range(3000))
     for number in range(60):
         nap.delay(f"ordinary-{number}", 0.05)

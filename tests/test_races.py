@@ -19,7 +19,7 @@ pytestmark = pytest.mark.long
 
 
 def test_of_two_foremen_started_at_once_exactly_one_runs(site: Site) -> None:
-    """Eight Foremen, all at once: which one wins is chance, that one wins is not."""
+    """Of eight Foremen that start at once, exactly one wins."""
     record.delay_many((key,) for key in range(50))
     foremen = [site.manage("runsnappea") for _ in range(8)]
     wait_until(lambda: sum(foreman.popen.poll() is not None for foreman in foremen) == 7)
@@ -117,7 +117,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def test_a_fork_with_open_connections_corrupts_nothing(site: Site) -> None:
-    """As `gunicorn --preload` forks after the application was loaded, and used the queue."""
+    """As `gunicorn --preload` forks after the application was loaded and has used the queue."""
     code = """
 import os
 nothing.delay()

@@ -1,4 +1,4 @@
-"""What mypy --strict says of the users' code."""
+"""How mypy --strict judges users' code."""
 
 import re
 import subprocess

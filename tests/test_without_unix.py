@@ -1,4 +1,4 @@
-"""Windows, as near as Linux comes to it: no fork, no file locks, no inotify. What needs no Foreman works."""
+"""Windows, simulated on Linux: no fork, no file locks, no inotify. What needs no Foreman works."""
 
 from pathlib import Path
 

@@ -36,13 +36,13 @@ CALL = Call("some.task", "[]", "{}", "default", 0, False)
 
 @pytest.fixture(autouse=True)
 def soon_taken_for_dead(site: PostgresSite, settings: Any) -> None:
-    """Wait less long than a user would."""
+    """Shorten the timeout."""
     site.settings["FOREMAN_TIMEOUT"] = 4
     settings.SNAPPEA = dict(site.settings)
 
 
 def foremen(site: PostgresSite, number: int = 3) -> list[Process]:
-    """Start several Foremen, and wait until they are at work."""
+    """Start several Foremen, and wait until they work."""
     started = [site.manage("runsnappea") for _ in range(number)]
     for foreman in started:
         foreman.wait_for_output("tasks ready")
@@ -50,7 +50,7 @@ def foremen(site: PostgresSite, number: int = 3) -> list[Process]:
 
 
 def spans(site: PostgresSite) -> list[tuple[float, float]]:
-    """Return when each task began and ended, in the order of their beginnings."""
+    """Return the start and end of each task, in the order of the starts."""
     moments: dict[tuple[str, ...], list[float]] = {}
     for line in site.ledger.text().splitlines():
         moment, _word, *key = line.split()
@@ -59,13 +59,13 @@ def spans(site: PostgresSite) -> list[tuple[float, float]]:
 
 
 def wait_for_more(site: PostgresSite, number: int) -> None:
-    """Wait until more than so many tasks have ended beside those that have by now."""
+    """Wait until more than so many further tasks have ended."""
     seen = site.ledger.keys("end").total()
     wait_until(lambda: site.ledger.keys("end").total() > seen + number)
 
 
 def most_at_once(found: list[tuple[float, float]]) -> int:
-    """Return how many of these spans overlap at most."""
+    """Return the maximum number of overlapping spans."""
     changes = sorted([(begin, 1) for begin, _ in found] + [(end, -1) for _, end in found])
     return max(itertools.accumulate(change for _moment, change in changes))
 
@@ -97,7 +97,7 @@ def test_killed_again_and_again(site: PostgresSite) -> None:
     assert not repeated, "ran twice without acks_late"
     failing = {key for key in accepted if int(key.rpartition("-")[2]) % 3 == 0}
     assert failing <= rows.keys(), "failures are kept"
-    # what was claimed in the moment of a kill may not have begun, and is told as interrupted all the same
+    # a task that was claimed just before a kill may not have begun, but still counts as interrupted
     wrong = [key for key, (_name, status) in rows.items() if status == "interrupted" and not started[key]]
     assert len(wrong) <= kills * 4
     assert Presence.objects.count() == 0
@@ -395,7 +395,7 @@ def test_the_server_ends_the_connection(site: PostgresSite) -> None:
 
 
 def test_stopped_while_the_server_is_away(site: PostgresSite) -> None:
-    """What it ran is interrupted by the next one."""
+    """The next one interrupts its tasks."""
     foreman = site.foreman(GRACEFUL_TIMEOUT=0.1)
     cut_off = nap.delay("long", 600)
     wait_until(lambda: site.ledger.count("start", "long"))
@@ -421,13 +421,13 @@ def test_a_task_that_closes_all_descriptors_ends_the_foreman(site: PostgresSite)
 
 
 def plan(statement: str, *parameters: object) -> str:
-    """Return how PostgreSQL would go about a statement."""
+    """Return PostgreSQL's plan for a statement."""
     rows = raw(connect()).execute("EXPLAIN " + DIALECT.text_of(statement), parameters).fetchall()
     return "\n".join(line for (line,) in rows)
 
 
 def plans() -> dict[str, str]:
-    """Return how the server would go about what a round asks."""
+    """Return the server's plans for a round's statements."""
     moment = now()
     return {
         "ADMIT": plan(sql.ADMIT, "lane10", None, None, 1),
@@ -461,7 +461,7 @@ def test_no_round_scans_or_sorts_the_table(site: PostgresSite) -> None:
 
 
 def test_a_plan_that_was_made_for_an_empty_table_does_for_a_full_one(site: PostgresSite) -> None:
-    """The server keeps the plans of a Foreman's statements, until it has looked at the table again."""
+    """The server keeps the plans of a Foreman's statements until it analyzes the table again."""
     site.sql("VACUUM ANALYZE snappea_task")
     raw(connect()).execute(ROBUST_PLANS)
     found = plans()
@@ -496,10 +496,10 @@ def test_settling_refuses_what_is_not_ones_own_any_more(site: PostgresSite) -> N
     assert Task.objects.get().foreman_id == first
     with transact(connect()) as db:
         sharing.be_known(db, second)
-        store.give_back(db, [claim])  # as if the second one had claimed it, and could not commit
+        store.give_back(db, [claim])  # as if the second one had claimed it, but could not commit
     assert Task.objects.get().status == Status.RUNNING
     server_is_older = "SELECT clock_timestamp() - pg_postmaster_start_time() > interval '2 s'"
-    wait_until(lambda: site.sql(server_is_older) == [(True,)])  # a restart counts as a sign of life
+    wait_until(lambda: site.sql(server_is_older) == [(True,)])  # a restart counts as a heartbeat
     with transact(connect()) as db:
         db.execute("UPDATE snappea_presence SET seen_at = seen_at - interval '1 hour' WHERE id = ?", (first,))
         found = sharing.reap(db, now(), 2)
