@@ -181,7 +181,7 @@ def test_a_signal_is_heard_while_somebody_holds_the_write_lock(site: Site) -> No
     locker = sqlite3.connect(site.database, isolation_level=None)
     locker.execute("BEGIN IMMEDIATE")
     assert foreman.stop() == 1
-    assert "Could not write the last states" in foreman.output()
+    assert "Could not write the final states" in foreman.output()
     locker.close()
     site.foreman()
     site.wait_until_empty()
@@ -196,7 +196,7 @@ def test_what_ends_while_the_last_words_wait_for_the_write_lock_was_not_stopped(
     locker = sqlite3.connect(site.database, isolation_level=None)
     locker.execute("BEGIN IMMEDIATE")
     foreman.send(signal.SIGTERM)
-    foreman.wait_for_output("Could not yet write the last states")
+    foreman.wait_for_output("Could not write the final states yet")
     time.sleep(0.3)  # by now it retries, and waits half a second for the lock
     (site.directory / "go").touch()
     wait_until(lambda: site.ledger.count("end", "x"))
@@ -558,7 +558,7 @@ def test_a_connection_that_cannot_be_closed(site: Site) -> None:
     foreman = site.foreman(NUM_WORKERS=1)
     break_connection.delay("x")
     assert_it_still_works(site)
-    foreman.wait_for_output("Could not tidy up the connection 'default': ZeroDivisionError")
+    foreman.wait_for_output("Could not clean up the connection 'default': ZeroDivisionError")
 
 
 def test_tasks_that_enqueue_tasks(site: Site) -> None:
