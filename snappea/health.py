@@ -19,7 +19,9 @@ def health(request: HttpRequest) -> HttpResponse:
     """Answer 200, or 503 if there are `warnings`.
 
     Warnings: no Foreman runs, the oldest ready task has waited longer than WARN_BACKLOG_SECONDS, or this
-    process cannot use the queue.
+    process cannot use the queue. Requests without permission get 403.
+
+    >>> urlpatterns += [path("health/", health)]
     """
     found: dict[str, Any]
     try:

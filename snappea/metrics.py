@@ -20,7 +20,10 @@ _ENDED = ("done", "failed", "retried", "cancelled", "expired")
 
 @monitored
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer with all metrics, or 503 if the queue cannot be used."""
+    """Answer with all metrics, or 503 if the queue cannot be used. Requests without permission get 403.
+
+    >>> urlpatterns += [path("metrics/", metrics)]
+    """
     try:
         with usable():
             text, status = "".join(_families()), 200

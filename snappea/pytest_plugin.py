@@ -15,7 +15,10 @@ def _snappea_begins_with_none() -> None:
 
 @pytest.fixture
 def snappea_eager() -> Iterator[None]:
-    """Make `delay()` run each task immediately, in this test."""
+    """Make `delay()` run each task immediately, in this test.
+
+    >>> def test_sign_up(client, snappea_eager, mailoutbox): ...
+    """
     from .testing import override_snappea
 
     with override_snappea(TASK_ALWAYS_EAGER=True):
@@ -24,7 +27,12 @@ def snappea_eager() -> Iterator[None]:
 
 @pytest.fixture
 def snappea_drain() -> Callable[..., int]:
-    """Return `snappea.testing.drain`, which runs the enqueued tasks."""
+    """Return `snappea.testing.drain`, which runs the enqueued tasks.
+
+    >>> def test_welcome(snappea_drain):
+    ...     send_welcome.delay("ada@example.com")
+    ...     assert snappea_drain() == 1
+    """
     from .testing import drain
 
     return drain

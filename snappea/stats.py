@@ -143,6 +143,9 @@ def snapshot() -> dict[str, Any]:
     `foremen` (`busy`: threads, without stuck ones; `on_loop`: coroutines), `counts` by state, `oldest` (the
     longest wait of a task that could run), `queues`, `running`, `tasks` (with the numbers of the last hour)
     and `failures`. Times are in seconds.
+
+    >>> snapshot()["counts"]["failed"]
+    3
     """
     claims = inspect.in_flight()
     foremen = foremen_at_work()

@@ -296,6 +296,9 @@ class AsyncResult:
 
         Raises TimeoutError; TypeError for an invalid timeout; TaskFailed if it failed, was interrupted or
         cancelled; ResultNotKept if it has no `result_ttl` or its row is gone.
+
+        >>> add.delay(1, 2).get(timeout=5)
+        3
         """
         if self.id is None:
             return self._result

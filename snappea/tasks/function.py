@@ -80,7 +80,7 @@ class TaskFunction(Generic[P, R]):
         return engine.choose().submit(call, self)  # inlined _enqueue(): this is the hot path
 
     async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
-        """Enqueue a call like `delay()`, from asynchronous code."""
+        """Enqueue a call like `delay()`, from asynchronous code: `await send_mail.adelay(42)`."""
         return await sync_to_async(functools.partial(self.delay, *args, **kwargs))()
 
     def delay_many(self, calls: Iterable[tuple[Any, ...]]) -> list[AsyncResult]:
@@ -126,6 +126,8 @@ class TaskFunction(Generic[P, R]):
         `using`: the alias of the transaction's database, "default" by default. If the task itself has an
         argument named `using`, it is passed to the task. After a rollback nothing is enqueued. The arguments
         are checked immediately; raises the same errors as `delay()`.
+
+        >>> send_mail.delay_on_commit(user.pk)
         """
         using = DEFAULT_DB_ALIAS if self._takes_using else kwargs.pop("using", DEFAULT_DB_ALIAS)
         if self.delay != MethodType(_DELAY, self):  # a test has replaced it with a mock

@@ -40,7 +40,7 @@ AT_MOST = 10_000
 
 
 class Enqueued(NamedTuple):
-    """A waiting call."""
+    """A waiting call. `run_after` is when it is due; None: now."""
 
     id: int
     task_name: str
@@ -53,7 +53,10 @@ class Enqueued(NamedTuple):
 
 
 def enqueued(task: TaskFunction[..., Any] | None = None) -> list[Enqueued]:
-    """Return the waiting calls, of one task or all, in the order in which they were enqueued."""
+    """Return the waiting calls, of one task or all, in the order in which they were enqueued.
+
+    >>> assert [call.args for call in enqueued(send_mail)] == [[42]]
+    """
     return [
         Enqueued(
             *(row.pk, row.task_name, json.loads(row.args), json.loads(row.kwargs)),
@@ -68,6 +71,8 @@ def assert_enqueued(task: TaskFunction[P, Any], *args: P.args, **kwargs: P.kwarg
     """Assert that a call with these arguments waits, positional or by name. Return the latest such call.
 
     The AssertionError shows the calls that wait instead.
+
+    >>> assert assert_enqueued(send_mail, user_id=42).queue == "mail"
     """
     expected = task.call(args, kwargs)
     wanted = _bound(task, json.loads(expected.args), json.loads(expected.kwargs))
@@ -112,6 +117,8 @@ def drain(including_scheduled: bool = False, raise_failures: bool = True, at_mos
 
     Raises the exception of the first task that fails and is not retried, unless `raise_failures` is False.
     Raises RuntimeError if tasks are left after `at_most` runs.
+
+    >>> assert drain(including_scheduled=True) == 2
     """
     for count in range(at_most):
         claim = _calls().claim(including_scheduled)
@@ -172,6 +179,10 @@ def foreman(timeout: float = 30.0) -> Iterator[LiveForeman]:
     databases in files. Settings that the test has changed apply there, too, if JSON can carry them. No mail
     is sent, and mail.outbox stays empty. `timeout`: for its start and for its stop, in seconds. Raises
     RuntimeError if the Foreman cannot work here or does not start.
+
+    >>> with foreman() as running:
+    ...     send_mail.delay(42)
+    ...     running.wait_until_idle()
     """
     if not IS_UNIX:
         raise RuntimeError(NEEDS_UNIX)

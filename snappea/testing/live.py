@@ -53,7 +53,10 @@ class LiveForeman:
         return self._log.read_text(errors="replace")
 
     def wait_until_idle(self, timeout: float = 10.0) -> None:
-        """Wait until no task is ready or running. Raises TimeoutError, with the log."""
+        """Wait until no task is ready or running, at most `timeout` seconds.
+
+        Raises TimeoutError, and RuntimeError if the Foreman has ended; both show its log.
+        """
         if self._wait(lambda: not raw(connect()).execute(WORK).fetchone()[0], timeout):
             return
         if self._process.poll() is not None:
