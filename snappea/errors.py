@@ -66,7 +66,7 @@ class ExtraMissing(ConfigurationError):
 
 
 class TaskDefinitionError(SnappeaError):
-    """A function cannot be a task: its name is taken, or it cannot be found by name."""
+    """A function cannot be a task: its name is taken, it cannot be found by name, or an option is invalid."""
 
 
 class UnserializableArgument(SnappeaError, TypeError):

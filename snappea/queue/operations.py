@@ -38,7 +38,10 @@ def requeue(
     """Make kept or scheduled tasks ready again, and reset their attempts; return how many.
 
     `countdown`: the delay in seconds. Ready and running tasks are left alone. Raises TypeError or ValueError
-    for an invalid countdown.
+    for an invalid countdown. `tell` is called now and then with the number of tasks changed so far.
+
+    >>> requeue(Task.objects.filter(status="failed", queue="mail"), countdown=60)
+    3
     """
     seconds = None if countdown is None else seconds_of(countdown, "countdown")
     due = None if seconds is None else later(now(), seconds)
@@ -49,7 +52,10 @@ def requeue(
 
 
 def cancel(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
-    """Delete waiting tasks, and return how many. Running and kept tasks are left alone."""
+    """Delete waiting tasks, and return how many. Running and kept tasks are left alone.
+
+    `tell` is called now and then with the number of tasks deleted so far.
+    """
     changed, lanes = 0, set()
     for page in _chosen(tasks, "cancel", "pk", "lane"):
         changed += _apply(sql.CANCEL, [(pk,) for pk, _lane in page], tell, changed)
@@ -60,12 +66,18 @@ def cancel(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
 
 
 def terminate(tasks: QuerySet[Task]) -> int:
-    """Ask the Foreman to end running tasks, and return how many."""
+    """Ask the Foreman to end running tasks, and return how many: TaskRevoked is raised inside each."""
     return sum(_apply(sql.REVOKE, page) for page in _chosen(tasks, "terminate", "pk"))
 
 
 def delete(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
-    """Delete kept tasks, and return how many. Waiting and running tasks are left alone."""
+    """Delete kept tasks, and return how many. Waiting and running tasks are left alone.
+
+    `tell` is called now and then with the number of tasks deleted so far.
+
+    >>> delete(Task.objects.filter(status="cancelled"))
+    3
+    """
     changed = 0
     for fences in _chosen(tasks, "delete", "pk", "claims"):
         changed += _apply(sql.DELETE, fences, tell, changed)
@@ -98,8 +110,8 @@ def pause(queue: str) -> bool:
     Running tasks continue. Returns when every Foreman has confirmed the pause: within milliseconds, or a
     second if all its workers are busy. Inside a transaction on the queue's database, it returns at once, and
     the pause takes effect just after the commit.
-    Raises PauseUnconfirmed if a Foreman does not confirm within CONFIRM_WITHIN; the queue is paused all the
-    same.
+
+    Raises PauseUnconfirmed if a Foreman does not confirm within 10 s; the queue is paused all the same.
     """
     refuse_event_loop("queue")
     connection = connect()
