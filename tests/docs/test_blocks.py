@@ -32,7 +32,6 @@ RUN_BY = {
     "how-to/hand-over-to-celery.md": "test_celery_runs_the_tasks",
     "how-to/run-on-celery.md": "test_celery_runs_the_tasks",
     "how-to/test.md": "tests/testing/test_user_projects.py",
-    "how-to/trace.md": "tests/test_tracing.py",
     "how-to/use-django-tasks.md": "test_tasks_of_django",
     "how-to/use-postgresql.md": "test_postgres_as_the_queue",
     "how-to/use-the-main-database.md": "test_the_main_database",
