@@ -344,6 +344,16 @@ def test_each_table_of_states_has_the_names_of_the_admin(file: Path) -> None:
                     assert re.search(rf"\b{status.label}\b", " ".join(row)), row
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_page_says_what_the_admin_calls_a_state(file: Path) -> None:
+    if file.stem == "metrics":  # these words are labels of metrics, too
+        return
+    text = re.sub(r"^#.*$", "", without_blocks(file), flags=re.MULTILINE)
+    for status in Status:
+        lines = [found[0] for found in re.finditer(rf"^.*`{status}`.*\n?.*$", text, re.MULTILINE)]
+        assert not lines or any(status.label in line for line in lines), (status, lines)
+
+
 def test_operations() -> None:
     told = {row[0].split("(")[0].strip("`") for row in rows("states", "function", "returns")}
     ours = public(operations) - {"hand_over"} | {"depth"}
