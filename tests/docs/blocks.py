@@ -7,7 +7,7 @@
 - ```sh: typed in a shell, while the Foreman runs, except for the lines in NOT_RUN.
 - ```text right after one of these two: lines that it prints, or that the Foreman logs. All numbers match, and
   `...` matches anything.
-- A title that starts with "/", and any other language: see SHOWN in test_blocks.py.
+- A title that starts with "/" or "$ ", and any other language: see SHOWN in test_blocks.py.
 """
 
 import re
@@ -59,7 +59,7 @@ class Block(NamedTuple):
     @property
     def is_file(self) -> bool:
         """Tell whether it is a file of the reader's project."""
-        return bool(self.title) and not self.title.startswith("/") and not self.is_ours
+        return bool(self.title) and not self.title.startswith(("/", "$ ")) and not self.is_ours
 
     @property
     def is_ours(self) -> bool:

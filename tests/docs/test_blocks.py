@@ -42,19 +42,19 @@ RUN_BY = {
 #: Blocks of the other pages that are shown and not run, by page and language (or title): what tests them, or
 #: why nothing does. ("how-to/deploy.md", "ini"): "tests/test_deploy.py"
 SHOWN: dict[tuple[str, str], str] = {
-    ("how-to/deploy.md", "/foreman.log"): "tests/docs/test_running.py",
+    ("how-to/deploy.md", "$ journalctl --unit snappea"): "tests/docs/test_running.py",
     ("how-to/deploy-docker.md", "python"): "tests/test_deploy.py",
     ("how-to/deploy-docker.md", "yaml"): "tests/test_deploy.py",
     ("how-to/deploy-systemd.md", "ini"): "tests/test_deploy.py",
     ("how-to/deploy-systemd.md", "python"): "tests/test_deploy.py",
-    ("how-to/monitor.md", "/status"): "tests/docs/test_running.py",
+    ("how-to/monitor.md", "$ python manage.py snappea status"): "tests/docs/test_running.py",
     ("how-to/monitor.md", "yaml"): "needs Prometheus; tests/docs/test_running.py reads the files",
-    ("how-to/troubleshooting.md", "/foreman.log"): "tests/docs/test_running.py",
+    ("how-to/troubleshooting.md", "$ journalctl --unit snappea"): "tests/docs/test_running.py",
     (
         "how-to/troubleshooting.md",
         "ini",
     ): "changes the system; tests/docs/test_running.py looks for the limits",
-    ("how-to/upgrade.md", "/runsnappea"): "tests/docs/test_running.py",
+    ("how-to/upgrade.md", "$ python manage.py runsnappea"): "tests/docs/test_running.py",
 }
 
 

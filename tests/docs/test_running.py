@@ -62,7 +62,7 @@ def test_the_log_of_a_stop(site: Project) -> None:
         site.shell("until python -m django snappea status | grep -q ' 2 running'; do sleep 0.1; done")
         running.popen.send_signal(signal.SIGTERM)
         assert running.popen.wait(DEADLINE) == 0
-        for line in shown("how-to/deploy.md", "/foreman.log"):
+        for line in shown("how-to/deploy.md", "$ journalctl --unit snappea"):
             pattern = re.sub(r"\d+", r"[\\d.]+", re.escape(line))
             assert re.search(pattern, running.output()), (line, running.output())
     assert "mail.tasks.nap" in site.run("django", "snappea", "list", "interrupted")
@@ -74,7 +74,9 @@ def test_the_lines_of_status(site: Project) -> None:
     enqueue_naps(site)
     with site.running("python -m django runsnappea", "tasks ready"):
         output = site.run("django", "snappea", "status")
-    foreman, counts, oldest, empty, head, *queues = shown("how-to/monitor.md", "/status")
+    foreman, counts, oldest, empty, head, *queues = shown(
+        "how-to/monitor.md", "$ python manage.py snappea status"
+    )
     assert re.search(re.sub(r"\d+", r"\\d+", re.escape(counts)), output), output
     assert re.search(r"Foreman: pid \d+ on \S+, for .*, \d+ MB, \d tasks on \d workers", output), output
     assert re.match(r"Foreman: pid \d+ on \S+, for .*, \d+ MB, \d tasks on \d workers$", foreman)
@@ -85,7 +87,7 @@ def test_the_lines_of_status(site: Project) -> None:
 
 
 def test_an_older_version_of_the_tables(site: Project) -> None:
-    (line,) = shown("how-to/upgrade.md", "/runsnappea")
+    (line,) = shown("how-to/upgrade.md", "$ python manage.py runsnappea")
     site.run("django", "migrate", "snappea", "0001", "--database=snappea", "-v0")
     exit_code, output = site.try_to_run("django", "runsnappea")
     assert exit_code == 1
@@ -113,7 +115,7 @@ def is_said(text: str) -> bool:
 
 
 def test_lines_that_are_hard_to_provoke() -> None:
-    for line in shown("how-to/troubleshooting.md", "/foreman.log"):
+    for line in shown("how-to/troubleshooting.md", "$ journalctl --unit snappea"):
         assert is_said(line.partition(" ")[2]), line
 
 
