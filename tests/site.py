@@ -138,7 +138,7 @@ class Site:
 
     def hasty_foreman(self, **constants: float) -> Process:
         """Start a Foreman with other constants than its own, so that a test need not wait so long."""
-        code = "from snappea.foreman import loop, maintenance; from snappea.workers import threads\n"
+        code = "from snappea.foreman import loop, sqlite_host; from snappea.workers import threads\n"
         code += "from snappea.workers.processes import supervisor\n"
         code += "".join(f"{name.replace('__', '.')} = {value}\n" for name, value in constants.items())
         code += "from django.core.management import call_command\ncall_command('runsnappea')\n"

@@ -21,7 +21,7 @@ import yaml
 from example_project.settings import DSN_KEYS
 from snappea.conf import Settings
 from snappea.foreman.loop import LAST_WORDS
-from snappea.foreman.maintenance import LOOK_EVERY
+from snappea.foreman.sqlite_host import LOOK_EVERY
 from tests.docs.blocks import BY_PAGE, of
 from tests.projects import Project
 from tests.site import DEADLINE, ROOT, wait_until

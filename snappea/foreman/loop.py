@@ -19,20 +19,21 @@ from ..errors import CannotStart
 from ..log import foreman, say, say_seldom
 from ..queue import store
 from ..queue.clock import now
-from ..queue.database import FAULTS, connect, raw, transact
+from ..queue.database import ADAPTERS, FAULTS, adapter, connect, raw, transact
 from ..queue.quarantine import Quarantine, quarantined
 from ..queue.records import Claim, Expired, Outcome
 from ..tasks import frameworks
 from ..workers.processes.fork_server import ForkServer
 from ..workers.threads import WorkerPool, drain
 from .admission import Admission
-from .host import host_for
+from .host import Host
 from .in_flight import InFlight, Refused
 from .reports import report_ends, report_expired, report_interrupted, report_recovered, report_start
 from .restart import Restart
 from .round import Planner, Round
 from .scheduler import Scheduler
 from .shutdown import Shutdown
+from .sqlite_host import SqliteHost
 from .statistics import Stats
 
 #: How long to pause after a wakeup that brought no work, in seconds, so that a flood of them costs little.
@@ -70,7 +71,9 @@ class Foreman:
         for name in HOOKS:
             hook(name)  # an invalid hook fails here, not in each task
         self.connection = connect()
-        self.host = host_for(self.connection)(self.connection, self.settings, fork_server)
+        is_sqlite = self.connection.vendor not in ADAPTERS
+        kind: type[Host] = SqliteHost if is_sqlite else adapter(self.connection, "host").PostgresHost
+        self.host = kind(self.connection, self.settings, fork_server)
         self.admission = Admission(queues, strict, self.host.shared)
         self.in_flight = InFlight()
         self.stats = Stats(self.settings.STATS_RETENTION_MINUTES)
@@ -78,7 +81,7 @@ class Foreman:
         self.shutdown = Shutdown(self.settings, self.in_flight, self.restart, burst)
         self.quarantine = Quarantine()
         self._scheduler = Scheduler()
-        parts = self.in_flight, self.admission, self.restart, self.shutdown
+        parts = self.in_flight, self.admission, self.stats, self.restart, self.shutdown
         self._planner = Planner(self.settings, self.host.most_ahead, *parts)
         self._peek_at = 0.0
         self._failures = 0  # failed turns in a row
@@ -174,7 +177,6 @@ class Foreman:
                 self.pool.loop.look()
             self._scheduler.look(raw(self.connection), now(self.connection))
             self.stats.look(raw(self.connection))
-            self._planner.writes_stats = self.stats.is_due()
         if here >= self._peek_at:
             self._peek_at = here + self.bell.patience
             has_news = self.host.may_have_news()
@@ -205,7 +207,7 @@ class Foreman:
         with transact(self.connection) as db:
             moment = now(self.connection)
             admission.note_left(in_flight.write(db, moment))  # given back means cancelled, if revoked
-            if planner.writes_stats:
+            if self.stats.backlog is not None:
                 self.stats.write(db)
             if turn.fires:
                 self._scheduler.fire(db, moment)
@@ -242,7 +244,7 @@ class Foreman:
 
     def _report(self, finished: list[Outcome], expired: list[Expired], moment: str) -> None:
         self.stats.count(finished, moment)
-        if not foreman.isEnabledFor(INFO):
+        if not foreman.isEnabledFor(INFO):  # most need no line and no notification
             finished = [outcome for outcome in finished if outcome.error or outcome.claim.extras_json]
         if finished:
             report_ends(finished, self.settings.LOG_ARGUMENTS)
@@ -292,9 +294,7 @@ class Foreman:
             moment = now(self.connection)
             self.in_flight.write(db, moment)
             states = [store.interrupt(db, moment, claim.fence, why) for claim in running]
-        ended = self.in_flight.close()
-        self.stats.count(ended, moment)
-        report_ends(ended, self.settings.LOG_ARGUMENTS)
+        self._report(self.in_flight.close(), [], moment)
         for claim, status in zip(running, states, strict=True):
             report_interrupted(claim.id, claim.task_name, status)
         for framework in frameworks:

@@ -56,10 +56,6 @@ class Restart:
         self.due = why
         self.nudge()
 
-    def waive(self) -> None:
-        """Ignore MAX_TASKS from now on."""
-        self.most = sys.maxsize
-
 
 def restart_process(at_once: bool) -> None:
     """Replace this process with a new one, with the same command line and the same pid.

@@ -17,6 +17,7 @@ from .admission import Admission
 from .in_flight import InFlight
 from .restart import Restart
 from .shutdown import Shutdown
+from .statistics import Stats
 
 #: How much work to claim ahead, in seconds: no tasks that take longer.
 AHEAD = 0.005
@@ -80,18 +81,17 @@ class Planner:
         most_ahead: int,
         in_flight: InFlight,
         admission: Admission,
+        stats: Stats,
         restart: Restart,
         shutdown: Shutdown,
     ) -> None:
         self._most_on_loop = settings.ASYNC_CONCURRENCY
         self._prefetch = Prefetch(most_ahead)
-        self._in_flight, self._admission = in_flight, admission
+        self._in_flight, self._admission, self._stats = in_flight, admission, stats
         self._restart, self._shutdown = restart, shutdown
         self._uses_loop = any(task.is_async for task in registry.values())
         #: There may be tasks to claim that the last claim did not see.
         self.may_have_more = True
-        #: A minute of the statistics is over.
-        self.writes_stats = False
         #: When to check the files and the tables again, and when the last round was.
         self.look_at, self.worked_at = 0.0, time.monotonic()
         self._due_at = self._tick_at = self._confirm_at = inf
@@ -118,8 +118,9 @@ class Planner:
         loop_room = min(self._most_on_loop - len(in_flight.on_loop), most) if self._uses_loop else 0
         has_room = room > 0 or loop_room > 0
         claim_at = min(self._due_at, opening, 0 if self.may_have_more else inf) if has_room else inf
+        writes_stats = self._stats.backlog is not None
         work_at = min(claim_at, self._tick_at, self._confirm_at)
-        has_work = here >= work_at or self.writes_stats or in_flight.is_to_be_written(here)
+        has_work = here >= work_at or writes_stats or in_flight.is_to_be_written(here)
         wakes_at = min(work_at, self.look_at, stop_by, here + STALE_AFTER if backlog else inf)
         fires = here >= self._tick_at
         return Round(has_work, has_room, (max(room, 0), loop_room, most), ahead, fires, wakes_at)
@@ -143,7 +144,6 @@ class Planner:
         """Note when something is due. `is_of_round`: the peek is from a committed round."""
         here = time.monotonic()
         if is_of_round:
-            self.writes_stats = False
             self.worked_at = self._prefetch.last_round = here
         self._due_at = inf if peek.due is None else here + seconds_until(peek.due)
         self._tick_at = inf if peek.tick is None else here + seconds_until(peek.tick)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ class Shutdown:
             self._restarts, self.stop_by = False, None
         if signals == 1 and self._settings.WORKAHOLIC and not self.drains:
             self.drains = True  # empty the queue first
-            restart.waive()
+            restart.most = sys.maxsize  # MAX_TASKS is ignored from now on
             return True
         is_patient = self.drains and (self._settings.WORKAHOLIC or not signals) and signals < 2
         if is_idle if is_patient else signals:

@@ -75,7 +75,8 @@ class Stats:
         self._retention = retention
         self._minute = ""
         self._due = 0.0
-        self._backlog: int | None = None  # how many were ready at the end of the minute
+        #: How many tasks were ready at the end of the minute; None until it is over.
+        self.backlog: int | None = None
         self._counters: dict[str, _Counter] = {}
 
     def count(self, outcomes: list[Outcome], moment: str) -> None:
@@ -134,12 +135,8 @@ class Stats:
 
     def look(self, db: RawConnection) -> None:
         """Count the ready tasks if a minute is over. Outside a transaction: there may be a million."""
-        if self._counters and self._backlog is None and time.monotonic() >= self._due:
-            self._backlog = store.depth(db)
-
-    def is_due(self) -> bool:
-        """Return whether a minute is ready to be written."""
-        return self._backlog is not None
+        if self._counters and self.backlog is None and time.monotonic() >= self._due:
+            self.backlog = store.depth(db)
 
     def write(self, db: RawConnection, at_once: bool = False) -> None:
         """Write the minute that is over; `at_once`: also one that is not.
@@ -147,12 +144,12 @@ class Stats:
         The numbers are dropped even if that fails. Raises one of FAULTS only if the database has rolled back
         the whole transaction: the caller repeats it without them.
         """
-        if not self._counters or not (at_once or self.is_due()):
+        if not self._counters or not (at_once or self.backlog is not None):
             return
         counted = sorted(self._counters.items())  # sorted, or two Foremen could deadlock
         rows = [counter.row(self._minute, name) for name, counter in counted]
-        rows.append(_Counter().row(self._minute, "", self._backlog))
-        self._counters, self._backlog = {}, None
+        rows.append(_Counter().row(self._minute, "", self.backlog))
+        self._counters, self.backlog = {}, None
         db.execute("SAVEPOINT snappea_stats")
         try:
             db.executemany(_INSERT, rows)

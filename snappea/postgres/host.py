@@ -15,8 +15,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..conf import Settings
 from ..errors import CannotStart
 from ..foreman.host import Host
-from ..foreman.maintenance import LOOK_EVERY
 from ..foreman.reports import report_recovered
+from ..foreman.sqlite_host import LOOK_EVERY
 from ..foreman.systemd import Supervisor
 from ..log import say
 from ..queue.clock import now

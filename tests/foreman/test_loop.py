@@ -269,7 +269,7 @@ def _cpu_seconds(pid: int) -> float:
 @pytest.mark.long
 def test_an_idle_foreman_writes_nothing(site: Site) -> None:
     site.settings["SCHEDULES"] = [{"task": nothing.name, "every": 86400}]  # so far away that it costs nothing
-    foreman = site.hasty_foreman(maintenance__REST=0.5)
+    foreman = site.hasty_foreman(sqlite_host__REST=0.5)
     unfolded = site.database.stat().st_mtime_ns
     nothing.delay()
     site.wait_until_empty()

@@ -18,6 +18,7 @@ from snappea.foreman.loop import STUCK, Foreman
 from snappea.foreman.restart import Restart
 from snappea.foreman.round import Planner
 from snappea.foreman.shutdown import Shutdown
+from snappea.foreman.statistics import Stats
 from snappea.queue.database import connect, file_of
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
@@ -38,7 +39,9 @@ class Parts:
         self.in_flight.logbook = Logbook(file, 100)
         self.restart = Restart(settings, self.in_flight)
         self.shutdown = Shutdown(settings, self.in_flight, self.restart, drains=False)
-        self.planner = Planner(settings, 10, self.in_flight, Admission(), self.restart, self.shutdown)
+        self.planner = Planner(
+            settings, 10, self.in_flight, Admission(), Stats(60), self.restart, self.shutdown
+        )
         self.pool = self.planner.pool = WorkerPool(1, self.in_flight.logbook, lambda: None)
         self.pool._slots.acquire()
 

@@ -58,7 +58,7 @@ def test_wrong_settings(site: Site) -> None:
 
 
 def test_a_database_on_a_network_file_system(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snappea.foreman.maintenance.file_system", lambda _path: "nfs4")
+    monkeypatch.setattr("snappea.foreman.sqlite_host.file_system", lambda _path: "nfs4")
     with pytest.raises(CommandError, match=r"is on a network file system \(nfs4\)"):
         call_command("runsnappea")
 

@@ -79,16 +79,16 @@ def test_the_backlog_is_written_with_them(site: Site) -> None:
         Task.objects.create(task_name="x")
     counted = Stats(60)
     counted.look(raw(connect()))
-    assert not counted.is_due(), "there is nothing to write"
+    assert counted.backlog is None, "there is nothing to write"
     counted.count([outcome()], MOMENT)
     counted.look(raw(connect()))
-    assert not counted.is_due(), "the minute is not over"
+    assert counted.backlog is None, "the minute is not over"
     counted._due = 0.0
     counted.look(raw(connect()))
-    assert counted.is_due()
+    assert counted.backlog is not None
     with transact(connect()) as db:
         counted.write(db)
-    assert Stat.objects.get(task_name="").backlog == 3 and not counted.is_due()
+    assert Stat.objects.get(task_name="").backlog == 3 and counted.backlog is None
 
 
 @pytest.mark.parametrize("enqueued_at", ["nonsense", "", "2026-01-01 12:00:00+00:00"])
@@ -111,7 +111,7 @@ def test_nothing_is_counted_if_none_are_to_be_kept(site: Site) -> None:
     counted = Stats(0)
     counted.count([outcome()], MOMENT)
     counted.count_expired([Expired(1, "b.task", "ready", None)], MOMENT)
-    assert not counted.is_due() and not written(counted) and not Stat.objects.exists()
+    assert counted.backlog is None and not written(counted) and not Stat.objects.exists()
 
 
 def test_old_ones_are_purged(site: Site) -> None:
@@ -141,7 +141,7 @@ def test_a_failure_of_theirs_touches_no_task(
         store.settle(db, MOMENT, [Outcome(claim, 0.1)])
         counted.write(db, at_once=True)
     assert not Task.objects.exists() and "statistics" in caplog.text
-    assert not counted.is_due()
+    assert counted.backlog is None
 
 
 def test_if_the_whole_transaction_is_given_up_the_next_try_is_without_them(site: Site) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
-from snappea.foreman import maintenance
-from snappea.foreman.maintenance import readers
+from snappea.foreman import sqlite_host
+from snappea.foreman.sqlite_host import readers
 from snappea.queue.database import connect, file_of
 from tests.playground.tasks import echo, nap, record
 from tests.site import Process, Site, wait_until
@@ -145,7 +145,7 @@ def test_who_reads_is_found(site: Site) -> None:
 
 
 def test_a_reader_that_does_not_end_is_named_in_the_log(site: Site) -> None:
-    foreman = site.hasty_foreman(maintenance__LARGE_WAL=200_000, maintenance__HELD_AFTER=2.0)
+    foreman = site.hasty_foreman(sqlite_host__LARGE_WAL=200_000, sqlite_host__HELD_AFTER=2.0)
     wal = Path(f"{site.database}-wal")
     process = reader(site)
     for _ in range(30):
@@ -158,17 +158,17 @@ def test_a_reader_that_does_not_end_is_named_in_the_log(site: Site) -> None:
     process.communicate()
     foreman.wait_for_output("INFO The write-ahead log could be checkpointed again")
     wait_until(lambda: wal.stat().st_size <= 200_000, "it to be cut off")
-    time.sleep(maintenance.LOOK_EVERY + 0.5)
+    time.sleep(sqlite_host.LOOK_EVERY + 0.5)
     assert foreman.output().count("The write-ahead log") == 2, "each is said once"
     assert foreman.stop() == 0
 
 
 def test_readers_that_end_are_not_worth_a_word(site: Site) -> None:
-    foreman = site.hasty_foreman(maintenance__LARGE_WAL=200_000, maintenance__HELD_AFTER=30.0)
+    foreman = site.hasty_foreman(sqlite_host__LARGE_WAL=200_000, sqlite_host__HELD_AFTER=30.0)
     process = reader(site)
     for _ in range(5):
         echo.delay("x" * 100_000)
-    time.sleep(2 * maintenance.LOOK_EVERY)
+    time.sleep(2 * sqlite_host.LOOK_EVERY)
     process.communicate()
     wal = Path(f"{site.database}-wal")
     wait_until(lambda: wal.stat().st_size <= 200_000, "it to be cut off")

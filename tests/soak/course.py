@@ -10,7 +10,7 @@ from pathlib import Path
 from django.core.management import call_command
 
 from snappea import schedules
-from snappea.foreman.maintenance import LARGE_WAL
+from snappea.foreman.sqlite_host import LARGE_WAL
 from snappea.queue.database import MEGABYTE
 from tests.playground.ledger import note
 from tests.site import Site, wait_until

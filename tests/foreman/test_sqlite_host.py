@@ -1,4 +1,4 @@
-"""What the Maintenance does about the queue's files."""
+"""How the Foreman maintains the queue's files."""
 
 import sqlite3
 import time
@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from snappea.foreman import maintenance
-from snappea.foreman.maintenance import Maintenance
-from snappea.queue.database import connect, file_of, raw
-from snappea.queue.lock import Lock
-from snappea.queue.wakeup import FileBell
+from snappea.conf import current
+from snappea.foreman import sqlite_host
+from snappea.foreman.sqlite_host import SqliteHost
+from snappea.queue.database import connect, raw
 from tests.playground.tasks import nothing
 from tests.site import Site
 
@@ -21,17 +20,17 @@ WORKED_AT = time.monotonic()
 
 
 @pytest.fixture
-def keeper(site: Site) -> Iterator[Maintenance]:
-    file = file_of(connect())
-    assert file
+def keeper(site: Site) -> Iterator[SqliteHost]:
     raw(connect()).execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    lock, bell = Lock(file), FileBell(file)
-    yield Maintenance(connect(), file, lock, bell)
-    bell.close()
-    lock.close()
+    host = SqliteHost(connect(), current(), None)
+    host.enter()
+    host.equip()
+    yield host
+    host.bell.close()
+    host.lock.close()
 
 
-def test_all_is_well(keeper: Maintenance) -> None:
+def test_all_is_well(keeper: SqliteHost) -> None:
     assert keeper.look(WORKED_AT) == ""
 
 
@@ -39,13 +38,13 @@ def test_all_is_well(keeper: Maintenance) -> None:
     ("suffix", "words"), [("", "was deleted or replaced"), ("-lock", "another Foreman may")]
 )
 def test_what_cannot_be_mended_is_a_reason_to_stop(
-    site: Site, keeper: Maintenance, suffix: str, words: str
+    site: Site, keeper: SqliteHost, suffix: str, words: str
 ) -> None:
     Path(f"{site.database}{suffix}").unlink()
     assert words in keeper.look(WORKED_AT)
 
 
-def test_the_wakeup_file_is_put_back(site: Site, keeper: Maintenance) -> None:
+def test_the_wakeup_file_is_put_back(site: Site, keeper: SqliteHost) -> None:
     Path(f"{site.database}-wakeup").unlink()
     assert keeper.look(WORKED_AT) == ""
     assert Path(f"{site.database}-wakeup").exists()
@@ -59,12 +58,12 @@ def in_database(site: Site) -> int:
 
 
 def test_the_log_is_checkpointed_at_rest(
-    site: Site, keeper: Maintenance, monkeypatch: pytest.MonkeyPatch
+    site: Site, keeper: SqliteHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing.delay()
     keeper.look(time.monotonic())
     assert in_database(site) == 0, "no time of rest yet"
-    monkeypatch.setattr(maintenance, "REST", -1.0)
+    monkeypatch.setattr(sqlite_host, "REST", -1.0)
     keeper.look(WORKED_AT)
     assert in_database(site) == 1
     assert Path(f"{site.database}-wal").stat().st_size > 0, "commits overwrite it, which is cheaper"
@@ -76,9 +75,9 @@ def test_the_log_is_checkpointed_at_rest(
 
 
 def test_a_large_log_is_checkpointed_and_cut_off(
-    site: Site, keeper: Maintenance, monkeypatch: pytest.MonkeyPatch
+    site: Site, keeper: SqliteHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "LARGE_WAL", 1)
+    monkeypatch.setattr(sqlite_host, "LARGE_WAL", 1)
     nothing.delay()
     keeper.look(WORKED_AT)
     assert in_database(site) == 1
@@ -86,9 +85,9 @@ def test_a_large_log_is_checkpointed_and_cut_off(
 
 
 def test_a_reader_does_not_stop_maintenance(
-    site: Site, keeper: Maintenance, monkeypatch: pytest.MonkeyPatch
+    site: Site, keeper: SqliteHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "REST", -1.0)
+    monkeypatch.setattr(sqlite_host, "REST", -1.0)
     with closing(sqlite3.connect(site.database, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM snappea_task").fetchone()
@@ -97,4 +96,4 @@ def test_a_reader_does_not_stop_maintenance(
         assert in_database(site) == 0
     keeper.look(WORKED_AT)
     assert in_database(site) == 1
-    assert raw(connect()).execute("PRAGMA busy_timeout").fetchone() == (maintenance.BUSY_TIMEOUT,)
+    assert raw(connect()).execute("PRAGMA busy_timeout").fetchone() == (sqlite_host.BUSY_TIMEOUT,)

@@ -1,21 +1,28 @@
-"""Maintain the queue's files while the Foreman works."""
+"""The Host for SQLite: the files beside the database, and their maintenance while the Foreman works."""
 
 import logging
 import os
+import sqlite3
 import time
+from collections.abc import Collection
 from logging import ERROR, INFO, WARNING
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..conf import Settings
 from ..errors import CannotStart
 from ..log import say
-from ..queue.database import FAULTS, MEGABYTE, PAGE_SIZE, file_of, raw
+from ..queue import logbook, recovery
+from ..queue.database import FAULTS, MEGABYTE, PAGE_SIZE, RawConnection, data_version, file_of, raw
 from ..queue.files import NETWORK_FILE_SYSTEMS, QueueFile, file_system, lockers
-from ..queue.lock import Lock
+from ..queue.lock import Lock, require_same
+from ..queue.logbook import Logbook
+from ..queue.records import Recovered
 from ..queue.rescue import rescue
 from ..queue.wakeup import FileBell
 from ..workers.processes.fork_server import ForkServer
+from .host import Host
 from .systemd import Supervisor
 
 #: How long the Foreman waits for a write lock at a time, in milliseconds: short, to handle signals soon.
@@ -51,57 +58,87 @@ def local_file(connection: BaseDatabaseWrapper) -> QueueFile:
     return file
 
 
-class Maintenance:
-    """Restores the wakeup file, keeps the write-ahead log small, and notices what cannot be repaired.
+class SqliteHost(Host):
+    """The Host for a SQLite database, with files beside it.
 
-    Each look also notifies systemd's watchdog.
+    It restores the wakeup file, keeps the write-ahead log small, and notices what cannot be repaired.
     """
 
     def __init__(
-        self,
-        connection: BaseDatabaseWrapper,
-        file: QueueFile,
-        lock: Lock,
-        bell: FileBell,
-        fork_server: ForkServer | None = None,
+        self, connection: BaseDatabaseWrapper, settings: Settings, fork_server: ForkServer | None
     ) -> None:
-        self._connection = connection
-        self._lock = lock
-        self._bell = bell
-        self._fork_server = fork_server
+        super().__init__(connection, settings, fork_server)
+        self.file = local_file(connection)
+        self.name = self.file.path
+        self._seen: int | None = None
         self._supervisor = Supervisor()
         self._held_since = 0.0
         self._tries = 0
         self._warn_at: float | None = None  # None: the write-ahead log is not held
         self._checkpointed = -1.0  # the time of the last work that was checkpointed
-        #: When to call look() again, by time.monotonic().
-        self.next_look = 0.0
-        self._use(file)
 
-    def _use(self, file: QueueFile) -> None:
-        self._file = file
-        self._db = raw(self._connection)
+    def enter(self) -> None:
+        """Take the lock. Raises CannotStart if another Foreman has it."""
+        self.lock = Lock(self.file)
+        if self.fork_server:
+            self.fork_server.keep(self.lock.descriptor)
+
+    def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
+        """Settle the tasks that a dead Foreman left running, by its logbook."""
+        return recovery.recover(db, moment, logbook.read(self.file))
+
+    def equip(self) -> None:
+        """Create the bell and the logbook."""
+        self.bell: FileBell = FileBell(self.file)
+        self.logbook = Logbook(self.file, self._cells())
+        self._configure()
+
+    def _configure(self) -> None:
+        self._db = raw(self.connection)
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_FROM // PAGE_SIZE}")
 
-    def look(self, worked_at: float) -> str:
-        """Check the files. Return why the Foreman must stop, or "". Raises sqlite3.Error.
+    def facts(self) -> str:
+        """Return the durability of a commit, and SQLite's version."""
+        return f"synchronous {self.settings.SYNCHRONOUS}, SQLite {sqlite3.sqlite_version}"
 
-        `worked_at`: the time of the last round, by time.monotonic().
-        """
+    def require_intact(self) -> None:
+        """End the process immediately if a task has closed the lock's descriptor."""
+        require_same(self.lock.descriptor, self.lock.identity)
+
+    check = require_intact
+
+    def may_have_news(self) -> bool:
+        """Return whether another connection has written since the last call."""
+        seen, self._seen = self._seen, data_version(self.connection)
+        return self._seen != seen
+
+    def tell(self, stuck: Collection[int]) -> None:
+        """Write the Foreman's state into the lock file."""
+        self.lock.tell(workers=self.settings.NUM_WORKERS, stuck=stuck)
+
+    def leave_to_parent(self) -> None:
+        """Close the lock's descriptor, so that the child does not hold the lock."""
+        self.lock.close()
+
+    def leave(self) -> None:
+        """Do nothing: the lock ends with the process."""
+
+    def look(self, worked_at: float) -> str:
+        """Check the files, and notify systemd's watchdog."""
         here = time.monotonic()
         self.next_look = here + LOOK_EVERY
         self._supervisor.reassure()
-        if self._file.is_gone():
-            if (path := self._file.lost()) == self._file.path:
+        if self.file.is_gone():
+            if (path := self.file.lost()) == self.file.path:
                 return f"{path} was deleted or replaced"
             self._move(path)
-        if self._lock.is_lost():
-            return f"{self._file.lock} was removed, and another Foreman may have started"
-        if self._fork_server and self._fork_server.is_gone():
+        if self.lock.is_lost():
+            return f"{self.file.lock} was removed, and another Foreman may have started"
+        if self.fork_server and self.fork_server.is_gone():
             return "the fork server has ended, and a process with threads cannot start another"
-        self._bell.install()
-        if self._file.wal_size() > LARGE_WAL:
+        self.bell.install()
+        if self.file.wal_size() > LARGE_WAL:
             self._note_starvation(is_held=self._checkpoint("TRUNCATE")[0] != 0)
         elif self._checkpointed != worked_at and here - worked_at > REST:
             _is_busy, logged, written = self._checkpoint("PASSIVE")
@@ -117,12 +154,13 @@ class Maintenance:
         say(ERROR, "%s was deleted or replaced while it was open.", path)
         why: object = "other processes may already use new files"
         try:
-            is_own = self._connection.alias != DEFAULT_DB_ALIAS
-            if is_own and self._connection.connection and rescue(self._connection.connection, self._file):
-                self._connection.close()
-                self._connection.ensure_connection()
-                self._use(local_file(self._connection))
-                say(WARNING, "All committed data is in a new %s; the Foreman continues.", self._file.path)
+            is_own = self.connection.alias != DEFAULT_DB_ALIAS
+            if is_own and self.connection.connection and rescue(self.connection.connection, self.file):
+                self.connection.close()
+                self.connection.ensure_connection()
+                self.file = local_file(self.connection)
+                self._configure()
+                say(WARNING, "All committed data is in a new %s; the Foreman continues.", self.file.path)
                 return
         except (OSError, *FAULTS) as error:
             why = error
@@ -160,9 +198,9 @@ class Maintenance:
                 WARNING,
                 "The write-ahead log has grown to %d MB and could not be checkpointed for %.0f s: a "
                 "long-running read blocks the checkpoint (pid %s). End that transaction or process.",
-                self._file.wal_size() // MEGABYTE,
+                self.file.wal_size() // MEGABYTE,
                 here - self._held_since,
-                ", ".join(map(str, readers(self._file))) or "unknown",
+                ", ".join(map(str, readers(self.file))) or "unknown",
             )
 
 
