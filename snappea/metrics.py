@@ -9,13 +9,13 @@ from django.http import HttpRequest, HttpResponse
 
 from . import stats
 from .errors import QueueUnavailable
+from .foreman.statistics import COUNTS
 from .monitoring import inspect
 from .monitoring.permissions import monitored
 from .queue.availability import usable
 from .queue.foremen import foremen_at_work
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_ENDED = ("done", "failed", "retried", "cancelled", "expired")
 
 
 @monitored
@@ -65,7 +65,7 @@ def _of_queues(queues: Iterable[inspect.QueueState]) -> Iterator[str]:
 
 
 def _of_tasks(totals: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    ended = [({"task": name, "how": how}, total[how]) for name, total in totals.items() for how in _ENDED]
+    ended = [({"task": name, "how": how}, total[how]) for name, total in totals.items() for how in COUNTS]
     yield _family("ended_total", "counter", "Runs by how they ended, and tasks that expired.", ended)
     for what, about in (("run", "Run time of tasks."), ("wait", "Time tasks waited until they started.")):
         yield _head(f"{what}_seconds", "summary", about)

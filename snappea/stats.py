@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from .foreman.statistics import COUNTS, HALF_OCTAVE, SUMS
 from .models import Status
 from .monitoring import inspect
 from .queue.clock import later, now
@@ -14,8 +15,6 @@ from .queue.dialects import statement
 from .queue.foremen import foremen_at_work
 from .queue.records import ForemanInfo
 
-_HALF_OCTAVE = 0.5**0.5  # the border within a power of two
-_TOTALS = ("done", "failed", "retried", "cancelled", "expired", "wait_sum", "run_sum")
 _SINCE = """
     SELECT task_name, done, failed, done + failed + retried + cancelled, expired, run_sum, run_times
     FROM snappea_stat WHERE minute >= ? AND task_name <> ''"""
@@ -48,7 +47,7 @@ class Histogram(Counter[int]):
 
 def _border(bucket: int) -> float:
     octave, is_upper = divmod(bucket, 2)
-    return float(2.0 ** (octave - 1) * (_HALF_OCTAVE * 2 if is_upper else 1))
+    return float(2.0 ** (octave - 1) * (HALF_OCTAVE * 2 if is_upper else 1))
 
 
 class Period(NamedTuple):
@@ -129,11 +128,11 @@ def of_tasks(seconds: float) -> dict[str, dict[str, Any]]:
 
 def totals() -> dict[str, dict[str, float]]:
     """Return the totals by task: the columns of Total, and their sum `runs`."""
-    sql = f"SELECT task_name, {', '.join(_TOTALS)} FROM snappea_total ORDER BY task_name"
+    sql = f"SELECT task_name, {', '.join(SUMS)} FROM snappea_total ORDER BY task_name"
     rows = raw(connect()).execute(sql).fetchall()
-    found = {row[0]: dict(zip(_TOTALS, row[1:], strict=True)) for row in rows}
+    found = {row[0]: dict(zip(SUMS, row[1:], strict=True)) for row in rows}
     for total in found.values():
-        total["runs"] = sum(total[how] for how in ("done", "failed", "retried", "cancelled"))
+        total["runs"] = sum(total[how] for how in COUNTS if how != "expired")
     return found
 
 

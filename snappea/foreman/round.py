@@ -47,15 +47,14 @@ class Prefetch:
     def __init__(self, most: int = MOST_AHEAD) -> None:
         self._most = most
         self.ahead = 0
-        self.last_round = time.monotonic()
         self._mark, self._marked_at = 0, 0.0
 
-    def learn(self, outcomes: Collection[tuple[int, Outcome]], size: int) -> None:
-        """Learn how many tasks a pool of `size` workers runs in AHEAD seconds."""
+    def learn(self, outcomes: Collection[tuple[int, Outcome]], size: int, since: float) -> None:
+        """Learn how many tasks a pool of `size` runs in AHEAD seconds, if these have ended `since` then."""
         count = len(outcomes)
         seconds = sum([outcome.duration for _cell, outcome in outcomes if not outcome.claim.is_async])
         by_duration = size * AHEAD * count / max(seconds, 1e-6)
-        by_rate = AHEAD * count / max(time.monotonic() - self.last_round, 1e-6)
+        by_rate = AHEAD * count / max(time.monotonic() - since, 1e-6)
         self.ahead = int(min(by_duration, by_rate, self._most))
 
     def is_stale(self, handed: int, waiting: int) -> bool:
@@ -131,7 +130,7 @@ class Planner:
         if rang or pool.needs_foreman():
             self._in_flight.collect(drain(pool.outcomes))
         if self._in_flight.outcomes:
-            self._prefetch.learn(self._in_flight.outcomes, pool.size)
+            self._prefetch.learn(self._in_flight.outcomes, pool.size, self.worked_at)
         if (backlog := len(pool.backlog)) and self._prefetch.is_stale(pool.handed, backlog):
             self.take_back()
 
@@ -144,7 +143,7 @@ class Planner:
         """Note when something is due. `is_of_round`: the peek is from a committed round."""
         here = time.monotonic()
         if is_of_round:
-            self.worked_at = self._prefetch.last_round = here
+            self.worked_at = here
         self._due_at = inf if peek.due is None else here + seconds_until(peek.due)
         self._tick_at = inf if peek.tick is None else here + seconds_until(peek.tick)
         self._confirm_at = (here + CONFIRM_EVERY if is_of_round else here) if peek.has_unheard else inf

@@ -27,17 +27,19 @@ MOST_NAMES = 1000
 OTHERS = "(others)"
 #: Shorter runs count as this long, in seconds.
 SHORTEST = 1e-6
-_HALF_OCTAVE = 0.5**0.5  # the border within a power of two
-_COUNTS = ("done", "failed", "retried", "cancelled", "expired")
-_SUMS = (*_COUNTS, "wait_sum", "run_sum")
-_COLUMNS = (*_COUNTS, "wait_sum", "wait_max", "run_sum", "run_max", "run_times")
+#: The border between the two buckets of a power of two.
+HALF_OCTAVE = 0.5**0.5
+#: The columns of Total.
+COUNTS = ("done", "failed", "retried", "cancelled", "expired")
+SUMS = (*COUNTS, "wait_sum", "run_sum")
+_COLUMNS = (*COUNTS, "wait_sum", "wait_max", "run_sum", "run_max", "run_times")
 _INSERT = f"""
     INSERT INTO snappea_stat (minute, task_name, {", ".join(_COLUMNS)}, backlog)
     VALUES (?, ?, {", ".join("?" * len(_COLUMNS))}, ?)"""
 _ADD_UP = f"""
-    INSERT INTO snappea_total AS total (task_name, {", ".join(_SUMS)})
-    VALUES (?, {", ".join("?" * len(_SUMS))}) ON CONFLICT (task_name)
-    DO UPDATE SET {", ".join(f"{column} = total.{column} + excluded.{column}" for column in _SUMS)}"""
+    INSERT INTO snappea_total AS total (task_name, {", ".join(SUMS)})
+    VALUES (?, {", ".join("?" * len(SUMS))}) ON CONFLICT (task_name)
+    DO UPDATE SET {", ".join(f"{column} = total.{column} + excluded.{column}" for column in SUMS)}"""
 _PURGE = """
     DELETE FROM snappea_stat WHERE id IN (
         SELECT id FROM snappea_stat WHERE minute < ? ORDER BY minute LIMIT ?)"""
@@ -96,7 +98,7 @@ class Stats:
             if duration > counter.run_max:
                 counter.run_max = duration
             part, octave = frexp(duration or SHORTEST)
-            bucket = octave * 2 if part < _HALF_OCTAVE else octave * 2 + 1
+            bucket = octave * 2 if part < HALF_OCTAVE else octave * 2 + 1
             times = counter.run_times
             times[bucket] = times.get(bucket, 0) + 1
         self._count_waits(outcomes, datetime.fromisoformat(moment))
@@ -153,7 +155,7 @@ class Stats:
         db.execute("SAVEPOINT snappea_stats")
         try:
             db.executemany(_INSERT, rows)
-            db.executemany(_ADD_UP, [(name, *counter.values(_SUMS)) for name, counter in counted])
+            db.executemany(_ADD_UP, [(name, *counter.values(SUMS)) for name, counter in counted])
             db.execute(_PURGE, (later(self._minute, -60 * self._retention), AT_ONCE))
         except FAULTS as error:
             say_seldom(WARNING, "The statistics of a minute could not be written: %s", error)

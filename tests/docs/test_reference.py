@@ -28,6 +28,7 @@ from snappea.admin.schedules import ScheduleAdmin
 from snappea.conf import Settings
 from snappea.context import TaskFilter
 from snappea.foreman.loop import STUCK
+from snappea.foreman.statistics import SUMS
 from snappea.models import MOVES, Dashboard, Schedule, Status, Task
 from snappea.monitoring import inspect as inspected
 from snappea.queue import operations, store
@@ -400,7 +401,7 @@ def test_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "foremen_at_work", lambda: [info])
     for name, value in (("in_flight", {}), ("running", []), ("counts", {"ready": 1}), ("queues", [queue])):
         monkeypatch.setattr(inspected, name, lambda *args, value=value: value)
-    total = dict.fromkeys((*stats._TOTALS, "runs"), 1.0)
+    total = dict.fromkeys((*SUMS, "runs"), 1.0)
     monkeypatch.setattr(stats, "totals", lambda: {"mail.tasks.send_mail": total})
     text = "".join(metrics._families())
     kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))

@@ -96,7 +96,7 @@ def test_memory_that_a_task_keeps_is_given_back(site: Site) -> None:
 def test_a_limit_that_a_fresh_foreman_exceeds_is_disregarded(site: Site) -> None:
     foreman = site.foreman(MAX_MEMORY="10M")
     assert re.search(
-        r"MAX_MEMORY is 10 MB, but the Foreman has \d+ MB before its first task", foreman.output()
+        r"MAX_MEMORY is 10 MB, but the Foreman uses \d+ MB before its first task", foreman.output()
     )
     for key in range(3):
         nap.delay(key, 0.8)
