@@ -115,7 +115,7 @@ def test_what_one_ran_that_was_cut_off_is_interrupted_and_what_it_reports_is_ref
     second.wait_for_output(rf"Foreman {first.pid} on \S+ left 1 running: now interrupted")
     (site.directory / "go").touch()
     first.send(signal.SIGCONT)
-    first.wait_for_output("taken this one for dead")
+    first.wait_for_output("considers this one dead")
     wait_until(lambda: site.ledger.count("end", "once"))
     first.wait_for_output("1 finished tasks had been changed by another process")
     assert once.status == Status.INTERRUPTED
