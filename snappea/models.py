@@ -10,11 +10,9 @@ from django.db.models.base import ModelBase
 from django.utils import timezone
 
 from .errors import ConfigurationError
-from .queue.states import DELETED as DELETED
 from .queue.states import MOVES as MOVES
 from .queue.states import WAITING as WAITING
 from .queue.states import Gate as Gate
-from .queue.states import Move as Move
 from .queue.states import Status as Status
 
 if apps.models_ready and not apps.is_installed("snappea"):

@@ -48,9 +48,9 @@ def rescue_without_foreman(connection: sqlite3.Connection, file: QueueFile) -> N
 def rescue(connection: sqlite3.Connection, file: QueueFile) -> bool:
     """Replace the database with a copy of what a connection to deleted files can still read.
 
-    Only for the holder of the Foreman's lock. The copy includes what other processes commit to the old files
-    before the move; a later commit fails. Returns False, with nothing changed, if the path may lead to newer
-    content. Raises OSError or sqlite3.Error.
+    Only for the holder of the Foreman's lock. What other processes commit to the old files before the move is
+    in the copy; a later commit fails. Returns False, with nothing changed, if newer content may exist. Raises
+    OSError or sqlite3.Error.
     """
     if not _is_newest(file):
         return False

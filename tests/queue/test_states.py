@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from snappea.models import DELETED, MOVES, Status, Task
+from snappea.models import MOVES, Status, Task
 from snappea.postgres import foremen
 from snappea.queue import operations, store
 from snappea.queue import statements as sql
 from snappea.queue.database import RawConnection, connect, raw
 from snappea.queue.records import Claim, Outcome, Unusable
+from snappea.queue.states import DELETED
 from tests.site import Site
 
 MOMENT = "2026-01-01 12:00:00"
@@ -29,7 +30,7 @@ def tasks() -> Any:
 
 
 #: Each verb by all of its statements, applied to the task with id 1 and claims 1.
-#: What people decide is tried twice: as a whole, and without the look at the states that comes before.
+#: Operations of users are tried twice: as a whole, and without the check of the states before it.
 VERBS: dict[str, list[Callable[[RawConnection], Any]]] = {
     "promote": [lambda db: store.promote(db, MOMENT)],
     "expire or purge": [lambda db: store.expire(db, MOMENT)],
