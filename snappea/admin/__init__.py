@@ -10,12 +10,12 @@ from .tasks import TaskAdmin
 
 
 def register(site: admin.AdminSite) -> None:
-    """Add Snappea to an admin site. The default site has it already."""
+    """Add Snappea to a custom admin site. The default site already has it."""
     site.register(Dashboard, DashboardAdmin)
     for status, model in LISTS.items():
         site.register(model, TaskAdmin, state=status, **LAYOUTS[status]._asdict())
     site.register(Schedule, ScheduleAdmin)
-    if site.index_template is None:  # Django's own, with the warnings and the number of tasks
+    if site.index_template is None:  # adds warnings and the number of tasks
         site.index_template = "snappea/index.html"
 
 

@@ -1,4 +1,4 @@
-"""Actions on tasks: what they are called, the permission they need, and the entry in the admin's log."""
+"""Actions on tasks: their labels and permissions, their messages, and their entries in the admin's log."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +17,9 @@ from ..monitoring.permissions import Access
 from ..queue import operations
 from .columns import state_label
 
-#: How many tasks are looked up together.
+#: How many tasks one query looks up.
 AT_ONCE = 5000
-#: Up to this many tasks get an entry in the admin's log each. More of them share one.
+#: Up to this many tasks get separate entries in the admin's log. More tasks share one entry.
 ENTRIES = 100
 
 
@@ -53,9 +53,9 @@ def verbs_of(status: str) -> list[Verb]:
 
 
 def decide(request: HttpRequest, verb: Verb, ids: Sequence[int], delay: float | None = None) -> None:
-    """Apply an action to tasks, show the user a message, and write the admin's log.
+    """Apply an action to tasks, show a message, and write the admin's log.
 
-    Tasks that are in another state by now are skipped and reported.
+    Tasks that have changed their state are skipped and reported.
     """
     chosen: dict[int, tuple[str, str]] = {}
     for some in _batches(ids):
@@ -70,7 +70,10 @@ def decide(request: HttpRequest, verb: Verb, ids: Sequence[int], delay: float | 
             tasks = Task.objects.filter(pk__in=some)
             changed += verb.act(tasks, delay) if verb.takes_delay else verb.act(tasks)
     except DatabaseError as error:
-        messages.error(request, f"Database error: {error}. Some tasks may have been changed. Try again.")
+        messages.error(
+            request,
+            f"Database error: {error}. Some tasks may have been changed. Try again.",
+        )
     skipped["gone"] += len(ids) - len(chosen)
     skipped["changed in the meantime"] += len(names) - changed
     past = verb.past if delay is None else f"{verb.past} with a delay of {duration(delay)}"
@@ -102,7 +105,7 @@ def note(
     is_deletion: bool = False,
     of: type[Model] = Task,
 ) -> None:
-    """Write an entry of the admin's log."""
+    """Write an entry to the admin's log."""
     LogEntry.objects.create(
         user_id=request.user.pk,
         content_type=ContentType.objects.get_for_model(of),

@@ -1,4 +1,4 @@
-"""The charts of the dashboard as plain geometry, which a template draws as SVG without script or style."""
+"""The dashboard's charts as plain geometry. A template draws them as SVG without scripts or styles."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ class Bar(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line as the `d` of an SVG path; `area`: the same, closed along the bottom."""
+    """A line as the `d` of an SVG path; `area`: the area below it."""
 
     kind: str
     path: str
@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
 
 class Series(NamedTuple):
-    """The values of a line, or of the bars of a color; None where the value is unknown."""
+    """The values of a line, or of the bars of one color; None where unknown."""
 
     kind: str
     label: str
@@ -44,9 +44,9 @@ class Series(NamedTuple):
 
 
 class Chart:
-    """What the template draws. `summary`: the same as a sentence, for screen readers.
+    """What the template draws. `summary`: the same in a sentence, for screen readers.
 
-    `clock`: the labels of the time axis, one for each value. `write`: formats a value for the other axis.
+    `clock`: the labels of the time axis, one per value. `write`: formats a value for the other axis.
     """
 
     width, height, left, right = WIDTH, HEIGHT, LEFT, WIDTH - RIGHT
@@ -157,7 +157,7 @@ def _clock(minute: str) -> str:
 
 
 def nice(value: float, is_whole: bool = False) -> float:
-    """Return a round number that is not less: where an axis ends."""
+    """Return the next round number, for the end of an axis."""
     if value < LEAST or (is_whole and value <= 2):
         return 2.0 if is_whole else 1.0
     power = 10.0 ** math.floor(math.log10(value))

@@ -1,4 +1,4 @@
-"""What the list of each state shows: its columns, filters and order."""
+"""The list of each state: its columns, filters and order."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from .filters import ExceptionFilter, PlaceFilter, QueueFilter, TaskFilter
 
 
 def ago(moment: datetime | None) -> str:
-    """Show how long ago something was, or in how long it will be, with the exact time as a tooltip."""
+    """Show a time relative to now, with the exact time as a tooltip."""
     if moment is None:
         return NOTHING
     seconds = (timezone.now() - moment).total_seconds()
@@ -21,11 +21,11 @@ def ago(moment: datetime | None) -> str:
 
 
 def state_label(status: str) -> str:
-    """Return what the admin calls a state; an invalid one as it is."""
+    """Return the admin's name of a state; an invalid state unchanged."""
     return Status(status).label if status in Status.values else plain(status)
 
 
-# A column's heading and CSS class are made of the function's name.
+# The function's name is the column's heading and CSS class.
 
 
 def task(row: Task) -> str:
@@ -54,8 +54,8 @@ def since(row: Task) -> str:
 
 def waiting_for(row: Any) -> str:
     if row.is_paused:
-        return "its queue, which is paused"
-    return "a worker" if row.gate == Gate.OPEN else "its turn: a limit is reached"
+        return "its queue to be resumed"
+    return "a worker" if row.gate == Gate.OPEN else "a limit: max_concurrency or rate_limit"
 
 
 def attempts(row: Task) -> str:

@@ -1,6 +1,6 @@
-"""The dashboard: the Foreman, running tasks, queues, charts, tasks and failures on one page.
+"""The dashboard: Foremen, running tasks, queues, charts, tasks and failures on one page.
 
-The server renders the whole page. A small script replaces what has changed every two seconds. Without
+The server renders the page. Every two seconds a small script replaces the parts that have changed; without
 JavaScript the browser reloads the page.
 """
 
@@ -26,19 +26,19 @@ from .actions import VERBS, decide, note
 from .charts import history_charts
 from .guarded import GuardedAdmin
 
-#: The hours that the charts may show, and how many minutes a point stands for.
+#: The time spans of the charts in hours, and the minutes per point.
 SPANS = {2: 1, 6: 3, 24: 12}
 POINTS = 120
-#: At most this many tasks are shown.
+#: How many tasks are shown at most.
 MOST_ROWS = 100
-#: How often the page is reloaded without JavaScript, in seconds.
+#: How often the page reloads without JavaScript, in seconds.
 RELOAD = 10
-#: What failures are grouped by.
+#: The columns by which failures are grouped.
 _GROUP = ("exception", "place", "task_name")
 
 
 class DashboardAdmin(GuardedAdmin):
-    """The dashboard, in the place of a list."""
+    """The dashboard, in place of a list."""
 
     class Media:
         js = ["snappea/dashboard.js"]
@@ -47,15 +47,13 @@ class DashboardAdmin(GuardedAdmin):
         return False
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the page, and the URLs of its buttons."""
+        """Return the URLs of the page and its buttons."""
         wrap = self.admin_site.admin_view
-        buttons = {"pause": self.pause, "resume": self.resume, "requeue": self.requeue}
-        buttons["terminate"] = self.terminate
         return [
             path("", wrap(require_GET(self.show)), name="snappea_dashboard_changelist"),
             *(
-                path(f"{name}/", wrap(require_POST(act)), name=f"snappea_dashboard_{name}")
-                for name, act in buttons.items()
+                path(f"{act.__name__}/", wrap(require_POST(act)), name=f"snappea_dashboard_{act.__name__}")
+                for act in (self.pause, self.resume, self.requeue, self.terminate)
             ),
         ]
 
@@ -109,7 +107,7 @@ class DashboardAdmin(GuardedAdmin):
         try:
             if operations.pause(name):
                 note(request, "paused", f"the queue {name}")
-                messages.success(request, f"Paused: the queue {plain(name)}.")
+                messages.success(request, f"Queue {plain(name)} was paused.")
         except PauseUnconfirmed as error:
             note(request, "paused", f"the queue {name}")
             messages.warning(request, plain(str(error)))
@@ -119,7 +117,7 @@ class DashboardAdmin(GuardedAdmin):
         name = _require(request, "queue")
         if operations.resume(name):
             note(request, "resumed", f"the queue {name}")
-            messages.success(request, f"Resumed: the queue {plain(name)}.")
+            messages.success(request, f"Queue {plain(name)} was resumed.")
         return self._back(request)
 
     def requeue(self, request: HttpRequest) -> HttpResponse:

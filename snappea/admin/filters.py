@@ -17,13 +17,13 @@ from ..queue import store
 from ..queue.database import connect, raw
 from ..tasks.function import registry
 
-#: How far back names of tasks are looked for, in seconds.
+#: How far back to look for names of tasks, in seconds.
 A_DAY = 86_400.0
 MOST_CHOICES = 200
 
 
 class _Filter(SimpleListFilter):
-    """Filters by a column. Any value may be in the URL, not only the choices."""
+    """Filters by a column. The URL may contain any value, not only the choices."""
 
     def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> list[tuple[str, str]]:
         """Return the choices, and the current value."""
@@ -56,7 +56,7 @@ class QueueFilter(_Filter):
 
 
 class TaskFilter(_Filter):
-    """The names of tasks that ended within a day, wait or failed."""
+    """The names of tasks that ended within a day, wait, or failed."""
 
     title, parameter_name = "task", "task_name"
 

@@ -1,4 +1,4 @@
-"""What all pages have in common: the permissions, and the answer if the queue cannot be used."""
+"""What all pages share: permissions, and the error page if the queue cannot be used."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -18,7 +18,7 @@ from ..queue.quarantine import quarantined
 
 
 def guarded(view: Callable[..., HttpResponse], site: admin.AdminSite) -> Callable[..., HttpResponse]:
-    """Make a view answer 503 with the reason if the queue cannot be used, and show rows that are broken."""
+    """Make a view return 503 with the reason if the queue cannot be used, and show invalid rows."""
 
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -41,7 +41,7 @@ def guarded(view: Callable[..., HttpResponse], site: admin.AdminSite) -> Callabl
 
 
 class GuardedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
-    """A list of rows that are never added or edited by hand."""
+    """A list of rows that users neither add nor edit."""
 
     sortable_by = ()
 
@@ -57,11 +57,11 @@ class GuardedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscript
         return found
 
     def address(self, page: str, *args: Any, of: type[Model] | None = None) -> str:
-        """Return the URL of a page such as "changelist", in this list or in that of another model."""
+        """Return the URL of a page such as "changelist", of this model or another one."""
         name = f"{self.admin_site.name}:snappea_{(of or self.model)._meta.model_name}_{page}"
         return reverse(name, args=args)
 
-    # The permissions are those for tasks, whatever the model.
+    # The permissions are those for tasks, for all models.
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return may(request, "view")

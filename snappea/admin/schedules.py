@@ -1,4 +1,4 @@
-"""The schedules in the admin: when each is due, the outcome of its last run, and pause, resume and fire."""
+"""The schedules in the admin: their next and last runs, and actions to pause, resume and fire them."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -40,7 +40,7 @@ def outcome(row: Schedule) -> str:
 
 
 class ScheduleAdmin(GuardedAdmin):
-    """The list of schedules. They are declared in code, so none is edited, added or deleted here."""
+    """The list of schedules. They are declared in code, so users cannot edit, add or delete them."""
 
     actions: Any = ("pause", "resume", "fire")
     list_display: Any = (schedule, when, next_run, last_run, outcome)
@@ -50,7 +50,7 @@ class ScheduleAdmin(GuardedAdmin):
     search_fields = ("name", "task_name")
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        return lookup.partition("__")[0] == "is_paused"  # or arguments could be guessed
+        return lookup.partition("__")[0] == "is_paused"  # others could be used to guess arguments
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return super().changelist_view(request, {"title": "Schedules", **(extra_context or {})})
@@ -78,7 +78,7 @@ def _decide(
         name = plain(row.name)
         try:
             act(row.name)
-        except (SnappeaError, LookupError, TypeError, ValueError) as error:  # as `delay()` raises
+        except (SnappeaError, LookupError, TypeError, ValueError) as error:  # the errors of `delay()`
             why = plain(schedules.reason(row.task_name, error))
             messages.error(request, f"Not {past}: {name}: {why}")
         else:

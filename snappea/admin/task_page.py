@@ -1,4 +1,4 @@
-"""What the page of a task shows."""
+"""The page of a task."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ HIDDEN = "not shown: the task is sensitive"
 
 
 def details(task: Task) -> dict[str, Any]:
-    """Return the context of the template."""
+    """Return the template's context."""
     hides = is_sensitive(task, find(task.task_name))
     errors = task.attempt_errors()
     log = LogEntry.objects.filter(content_type__app_label="snappea", object_id=str(task.pk))
@@ -57,7 +57,7 @@ def _attempt(error: dict[str, Any]) -> dict[str, str]:
 
 
 def _time(moment: Any) -> str:
-    """Show a time in the time zone of the site, and anything else as it is."""
+    """Show a time in the site's time zone, and anything else unchanged."""
     try:
         at = as_datetime(moment)
     except (TypeError, ValueError):

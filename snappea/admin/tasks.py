@@ -1,4 +1,4 @@
-"""The list of tasks in a state, and what a user can do to them. Tasks are never edited by hand."""
+"""The list of tasks in a state, and the actions on them. Tasks are never edited."""
 
 import math
 from functools import partial
@@ -25,27 +25,27 @@ from .actions import VERBS, Verb, decide, verbs_of
 from .guarded import GuardedAdmin
 from .task_page import details
 
-#: The columns that may be filtered by in the URL. Others could be used to guess arguments.
+#: The columns that the URL may filter by. Others could be used to guess arguments.
 ADDRESSABLE = {"exception", "place", "queue", "task_name", "enqueued_at", "finished_at"}
-#: The longest delay of a requeue, in seconds: a year.
+#: The longest delay of "Requeue with a delay", in seconds: a year.
 LONGEST_DELAY = 366 * 86_400
 
 
 class DelayForm(ActionForm):
-    """The action to apply, and its delay."""
+    """The action form, with a delay."""
 
     delay = forms.FloatField(required=False, min_value=0, max_value=LONGEST_DELAY, label="Delay, in seconds:")
 
 
 class TaskAdmin(GuardedAdmin):
-    """The list of tasks in a state; `register()` adds one for each, with its columns and filters."""
+    """The list of tasks in a state. `register()` adds one for each state, with its columns and filters."""
 
     state: Status
     actions_selection_counter = True
     list_per_page = 50
     list_max_show_all = 200
     search_fields = ("task_name", "args", "kwargs", "error")
-    search_help_text = "Name, arguments, error text, or the number of a task."
+    search_help_text = "Search by name, arguments, error text, or number."
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     change_list_template = "snappea/change_list.html"
@@ -56,7 +56,7 @@ class TaskAdmin(GuardedAdmin):
     # rows
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        """Return the tasks of the state, found by an index, or those that run by the logbook."""
+        """Return the tasks of the state, by an index; running tasks by the logbook."""
         tasks: QuerySet[Task] = super().get_queryset(request).defer("errors", "result")
         if self.state == Status.READY:
             tasks = tasks.annotate(is_paused=Exists(Pause.objects.filter(queue=OuterRef("queue"))))
@@ -77,7 +77,7 @@ class TaskAdmin(GuardedAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
     ) -> tuple[QuerySet[Task], bool]:
-        """Search by words. Sensitive tasks are found by their name and number only."""
+        """Search by words. Sensitive tasks are found only by name and number."""
         names = [name for name, task in registry.items() if task.options.sensitive]
         is_hidden = Q(is_sensitive=True) | Q(task_name__in=names)
         for word in search_term.split():
@@ -90,11 +90,11 @@ class TaskAdmin(GuardedAdmin):
     # actions
 
     def verbs(self, request: HttpRequest) -> list[Verb]:
-        """Return the actions that are possible in the state and that the user may apply."""
+        """Return the actions that the state allows and that the user may apply."""
         return [verb for verb in verbs_of(self.state) if may(request, verb.permission)]
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
-        # action_location is passed by Django 6.1
+        # Django 6.1 passes action_location
         return {verb.name: (partial(_act, verb=verb), verb.name, verb.label) for verb in self.verbs(request)}
 
     @property
@@ -118,7 +118,7 @@ class TaskAdmin(GuardedAdmin):
     # pages
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the pages of the list and of a task, and the URLs of the actions."""
+        """Return the URLs of the list, of a task, and of the actions."""
         names = {f"snappea_{self.opts.model_name}_{page}" for page in ("changelist", "change")}
         wrap = self.admin_site.admin_view
         return [
@@ -128,7 +128,7 @@ class TaskAdmin(GuardedAdmin):
         ]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Show the list, with a button that applies an action to all of it."""
+        """Show the list, with a button that requeues all of it."""
         context = {
             "all_verbs": [verb for verb in self.verbs(request) if verb.name == "requeue"],
             "query": urlencode(list(request.GET.lists()), doseq=True),
@@ -139,7 +139,7 @@ class TaskAdmin(GuardedAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        """Show a task. If its state has changed, redirect to its page in the list where it is now."""
+        """Show a task. If its state has changed, redirect to its page in the list of that state."""
         if not may(request, "view"):
             raise PermissionDenied
         if request.method not in ("GET", "HEAD"):
@@ -147,7 +147,7 @@ class TaskAdmin(GuardedAdmin):
         is_number = object_id.isdecimal() and len(object_id) < 19
         task = Task.objects.filter(pk=int(object_id)).first() if is_number else None
         if task is None:
-            messages.warning(request, f"Task #{object_id[:19]} is gone: it succeeded, or was deleted.")
+            messages.warning(request, f"Task #{object_id[:19]} does not exist: it succeeded or was deleted.")
             return HttpResponseRedirect(self.address("changelist"))
         if task.status != self.state and task.status in Status.values:
             return HttpResponseRedirect(self.address("change", task.pk, of=LISTS[Status(task.status)]))
@@ -174,7 +174,7 @@ def _ids(tasks: QuerySet[Task]) -> list[int]:
 
 
 def _act(model_admin: TaskAdmin, request: HttpRequest, queryset: QuerySet[Task], *, verb: Verb) -> None:
-    """Apply an action to the selected tasks of a list. Some may not be in the list any more."""
+    """Apply an action to the selected tasks. Some may have left the list."""
     if request.POST.get("select_across") == "1":
         ids = _ids(queryset)
     else:
@@ -186,13 +186,13 @@ def _act(model_admin: TaskAdmin, request: HttpRequest, queryset: QuerySet[Task],
 def _apply(request: HttpRequest, verb: Verb, ids: list[int]) -> None:
     delay = _delay(request) if verb.takes_delay else None
     if verb.takes_delay and delay is None:
-        messages.error(request, "Enter the delay, in seconds.")
+        messages.error(request, "Enter a delay in seconds, from 0 to a year.")
     else:
         decide(request, verb, ids, delay)
 
 
 def _delay(request: HttpRequest) -> float | None:
-    """Return the delay that was entered, in seconds; None if it is invalid."""
+    """Return the entered delay in seconds; None if it is invalid."""
     try:
         delay = float(request.POST.get("delay", ""))
     except ValueError:

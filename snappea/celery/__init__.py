@@ -1,4 +1,4 @@
-"""Celery in place of the Foreman."""
+"""Celery as the engine, instead of the Foreman."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -8,7 +8,7 @@ from ..tasks import engine
 
 
 class MissingCelery(engine.Engine):
-    """The engine if Celery is not installed: it refuses every call, and says what to install."""
+    """The engine if Celery is not installed: each call raises ExtraMissing."""
 
     def _refuse(self, *args: object, **kwargs: object) -> Any:
         raise ExtraMissing('SNAPPEA["ENGINE"] = "celery" needs Celery', "celery")

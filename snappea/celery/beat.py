@@ -1,6 +1,5 @@
-"""The schedules as entries for `celery beat`."""
+"""The schedules as entries of `celery beat`."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from logging import getLogger
@@ -15,12 +14,12 @@ from ..schedules import MISSED, plans
 from ..schedules.triggers import Every, trigger
 
 logger = getLogger("snappea.celery")
-#: When to ask again about a schedule that is never due any more, in seconds.
+#: When to ask again about a schedule that has no next tick, in seconds.
 SELDOM = 86_400.0
 
 
 class Ticks(BaseSchedule):  # type: ignore[misc]  # Celery has no types
-    """A schedule that is due at the same times as with the Foreman."""
+    """A schedule with the same ticks as with the Foreman."""
 
     def __init__(self, expression: str, zone: str, catch_up: bool = True, **more: Any) -> None:
         super().__init__(**more)
@@ -44,7 +43,7 @@ class Ticks(BaseSchedule):  # type: ignore[misc]  # Celery has no types
         return timedelta(seconds=self.is_due(last_run_at).next)
 
     def is_due(self, last_run_at: datetime) -> Any:
-        """Tell whether a run is due since the last one, and in how many seconds to ask again."""
+        """Return whether a run is due, and in how many seconds to ask again."""
         here, last = as_datetime(now()).astimezone(UTC), self.maybe_make_aware(last_run_at).astimezone(UTC)
         tick = self._trigger.after(last, last)
         is_due = tick is not None and tick <= here
@@ -59,20 +58,16 @@ def entries() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the entries for `beat_schedule`, with their names."""
     for plan in plans():
         try:
-            ticks = trigger(plan.expression, plan.timezone)
-        except ConfigurationError as error:  # which must not stop the other schedules
+            ticks = plan.trigger()
+        except ConfigurationError as error:  # it must not stop the other schedules
             logger.error("Schedule %s is left out: %s", clean(plan.name), error)
             continue
         due: BaseSchedule = Ticks(plan.expression, plan.timezone, plan.catch_up)
         if isinstance(ticks, Every) and plan.catch_up:
-            due = schedule(ticks.interval)  # which every scheduler of Celery's knows
+            due = schedule(ticks.interval)  # every scheduler of Celery supports it
+        args, kwargs = plan.arguments()
+        options = {} if plan.queue is None else {"queue": plan.queue}
         yield (
             plan.name,
-            {
-                "task": plan.task_name,
-                "schedule": due,
-                "args": tuple(json.loads(plan.args)),
-                "kwargs": json.loads(plan.kwargs),
-                "options": {} if plan.queue is None else {"queue": plan.queue},
-            },
+            {"task": plan.task_name, "schedule": due, "args": args, "kwargs": kwargs, "options": options},
         )

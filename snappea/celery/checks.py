@@ -1,4 +1,4 @@
-"""System checks for Celery as the engine: is it set up, and which options have no equivalent there."""
+"""System checks for Celery as the engine: its set-up, and options without an equivalent."""
 
 import sys
 from collections.abc import Iterator
@@ -18,17 +18,17 @@ from ..tasks.discovery import discover
 from ..tasks.function import declared, registry
 from ..tasks.options import Options
 
-#: Options that have no equivalent in Celery, and what happens instead.
+#: Options without an equivalent in Celery, and what happens instead.
 GAPS = {
-    "unique": "identical calls are run as often as they are made",
-    "max_concurrency": "as many run at a time as there are workers; give them a queue of their own, and a "
-    "worker with --concurrency",
+    "unique": "identical calls all run",
+    "max_concurrency": "all workers run the task at the same time; give it a queue of its own, with a worker "
+    "that has --concurrency",
     "concurrency_key": "it is not called",
-    "rate_limit": "each of Celery's workers applies it for itself",
-    "isolate": "it runs in a process of the prefork pool, in which others ran before",
-    "max_memory": "it has no limit; see worker_max_memory_per_child",
-    "retry_on_kill": "a task that is killed has failed; see acks_late",
-    "sensitive": "the result appears in the log of Celery's worker, and in its result backend",
+    "rate_limit": "each of Celery's workers applies it separately",
+    "isolate": "the task runs in a process of the prefork pool, where other tasks ran before",
+    "max_memory": "its memory is not limited; see worker_max_memory_per_child",
+    "retry_on_kill": "a killed task fails; see acks_late",
+    "sensitive": "the result appears in the log of Celery's worker and in its result backend",
 }
 
 
@@ -54,13 +54,13 @@ def check_celery(**kwargs: Any) -> Iterator[CheckMessage]:
 
 
 def examine_workers() -> Iterator[Finding]:
-    """Ask Celery's workers whether they are there, for `manage.py snappea check`."""
+    """Ping Celery's workers, for `manage.py snappea check`."""
     from .engine import project_app
 
     try:
         found = project_app().control.ping(timeout=2.0)
-    except Exception as error:  # each broker has its own
-        yield Finding("Celery", f"the broker does not answer: {error}", False)
+    except Exception as error:  # each broker has its own errors
+        yield Finding("Celery", f"the broker does not answer: {error}. Check broker_url", False)
         return
     names = [name for answer in found for name in answer]
     if names:
@@ -94,12 +94,12 @@ def _uses(options: Options, option: str) -> bool:
 
 
 def _check_django_tasks() -> Iterator[CheckMessage]:
-    """Here, not in the backend, which Django asks only if something has imported django.tasks."""
+    """Not in the backend: Django calls its check only if django.tasks has been imported."""
     for alias, params in getattr(settings, "TASKS", {}).items():
         kind = import_string(params["BACKEND"])
-        ours = sys.modules.get("snappea.backend")  # if it is not loaded, the backend is not ours
+        ours = sys.modules.get("snappea.backend")  # not loaded: the backend is not ours
         if ours and issubclass(kind, ours.SnappeaBackend):
-            message = f"TASKS[{alias!r}] is Snappea's, but Celery is the engine, and does not run its tasks."
+            message = f"TASKS[{alias!r}] is Snappea's, but Celery is the engine and does not run its tasks."
             hint = 'Give TASKS another backend, or remove SNAPPEA["ENGINE"].'
             yield Error(message, hint, id="snappea.E026")
 

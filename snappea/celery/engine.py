@@ -1,4 +1,4 @@
-"""Celery as the engine: each @task is one of its tasks, and each call one of its messages."""
+"""Celery as the engine: each @task is a task of Celery, and each call is a message."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +18,7 @@ from ..errors import (
     UnserializableArgument,
 )
 from ..models import Status, Task
-from ..monitoring import ping  # noqa: F401  (a task for `manage.py snappea check` that each worker is to know)
+from ..monitoring import ping  # noqa: F401  (each worker must know the task of `manage.py snappea check`)
 from ..queue.clock import now
 from ..queue.records import Call
 from ..tasks.context import current_claim
@@ -30,7 +30,7 @@ from .messages import DEFAULT_QUEUE, arguments_of, message_of, task_options
 from .task import SnappeaTask
 
 R = TypeVar("R")
-#: Our status for each of Celery's states; any other is one that a running task has set.
+#: Our status for each of Celery's states. Any other state was set by a running task.
 _STATES = {
     "PENDING": Status.READY,
     "RECEIVED": Status.READY,
@@ -46,7 +46,7 @@ _app: Any = None
 
 
 class CallId(str):
-    """Celery's id of a call that this process has sent. `keeps`: whether its result is kept."""
+    """Celery's id of a call that this process sent. `keeps`: whether its result is kept."""
 
     keeps = True
 
@@ -70,10 +70,10 @@ def project_app() -> Any:
     global _app
     if _app is None:
         app = current_app._get_current_object()
-        if app.main == "default" and not app.set_as_current:  # Celery makes it if there is no other
+        if app.main == "default" and not app.set_as_current:  # Celery's fallback app
             raise ConfigurationError(
-                'SNAPPEA["ENGINE"] is "celery", but the project has no Celery app. Make one in celery.py '
-                'beside settings.py: app = Celery("proj"), and import it in __init__.py there: '
+                'SNAPPEA["ENGINE"] is "celery", but the project has no Celery app. Create one in celery.py '
+                'next to settings.py: app = Celery("proj"), and import it in __init__.py there: '
                 "from .celery import app as celery_app."
             )
         _app = app
@@ -81,7 +81,7 @@ def project_app() -> Any:
 
 
 def declare(task: TaskFunction[..., Any]) -> None:
-    """Register a task with each Celery app, under its name and its aliases."""
+    """Register a task with each Celery app, under its name and aliases."""
 
     def add_to(app: Any) -> None:
         for name in (task.name, *task.options.aliases):
@@ -100,10 +100,10 @@ def _finalized_apps() -> list[Any]:
 
 
 def complete(app: Any) -> None:
-    """Add the queues and the schedules that are known by now to an app."""
+    """Add the queues and schedules that are known by now to an app."""
     if app.main == "default":
         return
-    if not app.conf.task_queues:  # otherwise the project has chosen them
+    if not app.conf.task_queues:  # otherwise the project has set them
         names = {*(current().QUEUES or ()), *(task.options.queue for task in registry.values())}
         names |= {plan.queue for plan in schedules.plans() if plan.queue}
         for queue in names - {DEFAULT_QUEUE} - app.amqp.queues.keys():
@@ -119,18 +119,18 @@ class CeleryEngine(Engine):
         return _send(call, moment), True
 
     def enqueue_many(self, calls: Sequence[Call]) -> list[tuple[Any, bool]]:
-        """Send many calls, one after the other: if the broker refuses one, those before it are sent."""
+        """Send many calls in order. If the broker refuses one, those before it are sent."""
         if not calls:
             return []
         with project_app().producer_or_acquire() as producer:
             return [(_send(call, producer=producer), True) for call in calls]
 
     def broadcast(self, call: Call, caller: Caller[R]) -> NoReturn:
-        """Refuse: each message goes to one worker."""
-        raise NotImplementedError(f"{call.task_name}.broadcast(): Celery has no equivalent.")
+        """Raise NotImplementedError: each message goes to one worker."""
+        raise NotImplementedError(f"{call.task_name}.broadcast() has no equivalent in Celery.")
 
     def find(self, call_id: Any) -> Task | None:
-        """Return what Celery knows of a call, as a row that is in no database; None if it knows nothing."""
+        """Return what Celery knows of a call as an unsaved Task; None if that is nothing."""
         if not getattr(call_id, "keeps", True):
             return None
         result = project_app().AsyncResult(call_id)
@@ -150,7 +150,7 @@ class CeleryEngine(Engine):
         return found
 
     def wait(self, call_id: Any, timeout: float | None) -> Any:
-        """Wait for the end of a call, and return its result. Raises as `AsyncResult.get()` does."""
+        """Wait for a call to end and return its result. Raises as `AsyncResult.get()` does."""
         if not getattr(call_id, "keeps", True):
             raise ResultNotKept(f"{call_id} keeps no result. Declare its task with @task(result_ttl=3600).")
         result = project_app().AsyncResult(call_id)
@@ -160,19 +160,19 @@ class CeleryEngine(Engine):
         except theirs.TimeoutError:
             raise TimeoutError(f"Task {call_id} has not ended within {timeout:g} s.") from None
         except (NotImplementedError, AttributeError):
-            raise ResultNotKept("Celery keeps no results here: set result_backend.") from None
+            raise ResultNotKept("Celery keeps no results: set its result_backend.") from None
         if result.state == "SUCCESS":
             return value
         status = _STATES.get(result.state, Status.FAILED)
         raise TaskFailed(f"Task {call_id} is {status.value}.", result.traceback or repr(value))
 
     def cancel(self, call_id: Any, terminate: bool) -> bool:
-        """Tell Celery's workers not to run a call, or with `terminate` to end it.
+        """Tell Celery's workers not to run a call, or to end it if `terminate`.
 
-        Returns False if it is known to have ended.
+        Returns False if Celery knows that it has ended.
         """
         known = self.find(call_id)
-        with suppress(Unreachable):  # most calls were never in the queue's database
+        with suppress(Unreachable):  # most calls are not in the queue's database
             revoke(call_id)
         project_app().control.revoke(call_id, terminate=terminate)
         return known is None or known.status not in _ENDED
@@ -182,8 +182,8 @@ def _send(call: Call, moment: str | None = None, producer: Any = None) -> CallId
     extras = call.extras
     if extras and extras.backend is not None:
         raise ConfigurationError(
-            f"{call.task_name} is a task of django.tasks, which Celery does not run: give TASKS another "
-            'backend, or remove SNAPPEA["ENGINE"].'
+            f"{call.task_name} is a task of django.tasks, which Celery does not run: set another backend in "
+            'TASKS, or remove SNAPPEA["ENGINE"].'
         )
     sent = CallId(_publish(call, moment or now(), producer=producer).id)
     sent.keeps = extras is not None and extras.result_ttl is not None
@@ -191,7 +191,7 @@ def _send(call: Call, moment: str | None = None, producer: Any = None) -> CallId
 
 
 def send_handed_over(item: Item, ticket: Ticket) -> None:
-    """Send a call that was in the queue's table. Raises as `enqueue()` does."""
+    """Send a call from the queue's table. Raises as `enqueue()` does."""
     _publish(item.call, item.enqueued_at, ticket, task_id=ticket.key, retries=item.retries)
 
 
@@ -199,15 +199,14 @@ def _publish(call: Call, enqueued_at: str, ticket: Ticket | None = None, **how: 
     app = project_app()
     if '"__type__"' in call.args or '"__type__"' in call.kwargs:
         raise UnserializableArgument(
-            f'{call.task_name}(): a dict has the key "__type__", which has a special meaning in Celery\'s '
-            "JSON: use another name."
+            f'{call.task_name}(): the key "__type__" of a dict has a special meaning in Celery\'s JSON: use '
+            "another key."
         )
     try:
         options = message_of(call, enqueued_at, app, ticket) | how
         return app.tasks[call.task_name].apply_async(*arguments_of(call), **options)
     except (SnappeaError, TypeError, ValueError):
         raise
-    except Exception as error:  # each broker and each result backend has its own
-        raise EnqueueError(
-            f"{call.task_name} was not enqueued: Celery's broker refused it: {error}."
-        ) from error
+    except Exception as error:  # each broker and result backend has its own errors
+        message = f"{call.task_name} was not enqueued: Celery's broker refused it: {error}."
+        raise EnqueueError(message) from error

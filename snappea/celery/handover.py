@@ -1,12 +1,12 @@
-"""Handing over waiting tasks to Celery: each call runs once, wherever the handover is interrupted.
+"""Hands over waiting tasks to Celery. Each call runs once, even if the handover is interrupted at any point.
 
 1. A task's row is moved to the table snappea_handover, in one transaction.
-2. Its message is sent, and then `sent_at` is set. A crash in between means that it is sent once more.
-3. The worker takes the call out of the table before it runs the task, or refuses it if it is gone.
+2. Its message is sent, and then `sent_at` is set. After a crash in between, it is sent again.
+3. The worker deletes the call from the table before it runs the task. If the call is gone, it does not run.
 
-So each worker must reach the queue's database; one that cannot puts the message back. The table is an outbox:
-a row that stayed in snappea_task would have to be left out by every statement that claims, counts, lists,
-cancels or warns, and each call would carry its two columns.
+So each worker needs access to the queue's database; a worker without access puts the message back. The table
+is an outbox: in snappea_task, every statement that claims, counts, lists, cancels or warns would have to
+exclude these rows.
 """
 
 import json
@@ -32,20 +32,20 @@ from ..queue.records import Call, Extras
 from ..tasks.arguments import decode
 from ..tasks.discovery import discover, find
 
-#: How many rows are moved in one transaction, and how many messages are sent before that is noted.
+#: How many rows are moved in one transaction, and how many messages are sent before `sent_at` is set.
 BATCH = 100
 _UNSENT = "SELECT key, call FROM snappea_handover WHERE sent_at IS NULL ORDER BY rowid LIMIT ?"
 _SENT = "UPDATE snappea_handover SET sent_at = ? WHERE key = ?"
 _SEND_AGAIN = "UPDATE snappea_handover SET sent_at = NULL WHERE sent_at IS NOT NULL AND taken_by = ''"
 _EXPIRE = "DELETE FROM snappea_handover WHERE expires_at <= ?"
 _TAKE = "DELETE FROM snappea_handover WHERE key = ?"
-#: For a task that may be repeated: the call stays until the task has ended, for this message only.
+#: For a task that may be repeated: the call stays until the task ends, for this message only.
 _BORROW = "UPDATE snappea_handover SET taken_by = ? WHERE key = ? AND taken_by IN ('', ?)"
 _REVOKE = "DELETE FROM snappea_handover WHERE key = ? AND taken_by = ''"
 
 
 class Item(NamedTuple):
-    """A call that is handed over, when it was enqueued, and how often it was retried before."""
+    """A call to hand over, when it was enqueued, and how often it was retried."""
 
     call: Call
     enqueued_at: str
@@ -53,7 +53,7 @@ class Item(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """With it a worker takes the call. `key`: Celery's id. `message`: differs each time that it is sent."""
+    """What a worker needs to take the call. `key`: Celery's id. `message`: unique to each sending."""
 
     key: str
     database: int
@@ -62,23 +62,23 @@ class Ticket(NamedTuple):
 
 
 class Unreachable(Exception):
-    """The queue's database is not here, or it is another one."""
+    """The queue's database is not accessible, or is not the one of the ticket."""
 
 
 # sending
 
 
 def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], again: bool = False) -> int:
-    """Hand over those of the tasks that wait, after what an earlier attempt has not sent; return how many.
+    """Hand over the waiting ones of the tasks, and what an earlier attempt left unsent. Return how many.
 
-    `send`: sends one message. `again`: send once more what no worker has taken yet. Raises CannotStart while
-    a Foreman runs, and what `send` raises: the next call continues from there.
+    `send`: sends one message. `again`: resend calls that no worker has taken. Raises CannotStart while a
+    Foreman runs, and what `send` raises; the next attempt continues from there.
     """
     file = file_of(connect())
     if file is None:
-        raise CannotStart("The queue's database is not a SQLite file: its tasks cannot be handed over.")
+        raise CannotStart("Tasks can be handed over from a SQLite file only, not from PostgreSQL.")
     for foreman in foremen_at_work():
-        raise CannotStart(f"A Foreman is at work (pid {foreman.pid} on {foreman.host}). Stop it first.")
+        raise CannotStart(f"A Foreman is running (pid {foreman.pid} on {foreman.host}). Stop it first.")
     lock = Lock(file)
     try:
         with transact(connect()) as db:
@@ -98,7 +98,7 @@ def hand_over(tasks: QuerySet[Task], send: Callable[[Item, Ticket], object], aga
 
 
 def choose(tasks: QuerySet[Task]) -> tuple[list[int], Counter[str]]:
-    """Return which of the tasks can be handed over, the most urgent first, and why how many cannot."""
+    """Return the tasks that can be handed over, by priority, and why how many others cannot."""
     discover()
     chosen, left, paused = [], Counter[str](), operations.paused()
     for task in tasks.filter(status__in=WAITING).order_by("-priority", "pk").iterator():
@@ -124,13 +124,13 @@ def _is_readable(task: Task) -> bool:
 
 
 def outstanding() -> int:
-    """Return how many calls were handed over that no worker has taken, or finished if it may be repeated."""
+    """Return how many handed-over calls no worker has taken, or has not finished if they may be repeated."""
     count: int = raw(connect()).execute("SELECT count(*) FROM snappea_handover").fetchone()[0]
     return count
 
 
 def _pack(task: Task) -> tuple[str, str]:
-    """Return an id for Celery, and the task as JSON, an Item."""
+    """Return an id for Celery, and the task's Item as JSON."""
     extras = Extras(
         run_after=as_text(task.run_after) if task.run_after and task.status == "scheduled" else None,
         expires_at=as_text(task.expires_at) if task.expires_at else None,
@@ -150,7 +150,7 @@ def _unpack(text: str) -> Item:
 
 
 def _send_all(send: Callable[[Item, Ticket], object], identity: int) -> int:
-    """Send all messages that are not known to be sent; return how many."""
+    """Send all messages without `sent_at`; return how many."""
     sent = 0
     while batch := raw(connect()).execute(_UNSENT, (BATCH,)).fetchall():
         for key, text in batch:
@@ -163,7 +163,7 @@ def _send_all(send: Callable[[Item, Ticket], object], identity: int) -> int:
 
 
 def _identity(create: bool = False) -> int:
-    """Return the number that identifies the database file, wherever it is moved; 0 if it has none."""
+    """Return the number that identifies the database, even if its file is moved; 0 if it has none."""
     db = raw(connect())
     if create and not db.execute("PRAGMA application_id").fetchone()[0]:
         db.execute(f"PRAGMA application_id = {secrets.randbelow(2**31 - 1) + 1}")
@@ -175,10 +175,10 @@ def _identity(create: bool = False) -> int:
 
 
 def take(ticket: Ticket, may_repeat: bool) -> bool:
-    """Take a call before it is run, and tell whether it was there: if not, it must not be run.
+    """Take a call before it runs. If this returns False, the call is gone and must not run.
 
-    `may_repeat`: it stays in the table until `finish()`, and the same message can take it again. Raises
-    Unreachable.
+    `may_repeat`: the call stays in the table until `finish()`, so that the same message can take it again.
+    Raises Unreachable.
     """
     if may_repeat:
         return _change(_BORROW, ticket.message, ticket.key, ticket.message, database=ticket.database)
@@ -186,20 +186,20 @@ def take(ticket: Ticket, may_repeat: bool) -> bool:
 
 
 def finish(ticket: Ticket) -> None:
-    """Forget a call that may be repeated, once it has ended. Raises Unreachable."""
+    """Delete a call that may be repeated, after it has ended. Raises Unreachable."""
     _change(_TAKE, ticket.key, database=ticket.database)
 
 
 def revoke(key: str) -> None:
-    """Remove a call that no worker has taken, so that it does not run. Raises Unreachable."""
+    """Delete a call that no worker has taken, so that it does not run. Raises Unreachable."""
     _change(_REVOKE, key)
 
 
 def _change(statement: str, *parameters: object, database: int | None = None) -> bool:
-    """Run a statement, and tell whether it changed a row. `database`: the number of the one that is meant."""
+    """Run a statement; return whether it changed a row. `database`: the expected database's number."""
     path = str(connections[current().DATABASE].settings_dict["NAME"])
-    if not os.path.exists(path):  # to connect would create it
-        raise Unreachable(f"there is no {path}")
+    if not os.path.exists(path):  # connecting would create it
+        raise Unreachable(f"{path} does not exist")
     try:
         if database not in (None, _identity()):
             raise Unreachable(f"{path} is another database")

@@ -1,4 +1,4 @@
-"""Calls as Celery's messages: what a message says, and the claim that a worker makes of it."""
+"""Calls as Celery's messages: a message's content, and the claim that a worker makes from it."""
 
 import functools
 import json
@@ -12,19 +12,19 @@ from ..tasks.discovery import find
 from ..tasks.options import Options
 from .handover import Ticket
 
-#: The header of a message with what Snappea adds to it.
+#: The message header that holds what Snappea adds.
 HEADER = "snappea"
 
-#: It stands for the queue that Celery's settings name as the default.
+#: Means the queue in Celery's task_default_queue.
 DEFAULT_QUEUE = "default"
-#: Celery's priorities are from 0 to this.
+#: Celery's priorities are 0 to 9.
 MOST_URGENT = 9
-#: Options that Celery has too, with the same meaning.
+#: Options that have the same meaning in Celery.
 _COMMON = ["max_retries", "default_retry_delay", "rate_limit", "acks_late", "soft_time_limit", "time_limit"]
 
 
 def task_options(options: Options) -> dict[str, Any]:
-    """Return the attributes of Celery's task. Snappea decides whether a task is retried."""
+    """Return the attributes of Celery's task. Snappea itself decides on retries."""
     return {name: getattr(options, name) for name in _COMMON} | {
         "reject_on_worker_lost": options.acks_late,
         "ignore_result": options.result_ttl is None,
@@ -35,13 +35,13 @@ def task_options(options: Options) -> dict[str, Any]:
 
 
 def priority_of(priority: int, driver: str) -> int:
-    """Return a priority from -100 to 100 as a broker takes it: on Redis 0 is the most urgent."""
+    """Convert a priority from -100..100 to the broker's: on Redis, 0 is the most urgent."""
     level = round((priority + 100) * MOST_URGENT / 200)
     return MOST_URGENT - level if driver == "redis" else level
 
 
 def arguments_of(call: Call) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments of a call as Celery takes them."""
+    """Return the arguments of a call for Celery."""
     return json.loads(call.args), json.loads(call.kwargs)
 
 
@@ -74,23 +74,23 @@ def message_of(call: Call, enqueued_at: str, app: Any, ticket: Ticket | None = N
 
 @functools.cache
 def _driver_of(app: Any) -> str:
-    """Return the kind of Celery's broker, as in "redis"."""
+    """Return the type of Celery's broker, such as "redis"."""
     return str(app.connection_for_write().transport.driver_type)
 
 
 def header_of(request: Any) -> Mapping[str, Any]:
-    """Return what Snappea has added to a message; empty if another program has sent it."""
+    """Return what Snappea added to a message; empty if another program sent it."""
     return cast(Mapping[str, Any], (request.headers or {}).get(HEADER) or {})
 
 
 def claim_of(celerys: Any, options: Options, args: Any, kwargs: Any) -> Claim:
-    """Return what one of our own workers would get. `celerys`: the task, which knows its request."""
+    """Return the claim that a worker of the Foreman would get. `celerys`: Celery's task."""
     request, header = celerys.request, header_of(celerys.request)
     queue = (request.delivery_info or {}).get("routing_key") or DEFAULT_QUEUE
     if queue == celerys.app.conf.task_default_queue:
         queue = DEFAULT_QUEUE
     ttl = header["result_ttl"] if header else options.result_ttl
-    # Celery considers a task that is retried its own parent
+    # in Celery, a retried task is its own parent
     parent = header["parent_id"] if header else request.parent_id
     expires_at = header.get("expires_at")
     extras = ClaimExtras(ttl, parent_id=parent, expires_at=expires_at, is_sensitive=options.sensitive)

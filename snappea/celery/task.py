@@ -1,4 +1,4 @@
-"""A task as one of Celery's: what Celery's worker does with a message of ours."""
+"""A @task as a task of Celery: what Celery's worker does with our message."""
 
 import json
 import math
@@ -32,9 +32,9 @@ from .messages import HEADER, arguments_of, claim_of, header_of, message_of
 
 #: Shown instead of the arguments of a sensitive task.
 HIDDEN = "(not shown: the task is sensitive)"
-#: For how many seconds a message is put back that this worker cannot take.
+#: For how many seconds a worker puts back a message that it cannot take.
 PUT_BACK = 5.0
-#: Exceptions that a task raises for Celery.
+#: Exceptions that a task raises for Celery itself.
 CELERYS_OWN = (CeleryRetry, Ignore, Reject, WorkerShutdown, WorkerTerminate)
 
 logger = getLogger("snappea.celery")
@@ -42,12 +42,12 @@ _last_progress: dict[int, float] = {}
 
 
 class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
-    """Celery's task for a @task. Retries, hooks, signals and checks of arguments are Snappea's."""
+    """Celery's task for a @task. Snappea handles retries, hooks, signals and checks of arguments."""
 
     abstract = True
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Send a message: for our engine, for a retry, or for code that uses Celery's task, as beat does."""
+        """Send a message: for our engine, for a retry, or for code that uses Celery's task, such as beat."""
         task = resolve(self.name)
         headers = options.get("headers") or {}
         if HEADER not in headers:
@@ -60,8 +60,8 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
         return super().apply_async(args, kwargs, **options)
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task once, as one of our own workers would."""
-        task = resolve(self.name)  # first: the call of an unknown task must not be taken
+        """Run the task once, as a worker of the Foreman would."""
+        task = resolve(self.name)  # first: a call of an unknown task must not be taken
         request, header = self.request, header_of(self.request)
         ticket = Ticket(*header["ticket"]) if "ticket" in header and not request.is_eager else None
         if ticket and request.retries == ticket.retries:
@@ -83,26 +83,31 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
             return None if outcome.result is None else json.loads(outcome.result)
 
     def _fail(self, outcome: Outcome, cause: BaseException) -> NoReturn:
-        """Have Celery retry the task, or let it fail: both by raising."""
+        """Raise what makes Celery retry the task, or let it fail."""
         extras, wait = outcome.claim.extras, outcome.retry_after
         if extras.is_sensitive or not isinstance(cause, Exception):
             cause = TaskFailed(outcome.reason)
         if wait is not None and (extras.expires_at is None or later(now(), wait) < extras.expires_at):
-            # the outcome says that there is a retry left, perhaps by the Retry's own max_retries
+            # the outcome has decided that a retry is left, perhaps by the Retry's own max_retries
             raise self.retry(exc=cause, countdown=wait, max_retries=self.request.retries + 1)
         if extras.is_sensitive:
             raise cause from None
         raise cause
 
     def _take(self, ticket: Ticket, args: Any, kwargs: Any) -> None:
-        """Take a call that was handed over. Raises Ignore if it must not run here, or not now."""
+        """Take a handed-over call. Raises Ignore if it must not run here or not now."""
         name = clean(self.name)
         try:
             if handover.take(ticket, self.acks_late):
                 return
-            logger.warning("%s[%s] was handed over twice; it runs only once.", name, ticket.key)
+            logger.warning("%s[%s] was delivered twice. It runs only once.", name, ticket.key)
         except Unreachable as error:
-            logger.warning("%s[%s] is put back: %s.", name, ticket.key, error)
+            logger.warning(
+                "%s[%s] is put back: %s.",
+                name,
+                ticket.key,
+                error,
+            )
             request = self.request
             again = {"countdown": PUT_BACK, "retries": request.retries}
             self.signature_from_request(request, args, kwargs, **again).apply_async()
@@ -113,14 +118,16 @@ def _finish(ticket: Ticket) -> None:
     try:
         handover.finish(ticket)
     except Unreachable as error:
-        logger.warning("%s has ended, but its row in snappea_handover stays: %s.", ticket.key, error)
+        logger.warning(
+            "%s has ended, but its row in snappea_handover could not be deleted: %s.", ticket.key, error
+        )
 
 
-# how a task is ended early
+# limits and termination
 
 
 class CeleryHandle(Handle):
-    """A task in one of Celery's workers. In the prefork pool signals end it; elsewhere nothing can."""
+    """A task in Celery's worker. In the prefork pool signals can end it; in other pools nothing can."""
 
     def __init__(self, request: Any) -> None:
         hard, soft = request.timelimit or (None, None)
@@ -129,11 +136,11 @@ class CeleryHandle(Handle):
         self.revoked_by: int | None = None
 
     def put_down(self) -> Ending | None:
-        """Return the exception that ended the task, if it was revoked."""
+        """Return TaskRevoked if the task was revoked."""
         return None if self.revoked_by is None else TaskRevoked
 
     def is_failure(self, raised: BaseException) -> bool:
-        """Tell whether it is neither Celery's own, nor what ends the pool's process at a signal."""
+        """Return False for Celery's own exceptions, and for the exit of the pool's process at a signal."""
         code = raised.code if isinstance(raised, SystemExit) else None
         ends_process = isinstance(code, int) and -256 < code < -256 + signal.NSIG
         return not (ends_process or isinstance(raised, CELERYS_OWN))
@@ -141,9 +148,9 @@ class CeleryHandle(Handle):
 
 @contextmanager
 def _ended_by_signals(handle: CeleryHandle) -> Iterator[CeleryHandle]:
-    """Raise our exceptions in the task where the prefork pool sends its process a signal.
+    """Raise our exceptions in the task when the prefork pool sends its process a signal.
 
-    Once the task is revoked the process ends after it, as Celery expects.
+    After a revoked task the process exits, as Celery expects.
     """
     if not _is_in_prefork_pool():
         yield handle
@@ -176,7 +183,7 @@ def _is_in_prefork_pool() -> bool:
 
 
 def _send_progress(progress: Progress) -> None:
-    """Report to the result backend once a second, if the task keeps a result."""
+    """Write progress to the result backend once a second, if the task keeps a result."""
     task, here = current_task, time.monotonic()
     if not task or task.request.id != progress.id or not header_of(task.request).get("result_ttl"):
         return

@@ -1,7 +1,7 @@
-"""What the core asks of django.tasks: which task a name means, and to send the signal `task_finished`.
+"""Finds the tasks of django.tasks for the core, and sends the signal `task_finished`.
 
-It implements `snappea.tasks.Framework`. A thread sends the signals, once what became of a task is committed:
-slow receivers delay neither the Foreman nor its workers.
+This module implements `snappea.tasks.Framework`. A thread sends the signals after the outcome is committed,
+so that slow receivers delay neither the Foreman nor its workers.
 """
 
 import queue
@@ -22,7 +22,7 @@ from .function import DjangoTask
 from .restore import declared, restored
 from .results import result_of_outcome, result_of_row
 
-#: How long the Foreman waits for the last receivers when it stops, in seconds.
+#: How long the Foreman waits for the receivers when it stops, in seconds.
 PATIENCE = 5.0
 ENDED = (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED, Status.SUCCESSFUL)
 _calls: "queue.SimpleQueue[Callable[[], None] | None]" = queue.SimpleQueue()
@@ -33,14 +33,14 @@ _thread: threading.Thread | None = None
 
 
 def find(name: str) -> DjangoTask | None:
-    """Return the task of a name, if a module that is loaded declares it for a backend of ours."""
+    """Return the task of a name, if a loaded module declares it for a Snappea backend."""
     task = declared(name)
     backend = task_backends[task.backend] if task else None
     return backend.function_of(task) if task and isinstance(backend, SnappeaBackend) else None
 
 
 def find_claimed(claim: Claim, origin: Origin) -> DjangoTask:
-    """Return the task of a claim as it was enqueued. Raises UnknownTask."""
+    """Return the task of a claim, as it was enqueued. Raises UnknownTask."""
     name = claim.task_name
     discovery.wait_for_import(name.rpartition(".")[0])
     if declared(name) is None:
@@ -61,7 +61,7 @@ def find_claimed(claim: Claim, origin: Origin) -> DjangoTask:
 
 
 def notify_settled(outcome: Outcome, is_urgent: bool = False) -> None:
-    """Send the signal for a task that has ended: from the thread, or from this one if `is_urgent`."""
+    """Send the signal for a task that has ended, from the signal thread or from this one if `is_urgent`."""
     _send_for_outcome(outcome) if is_urgent else _call(partial(_send_for_outcome, outcome))
 
 
@@ -71,7 +71,7 @@ def notify_row(task_id: int) -> None:
 
 
 def close() -> None:
-    """Wait until all signals are sent, for PATIENCE at most."""
+    """Wait until all signals are sent, at most PATIENCE."""
     global _thread
     if _thread:
         _calls.put(None)
@@ -91,8 +91,8 @@ def _work() -> None:
     while (function := _calls.get()) is not None:
         try:
             function()
-        except BaseException as error:  # a receiver that wants to exit
-            say(ERROR, "Could not tell that a task has finished: %r", error)
+        except BaseException as error:  # for example sys.exit() in a receiver
+            say(ERROR, "The signal task_finished could not be sent: %r", error)
         tidy_connections()
     close_connections()
 
@@ -102,7 +102,7 @@ def _send_for_outcome(outcome: Outcome) -> None:
     if outcome.retry_after is not None and (claim.extras.expires_at is None or not _ended(claim.id)):
         return
     function = discovery.find_task_of(claim)
-    if isinstance(function, DjangoTask):  # otherwise there is no Task to make a result of
+    if isinstance(function, DjangoTask):  # otherwise there is no Task for a result
         failure = outcome.failure or TaskFailed(outcome.reason, outcome.error)
         _send(function.sender, result_of_outcome(function.alias, outcome), failure if outcome.error else None)
 
@@ -122,7 +122,7 @@ def _ended(task_id: int) -> Task | None:
 
 
 def _send(sender: type[BaseTaskBackend], result: AnyResult, failure: BaseException | None) -> None:
-    """Send the signal while the failure is being handled, because Django's logger looks there."""
+    """Send the signal while the failure is being handled: Django's logger reads sys.exc_info()."""
     send = partial(task_finished.send_robust, sender=sender, task_result=result)
     try:
         if failure:

@@ -1,7 +1,7 @@
 """The backend of django.tasks: `TASKS = {"default": {"BACKEND": "snappea.backend.SnappeaBackend"}}`.
 
-Django imports it with the first function that it decorates, which may be before models can be imported. What
-needs models is in the other modules of this package, and is imported when it is first used.
+Django imports it when the first function is decorated, which may be before models can be loaded. Code that
+needs models is in the other modules of this package, which are imported when first used.
 """
 
 import functools
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 #: How long a result is kept unless OPTIONS["RESULT_TTL"] says otherwise, in seconds.
 RESULT_TTL = 86_400
-#: How many sets of options, and how many functions, a backend remembers.
+#: How many sets of options and how many functions a backend caches.
 MOST_KEPT = 1000
 #: The value of an option that a task does not set.
 UNSET: Any = ...
 _NOT_OURS = {"name", "queue", "priority", "aliases", "cron", "every", "timezone", "catch_up"}
-#: The names of the options that a task may have beside those of Django.
+#: The options that a task may have in addition to Django's.
 OWN = tuple(field.name for field in fields(Options) if field.name not in _NOT_OURS)
 _own_values = attrgetter(*OWN)
 _NONE_SET = (UNSET,) * len(OWN)
@@ -47,7 +47,7 @@ _WithOptions: Any = make_dataclass(
 
 
 class SnappeaTask(_WithOptions):  # type: ignore[misc]  # its fields are those of Options
-    """A django.tasks Task that may also have options of `snappea.tasks.options.Options`."""
+    """A django.tasks Task that also takes options of `snappea.tasks.options.Options`."""
 
     __slots__ = ()
 
@@ -66,15 +66,15 @@ class SnappeaTask(_WithOptions):  # type: ignore[misc]  # its fields are those o
         backend: str | None = None,
         **options: Any,
     ) -> "SnappeaTask":
-        """Return the same task with other values. `options` are Snappea's own, which may be None."""
+        """Return a copy of the task with other values. `options` are Snappea's own, and may be None."""
         theirs = {"priority": priority, "queue_name": queue_name, "run_after": run_after, "backend": backend}
         return replace(self, **{key: value for key, value in theirs.items() if value is not None}, **options)
 
 
 class SnappeaBackend(BaseTaskBackend):
-    """Enqueues tasks of django.tasks into Snappea's table, for the Foreman to run.
+    """Enqueues the tasks of django.tasks, for the Foreman to run.
 
-    OPTIONS has defaults for the options of its tasks, in lower or upper case; RESULT_TTL is one.
+    OPTIONS sets defaults for its tasks' options, in lower or upper case, such as RESULT_TTL.
     """
 
     task_class = SnappeaTask
@@ -91,7 +91,7 @@ class SnappeaBackend(BaseTaskBackend):
         self._function = functools.lru_cache(MOST_KEPT, typed=True)(self._make_function)
 
     def validate_task(self, task: AnyTask) -> None:
-        """Raise InvalidTask if it cannot be enqueued here."""
+        """Raise InvalidTask if the task cannot be enqueued here."""
         if not is_priority(task.priority):
             raise InvalidTask("priority must be a whole number between -100 and 100.")
         if not isinstance(task.run_after, (datetime, NoneType)):
@@ -110,20 +110,20 @@ class SnappeaBackend(BaseTaskBackend):
         self.options_of(task)
 
     def enqueue(self, task: AnyTask, args: Any, kwargs: Any) -> Any:
-        """Enqueue a call; it is committed when this returns.
+        """Enqueue a call. It is committed when this returns.
 
-        Raises InvalidTask, TypeError if an argument is not JSON, ArgumentsTooLarge or EnqueueError; in each
+        Raises InvalidTask, TypeError if an argument is not JSON, ArgumentsTooLarge, or EnqueueError. In each
         case nothing was written.
         """
         self.validate_task(task)
-        # not in validate_task(): a wrong setting must not keep `manage.py check` from loading the tasks
+        # not in validate_task(): `manage.py check` must be able to load the tasks despite a wrong setting
         served = declared_queues()
         if served is not None and task.queue_name not in served:
             raise InvalidTask(f"No Foreman serves the queue {task.queue_name!r}: {_cure_of_queue(served)}")
         return self.function_of(task).enqueue(task, args, kwargs)
 
     def get_result(self, result_id: str) -> AnyResult:
-        """Return what became of a call. It also works in a coroutine, which it blocks for a moment.
+        """Return the result of a call. In a coroutine it works, too, but blocks the event loop briefly.
 
         Raises TaskResultDoesNotExist, or TaskResultMismatch if its task no longer exists.
         """
@@ -132,15 +132,15 @@ class SnappeaBackend(BaseTaskBackend):
         return get_result(self, result_id)
 
     def options_of(self, task: AnyTask) -> Options:
-        """Return how a task is run: the same object for the same options. Raises InvalidTask."""
+        """Return the options of a task, cached. Raises InvalidTask."""
         own = _own_options(task)
         try:
             return self._options(task.module_path, *own)
-        except TypeError:  # a value that is not hashable, and so not valid
+        except TypeError:  # an unhashable value, which is invalid
             return self._make_options(task.module_path, *own)
 
     def function_of(self, task: AnyTask) -> "DjangoTask":
-        """Return what the Foreman runs. Raises InvalidTask."""
+        """Return the TaskFunction of a task, cached. Raises InvalidTask."""
         return self._function(task.func, task.takes_context, task.module_path, *_own_options(task))
 
     def _make_function(self, func: Any, takes_context: bool, name: str, *own: Any) -> "DjangoTask":
@@ -151,7 +151,7 @@ class SnappeaBackend(BaseTaskBackend):
     def _make_options(self, name: str, *own: Any) -> Options:
         if unknown := self.defaults.keys() - set(OWN):
             raise InvalidTask(
-                f"TASKS[{self.alias!r}]: OPTIONS has an unknown key {min(unknown)!r}; there are "
+                f"TASKS[{self.alias!r}]: OPTIONS has an unknown key {min(unknown)!r}; the keys are "
                 f"{', '.join(OWN)}."
             )
         chosen = {key: value for key, value in zip(OWN, own, strict=False) if value is not UNSET}
@@ -161,7 +161,7 @@ class SnappeaBackend(BaseTaskBackend):
             raise InvalidTask(str(error)) from None
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
-        """Return E021 to E025: what of the set-up is missing."""
+        """Return E021 to E025: errors in the set-up."""
         return list(self._check())
 
     def _check(self) -> Iterator[CheckMessage]:
@@ -170,7 +170,7 @@ class SnappeaBackend(BaseTaskBackend):
         place, database = f"TASKS[{self.alias!r}]", database_alias()
         if not apps.is_installed("snappea"):
             yield Error(
-                f"{place} is Snappea's, which is not installed.",
+                f"{place} is Snappea's, but Snappea is not installed.",
                 hint='Add to settings: INSTALLED_APPS = [..., "snappea"]',
                 id="snappea.E021",
             )
@@ -183,8 +183,8 @@ class SnappeaBackend(BaseTaskBackend):
             )
         elif apps.is_installed("snappea") and (wrong := misrouted()):
             yield Error(
-                f"{place}: the queue is not reached: {wrong}.",
-                hint=f"Put Snappea's router first in the settings: {routers_to_paste()}",
+                f"{place}: queries do not reach the queue's database: {wrong}.",
+                hint=f"Put Snappea's router first in settings: {routers_to_paste()}",
                 id="snappea.E023",
             )
         yield from self._check_own(place)
@@ -205,7 +205,7 @@ class SnappeaBackend(BaseTaskBackend):
 
 
 def _own_options(task: AnyTask) -> tuple[Any, ...]:
-    """Return the values of a task's own options; nothing if none is set: a short key is found faster."""
+    """Return the values of a task's own options; empty if none is set, as a short cache key is faster."""
     own = _own_values(task) if isinstance(task, SnappeaTask) else _NONE_SET
     if own == _NONE_SET:
         return ()

@@ -1,9 +1,9 @@
-"""django.tasks; on Django 5.2, which has none, the package django-tasks, which is of the same shape.
+"""django.tasks or, on Django 5.2, its backport: the package django-tasks.
 
-Only `backend.py` and its helpers import it: nothing else needs that package.
+Only `backend.py` and the modules behind it import this: other projects do not need the package.
 """
 
-# ruff: noqa: F401  (all of it is for others to import from here)
+# ruff: noqa: F401  (imported from here by the other modules)
 
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +36,10 @@ else:
         raise ImportError(
             f"Django 5.2 has no django.tasks. Run: pip install 'django-snappea[django-tasks]' ({error})."
         ) from error
-    # until 0.12 its name ended in Error
+    # its name before 0.12: InvalidTaskError
     InvalidTask = getattr(exceptions, "InvalidTask", None) or exceptions.InvalidTaskError
 
-# generic for type checkers only
+# generic only for type checkers
 if TYPE_CHECKING:
     AnyTask = Task[..., Any]
     AnyResult = TaskResult[..., Any]

@@ -1,4 +1,4 @@
-"""A Task of django.tasks as one of ours: how it is enqueued and run."""
+"""A Task of django.tasks as a TaskFunction: how it is enqueued and run."""
 
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar, copy_context
@@ -31,12 +31,12 @@ from .framework import (
 from .restore import declared, overrides_of, set_fields
 from .results import FAILED, SUCCESSFUL, WORKER, finish, new_result, path_of, result_of_claim, result_of_row
 
-#: The result of a call that runs where it was enqueued.
+#: The result of a call that runs eagerly.
 _given: ContextVar[AnyResult | None] = ContextVar("snappea_task_result", default=None)
 
 
 class DjangoTask(TaskFunction[..., Any]):
-    """The function of a django.tasks Task, as the backend of an alias runs it."""
+    """The function of a django.tasks Task, for the backend of an alias."""
 
     def __init__(
         self,
@@ -49,13 +49,13 @@ class DjangoTask(TaskFunction[..., Any]):
         super().__init__(function, options)
         self.takes_context = takes_context
         self.alias = alias
-        self.sender = sender  # of django.tasks' signals
+        self.sender = sender  # of the signals of django.tasks
         if takes_context:
             self.signature, self._inside = map(without_context, (self.signature, self._inside))
             self._arity = plain_arity(self.signature)
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
-        """Return a call that a schedule makes."""
+        """Return the call of a schedule."""
         task = declared(self.name)
         assert task
         return self.with_origin(super().call(args, kwargs, queue or task.queue_name), task)
@@ -65,32 +65,32 @@ class DjangoTask(TaskFunction[..., Any]):
         refuse_event_loop(self.__name__, self.name)
         require_whole((args, kwargs), self.name)
         result = new_result(task, args, kwargs, backend=self.alias)
-        # the arguments in the result are normalized: bytes, for one, are text
+        # the arguments in the result are normalized: bytes, for example, are text
         call = self.with_origin(self.encoded(tuple(result.args), result.kwargs, task.queue_name), task)
         enqueueing = _Enqueueing(self, result)
         return engine.choose().submit(call, enqueueing, enqueueing.moment)
 
     def with_origin(self, call: Call, task: AnyTask) -> Call:
-        """Return a call with what is written of a task, so that it can be restored."""
+        """Return a call with the columns from which the task can be restored."""
         extras = call.extras or Extras()
         return call._replace(
             priority=int(task.priority),
             extras=extras._replace(
                 run_after=None if task.run_after is None else as_text(task.run_after),
-                result_ttl=extras.result_ttl or 0,  # not None: the row must still exist when it has ended
+                result_ttl=extras.result_ttl or 0,  # not None: the row must exist after it has ended
                 backend=self.alias,
                 overrides=overrides_of(task, declared(self.name)),
             ),
         )
 
     def run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
-        """Run the function to its end. Raises TypeError if what it returns is not JSON."""
+        """Run the function. Raises TypeError if its result is not JSON."""
         result = self._begun(args, kwargs)
         task_started.send_robust(sender=self.sender, task_result=result)
         return normalize_json(super().run(self._with_context(result, args), kwargs))
 
     async def run_on_loop(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
-        """Do the same in the event loop that runs here."""
+        """Run the coroutine function in the running event loop. Raises TypeError like `run()`."""
         result = self._begun(args, kwargs)
         await task_started.asend_robust(sender=self.sender, task_result=result)
         return normalize_json(await super().run_on_loop(self._with_context(result, args), kwargs))
@@ -105,7 +105,7 @@ class DjangoTask(TaskFunction[..., Any]):
 
 
 class _Enqueueing:
-    """A call on its way to the engine, which completes its TaskResult."""
+    """Passes a call to the engine, and completes its TaskResult."""
 
     def __init__(self, function: DjangoTask, result: AnyResult) -> None:
         self.function = function
@@ -113,7 +113,7 @@ class _Enqueueing:
         self.moment = now()
 
     def accepted(self, call_id: Any, is_new: bool) -> AnyResult:
-        """Return the result of a call that was enqueued, or of the identical one that waits already."""
+        """Return the result of the call, or of the identical call that already waits."""
         if not is_new and (row := engine.of(call_id).find(call_id)):
             return result_of_row(row)
         self._tell_enqueued(str(call_id), call_id)
@@ -125,7 +125,7 @@ class _Enqueueing:
         task_enqueued.send_robust(sender=self.function.sender, task_result=self.result)
 
     def run_eagerly(self, call: Call) -> AnyResult:
-        """Run a call where it was enqueued; what it raises is stored in its result."""
+        """Run a call, and store what it raises in its result."""
         result = self.result
         self._tell_enqueued(get_random_string(32), 0)
         began = as_datetime(now())

@@ -1,4 +1,4 @@
-"""Which Task of django.tasks a row is of, and how a row keeps what differs from its declaration."""
+"""Restores the Task of django.tasks that a row was enqueued with, from its declaration and overrides."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 from ..queue.clock import as_datetime, as_text
 from .framework import AnyTask, InvalidTask, Task
 
-#: How many restored tasks are remembered.
+#: How many restored tasks are cached.
 MOST_RESTORED = 1000
 _restored: dict[tuple[object, ...], tuple[AnyTask, AnyTask]] = {}
 _DJANGOS = frozenset(field.name for field in fields(Task))
@@ -18,15 +18,15 @@ _EXCEPTIONS = ("autoretry_for", "dont_autoretry_for")
 
 
 def declared(name: str) -> AnyTask | None:
-    """Return the Task of a name, if a module that is loaded declares one."""
+    """Return the Task of a name, if a loaded module declares one."""
     found = _loaded(name)
     return found if isinstance(found, Task) else None
 
 
 def _loaded(path: str) -> Any:
-    """Return the object of a dotted path in a module that is loaded; None if there is none.
+    """Return the object of a dotted path in a loaded module; None if there is none.
 
-    The path may come from a row, so this runs no code, such as a module's `__getattr__` or a property.
+    The path may come from a row, so this runs no code such as a module's `__getattr__` or a property.
     """
     names = path.split(".")
     for count in range(len(names) - 1, 0, -1):
@@ -40,14 +40,17 @@ def _loaded(path: str) -> Any:
 
 
 def overrides_of(task: AnyTask, original: AnyTask | None) -> str | None:
-    """Return as JSON what differs from the task's declaration and has no column of its own.
+    """Return, as JSON, what differs from the task's declaration and has no column of its own.
 
     Raises InvalidTask if the Foreman would not find this task.
     """
     if original is task:
         return None
     if original is None or original.func is not task.func:
-        raise InvalidTask(f"{task.module_path} is not this task: the Foreman finds it by its function.")
+        raise InvalidTask(
+            f"{task.module_path} is not this task, so the Foreman would not find it. Decorate the function "
+            "where it is defined."
+        )
     found: dict[str, Any] = {} if task.run_after is None else {"run_after": as_text(task.run_after)}
     for name in (field.name for field in fields(task) if field.name not in _DJANGOS):
         value = getattr(task, name)
@@ -55,12 +58,12 @@ def overrides_of(task: AnyTask, original: AnyTask | None) -> str | None:
             if name in _EXCEPTIONS and isinstance(value, (tuple, list)):
                 found[name] = [f"{kind.__module__}.{kind.__qualname__}" for kind in value]
             elif value is None or isinstance(value, (str, int, float)):
-                found[name] = value  # the others only matter when the row is written
+                found[name] = value  # others matter only for writing the row
     return json.dumps(found) if found else None
 
 
 def restored(name: str, alias: str, queue_name: str, priority: int, overrides: str | None) -> AnyTask | None:
-    """Return the Task of a row as it was enqueued, without validation: the code may have changed since."""
+    """Return the Task of a row as it was enqueued, not validated: the code may have changed since."""
     original = declared(name)
     if original is None:
         return None
@@ -79,7 +82,7 @@ def _restore(original: AnyTask, theirs: dict[str, Any], written: dict[str, Any])
     if "run_after" in written:
         written["run_after"] = as_datetime(written["run_after"])
     for key in written.keys() & set(_EXCEPTIONS):
-        # only those that are loaded: a row must not make anything be imported
+        # only loaded ones: a row must not cause an import
         kinds = map(_loaded, written[key])
         written[key] = tuple(
             kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseException)
@@ -89,7 +92,7 @@ def _restore(original: AnyTask, theirs: dict[str, Any], written: dict[str, Any])
 
 
 def set_fields(frozen: Any, **values: Any) -> Any:
-    """Change an object that Django has frozen, and return it."""
+    """Change a frozen dataclass, and return it."""
     for name, value in values.items():
         object.__setattr__(frozen, name, value)
     return frozen

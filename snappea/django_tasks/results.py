@@ -1,4 +1,4 @@
-"""The TaskResult of a call, made from its claim, its outcome or its row."""
+"""The TaskResult of a call, from its claim, its outcome or its row."""
 
 import asyncio
 import json
@@ -44,11 +44,11 @@ MAX_DIGITS = 18  # of a row's primary key
 
 
 class Result(TaskResult):  # type: ignore[type-arg]  # not subscriptable in each of them
-    """A TaskResult that says why there is nothing to return yet."""
+    """A TaskResult that tells why there is no return value yet."""
 
     @property
     def return_value(self) -> Any:
-        """What the task returned. Raises ValueError if it failed, or has not finished."""
+        """The task's result. Raises ValueError if it failed or has not finished."""
         try:
             return super().return_value
         except ValueError as error:
@@ -65,13 +65,13 @@ _NOT_STARTED: dict[str, Any] = {
 
 
 def new_result(task: AnyTask, args: Any, kwargs: Any, **values: Any) -> AnyResult:
-    """Return a result of a call that has not started, but for other `values`."""
+    """Return the result of a call that has not started, apart from `values`."""
     lists: dict[str, Any] = {"errors": [], "worker_ids": []}
     return Result(task=task, args=args, kwargs=kwargs, **{**_NOT_STARTED, **lists, **values})
 
 
 def result_of_claim(alias: str, claim: Claim, args: list[Any], kwargs: dict[str, Any]) -> AnyResult:
-    """Return the result of a task that runs."""
+    """Return the result of a running task."""
     origin = claim.extras.origin
     overrides = origin.overrides if origin else None
     began = as_datetime(origin.started_at if origin else now())
@@ -102,7 +102,7 @@ def result_of_outcome(alias: str, outcome: Outcome) -> AnyResult:
 
 
 def finish(result: AnyResult, **values: Any) -> AnyResult:
-    """Let a result end now."""
+    """Set a result's `finished_at` to now, and other values."""
     set_fields(result, finished_at=as_datetime(now()), **values)
     return result
 
@@ -110,7 +110,7 @@ def finish(result: AnyResult, **values: Any) -> AnyResult:
 def result_of_row(row: models.Task) -> AnyResult:
     """Return the result of a row. Raises TaskResultMismatch if its task does not exist."""
     if declared(row.task_name) is None:
-        discovery.import_task_modules()  # what the Foreman imports at its start, not what the row names
+        discovery.import_task_modules()  # those that the Foreman imports at start, not one that the row names
         try:
             discovery.require_imported(row.task_name)
         except UnknownTask as error:
@@ -140,7 +140,7 @@ def result_of_row(row: models.Task) -> AnyResult:
 
 
 def get_result(backend: BaseTaskBackend, result_id: str) -> AnyResult:
-    """Return the result of an id. Raises as the backend's method does."""
+    """Return the result of an id. Raises as `SnappeaBackend.get_result()` does."""
     text = str(result_id)
     is_id = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS and text == str(int(text))
     row = outside_of_loops(lambda: engine.of(int(text)).find(int(text))) if is_id else None
@@ -150,7 +150,7 @@ def get_result(backend: BaseTaskBackend, result_id: str) -> AnyResult:
 
 
 def outside_of_loops(look: Callable[[], T]) -> T:
-    """Return what `look` returns. In a coroutine, where the ORM refuses to work, another thread calls it."""
+    """Return the result of `look`; in a coroutine, where the ORM raises, another thread calls it."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -170,7 +170,7 @@ def _arguments(args: str, kwargs: str) -> tuple[list[Any], dict[str, Any]]:
     try:
         return decode(args, kwargs)
     except UnreadableArguments:
-        return [], {}  # the reason why it failed
+        return [], {}  # this is why it failed
 
 
 def _errors(lines: str) -> list[TaskError]:
@@ -182,7 +182,7 @@ def _errors(lines: str) -> list[TaskError]:
 
 
 def _error(path: str, reason: str, traceback: str) -> TaskError:
-    """Return the error of an attempt. Without a path, the task raised nothing."""
+    """Return the error of an attempt. An empty path: the task itself raised nothing."""
     kind = TaskRevoked if reason.startswith(TaskRevoked.__name__) else TaskInterrupted
     return TaskError(exception_class_path=path or path_of(kind), traceback=traceback)
 
@@ -194,5 +194,5 @@ def path_of(kind: type[BaseException]) -> str:
 
 def _required(task: AnyTask | None, name: str) -> AnyTask:
     if task is None:
-        raise TaskResultMismatch(f"{name!r} is not a task of django.tasks, or not any more.")
+        raise TaskResultMismatch(f"{name!r} is not a task of django.tasks (any longer).")
     return task

@@ -1,4 +1,4 @@
-"""Periodic tasks: the schedules that the code declares, their rows, and how to pause and fire them."""
+"""Periodic tasks: the schedules in the code, their rows, and functions to pause, resume and fire them."""
 
 import json
 from collections.abc import Iterator
@@ -25,19 +25,19 @@ from ..tasks.engine import AsyncResult
 from ..tasks.function import declared
 from .triggers import Trigger, interval, trigger
 
-#: A clock that is set back further was wrong before: the next ticks are planned again.
+#: If the clock is set back by more, it was wrong before: the next tick is computed again.
 ASTRAY = timedelta(days=1)
-#: A tick that could not be enqueued for so long was missed: without `catch_up` it is skipped.
+#: A tick that could not be enqueued for this long is missed: without `catch_up` it is skipped.
 MISSED = timedelta(seconds=60)
 
 _COLUMNS = "name, task_name, expression, timezone, args, kwargs, queue, catch_up"
-#: The columns of a Planned.
+#: Selects the columns of a Planned.
 _FIND = f"SELECT {_COLUMNS}, {{untyped}}next_run, {{untyped}}last_run FROM snappea_schedule"
 ALL = statement(_FIND)
 ONE = statement(f"{_FIND} WHERE name = ?")
 DUE = statement(f"""{_FIND}
     WHERE NOT is_paused AND is_paused = {{false}} AND next_run <= ? ORDER BY next_run, id""")
-#: What was enqueued last.
+#: Records the last run.
 NOTE_RUN = "UPDATE snappea_schedule SET last_run = ?, last_task_id = ?, last_outcome = ? WHERE name = ?"
 _WRITE = f"""
     INSERT INTO snappea_schedule ({_COLUMNS}, next_run, last_outcome, is_paused)
@@ -51,7 +51,7 @@ _RESUME = statement("UPDATE snappea_schedule SET is_paused = {false}, next_run =
 
 
 class Plan(NamedTuple):
-    """A schedule as the code declares it, and the columns of its row."""
+    """A schedule as the code declares it; also the columns of its row."""
 
     name: str
     task_name: str
@@ -63,20 +63,20 @@ class Plan(NamedTuple):
     catch_up: bool = True
 
     def trigger(self) -> Trigger:
-        """Return what computes its ticks. Raises ConfigurationError for an invalid expression."""
+        """Return the Trigger that computes its ticks. Raises ConfigurationError."""
         return trigger(self.expression, self.timezone)
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return what its task is called with."""
+        """Return the arguments of its task."""
         return tuple(json.loads(self.args)), json.loads(self.kwargs)
 
     def call(self) -> Call:
-        """Return the call that it makes. Raises UnknownTask, or as `delay()` does."""
+        """Return the call to enqueue. Raises UnknownTask, or the errors of `delay()`."""
         return resolve(self.task_name).call(*self.arguments(), self.queue)
 
 
 class Planned(NamedTuple):
-    """A schedule's row, with its times as they are written there."""
+    """A schedule's row. Its times are text, as in the database."""
 
     plan: Plan
     next_run: str | None
@@ -84,7 +84,7 @@ class Planned(NamedTuple):
 
     @classmethod
     def of(cls, row: tuple[Any, ...]) -> "Planned":
-        """Read a row that ALL or ONE found."""
+        """Return the Planned of a row from ALL, ONE or DUE."""
         return cls(Plan(*row[:-2])._replace(catch_up=bool(row[-3])), *row[-2:])
 
 
@@ -110,7 +110,7 @@ def plans() -> Iterator[Plan]:
 
 
 def problems() -> list[tuple[str, Exception]]:
-    """Return what is wrong with the schedules, as pairs of a schedule's name and an error."""
+    """Return the errors of the schedules, as pairs of a schedule's name and an error."""
     found: list[tuple[str, Exception]] = []
     seen: set[str] = set()
     try:
@@ -120,7 +120,7 @@ def problems() -> list[tuple[str, Exception]]:
                 found.append((plan.name, ConfigurationError(message)))
             seen.add(plan.name)
             found += [(plan.name, problem) for problem in _problems_of(plan)]
-    except TypeError as error:  # arguments that are not JSON
+    except TypeError as error:  # its arguments are not JSON
         found.append(("SCHEDULES", error))
     return found
 
@@ -130,7 +130,7 @@ def _problems_of(plan: Plan) -> Iterator[Exception]:
         plan.trigger()
     except ConfigurationError as error:
         yield error
-    try:  # without plan.call(), which runs the hooks: they may need a request, or a Foreman
+    try:  # not plan.call(), which runs the hooks: they may need a request or a Foreman
         task = resolve(plan.task_name)
         task.require_fit(*plan.arguments())
         require_queue(plan.queue or task.options.queue, plan.task_name)
@@ -139,16 +139,16 @@ def _problems_of(plan: Plan) -> Iterator[Exception]:
 
 
 def reason(task_name: str, error: Exception) -> str:
-    """Return why a schedule could not enqueue its task; only the error's type if the task is sensitive."""
+    """Return an error of a schedule as text: only its type if the task is sensitive."""
     task = find(task_name)
     is_hidden = task is not None and task.options.sensitive
     return f"{type(error).__name__} (not shown: the task is sensitive)" if is_hidden else repr(error)
 
 
 def synchronise(db: RawConnection, moment: str) -> None:
-    """Make the rows match what the code declares, in a transaction.
+    """Make the rows match the code, in the caller's transaction.
 
-    Raises ConfigurationError for an invalid expression.
+    Raises ConfigurationError if an expression is invalid.
     """
     rows = _rows(db)
     for plan in plans():
@@ -159,28 +159,28 @@ def synchronise(db: RawConnection, moment: str) -> None:
             say(INFO, "Schedule %s (%s): next at %s.", clean(plan.name), plan.expression, following)
     for name in rows:
         db.execute(_REMOVE, (name,))
-        say(WARNING, "Schedule %s is no longer in the code, and was removed.", clean(name))
+        say(WARNING, "Schedule %s is no longer in the code and was removed.", clean(name))
 
 
 def after(ticks: Trigger, moment: datetime, last: datetime | None) -> str | None:
-    """Return the first tick after a moment, as it is written in the database."""
+    """Return the first tick after a moment, as text."""
     tick = ticks.after(moment, last)
-    while tick and as_text(tick) <= as_text(moment):  # without USE_TZ an hour comes twice in autumn
+    while tick and as_text(tick) <= as_text(moment):  # without USE_TZ one hour occurs twice in autumn
         tick = ticks.after(tick, tick)
     return as_text(tick) if tick else None
 
 
 def aware(moment: str) -> datetime:
-    """Return a time from the database."""
+    """Return a time from the database in UTC."""
     return as_datetime(moment).astimezone(UTC)
 
 
 def _next_run(plan: Plan, planned: Planned | None, moment: str) -> str | None:
-    """Return the next tick: the one in the row, unless the schedule or the clock was changed."""
+    """Return the next tick: that of the row, unless the schedule or the clock was changed."""
     here, ticks = aware(moment), plan.trigger()
     next_run, last_run = (planned.next_run, planned.last_run) if planned else (None, None)
     if last_run and aware(last_run) > here + ASTRAY:
-        last_run = None  # the clock was wrong then
+        last_run = None  # the clock was wrong at that time
     before = planned and (planned.plan.expression, planned.plan.timezone)
     if next_run is None or before != (plan.expression, plan.timezone):
         return after(ticks, here, aware(last_run) if last_run else None)
@@ -188,13 +188,13 @@ def _next_run(plan: Plan, planned: Planned | None, moment: str) -> str | None:
 
 
 def pause(name: str) -> bool:
-    """Enqueue no more ticks of a schedule. Return whether there is one of that name."""
+    """Stop enqueueing a schedule's task. Return whether the schedule exists."""
     refuse_event_loop("schedules")
     return bool(raw(connect()).execute(_PAUSE, (name,)).rowcount)
 
 
 def resume(name: str) -> bool:
-    """Continue with the next tick from now; those during the pause are skipped."""
+    """Resume a schedule with its next tick; missed ticks are skipped. Return whether it exists."""
     refuse_event_loop("schedules")
     db = connect()
     with transact(db) as below:
@@ -210,9 +210,9 @@ def resume(name: str) -> bool:
 
 
 def fire(name: str) -> AsyncResult:
-    """Enqueue a schedule's task now; its ticks do not change.
+    """Enqueue a schedule's task now, in addition to its ticks.
 
-    Raises LookupError if there is no such schedule, and as `delay()` does.
+    Raises LookupError if the schedule does not exist, and the errors of `delay()`.
     """
     refuse_event_loop("schedules")
     discover()  # a web process may not have imported the task
@@ -229,7 +229,7 @@ def fire(name: str) -> AsyncResult:
 
 
 def listing(count: int = 3) -> list[tuple[Plan, Schedule | None, list[datetime]]]:
-    """Return each schedule that the code declares, its row if there is one, and its next `count` ticks."""
+    """Return each schedule in the code, its row if it has one, and its next `count` ticks."""
     db = connect()
     moment, rows, known = now(db), _rows(raw(db)), {row.name: row for row in Schedule.objects.all()}
     return [

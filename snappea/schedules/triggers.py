@@ -1,7 +1,4 @@
-"""When a schedule is due: cron expressions, with cronsim, and steady intervals.
-
-An expression is five or six fields of cron, or "every 600 s".
-"""
+"""When a schedule is due: five or six fields of cron (by cronsim), or an interval such as "every 600 s"."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -13,15 +10,15 @@ from ..errors import ConfigurationError, ExtraMissing
 
 FIELDS = ("second", "minute", "hour", "day-of-month", "month", "day-of-week")
 _EVERY = "every "
-#: A run of `every` that is later than this moves the ticks that follow.
+#: If a run of `every` is later than this, the following ticks move.
 LATE = timedelta(seconds=1)
 
 
 class Cron:
-    """A cron expression in a time zone. When the clock changes it follows the rules of Debian's cron.
+    """A cron expression in a time zone. When the clock changes, it follows the rules of Debian's cron.
 
-    A job with a fixed hour runs once a day: at the first of two such times, and if the time is skipped, as
-    soon as the clock has changed. One with a `*` for the hour or the minute runs through both.
+    A job with a fixed hour runs once a day: if the hour occurs twice, in the first; if it is skipped, right
+    after the change. A job with `*` as the hour or the minute runs in both hours.
     """
 
     def __init__(self, expression: str, zone: ZoneInfo) -> None:
@@ -41,24 +38,24 @@ class Cron:
             raise ConfigurationError(f"cron={expression!r}: there is no such day in 50 years.")
 
     def after(self, moment: datetime, last: datetime | None = None) -> datetime | None:
-        """Return the first tick after a moment; None if there is none in 50 years. `last`: not used here."""
+        """Return the first tick after a moment; None if there is none in 50 years. `last` is unused."""
         ticks: Iterable[datetime] = self._make(self._expression, moment.astimezone(self._zone))
-        # in the second of two equal hours cronsim starts with the first
+        # when an hour occurs twice, cronsim starts with the first
         return next((tick for tick in map(_utc, ticks) if tick > moment), None)
 
     def latest(self, moment: datetime, first: datetime) -> datetime:
-        """Return the last tick up to a moment; `first`, a known tick, if there is no later one."""
+        """Return the last tick up to a moment; at least `first`, a known tick."""
         end = (moment + timedelta(seconds=1)).replace(microsecond=0).astimezone(self._zone)
         ticks: Iterable[datetime] = self._make(self._expression, end, reverse=True)
         return max(first, next((tick for tick in map(_utc, ticks) if tick <= moment), first))
 
     def counted(self, moment: datetime, latest: datetime) -> datetime:
-        """Return the tick that a run at a moment counts as: a late run does not move the times of day."""
+        """Return the tick that a run counts as: a late run does not move the next ones."""
         return latest
 
 
 class Every:
-    """A steady interval: so many seconds after the last tick."""
+    """An interval: a tick every so many seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.interval = timedelta(seconds=seconds)
@@ -74,7 +71,7 @@ class Every:
         return first + (moment - first) // self.interval * self.interval
 
     def counted(self, moment: datetime, latest: datetime) -> datetime:
-        """Return the tick that a run counts as: the moment itself if it is late, which moves the next."""
+        """Return the tick that a run counts as: its own time if it is late, which moves the next ones."""
         return moment if moment - latest > LATE else latest
 
 
@@ -83,21 +80,23 @@ Trigger: TypeAlias = Cron | Every
 
 
 def trigger(expression: str, zone: str) -> Trigger:
-    """Return what computes the ticks of an expression. `zone`: the name of a time zone, for cron.
+    """Return the Trigger of an expression. `zone`: the name of a time zone, for cron.
 
-    Raises ConfigurationError, which says what is wrong; ExtraMissing without cronsim.
+    Raises ConfigurationError if either is invalid, ExtraMissing without cronsim.
     """
     if expression.startswith(_EVERY):
         return Every(_seconds(expression))
     try:
         found = ZoneInfo(zone)
     except (OSError, ValueError, LookupError):  # no such zone, a path, a directory
-        raise ConfigurationError(f"timezone={zone!r}: there is no such time zone.") from None
+        raise ConfigurationError(
+            f"timezone={zone!r}: there is no such time zone; the names are as in 'Europe/Berlin'."
+        ) from None
     return Cron(expression, found)
 
 
 def interval(seconds: float | timedelta) -> str:
-    """Return the expression of a steady interval.
+    """Return the expression of an interval.
 
     >>> interval(timedelta(minutes=10))
     'every 600 s'
@@ -112,7 +111,7 @@ def _seconds(expression: str) -> float:
     except ValueError:
         seconds = 0.0
     if not is_interval(seconds):
-        raise ConfigurationError(f"{expression!r} is no interval; it is written as in 'every 600 s'.")
+        raise ConfigurationError(f"{expression!r} is not an interval; write it as in 'every 600 s'.")
     return seconds
 
 
@@ -121,7 +120,7 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _fault(expression: str, error: str) -> str:
-    """Say which field is wrong, and its value."""
+    """Return which field is wrong, and its value."""
     fields = expression.split()
     if len(fields) not in (5, 6):
         return (

@@ -207,7 +207,9 @@ def of(call_id: Any) -> Engine:
         return (_memory or _load_memory()) if collects() else TABLE
     if found := _registered.get(current().ENGINE):
         return found
-    raise LookupError(f'{call_id!r} is an id of Celery\'s: set SNAPPEA["ENGINE"] = "celery" to look it up.')
+    raise LookupError(
+        f'{call_id!r} is an id of Celery, but Celery is not the engine: set SNAPPEA["ENGINE"] = "celery".'
+    )
 
 
 def _load_memory() -> Engine:

@@ -1,4 +1,4 @@
-"""Template tags of the admin: warnings, the number of tasks beside each list, values in words."""
+"""Template tags of the admin: warnings, the number of tasks in each list, formatted values."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ register.filter(formatting.one_line)
 
 @register.inclusion_tag("snappea/warnings.html", takes_context=True)
 def snappea_warnings(context: Any) -> dict[str, Any]:
-    """Show warnings, such as that no Foreman runs, to users with permission to view tasks."""
+    """Show warnings, such as that no Foreman is running, to users who may view tasks."""
     request = context.get("request")
     if request is None or not may(request, "view"):
         return {"warnings": []}
@@ -34,7 +34,7 @@ def snappea_warnings(context: Any) -> dict[str, Any]:
 
 @register.simple_tag(takes_context=True)
 def snappea_counts(context: Any) -> str:
-    """Sort the lists in the index of the admin by the life of a task, and add the number of tasks to each."""
+    """Sort the lists in the admin's index in the order of states, and add the number of tasks to each."""
     apps = [app for app in context.get("app_list", ()) if app["app_label"] == "snappea"]
     if not apps:
         return ""

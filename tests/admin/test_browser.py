@@ -165,12 +165,12 @@ def test_a_queue_is_paused_and_resumed(site: Site, browser: Browser) -> None:
     site.foreman()
     browser.log_in()
     browser.click("[data-queue='default']")
-    browser.wait_for_text("Paused: the queue default.")
+    browser.wait_for_text("Queue default was paused.")
     record.delay("x")
     wait_until(lambda: browser.text_of("#tile-ready").split() == ["1", "Pending"])
     assert "paused" in browser.text_of("#queues") and site.ledger.count("start", "x") == 0
     browser.click("[data-queue='default']")
-    browser.wait_for_text("Resumed: the queue default.")
+    browser.wait_for_text("Queue default was resumed.")
     wait_until(lambda: site.ledger.count("end", "x"))
 
 
@@ -214,7 +214,7 @@ def test_by_the_keyboard_alone(site: Site, browser: Browser) -> None:
     browser.open("/admin/snappea/dashboard/?refresh=0")
     browser.tab_to(lambda element: element.get_attribute("data-queue") == "default")
     browser.press(Keys.ENTER)
-    browser.wait_for_text("Paused: the queue default.")
+    browser.wait_for_text("Queue default was paused.")
     browser.open(f"/admin/snappea/failedtask/{task.pk}/change/")
     browser.tab_to(lambda element: element.text == "Requeue")
     browser.press(Keys.SPACE)

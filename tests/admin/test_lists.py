@@ -116,7 +116,7 @@ def test_tasks_that_wait_for_their_turn_are_pending_as_well(site: Site) -> None:
     operations.pause("stopped")
     put("ready", queue="stopped", task_name="stopped.task")
     text = client().get(PAGE_OF["ready"]).content.decode()
-    assert "a limit is reached" in text and "its queue, which is paused" in text
+    assert "a limit: max_concurrency or rate_limit" in text and "its queue to be resumed" in text
 
 
 def test_what_runs_is_told_by_the_table_where_no_logbook_does(site: Site) -> None:

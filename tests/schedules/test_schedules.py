@@ -277,7 +277,7 @@ def test_what_is_no_longer_in_the_code_is_removed_at_the_next_start(
     declare(site, settings, EVERY)
     start()
     assert [row.name for row in Schedule.objects.all()] == [record.name]
-    assert "Schedule other is no longer in the code, and was removed." in caplog.text
+    assert "Schedule other is no longer in the code and was removed." in caplog.text
 
 
 def test_a_restart_leaves_what_is_next_alone_and_a_change_plans_it_anew(site: Site, settings: Any) -> None:

@@ -154,7 +154,7 @@ def test_what_is_wrong_with_an_expression(expression: str, fault: str | None) ->
     "expression", ["every x s", "every 0 s", "every -1 s", "every nan s", "every 1e400 s"]
 )
 def test_a_row_that_somebody_changed_by_hand(expression: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no interval"):
+    with pytest.raises(ConfigurationError, match="is not an interval"):
         trigger(expression, "UTC")
 
 

@@ -1,6 +1,5 @@
 "use strict";
-/* Renews the dashboard in its place: what has not changed is left alone, so that nothing flickers,
-   and the focus stays where it is. */
+/* Updates the dashboard in place. Unchanged elements stay, so that nothing flickers and the focus is kept. */
 {
     // not .id: a form's would be its field of that name
     const idOf = (node) => (node.nodeType === Node.ELEMENT_NODE && node.getAttribute("id")) || "";
