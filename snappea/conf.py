@@ -246,7 +246,7 @@ def shown(value: object) -> str:
     try:
         return repr(value)
     except Exception:  # an integer of thousands of digits, or a faulty __repr__
-        return f"of type {type(value).__name__}, and cannot be shown"
+        return f"<{type(value).__name__} that cannot be shown>"
 
 
 # the settings in force

@@ -4,10 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from django.utils import timezone
-
 from ..monitoring.formatting import duration
-from ..queue.clock import as_datetime
+from ..queue.clock import as_datetime, as_local
 from ..stats import Period
 
 WIDTH, HEIGHT = 560, 150
@@ -116,7 +114,7 @@ class Chart:
 
 def history_charts(periods: list[Period], minutes: int, hours: int) -> list[Chart]:
     """Return the charts of the last hours. `minutes`: the length of a period."""
-    clock = [_clock(period.minute) for period in periods]
+    clock = [f"{as_local(as_datetime(period.minute)):%H:%M}" for period in periods]
     done, failed = [period.done for period in periods], [period.failed for period in periods]
     ended = [Series("done", "done", done), Series("failed", "failed", failed)]
     said = f"In the last {hours} hours {sum(done):,} were done and {sum(failed):,} failed."
@@ -149,11 +147,6 @@ def _times_chart(kind: str, title: str, periods: list[Period], clock: list[str])
     said = f"{duration(average)} on average, {duration(longest)} at most."
     series = [Series("most", "longest", values("max")), Series("mean", "mean", values("mean"))]
     return Chart(kind, title, said, series, clock, duration)
-
-
-def _clock(minute: str) -> str:
-    moment = as_datetime(minute)
-    return f"{timezone.localtime(moment) if timezone.is_aware(moment) else moment:%H:%M}"
 
 
 def nice(value: float, is_whole: bool = False) -> float:

@@ -4,40 +4,33 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LEAVE_OUT = "it has no meaning here: remove it"
-_CLASSES = "there are no task classes: use HOOK_RUN_TASK_CONTEXT, the signals, or a decorator below @task"
-_LIMIT = "use soft_time_limit, or time_limit, which runs the task in a process of its own and kills it"
-_RETRIES = "use autoretry_for, max_retries and default_retry_delay, or retry_backoff"
 _SIGNALS = "connect receivers to the signals task_succeeded and task_failed"
 _CHAIN = "enqueue the next task at the end of this one"
-_SCHEDULED = 'use cron="0 3 * * *", or every=600'
-_COMMIT = "use transaction.on_commit(lambda: task.apply_async(...)), or delay_on_commit()"
-_HEADERS = "pass a keyword argument; for every call, SNAPPEA has HOOK_ADD_TASK_KWARGS"
-_KEPT = "failures are kept; `manage.py snappea purge failed --older-than 7d` deletes them"
-_NO_REDELIVERY = "remove it: a failed task is kept, not delivered again"
 
 #: Options of tasks in Celery, RQ, Huey, django-q, dramatiq, procrastinate and django.tasks, by equivalent.
 _OF_TASKS = {
     "use current_task instead of `self`, and remove bind and `self`": "bind",
     "use current_task instead of the argument": "context pass_context takes_context",
     "use current_task.progress(done, total, note)": "meta",
-    _CLASSES: "base actor_class",
+    "use HOOK_RUN_TASK_CONTEXT, signals, or a decorator below @task": "base actor_class",
     "remove it: no result is kept without result_ttl": "ignore_result",
     "use result_ttl, in seconds, to keep results": "store_result store_results results save result_expires",
     "remove it: a running task always has the status `running`": "track_started",
     "remove it: errors are always kept": "store_errors_even_if_ignored",
     "remove it: arguments are always checked": "typing",
     "remove it: arguments are always JSON": "serializer compression pickle",
-    _LIMIT: "timeout job_timeout",
+    "use soft_time_limit, or time_limit, which kills the task's own process": "timeout job_timeout",
     "use soft_time_limit": "soft_timeout",
     "use time_limit": "hard_timeout",
     "use expires, in seconds": "ttl max_age",
-    _KEPT: "failure_ttl",
-    _RETRIES: "retry retries retry_delay max_attempts attempts retry_when",
+    "failures are kept; `manage.py snappea purge failed --older-than 7d` deletes them": "failure_ttl",
+    "use autoretry_for, max_retries and default_retry_delay, or retry_backoff": "retry retries retry_delay "
+    "max_attempts attempts retry_when",
     "use autoretry_for": "retry_on",
     "use dont_autoretry_for": "throws",
     "use retry_backoff, in seconds": "min_backoff",
     "use retry_backoff_max, in seconds": "max_backoff",
-    _NO_REDELIVERY: "acks_on_failure_or_timeout ack_failure",
+    "remove it: a failed task is kept, not delivered again": "acks_on_failure_or_timeout ack_failure",
     "use acks_late=True": "reject_on_worker_lost",
     "use priority": "default_priority",
     "use priority: higher first": "at_front",
@@ -49,7 +42,7 @@ _OF_TASKS = {
     "use max_concurrency": "max_instances",
     'use unique=True or "running"': "coalesce",
     'use cron="0 3 * * *"': "crontab",
-    _SCHEDULED: "schedule",
+    'use cron="0 3 * * *", or every=600': "schedule",
     "use every, in seconds": "run_every interval",
     "pass it with the call: apply_async((1,), countdown=60)": "countdown delay",
     "pass it with the call: apply_async((1,), eta=when)": "eta run_after",
@@ -67,7 +60,7 @@ _OF_TASKS = {
 _OF_CALLS = {
     _CHAIN: "link chain chord",
     _SIGNALS: "link_error",
-    _HEADERS: "headers",
+    "pass a keyword argument; for every call, SNAPPEA has HOOK_ADD_TASK_KWARGS": "headers",
     "remove it: a database error is raised as EnqueueError": "retry retry_policy",
     "set it on the task: @task(soft_time_limit=30)": "soft_time_limit",
     "set it on the task: @task(time_limit=60)": "time_limit",
@@ -79,7 +72,7 @@ _OF_CALLS = {
     "use countdown, in seconds": "delay",
     "use eta": "run_after",
     "use result_ttl, in seconds": "result_expires",
-    _COMMIT: "on_commit",
+    "use transaction.on_commit(lambda: task.apply_async(...)), or delay_on_commit()": "on_commit",
     _LEAVE_OUT: "producer publisher connection delivery_mode mandatory immediate reply_to "
     "root_id parent_id group_id correlation_id",
 }

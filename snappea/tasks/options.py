@@ -105,13 +105,14 @@ class Options:
             if isinstance(written[key], list):
                 written = {**written, key: tuple(written[key])}
         options = cls(**{**written, "name": name})
-        for message, is_met in _RULES.items():
+        task = name if isinstance(name, str) else shown(name)
+        for field in dataclasses.fields(cls):
+            value, (expected, is_valid) = getattr(options, field.name), _VALUES[field.name]
+            if not (value is None and field.default is None) and not is_valid(value):
+                raise TaskDefinitionError(f"{task}: {field.name}={shown(value)} must be {expected}.")
+        for message, is_met in _COMBINATIONS.items():
             if not is_met(options):
-                try:
-                    wrong = message.format_map(vars(options))
-                except ValueError as error:  # Python does not show an integer of thousands of digits
-                    wrong = f"an option cannot be read: {error}"
-                raise TaskDefinitionError(f"{name if isinstance(name, str) else shown(name)}: {wrong}.")
+                raise TaskDefinitionError(f"{task}: {message.format_map(vars(options))}.")
         return options
 
     @cached_property
@@ -122,8 +123,7 @@ class Options:
     @cached_property
     def interval(self) -> float | None:
         """The seconds between two starts, from `rate_limit`."""
-        found = _RATE.fullmatch(self.rate_limit or "")
-        return _SECONDS[found[2]] / float(found[1]) if found and float(found[1]) else None
+        return _interval(self.rate_limit or "")
 
     def retry_after(self, failure: BaseException, retries: int) -> float | None:
         """Return in how many seconds to retry a task; None if it has failed. `retries`: how many so far."""
@@ -177,8 +177,8 @@ def _is_number(value: Any, kind: Any = (int, float)) -> bool:
     return issubclass(type(value), kind) and not isinstance(value, bool) and value >= 0
 
 
-def _is_limit(value: Any) -> bool:
-    return value is None or (is_seconds(value) and value > 0)
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
 
 
 def _are_exceptions(value: object) -> bool:
@@ -187,48 +187,60 @@ def _are_exceptions(value: object) -> bool:
     )
 
 
-def _are_flags(*values: object) -> bool:
-    return all(isinstance(value, bool) for value in values)
+def _is_rate(value: object) -> bool:
+    interval = _interval(value) if isinstance(value, str) else None
+    return interval is not None and 1e-6 <= interval <= MOST
 
 
-_AND_MOST = f"at most {MOST:,.0f}"
-#: The message if a rule is broken, and the rule. Only the first broken rule is reported.
-_RULES: dict[str, Callable[[Options], bool]] = {
-    "the name of a task is a string of at most 255 characters": lambda o: _is_text(o.name),
-    "queue={queue!r} must be a string of 1 to 100 characters": lambda o: is_queue(o.queue),
-    "priority={priority!r} must be from -100 to 100": lambda o: is_priority(o.priority),
-    "acks_late={acks_late!r} must be True or False": lambda o: _are_flags(o.acks_late),
-    "expires={expires!r} must be a number of seconds or a timedelta": lambda o: (
-        o.expires is None
-        or _is_number(o.expires)
-        or (isinstance(o.expires, timedelta) and o.expires >= timedelta())
+def _interval(rate: str) -> float | None:
+    found = _RATE.fullmatch(rate)
+    return _SECONDS[found[2]] / float(found[1]) if found and float(found[1]) else None
+
+
+_FLAG = ("True or False", _is_flag)
+_DELAY = (f"a number of seconds, at most {MOST:,.0f}", is_seconds)
+_LIMIT = (f"more than 0 seconds, and at most {MOST:,.0f}", lambda v: is_seconds(v) and v > 0)
+_EXCEPTIONS = ("a tuple of exceptions", _are_exceptions)
+#: What each value must be, and the check. None is valid where it is the default.
+_VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "name": (f"a string of 1 to {MOST_NAME} characters", _is_text),
+    "queue": ("a string of 1 to 100 characters", is_queue),
+    "priority": ("from -100 to 100", is_priority),
+    "acks_late": _FLAG,
+    "expires": (
+        "a number of seconds or a timedelta",
+        lambda v: v >= timedelta() if isinstance(v, timedelta) else _is_number(v),
     ),
-    "autoretry_for and dont_autoretry_for must be tuples of exceptions": lambda o: (
-        _are_exceptions(o.autoretry_for) and _are_exceptions(o.dont_autoretry_for)
+    "autoretry_for": _EXCEPTIONS,
+    "dont_autoretry_for": _EXCEPTIONS,
+    "max_retries": ("a whole number, or None for no limit", lambda v: v is None or _is_number(v, int)),
+    "default_retry_delay": _DELAY,
+    "retry_backoff": (f"True, False or {_DELAY[0]}", lambda v: _is_flag(v) or is_seconds(v)),
+    "retry_backoff_max": _DELAY,
+    "retry_backoff_factor": ("a number from 1 to 1,000", lambda v: _is_number(v) and 1 <= v <= 1000),
+    "retry_jitter": _FLAG,
+    "unique": ('True, False or "running"', lambda v: _is_flag(v) or v == "running"),
+    "max_concurrency": (
+        f"a whole number of at least 1 and at most {MOST:,.0f}",
+        lambda v: _is_number(v, int) and 1 <= v <= MOST,
     ),
-    "max_retries={max_retries!r} must be a whole number, or None for no limit": lambda o: (
-        o.max_retries is None or _is_number(o.max_retries, int)
-    ),
-    f"default_retry_delay, retry_backoff and retry_backoff_max are numbers of seconds, {_AND_MOST}": (
-        lambda o: (
-            is_seconds(o.default_retry_delay)
-            and is_seconds(o.retry_backoff_max)
-            and (isinstance(o.retry_backoff, bool) or is_seconds(o.retry_backoff))
-        )
-    ),
-    "retry_backoff_factor={retry_backoff_factor!r} must be a number from 1 to 1,000": lambda o: (
-        _is_number(o.retry_backoff_factor) and 1 <= o.retry_backoff_factor <= 1000
-    ),
-    "retry_jitter={retry_jitter!r} must be True or False": lambda o: _are_flags(o.retry_jitter),
-    'unique={unique!r} must be True, False or "running"': lambda o: (
-        isinstance(o.unique, bool) or o.unique == "running"
-    ),
-    f"max_concurrency={{max_concurrency!r}} must be a whole number of at least 1 and {_AND_MOST}": lambda o: (
-        o.max_concurrency is None or (_is_number(o.max_concurrency, int) and 1 <= o.max_concurrency <= MOST)
-    ),
-    "concurrency_key={concurrency_key!r} must be a function of the arguments": lambda o: (
-        o.concurrency_key is None or callable(o.concurrency_key)
-    ),
+    "concurrency_key": ("a function of the arguments", callable),
+    "rate_limit": ('a number and a unit, as in "10/m" (s, m or h)', _is_rate),
+    "result_ttl": _DELAY,
+    "soft_time_limit": _LIMIT,
+    "time_limit": _LIMIT,
+    "isolate": _FLAG,
+    "max_memory": ('a number of bytes, or as in "512M"', lambda v: parse_size(v) is not None),
+    "retry_on_kill": _FLAG,
+    "sensitive": _FLAG,
+    "aliases": ("a list of names", lambda v: isinstance(v, (list, tuple)) and all(map(_is_text, v))),
+    "cron": ("a string", lambda v: isinstance(v, str)),
+    "every": ("more than 0 seconds, or a timedelta", is_interval),
+    "timezone": ("the name of a time zone", lambda v: isinstance(v, str)),
+    "catch_up": _FLAG,
+}
+#: Rules for options that depend on each other, checked last. Only the first broken rule is reported.
+_COMBINATIONS: dict[str, Callable[[Options], bool]] = {
     "concurrency_key must not be `async def`: delay() calls it": lambda o: (
         not iscoroutinefunction(o.concurrency_key)
     ),
@@ -238,36 +250,12 @@ _RULES: dict[str, Callable[[Options], bool]] = {
     "rate_limit applies to the whole task, and cannot be combined with concurrency_key": lambda o: (
         o.concurrency_key is None or o.rate_limit is None
     ),
-    'rate_limit={rate_limit!r} must be a number and a unit, as in "10/m" (s, m or h)': lambda o: (
-        o.rate_limit is None
-        or (isinstance(o.rate_limit, str) and o.interval is not None and 1e-6 <= o.interval <= MOST)
+    "soft_time_limit={soft_time_limit!r} must be below time_limit={time_limit!r}": lambda o: (
+        o.soft_time_limit is None or o.time_limit is None or o.soft_time_limit < o.time_limit
     ),
-    f"result_ttl={{result_ttl!r}} must be a number of seconds, {_AND_MOST}": lambda o: (
-        o.result_ttl is None or is_seconds(o.result_ttl)
-    ),
-    "sensitive={sensitive!r} must be True or False": lambda o: _are_flags(o.sensitive),
-    "aliases={aliases!r} must be a list of names": lambda o: (
-        isinstance(o.aliases, (list, tuple)) and all(map(_is_text, o.aliases))
-    ),
-    "soft_time_limit={soft_time_limit!r} and time_limit={time_limit!r} must be more than 0 seconds "
-    f"and {_AND_MOST}": lambda o: _is_limit(o.soft_time_limit) and _is_limit(o.time_limit),
-    "soft_time_limit={soft_time_limit!r} must be below time_limit={time_limit!r}, which ends it first": (
-        lambda o: o.soft_time_limit is None or o.time_limit is None or o.soft_time_limit < o.time_limit
-    ),
-    'max_memory={max_memory!r} must be a number of bytes, or as in "512M"': lambda o: (
-        o.max_memory is None or parse_size(o.max_memory) is not None
-    ),
-    "isolate and retry_on_kill must be True or False": lambda o: _are_flags(o.isolate, o.retry_on_kill),
     "retry_on_kill needs a process of its own: add time_limit, isolate or max_memory": lambda o: (
         not o.retry_on_kill or o.is_isolated
     ),
     "give cron or every, not both": lambda o: o.cron is None or o.every is None,
-    "cron={cron!r} must be a string": lambda o: o.cron is None or isinstance(o.cron, str),
-    "every={every!r} must be more than 0 seconds, or a timedelta": lambda o: (
-        o.every is None or is_interval(o.every)
-    ),
-    "timezone={timezone!r} must be the name of a time zone, and needs cron": lambda o: (
-        o.timezone is None or (isinstance(o.timezone, str) and o.cron is not None)
-    ),
-    "catch_up={catch_up!r} must be True or False": lambda o: _are_flags(o.catch_up),
+    "timezone needs cron": lambda o: o.timezone is None or o.cron is not None,
 }

@@ -594,8 +594,8 @@ def test_without_cronsim(site: Site, settings: Any, monkeypatch: Any) -> None:
         ({"every": 0}, "every=0 must be more than 0 seconds"),
         ({"every": "5"}, "every='5' must be more than 0 seconds"),
         ({"every": timedelta(seconds=-1)}, "must be more than 0 seconds"),
-        ({"every": 5, "timezone": "UTC"}, "is for cron"),
-        ({"cron": "* * * * *", "timezone": 3}, "timezone=3 must be the name of one"),
+        ({"every": 5, "timezone": "UTC"}, "timezone needs cron"),
+        ({"cron": "* * * * *", "timezone": 3}, "timezone=3 must be the name of a time zone"),
         ({"every": 5, "catch_up": 1}, "catch_up=1 must be True or False"),
     ],
 )
