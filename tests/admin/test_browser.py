@@ -1,4 +1,4 @@
-"""The admin and the dashboard in a real browser: Chromium. Screenshots lie in tests/screenshots/."""
+"""The admin and the dashboard in a real browser: Chromium. Screenshots are in tests/screenshots/."""
 
 import json
 import random
@@ -40,7 +40,7 @@ class Browser:
         self.driver.get(f"{self.address}{path}")
 
     def find(self, selector: str) -> Any:
-        """Return the element, once it is there."""
+        """Wait for an element, and return it."""
         found = wait_until(lambda: self.driver.find_elements(By.CSS_SELECTOR, selector), selector)
         return found[0]
 
@@ -48,14 +48,14 @@ class Browser:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def text_of(self, selector: str) -> str:
-        """Return the text of an element; none if the page has been renewed in this very moment."""
+        """Return the text of an element; empty if the page was just updated."""
         try:
             return str(self.find(selector).text)
         except WebDriverException:
             return ""
 
     def click(self, selector: str) -> None:
-        """Click on an element, whenever the page is renewed."""
+        """Click on an element, even while the page is updated."""
 
         def is_clicked() -> bool:
             try:
@@ -78,7 +78,7 @@ class Browser:
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
 
     def tab_to(self, what: Callable[[Any], bool]) -> Any:
-        """Walk through the page with the tabulator until the focus is on something."""
+        """Press Tab until an element has the focus."""
         for _ in range(200):
             self.press(Keys.TAB)
             if what(element := self.driver.switch_to.active_element):
@@ -92,7 +92,7 @@ class Browser:
         self.find("#snappea-live")
 
     def look_like(self, width: int = 1280, scheme: str = "light") -> None:
-        """Be a window or a phone of so many pixels, in a light or a dark theme."""
+        """Emulate a window or a phone of this size, in a light or dark theme."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         self._resize(width, 900)
@@ -102,7 +102,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def shoot(self, name: str) -> None:
-        """Keep a picture of the whole page."""
+        """Save a picture of the whole page."""
         SCREENSHOTS.mkdir(exist_ok=True)
         width = self.driver.execute_script("return window.innerWidth")
         height = self.driver.execute_script("return document.documentElement.scrollHeight")
@@ -111,7 +111,7 @@ class Browser:
         self._resize(width, 900)
 
     def complaints(self) -> list[str]:
-        """Return what the browser had to complain of: a breach of the policy, a script that failed."""
+        """Return the browser's errors: violations of the content security policy, failed scripts."""
         driver: Any = self.driver
         said = [entry["message"] for entry in driver.get_log("browser")]
         return [message for message in said if "favicon.ico" not in message]
@@ -186,7 +186,7 @@ def test_a_running_task_is_terminated(site: Site, browser: Browser) -> None:
 
 
 def test_the_restart_leaves_alone_what_has_not_changed(site: Site, browser: Browser) -> None:
-    """No flicker, and the focus stays where it is, even while rows come and go before it."""
+    """No flicker, and the focus is kept, even while rows before it come and go."""
     go_on = site.directory / "go on"
     site.foreman()
     for key in ("a", "b"):
@@ -259,7 +259,7 @@ def test_hostile_content_does_nothing(site: Site, browser: Browser) -> None:
 
 
 def test_the_page_tells_who_cannot_see_it(site: Site, browser: Browser) -> None:
-    """Tables have heads, buttons and charts have names, what changes is announced."""
+    """Tables have headers, buttons and charts have names, and changes are announced."""
     site.foreman()
     nap.delay("x", 60)
     fail.delay("y")
@@ -278,7 +278,7 @@ def test_the_page_tells_who_cannot_see_it(site: Site, browser: Browser) -> None:
 
 
 def test_what_it_looks_like(site: Site, browser: Browser) -> None:
-    """Each page, light and dark and on a phone, for people to look at; and nothing wider than the window."""
+    """Save each page, light, dark and on a phone; none is wider than the window."""
     _fill()
     operations.pause("reports")
     nap.apply_async(("x", 1), queue="reports")
@@ -314,7 +314,7 @@ def test_what_it_looks_like(site: Site, browser: Browser) -> None:
 
 
 def _fill() -> None:
-    """Have something to show: hours of statistics, and tasks of all states."""
+    """Create hours of statistics, and tasks in all states."""
     chance = random.Random(4)
     rows: list[tuple[object, ...]] = []
     for back in range(1, 300):

@@ -1,4 +1,4 @@
-"""The dashboard: what it shows, and the words and charts that it shows it in."""
+"""The dashboard: its contents, wording and charts."""
 
 import re
 from datetime import timedelta

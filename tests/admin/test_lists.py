@@ -1,4 +1,4 @@
-"""The admin: the groups, who may do what, what is shown of hostile content, and what is done to tasks."""
+"""The admin: lists, permissions, hostile content, and actions on tasks."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ FAILED = PAGE_OF["failed"]
 
 
 def client(name: str = "boss", *permissions: str, **kinds: Any) -> Client:
-    """Return a browser in which a user is logged in; a superuser if nothing is said."""
+    """Return a browser in which a user is logged in; a superuser by default."""
     browser = Client()
     browser.force_login(user(name, *permissions, **(kinds or {"is_superuser": not permissions})))
     return browser
@@ -48,7 +48,7 @@ def put(status: str, **columns: Any) -> Task:
 
 
 def note_running(*tasks: Task) -> None:
-    """Have the logbook say that tasks run, as a Foreman's would."""
+    """Write to the logbook that tasks run, as a Foreman would."""
     from snappea.queue.database import file_of
 
     file = file_of(connect())
@@ -66,7 +66,7 @@ def messages_of(response: Any) -> list[str]:
 
 
 def act(browser: Client, page: str, verb: str, *tasks: Task, **more: Any) -> Any:
-    """Do something to tasks of a list, as its form does."""
+    """Apply an action to tasks of a list, as its form does."""
     data = {"action": verb, "_selected_action": [task.pk for task in tasks], **more}
     return browser.post(page, data, follow=True)
 
@@ -83,7 +83,7 @@ def test_there_is_a_list_for_each_state() -> None:
     [*zip(Status, ["future", "pending", "active", "failed", "dirty", "finished", "cancelled"], strict=True)],
 )
 def test_the_addresses_of_the_lists_stay(status: Status, name: str) -> None:
-    """They are bookmarked, and projects reverse them."""
+    """Users bookmark these URLs, and projects reverse them."""
     assert reverse(f"admin:snappea_{name}task_changelist") == PAGE_OF[status]
     assert reverse(f"admin:snappea_{name}task_change", args=[7]) == f"/admin/snappea/{name}task/7/change/"
 
@@ -139,7 +139,7 @@ def test_a_task_that_is_gone_is_no_error(site: Site, number: str) -> None:
 
 @pytest.mark.parametrize("status", Status.values)
 def test_no_list_is_sorted_or_scanned(site: Site, status: str) -> None:
-    """However many rows there are; a search or a filter goes through those of the state."""
+    """However many rows there are; a search or a filter scans only those of the state."""
     from django.db import connections
     from django.test.utils import CaptureQueriesContext
 
@@ -192,7 +192,7 @@ def test_filters(site: Site) -> None:
 
 @pytest.mark.parametrize("lookup", ["args__startswith", "error__regex", "result", "is_revoked"])
 def test_what_no_filter_offers_is_refused(site: Site, lookup: str) -> None:
-    """Or arguments that are not shown could be guessed letter by letter."""
+    """Otherwise hidden arguments could be guessed letter by letter."""
     put("failed")
     browser = client()
     assert browser.get(FAILED, {lookup: "x"}).status_code == 400
@@ -275,7 +275,7 @@ def test_all_that_are_selected_across_pages(site: Site) -> None:
 
 
 def test_what_has_moved_on_is_reported_and_left_alone(site: Site) -> None:
-    """A list that somebody has left open: fault 33."""
+    """A list that was left open: fault 33."""
     browser = client()
     failed, running, waiting, gone = (put("failed", task_name=name) for name in "abcd")
     Task.objects.filter(pk=running.pk).update(status="running")
@@ -298,7 +298,7 @@ def test_a_state_that_was_written_by_hand_is_reported_as_it_is(site: Site) -> No
 
 @pytest.mark.parametrize("verb", ["cancel", "requeue"])
 def test_decisions_race_with_the_foreman_and_nothing_breaks(site: Site, verb: str) -> None:
-    """Each task is either changed, or was started: never both, never neither."""
+    """Each task is either changed or started: never both, never neither."""
     count, browser = 300, client()
     tasks = store.enqueue_many([record.call((key,), {}) for key in range(count)])
     status = "ready"
@@ -318,7 +318,7 @@ def test_decisions_race_with_the_foreman_and_nothing_breaks(site: Site, verb: st
     assert len(starts) == (count - changed if verb == "cancel" else count)
 
 
-def test_nobody_edits_a_task(site: Site) -> None:
+def test_no_user_edits_a_task(site: Site) -> None:
     browser, task = client(), put("failed", args=[1])
     page = f"{FAILED}{task.pk}/change/"
     assert browser.post(page, {"task_name": "os.system", "args": "[2]"}).status_code == 405
@@ -494,7 +494,7 @@ def test_progress_is_a_bar(site: Site) -> None:
 
 
 def test_a_secret_of_a_sensitive_task_is_nowhere_to_be_seen(site: Site) -> None:
-    """Not in the log, not in the admin, not to be found by search; whichever way it fails."""
+    """Not in the log, not in the admin, not found by search, however the task fails."""
     from tests.playground import sensitive
 
     foreman = site.foreman("-v2", LOG_ARGUMENTS=True)
@@ -517,7 +517,7 @@ def test_a_secret_of_a_sensitive_task_is_nowhere_to_be_seen(site: Site) -> None:
 
 
 def test_nothing_answers_what_a_sensitive_task_was_given(site: Site) -> None:
-    """Neither by a parameter of an address nor by the keys that are made of arguments."""
+    """Neither through a URL parameter nor through keys that contain arguments."""
     text = {"args": '["marker"]', "kwargs": '{"key": "marker"}'}
     Schedule.objects.create(name="s", task_name="x.y", expression="every 5 s", timezone="UTC", **text)
     for status in ("failed", "ready", "successful"):
@@ -615,14 +615,14 @@ def test_the_admin_works_without_the_queue(site: Site) -> None:
 
 
 def test_a_setting_that_is_wrong_is_said_in_a_sentence(site: Site, settings: Any) -> None:
-    """Also to a user who may not view tasks, for whom the queue is not checked first."""
+    """Also for users without the view permission, for whom the queue is not checked first."""
     browsers = client(), client("other", is_staff=True)
     settings.SNAPPEA = {**site.settings, "NUM_WORKERS": 0}
     assert [browser.get(FAILED).status_code for browser in browsers] == [503, 503]
 
 
 def test_the_foreman_claims_while_the_lists_are_open(site: Site) -> None:
-    """A reader is no burden for a writer, and no list breaks for what happens meanwhile."""
+    """Readers do not slow down writers, and no list breaks because of concurrent changes."""
     site.foreman(NUM_WORKERS=2)
     browser, is_over = client(), threading.Event()
     failures: list[Any] = []
@@ -652,7 +652,7 @@ def test_the_foreman_claims_while_the_lists_are_open(site: Site) -> None:
 
 
 def test_a_statement_of_the_admin_is_a_transaction_of_its_own(site: Site) -> None:
-    """What it does to tasks is not undone with the request, nor does it hold the lock during it."""
+    """Changes to tasks are not rolled back with the request, nor do they hold the lock during it."""
     task = put("failed")
     client().post(f"{FAILED}{task.pk}/requeue/")
     with transact(connect()) as db:

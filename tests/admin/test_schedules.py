@@ -1,4 +1,4 @@
-"""The periodic tasks in the admin: what is shown, and who may pause, resume and fire them."""
+"""The schedules in the admin: the list, permissions, and pause, resume and fire."""
 
 import re
 from typing import Any
@@ -20,7 +20,7 @@ LIST = "/admin/snappea/schedule/"
 
 @pytest.fixture
 def client(site: Site, settings: Any) -> Client:
-    """Return the client of a superuser; two schedules are declared, one of them with a hostile name."""
+    """Return a superuser's client, with two schedules, one of which has a hostile name."""
     entry = {"task": record.name, "every": 3600, "args": ["tick"]}
     hostile = {"task": record.name, "cron": "30 2 * * *", "args": [1], "name": "<script>x()"}
     settings.SNAPPEA = {**site.settings, "SCHEDULES": [entry, hostile]}
@@ -72,7 +72,7 @@ def test_one_that_cannot_be_fired(client: Client) -> None:
     assert not LogEntry.objects.exists()
 
 
-def test_nobody_edits_adds_or_deletes(client: Client) -> None:
+def test_no_user_edits_adds_or_deletes(client: Client) -> None:
     pk = Schedule.objects.all()[0].pk
     for path in ("add/", f"{pk}/change/", f"{pk}/delete/"):
         assert client.get(f"{LIST}{path}").status_code == 404

@@ -1,4 +1,4 @@
-"""Celery as the engine: the same tasks and the same calls, run by a real worker behind a real Redis."""
+"""Celery as the engine: the same tasks and calls, run by a real worker with a real Redis."""
 
 import asyncio
 import pickle
@@ -394,7 +394,7 @@ def test_celery_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, site: Any
 
 
 def test_a_project_without_an_app_and_with_tasks_of_django(celery_site: CelerySite) -> None:
-    """The settings of the other tests, where nobody has made a Celery app."""
+    """With the settings of the other tests, which have no Celery app."""
     before = dict(celery_site.variables)
     celery_site.variables["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     try:

@@ -1,4 +1,4 @@
-"""Handing over to Celery what waits in the table: each task once, whatever is killed when."""
+"""Handing over waiting tasks to Celery: each runs once, no matter what is killed when."""
 
 import json
 import signal
@@ -47,14 +47,14 @@ handover.hand_over(Task.objects.all(), send)
 
 @pytest.fixture
 def site(celery_site: CelerySite) -> Iterator[CelerySite]:
-    """Return the site with nothing in its tables."""
+    """Return the site with empty tables."""
     yield celery_site
     Task.objects.all().delete()
     Handover.objects.all().delete()
 
 
 def wait(task: Any, *args: Any, **options: Any) -> Task:
-    """Write a call into the table, as our own queue would have."""
+    """Write a call to the table, as our own queue would have."""
     call = task.call(args, {})
     extras = call.extras._replace(**options.pop("extras", {})) if call.extras else None
     task_id, _is_new = store.enqueue(call._replace(**{"extras": extras, **options}))
@@ -70,7 +70,7 @@ def run(*flags: str) -> str:
 
 
 def settle(site: CelerySite, *ended: str) -> None:
-    """Wait until Celery's worker has nothing left, and these have ended: it takes messages in their order."""
+    """Wait until these tasks have ended and Celery's worker is idle: it takes messages in order."""
     for _ in range(3):  # there are two processes
         assert site.tasks.add.delay(1, 2).get(timeout=DEADLINE) == 3
     wait_until(lambda: not handover.outstanding(), f"{list(Handover.objects.values())}")
@@ -292,7 +292,7 @@ def test_not_while_a_foreman_is_at_work(site: CelerySite) -> None:
 
 
 def test_what_an_earlier_version_has_left_is_sent(site: CelerySite) -> None:
-    """Its columns by position: they keep their order."""
+    """The columns are stored by position, so their order must not change."""
     name = site.tasks.record.name
     extras = [None, None, 5.0, 7, None, False, None, None, None, True, None, None]
     call = [[name, '["old"]', "{}", "later", 3, False, False, extras], "2026-01-01 00:00:00.000000", 1]

@@ -1,4 +1,4 @@
-"""The names that Celery and django-taskq have for it: such a module moves here by its import line."""
+"""Names from Celery and django-taskq: to migrate a module, change its import."""
 
 import inspect
 import json
@@ -83,7 +83,7 @@ def test_what_means_nothing_here_is_accepted(site: Site) -> None:
 
 
 def test_ignore_result_does_not_take_a_result_away(site: Site) -> None:
-    """The task's own result_ttl says whether it is kept."""
+    """The task's own result_ttl decides whether it is kept."""
     site.foreman()
     assert add.apply_async((1, 2), ignore_result=True).get(timeout=DEADLINE) == 3
 

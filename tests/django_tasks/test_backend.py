@@ -1,4 +1,4 @@
-"""The django.tasks backend: Django's contract, kept by the Foreman."""
+"""The django.tasks backend fulfills Django's contract."""
 
 import asyncio
 import dataclasses
@@ -47,12 +47,12 @@ HAS_OPTIONS = pytest.mark.skipif((6, 0) <= VERSION < (6, 1), reason="@task of Dj
 
 @pytest.fixture(autouse=True)
 def fresh_backends(settings: Any) -> None:
-    """Have each test's backends made anew."""
+    """Create new backends for each test."""
     settings.TASKS = django_settings.TASKS
 
 
 def ended(result: Any) -> Any:
-    """Return a result once it has finished."""
+    """Wait until a result has finished, and return it."""
 
     def look() -> bool:
         result.refresh()
@@ -63,7 +63,7 @@ def ended(result: Any) -> Any:
 
 
 def told(site: Site, name: str, task_id: str) -> list[list[str]]:
-    """Return what was told of a task: sender, status, status of the row, exception."""
+    """Return what the receivers got: sender, status, status of the row, exception."""
     lines = (line for line in site.ledger.lines() if line[0] == name and line[2] == task_id)
     return [[who, *rest] for _name, who, _id, *rest in lines]
 
@@ -578,7 +578,7 @@ except ImportError as error: print(error)
 
 @pytest.fixture
 def checked(settings: Any) -> Iterator[Any]:
-    """Return a function that returns the ids of what is wrong with a backend of these parameters."""
+    """Return a function that returns the ids of the checks that a backend with these parameters fails."""
 
     def check(**params: Any) -> list[str]:
         settings.TASKS = {"default": {"BACKEND": "snappea.backend.SnappeaBackend", **params}}

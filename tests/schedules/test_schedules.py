@@ -1,4 +1,4 @@
-"""Periodic tasks: each tick exactly once, whatever happens; what the code declares and what people decide."""
+"""Periodic tasks: each tick exactly once, despite kills and clock changes; pause, resume and fire."""
 
 import random
 import sys
@@ -34,13 +34,13 @@ EVERY = {"task": record.name, "every": 3600, "args": ["tick"]}
 
 
 def declare(site: Site, settings: Any, *entries: dict[str, Any]) -> None:
-    """Declare schedules, for this process and all that follow."""
+    """Declare schedules, for this process and the following ones."""
     site.settings["SCHEDULES"] = list(entries)
     settings.SNAPPEA = dict(site.settings)
 
 
 def start(scheduler: Scheduler | None = None) -> Scheduler:
-    """Do what a Foreman does with its timetable when it starts."""
+    """Synchronize the schedules as a Foreman does when it starts."""
     scheduler = scheduler or Scheduler()
     with transact(connect()) as db:
         scheduler.open(db, now())
@@ -48,7 +48,7 @@ def start(scheduler: Scheduler | None = None) -> Scheduler:
 
 
 def round_of(scheduler: Scheduler) -> bool:
-    """Do what a Foreman does with it in a round."""
+    """Enqueue due ticks as a Foreman does in a round."""
     scheduler.prepare(raw(connect()), now())
     with transact(connect()) as db:
         scheduler.fire(db, now())
@@ -56,12 +56,12 @@ def round_of(scheduler: Scheduler) -> bool:
 
 
 def make_due(seconds_ago: float = 0, **columns: Any) -> None:
-    """Let all schedules have been due some time ago."""
+    """Make all schedules due some time ago."""
     Schedule.objects.update(next_run=datetime.now(UTC) - timedelta(seconds=seconds_ago), **columns)
 
 
 def ticks() -> list[datetime | None]:
-    """Return the ticks for which tasks stand in the table, in the order in which they were enqueued."""
+    """Return the ticks of the tasks in the table, in the order in which they were enqueued."""
     return list(Task.objects.order_by("pk").values_list("run_after", flat=True))
 
 
@@ -70,7 +70,7 @@ def ticks() -> list[datetime | None]:
 
 def test_a_tick_comes_on_time_and_the_next_one_after_it(site: Site, settings: Any, wakeups: str) -> None:
     declare(site, settings, {**EVERY, "every": 0.5})
-    site.foreman("--queues", "nobody-enqueues-here")  # the ticks stay in the table, to be seen
+    site.foreman("--queues", "unused")  # the ticks stay in the table, to be seen
     wait_until(lambda: Task.objects.count() >= 4)
     found = list(Task.objects.order_by("pk").values_list("run_after", "enqueued_at"))
     assert all(tick and tick <= enqueued_at for tick, enqueued_at in found), "none is early"
@@ -79,12 +79,12 @@ def test_a_tick_comes_on_time_and_the_next_one_after_it(site: Site, settings: An
 
 
 def test_many_kills(site: Site) -> None:
-    """No tick twice, all of them on the grid, and the schedule goes on after each kill."""
+    """No tick twice, all of them on time, and the schedule continues after each kill."""
     site.variables["SNAPPEA_TEST_APPS"] = "tests.periodic"
     site.settings["SYNCHRONOUS"] = "FULL"
     chance = random.Random(5)
     for _ in range(15):
-        foreman = site.foreman("--queues", "nobody-enqueues-here")  # the ticks stay in the table, to be seen
+        foreman = site.foreman("--queues", "unused")  # the ticks stay in the table, to be seen
         time.sleep(chance.random() * 0.3)
         foreman.kill()
     seen = ticks()
@@ -115,7 +115,7 @@ def test_a_task_that_was_enqueued_by_a_tick_runs_once_though_the_foreman_is_kill
 
 
 def test_two_foremen_race_for_a_tick(site: Site, settings: Any) -> None:
-    """Should there ever be two, the row decides: one of them enqueues it."""
+    """If there were two Foremen, only one of them would enqueue the tick."""
     declare(site, settings, EVERY)
     start()
     for _ in range(20):
@@ -158,10 +158,10 @@ def test_a_round_that_is_rolled_back_enqueues_nothing(site: Site, settings: Any)
 
 
 def test_the_clock_is_set_back_and_forth(site: Site, settings: Any) -> None:
-    """A tick that came does not come again, and none comes early."""
+    """No tick is repeated, and none is early."""
     declare(site, settings, {"task": record.name, "cron": "* * * * * *", "args": ["tick"]})
     site.variables["SNAPPEA_TEST_APPS"] = "tests.clock.SettableClock"
-    foreman = site.foreman("--queues", "nobody-enqueues-here")
+    foreman = site.foreman("--queues", "unused")
     wait_until(lambda: len(ticks()) >= 2)
     for step in (-3600, 0, 3600, -3600, 3600, 3601):
         set_clock(site.directory, step)
@@ -214,7 +214,7 @@ def test_without_catch_up_it_is_skipped(site: Site, settings: Any, caplog: Any) 
 
 
 def test_without_catch_up_one_that_is_hardly_late_is_not_missed(site: Site, settings: Any) -> None:
-    """A new start of the Foreman takes a moment, too."""
+    """A restart of the Foreman takes a moment, too."""
     declare(site, settings, {**EVERY, "catch_up": False})
     scheduler = start()
     make_due(seconds_ago=20)
@@ -280,7 +280,7 @@ def test_what_is_no_longer_in_the_code_is_removed_at_the_next_start(
     assert "Schedule other is no longer in the code and was removed." in caplog.text
 
 
-def test_a_restart_leaves_what_is_next_alone_and_a_change_plans_it_anew(site: Site, settings: Any) -> None:
+def test_a_restart_keeps_the_next_tick_and_a_change_computes_it_again(site: Site, settings: Any) -> None:
     declare(site, settings, EVERY)
     start()
     planned = Schedule.objects.get().next_run
@@ -389,7 +389,7 @@ def test_what_cannot_be_enqueued_is_said_and_does_not_stall_the_others(site: Sit
 def test_an_interval_lies_between_a_late_run_and_the_next(
     site: Site, settings: Any, late: float, gap: float
 ) -> None:
-    """However long the Foreman was away, and although it starts anew and is deployed in between."""
+    """However long the Foreman was down, and despite restarts and deploys in between."""
     declare(site, settings, {**EVERY, "every": 20})
     scheduler = start()
     moment = datetime.now(UTC)
@@ -559,7 +559,7 @@ def test_problems(site: Site, settings: Any, entry: Any, kind: Any, words: str) 
 
 
 def test_hooks_are_not_asked_before_there_is_a_call(site: Site, settings: Any) -> None:
-    """A tenant that is known within a request only, say."""
+    """For example a tenant that is known only in a request."""
     declare(site, settings, EVERY)
     settings.SNAPPEA = {**settings.SNAPPEA, "HOOK_ADD_TASK_KWARGS": lambda: 1 / 0}
     assert schedules.problems() == []

@@ -1,4 +1,4 @@
-"""When something periodic is due: against cronsim itself, over years and zones, and where clocks change."""
+"""When schedules are due: compared with cronsim, over years and time zones, and when clocks change."""
 
 import sys
 from datetime import UTC, datetime, timedelta
@@ -53,7 +53,7 @@ def ticks_after(ticks: Trigger, moment: datetime, count: int) -> list[datetime]:
 @settings(max_examples=300, deadline=None)
 @given(EXPRESSIONS, st.sampled_from(ZONES), MOMENTS)
 def test_the_ticks_are_those_of_cronsim(expression: str, zone: str, start: datetime) -> None:
-    """One at a time from the row, as the Foreman asks, gives what cronsim gives in one go."""
+    """Tick by tick, as the Foreman asks, gives the same as cronsim's iterator."""
     theirs = (tick.astimezone(UTC) for tick in CronSim(expression, start.astimezone(ZoneInfo(zone))))
     expected = list(islice((tick for tick in theirs if tick > start), 8))
     assert ticks_after(trigger(expression, zone), start, 8) == expected
@@ -88,7 +88,7 @@ def test_every_without_a_last_one_or_after_the_clock_was_set_back() -> None:
 
 
 def local_ticks(expression: str, day: datetime, zone: str = "Europe/Amsterdam") -> list[str]:
-    """Return the ticks of one day, on the clock on the wall."""
+    """Return the ticks of one day, in local time."""
     here = ZoneInfo(zone)
     start = day.replace(tzinfo=here) - timedelta(seconds=1)
     ticks, end = trigger(expression, zone), day.replace(tzinfo=here) + timedelta(days=1)
@@ -116,7 +116,7 @@ def test_jobs_of_each_hour_go_on_through_both() -> None:
 
 @pytest.mark.parametrize("second_hour", [0, 10, 40])
 def test_asked_in_the_second_of_two_equal_hours(second_hour: int) -> None:
-    """What was due in the first of them does not come again."""
+    """Ticks of the first of the two hours are not repeated."""
     here = ZoneInfo("Europe/Amsterdam")
     moment = datetime(2026, 10, 25, 2, second_hour, tzinfo=here, fold=1).astimezone(UTC)
     following = trigger("30 2 * * *", "Europe/Amsterdam").after(moment)
@@ -153,7 +153,7 @@ def test_what_is_wrong_with_an_expression(expression: str, fault: str | None) ->
 @pytest.mark.parametrize(
     "expression", ["every x s", "every 0 s", "every -1 s", "every nan s", "every 1e400 s"]
 )
-def test_a_row_that_somebody_changed_by_hand(expression: str) -> None:
+def test_a_row_that_was_changed_by_hand(expression: str) -> None:
     with pytest.raises(ConfigurationError, match="is not an interval"):
         trigger(expression, "UTC")
 

@@ -1,4 +1,4 @@
-"""Arguments: what is accepted arrives equal; what is not JSON is refused with what, where and the cure."""
+"""Arguments: valid ones arrive unchanged; others raise an error that says what, where, and the cure."""
 
 import datetime
 import decimal
@@ -45,20 +45,20 @@ class SafeText(str):
 
 
 class Attributes(dict[str, Any]):
-    """Has its keys as attributes, and something more."""
+    """A dict with its keys and more as attributes."""
 
     serializer = None
 
 
 class Elsewhere(dict[str, Any]):
-    """Says that something else is in it."""
+    """A dict whose items() differ from its content."""
 
     def items(self) -> Any:
         return {"other": 1}.items()
 
 
 class Alone(str):
-    """Equals nothing."""
+    """A string that equals nothing."""
 
     __slots__ = ()
     __hash__ = str.__hash__
@@ -174,7 +174,7 @@ def test_keyword_arguments_that_are_no_object() -> None:
 
 
 class Reversing(json.JSONEncoder):
-    """Makes a list of a set, and knows nothing else."""
+    """An encoder that converts sets only."""
 
     def default(self, o: Any) -> Any:
         return sorted(o, reverse=True) if isinstance(o, set) else super().default(o)

@@ -1,4 +1,4 @@
-"""The function of a task: what it takes is what is called; what it returns has ended."""
+"""A task's function: its signature, its decorators, and results that mean unfinished work."""
 
 import copy
 import functools
@@ -34,7 +34,7 @@ def injecting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def dropping(function: Callable[..., Any]) -> Callable[[int], Any]:
-    """Take one argument only, whatever the function takes."""
+    """Take one argument only, unlike the function."""
 
     @functools.wraps(function)
     def wrapper(number: int) -> Any:
@@ -116,7 +116,7 @@ def test_how_many_arguments_fit(function: Any, fits: list[int], fits_not: list[i
 
 
 def test_names_count_inside_of_a_decorator(site: Site) -> None:
-    """For what has to know when two calls are the same, and for whose argument `using` is."""
+    """For `unique`, and for `using` of delay_on_commit()."""
 
     def report(day: int, using: str = "") -> None: ...
 

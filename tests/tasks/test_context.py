@@ -1,4 +1,4 @@
-"""current_task: what a task knows of itself, and says about itself."""
+"""current_task: what a task can ask about itself, and its progress."""
 
 import time
 from collections.abc import Callable
@@ -121,7 +121,7 @@ def test_each_way_to_enqueue_names_the_parent(site: Site) -> None:
     assert [line[4] for line in site.ledger.lines() if line[0] == "times"] == ["1"] * 5
     note_times.delay()
     wait_until(lambda: len(site.ledger.lines()) == 7)
-    assert site.ledger.lines()[-1][4] == "None", "this one was enqueued by nobody's task"
+    assert site.ledger.lines()[-1][4] == "None", "no task enqueued this one"
 
 
 def test_a_coroutine_may_ask_for_its_parent(site: Site) -> None:
@@ -177,7 +177,7 @@ def test_the_last_word_of_what_is_kept_counts(site: Site, fails: bool) -> None:
 
 
 def test_progress_of_what_was_not_kept_is_forgotten(site: Site) -> None:
-    """What comes next is not delayed, and nothing is left behind."""
+    """The next task is not delayed, and nothing is left in memory."""
     (site.directory / "go").touch()
     foreman = site.foreman()
     for _ in range(5):

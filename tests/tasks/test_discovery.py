@@ -1,4 +1,4 @@
-"""Which modules are imported: at the start, for a row, never from a page; and what the checks say."""
+"""Which modules are imported: at start, for a row, never from a page; and the checks about them."""
 
 import sqlite3
 import sys
@@ -103,7 +103,7 @@ for name in sys.argv[1:]:
 
 
 def imported(project: Project) -> set[str]:
-    """Return which of the modules that note it were imported."""
+    """Return which of the modules were imported."""
     return {path.name.partition(".py-")[0] for path in Path(project.directory, "shop").rglob("*-imported")}
 
 

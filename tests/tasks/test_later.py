@@ -1,4 +1,4 @@
-"""Tasks that wait for their time: countdown, eta, and expires."""
+"""Scheduled tasks: countdown, eta, and expires."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ MOMENT = "%Y-%m-%d %H:%M:%S.%f"
 
 
 def stand_in(site: Site, count: int, **columns: object) -> None:
-    """Write rows in one go; their keys are numbers from 1 to count."""
+    """Write rows in one transaction; their keys are 1 to count."""
     names = "".join(f", {name}" for name in columns)
     site.sql(
         "WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)"
@@ -187,7 +187,7 @@ def test_the_end_of_time_can_be_shown(site: Site, settings: Any, capsys: pytest.
 
 @pytest.fixture
 def naive(site: Site, settings: Any) -> Iterator[None]:
-    """Let the project have USE_TZ = False."""
+    """Set USE_TZ = False."""
     settings.USE_TZ = False
     settings.TIME_ZONE = "America/New_York"
     yield
@@ -247,7 +247,7 @@ def test_what_was_due_in_the_past_runs_at_once(site: Site) -> None:
 
 
 def test_many_that_are_due_in_one_instant(site: Site) -> None:
-    """They run in their order, and what is more urgent does not wait until they are all done."""
+    """They run in order, and a task with a higher priority does not wait for all of them."""
     count, go = 3 * AT_ONCE, site.directory / "go"
     due = (now() + timedelta(seconds=1)).strftime(MOMENT)
     stand_in(site, count, status="scheduled", run_after=due)

@@ -1,4 +1,4 @@
-"""The options of @task: what they may be, what is said of what they may not be, and when."""
+"""The options of @task: valid values, and the errors for invalid ones."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -82,7 +82,7 @@ INF, NAN = float("inf"), float("nan")
 
 
 async def key_of(account: int) -> int:
-    """Be no key at all: it would have to be awaited."""
+    """An invalid key function: its result would have to be awaited."""
     return account
 
 
@@ -178,7 +178,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_what_is_wrong_is_said_at_once_with_the_task_and_the_cure(
     options: dict[str, Any], message: str
 ) -> None:
-    """At the decoration, so at import: nothing can be enqueued that could never run."""
+    """The error is raised at import, before anything can be enqueued."""
     before = dict(registry)
     with pytest.raises(TaskDefinitionError) as raised:
         declared(**options)

@@ -1,4 +1,4 @@
-"""@task and the calls: delay, delay_on_commit, adelay, delay_many, and what they refuse."""
+"""@task and its calls: delay, delay_on_commit, adelay, delay_many, and their errors."""
 
 import asyncio
 import importlib
@@ -32,7 +32,7 @@ from tests.site import ROOT, Made, Site
 
 
 def calls() -> list[tuple[Any, Any]]:
-    """Return the arguments of what stands in the table."""
+    """Return the arguments of the rows."""
     rows = Task.objects.order_by("id").values_list("args", "kwargs")
     return [(json.loads(args), json.loads(kwargs)) for args, kwargs in rows]
 
@@ -113,7 +113,7 @@ def test_an_unknown_option_is_an_error_at_import() -> None:
         task(name="tests.x", priorty=3)(lambda: None)  # type: ignore[call-overload]
 
 
-def test_functions_that_nobody_could_find() -> None:
+def test_functions_that_the_foreman_could_not_find() -> None:
     def nested() -> None: ...
 
     with pytest.raises(TaskDefinitionError, match="not at the top level of its module"):

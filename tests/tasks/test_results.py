@@ -1,4 +1,4 @@
-"""What became of a call: results, their time, and revoke()."""
+"""AsyncResult: results, how long they are kept, and revoke()."""
 
 import json
 import threading
@@ -46,7 +46,7 @@ def test_a_result_comes_back(site: Site) -> None:
 
 
 def test_what_comes_back_is_equal(site: Site) -> None:
-    """But for tuples, which come back as lists."""
+    """Except tuples, which come back as lists."""
     (site.directory / "go").touch()
     site.foreman()
     values: list[Any] = [None, "", 0, False, "é\u2028\0", [1, [2.5, None]], {"a": {"b": []}}]
@@ -162,7 +162,7 @@ def test_what_is_gone_or_never_was(site: Site) -> None:
 
 
 def test_a_result_that_was_lost_with_the_foreman(site: Site) -> None:
-    """It had returned when the Foreman died, and the result was not written yet."""
+    """The task had returned when the Foreman died, but the result was not written yet."""
     Task.objects.create(task_name=add.name, status="running", claims=1, attempts=1, result_ttl=60)
     recovery.recover(raw(connect()), "2100-01-01 12:00:00.5", {Entry.of(1, 1, None): Note.SUCCEEDED})
     row = Task.objects.get()
@@ -237,7 +237,7 @@ def test_revoke_of_what_waits(site: Site) -> None:
     )
     assert ready.revoke() and scheduled.revoke(terminate=True)
     assert ready.status is scheduled.status is None
-    assert not ready.revoke(), "there is nothing to do any more"
+    assert not ready.revoke(), "it has already ended"
     site.foreman(NUM_WORKERS=1)
     wait_until(lambda: next_one.status is None)
     nap.delay("late", 0.6)  # for y to run, if it could
@@ -293,7 +293,7 @@ def test_terminate_ends_the_one_and_no_other(site: Site) -> None:
 
 
 def test_the_next_task_of_the_worker_is_not_touched(site: Site) -> None:
-    """Each is revoked while the next one waits behind it."""
+    """Each is revoked while the next one waits."""
     site.foreman(NUM_WORKERS=1)
     for number in range(5):
         result = loop.delay(f"loop-{number}")
@@ -337,7 +337,7 @@ def test_what_is_revoked_while_the_foreman_is_away_does_not_run_again(site: Site
 
 
 def test_what_was_claimed_but_not_begun_is_ended_as_well(site: Site) -> None:
-    """It waits for a worker: it was claimed ahead."""
+    """It was claimed ahead, and waits for a worker."""
     wakings: list[int] = []
     pool = WorkerPool(1, _Notes(), lambda: wakings.append(1))  # type: ignore[arg-type]
     go = site.directory / "go"
@@ -357,7 +357,7 @@ def test_what_was_claimed_but_not_begun_is_ended_as_well(site: Site) -> None:
 
 
 class _Notes:
-    """A logbook that keeps nothing."""
+    """A logbook that records nothing."""
 
     def note(self, cell: int, note: int) -> None: ...
 

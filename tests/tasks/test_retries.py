@@ -1,4 +1,4 @@
-"""Tasks that are tried again: when, how often, and what is known of the attempts."""
+"""Retries: when, how often, and the record of the attempts."""
 
 import time
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from tests.site import Site, wait_until
 
 
 def starts(site: Site) -> list[str]:
-    """Return the last word of each start: the attempt."""
+    """Return the attempt of each start."""
     return [line[-1] for line in site.ledger.lines() if line[0] == "start"]
 
 
@@ -119,7 +119,7 @@ WAYS = [
     ("more", 5, "Retry: tried again"),
     ("current_task", 3, "Retry: tried again"),
     ("function", 3, "LookupError: the cause"),
-    # what makes no sense is an error of the task, and harms nobody else
+    # an invalid Retry fails the task, and affects nothing else
     ("text", 1, "TypeError: .*'60'"),
     ("nan", 1, "ValueError: .*NaN"),
     ("naive", 1, "ValueError: .*is naive"),
@@ -289,7 +289,7 @@ def test_interruptions_use_up_no_retries(site: Site) -> None:
 
 
 def test_recovery_of_what_was_to_be_tried_again(site: Site) -> None:
-    """The Foreman died after the task had raised, and before that was written."""
+    """The Foreman died after the task raised, and before that was written."""
     for _ in range(2):
         Task.objects.create(task_name=fail_until.name, status="running", claims=1, attempts=1)
     (first, second) = recovery.recover(

@@ -1,4 +1,4 @@
-"""What others can hang on to a task: signals, hooks, and names from before."""
+"""Signals, hooks, and aliases."""
 
 import importlib
 import json
@@ -54,14 +54,14 @@ for name in ("enqueued", "started", "succeeded", "failed", "retried", "interrupt
 
 
 def foreman_that(site: Site, code: str) -> Process:
-    """Start a Foreman whose program begins with some code."""
+    """Start a Foreman that runs some code first."""
     foreman = site.program(f"{NOTING}\n{code}\ncall_command('runsnappea')")
     foreman.wait_for_output("tasks ready")
     return foreman
 
 
 def noted(site: Site, task_id: int) -> list[list[str]]:
-    """Return what the receivers noted of a task: the signal, the task, and what they were told."""
+    """Return what the receivers recorded: the signal, the task, and the arguments."""
     names = {name.removeprefix("task_") for name in SIX}
     lines = (line for line in site.ledger.lines() if line[0] in names and line[2] == str(task_id))
     return [[line[0], line[1], *line[4:]] for line in lines]
@@ -119,7 +119,7 @@ def test_an_eager_task_tells_what_a_real_run_tells(site: Site, settings: Any, ma
 
 @pytest.fixture
 def enqueued() -> Iterator[list[tuple[object, int]]]:
-    """Return what a receiver of task_enqueued was told: the sender, and the id."""
+    """Return what a receiver of task_enqueued got: the sender and the id."""
     told: list[tuple[object, int]] = []
 
     def receive(sender: object, id: int, **facts: Any) -> None:
@@ -258,7 +258,7 @@ def test_what_a_task_enqueues_is_told_there(site: Site) -> None:
 
 
 def test_what_was_cut_off(site: Site) -> None:
-    """By the death of a Foreman the next one tells, by its stop it tells itself."""
+    """After a kill the next Foreman sends the signal; when it stops, the Foreman itself does."""
     foreman = foreman_that(site, "")
     nap.delay("once", 60)
     nap_late.delay("again", 60)
@@ -281,7 +281,7 @@ def test_what_was_cut_off(site: Site) -> None:
 
 
 def test_a_name_that_no_task_has_any_more(site: Site) -> None:
-    """The logbook is gone, and so everything may have begun."""
+    """Without the logbook, every claimed task may have begun."""
     Task.objects.create(task_name="no.such.task", status="running", claims=1)
     foreman_that(site, "")
     wait_until(lambda: noted(site, 1))
@@ -300,7 +300,7 @@ def test_a_terminated_task_has_not_failed(site: Site) -> None:
 @pytest.mark.parametrize("error", ["ValueError('in a receiver')", "SystemExit(3)"])
 @pytest.mark.parametrize("name", ["started", "succeeded", "failed", "retried"])
 def test_receivers_that_raise_harm_nothing(site: Site, name: str, error: str) -> None:
-    """Not even with what is no Exception: at worst the task has failed."""
+    """Not even with a BaseException: at worst the task fails."""
     foreman = foreman_that(
         site,
         f"def harm(**facts):\n    raise {error}\n"
