@@ -24,7 +24,7 @@ __all__ = [*_NAMES]
 
 
 class Framework(Protocol):
-    """Another framework whose tasks Snappea can run."""
+    """Another tasks framework: Snappea can run its tasks."""
 
     def find(self, name: str) -> "TaskFunction[..., Any] | None":
         """Return the task of a name, if a loaded module declares it."""
@@ -39,7 +39,7 @@ class Framework(Protocol):
         """
 
     def notify_row(self, task_id: int) -> None:
-        """Do the same for a row whose outcome no worker reported, for example after a crash."""
+        """Do the same for a row that no worker has reported on, for example after a crash."""
 
     def close(self) -> None:
         """Wait a few seconds at most until all receivers have been called."""

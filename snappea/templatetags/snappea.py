@@ -20,7 +20,7 @@ register.filter(formatting.one_line)
 
 @register.inclusion_tag("snappea/warnings.html", takes_context=True)
 def snappea_warnings(context: Any) -> dict[str, Any]:
-    """Show warnings, such as that no Foreman is running, to users who may view tasks."""
+    """Show warnings, such as that no Foreman is running, if the user may view tasks."""
     request = context.get("request")
     if request is None or not may(request, "view"):
         return {"warnings": []}

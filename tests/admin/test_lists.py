@@ -327,7 +327,7 @@ def test_no_user_edits_a_task(site: Site) -> None:
     assert Task.objects.values_list("task_name", "args").get() == ("some.task", "[1]")
 
 
-# who may
+# permissions
 
 POSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "requeue": ("{page}{pk}/requeue/", {}),
@@ -615,7 +615,7 @@ def test_the_admin_works_without_the_queue(site: Site) -> None:
 
 
 def test_a_setting_that_is_wrong_is_said_in_a_sentence(site: Site, settings: Any) -> None:
-    """Also for users without the view permission, for whom the queue is not checked first."""
+    """Also without the view permission, when the queue is not checked first."""
     browsers = client(), client("other", is_staff=True)
     settings.SNAPPEA = {**site.settings, "NUM_WORKERS": 0}
     assert [browser.get(FAILED).status_code for browser in browsers] == [503, 503]
