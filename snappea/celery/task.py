@@ -102,12 +102,7 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
                 return
             logger.warning("%s[%s] was delivered twice. It runs only once.", name, ticket.key)
         except Unreachable as error:
-            logger.warning(
-                "%s[%s] is put back: %s.",
-                name,
-                ticket.key,
-                error,
-            )
+            logger.warning("%s[%s] is put back: %s.", name, ticket.key, error)
             request = self.request
             again = {"countdown": PUT_BACK, "retries": request.retries}
             self.signature_from_request(request, args, kwargs, **again).apply_async()
