@@ -92,7 +92,7 @@ def test_a_module_may_be_reloaded() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": "x" * 256}, "at most 255 characters"),
+        ({"name": "x" * 256}, "a string of 1 to 255 characters"),
         ({"queue": ""}, "queue='' must be"),
         ({"queue": 3}, "queue=3 must be"),
         ({"priority": 101}, "priority=101 must be from -100 to 100"),
