@@ -51,7 +51,7 @@ class Attributes(dict[str, Any]):
 
 
 class Elsewhere(dict[str, Any]):
-    """A dict whose items() differ from its content."""
+    """A dict with other items() than its content."""
 
     def items(self) -> Any:
         return {"other": 1}.items()

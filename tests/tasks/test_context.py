@@ -88,7 +88,7 @@ def test_attempts_count(site: Site) -> None:
 
 def test_the_next_task_of_a_worker_has_a_context_of_its_own(site: Site) -> None:
     site.foreman(NUM_WORKERS=1)
-    first = str(who_am_i.delay(1).id)  # it enqueues one more, whose id may be any after its own
+    first = str(who_am_i.delay(1).id)  # it enqueues one more, with any later id
     fail_until.delay("x", 2)
     last = str(who_am_i.delay().id)
     wait_until(lambda: site.ledger.count("end", "x") and len(site.ledger.lines()) == 6)
