@@ -72,7 +72,7 @@ class Lifecycle(RuleBasedStateMachine):
             number for number, row in self.rows.items() if key and row.key == key and row.status in statuses
         ]
 
-    # anyone
+    # any process
 
     @rule(
         priority=st.sampled_from((0, 0, 5, -5)),

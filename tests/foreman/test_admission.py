@@ -36,7 +36,7 @@ INTERVAL = 0.05  # of paced() and paced_pair()
 
 
 def peak(lines: Iterable[list[str]], is_one: Callable[[str], bool] = lambda _key: True) -> int:
-    """Return how many ran at once at most; a line "killed" says that those that ran are no more."""
+    """Return how many ran at once at most; after a line "killed", none of them runs any more."""
     running = highest = 0
     for word, *rest in lines:
         if word == "killed":
@@ -48,12 +48,12 @@ def peak(lines: Iterable[list[str]], is_one: Callable[[str], bool] = lambda _key
 
 
 def started(site: Site) -> list[str]:
-    """Return what started, in that order."""
+    """Return the keys of started tasks, in order."""
     return [line[1] for line in site.ledger.lines() if line[0] == "start"]
 
 
 def has_started(site: Site, count: int) -> bool:
-    """Tell whether so many have started."""
+    """Return whether so many have started."""
     return len(started(site)) >= count
 
 
@@ -63,12 +63,12 @@ def start_moments(site: Site) -> list[float]:
 
 
 def claim(keeper: Admission, db: RawConnection, room: int) -> list[Claim]:
-    """Claim as the Foreman does that has nothing in hand."""
+    """Claim as an idle Foreman does."""
     return keeper.claim(db, now(), room, store.peek(db), InFlight())
 
 
 def assert_paced(moments: list[float], before: float) -> None:
-    """See that none started sooner than the rate allows, for the first was enqueued after `before`.
+    """Check that none started sooner than the rate allows; the first was enqueued after `before`.
 
     Nothing can be said of the distance between two: a slow machine delays any start, but hastens none.
     """
@@ -76,7 +76,7 @@ def assert_paced(moments: list[float], before: float) -> None:
 
 
 def wait_until_gone(site: Site) -> None:
-    """Wait until no row waits or runs, also none that is scheduled."""
+    """Wait until no row is ready, scheduled or running."""
     wait_until(
         lambda: not {"ready", "running", "scheduled"} & set(site.counts()),
         f"{site.sql('SELECT status, gate, lane, count(*) FROM snappea_task GROUP BY 1, 2, 3')}",
@@ -92,7 +92,7 @@ def test_only_the_queues_that_are_named_are_served(site: Site) -> None:
     foreman = site.foreman("--queues", "a,b")
     wait_until(lambda: site.ledger.count("end", "a") and site.ledger.count("end", "b"))
     record.apply_async(("c2",), queue="c")
-    time.sleep(0.3)  # for the others to start, if they could
+    time.sleep(0.3)  # time for the others to start, if they could
     assert sorted(started(site)) == ["a", "b"] and site.counts() == {"ready": 3}
     assert foreman.stop() == 0
     site.foreman()
@@ -197,7 +197,7 @@ def test_no_more_of_a_queue_at_once_than_its_limit_and_the_others_fill_the_rest(
         wait_for.apply_async((f"other-{number}", go), queue=("default", "reports")[number % 2])
     site.foreman(NUM_WORKERS=8, QUEUES=MAIL_OF_TWO)
     wait_until(lambda: len(started(site)) == 8)
-    time.sleep(0.3)  # for a third mail, if there could be one
+    time.sleep(0.3)  # time for a third mail, if there could be one
     assert sorted(started(site)) == ["mail-0", "mail-1", *(f"other-{number}" for number in range(6))]
     (site.directory / "go").touch()
     site.wait_until_empty()
@@ -305,7 +305,7 @@ def test_a_revoked_one_frees_its_place(site: Site) -> None:
 
 
 def _admitted_and_held(site: Site, **options: Any) -> tuple[AsyncResult, AsyncResult]:
-    """Return one of a lane that was let in but has no worker yet, and one that waits for its lane."""
+    """Return a task of a lane that was admitted but has no worker yet, and one that waits for its lane."""
     wait_for.apply_async(("busy", str(site.directory / "go")), priority=100)
     admitted = alone.apply_async(("admitted",), **options)
     held = alone.apply_async(("held",))
@@ -343,7 +343,7 @@ def test_when_the_one_that_was_let_in_expires_the_next_is_let_in(site: Site) -> 
 
 
 def test_when_one_is_revoked_that_was_claimed_but_not_begun_the_next_is_let_in(site: Site) -> None:
-    """It is cancelled as it is given back, and no worker ever tells of its end."""
+    """It is cancelled when it is given back, so no worker reports its end."""
     first, second = alone.delay("first"), alone.delay("second")
     foreman = Foreman()
     foreman._open()
@@ -358,7 +358,7 @@ def test_when_one_is_revoked_that_was_claimed_but_not_begun_the_next_is_let_in(s
 
 
 def test_many_ends_at_once_in_one_lane(site: Site) -> None:
-    """All that may happen to the members of a lane, over and over; in the end all are gone."""
+    """All kinds of ends in a lane, over and over: finally, no task is left."""
     site.foreman(NUM_WORKERS=4)
     results = []
     options: list[dict[str, Any]] = [{}, {"expires": 0.05}, {"countdown": 0.1}, {"priority": 3}]
@@ -446,7 +446,7 @@ def test_rows_that_were_created_with_a_lane(site: Site) -> None:
 
 
 def insert_waiting(site: Site, count: int, gate: int, lane: str = "full", status: str = "ready") -> None:
-    """Let so many wait in a lane, in front of all that come later."""
+    """Insert so many tasks of a lane, ahead of all later ones."""
     site.sql(
         """WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)
         INSERT INTO snappea_task (task_name, args, enqueued_at, lane, lane_limit, gate, status, run_after)
@@ -486,7 +486,7 @@ def steps_of_a_claim(room: int = 10) -> int:
 
     keeper = Admission()
     with transact(connect()) as db:
-        claim(keeper, db, 0)  # whatever there is to sort in
+        claim(keeper, db, 0)  # admit all newcomers
     for number in range(room):
         (record if number % 2 else alone).delay(f"{number}")
     with transact(connect()) as db:
@@ -534,7 +534,7 @@ def test_two_starts_are_never_too_close_together(site: Site) -> None:
 
 
 def test_a_rate_saves_nothing_up(site: Site) -> None:
-    """After a while without any there is no burst."""
+    """After an idle time, there is no burst."""
     site.foreman()
     paced.delay("first")
     wait_until(lambda: site.ledger.count("end", "first"))
@@ -547,7 +547,7 @@ def test_a_rate_saves_nothing_up(site: Site) -> None:
 
 @pytest.mark.parametrize("seconds", [0.004, 0.08])
 def test_a_rate_is_kept_while_all_workers_are_busy_with_others(site: Site, seconds: float) -> None:
-    """What was claimed ahead may begin a moment late, and so closer to the next; no burst."""
+    """A task that was claimed ahead may start late, and so closer to the next one, but there is no burst."""
     site.foreman(NUM_WORKERS=2)
     before = time.monotonic()
     for number in range(12):

@@ -1,4 +1,4 @@
-"""`runsnappea --reload`: changed code is at work soon, code with a syntax error never."""
+"""`runsnappea --reload`: changed code runs soon, code with a syntax error never."""
 
 import os
 import re
@@ -42,7 +42,7 @@ class Code:
         os.utime(self.file, (self._changed_at, self._changed_at))
 
     def change(self, text: str, foreman: Process, pattern: str) -> None:
-        """Change it until the Foreman says so: it may not have looked for the first time yet."""
+        """Change it until the Foreman logs it: it may not have looked for the first time yet."""
         wait_until(lambda: is_at_rest(foreman))
 
         def is_noticed() -> bool:
@@ -58,7 +58,7 @@ class Code:
 
 
 def is_at_rest(foreman: Process) -> bool:
-    """Tell whether a process has nothing to do, as when it has looked at its files."""
+    """Return whether a process is idle, as after it has looked at its files."""
     stat = Path(f"/proc/{foreman.pid}/stat")
     before = stat.read_text().split()[13:15]
     time.sleep(0.1)
@@ -68,7 +68,7 @@ def is_at_rest(foreman: Process) -> bool:
 
 
 def greet(site: Site, key: str) -> str:
-    """Have a key greeted, and return the word."""
+    """Run the task for a key, and return its greeting."""
     Task.objects.create(task_name="growing.tasks.greet", args=[key])
     wait_until(lambda: [line for line in site.ledger.lines() if line[0] == key])
     return next(line[1] for line in site.ledger.lines() if line[0] == key)
@@ -97,7 +97,7 @@ def test_changed_code_is_at_work_and_broken_code_is_not(site: Site) -> None:
 
 
 def test_what_could_not_be_imported_is_watched(site: Site) -> None:
-    """The mistake may be in a file that the Foreman never had."""
+    """The error may be in a file that the Foreman never imported."""
     tasks, words = Code(site, "tasks.py"), Code(site, "words.py")
     tasks.write(TASKS.replace("WORD", "'hello'"))
     foreman = site.foreman("--reload")

@@ -1,4 +1,4 @@
-"""The Foreman at work: order, capacity, signals, exit codes, what it says."""
+"""The Foreman: order, capacity, signals, exit codes, log."""
 
 import os
 import re
@@ -53,7 +53,7 @@ def test_no_more_at_once_than_workers_and_no_fewer(site: Site) -> None:
         wait_for.delay(key, str(site.directory / "go"))
     site.foreman(NUM_WORKERS=3)
     wait_until(lambda: len(site.ledger.lines()) == 3)
-    time.sleep(0.3)  # for a fourth one to start, if it could
+    time.sleep(0.3)  # time for a fourth one to start, if it could
     assert [line[0] for line in site.ledger.lines()] == ["start"] * 3
     (site.directory / "go").touch()
     site.wait_until_empty()
@@ -65,7 +65,7 @@ def test_no_more_at_once_than_workers_and_no_fewer(site: Site) -> None:
 
 
 def test_a_free_worker_does_not_wait_behind_long_tasks(site: Site) -> None:
-    """What was claimed ahead, while tasks were short, is given back when they turn out long."""
+    """Tasks that were claimed ahead, while they were short, are given back when they turn out long."""
     nothing.delay_many(() for _ in range(2000))
     for key in range(2):
         wait_for.delay(f"long-{key}", str(site.directory / "go"))
@@ -113,7 +113,7 @@ def test_failures_are_kept_with_their_traceback(site: Site) -> None:
     foreman.wait_for_output(r"Failed tests\.playground\.tasks\.fail #1 after [\d.]+ s: ValueError: no luck")
 
 
-# what it says
+# log
 
 
 def test_the_log_has_one_line_for_each_task_and_no_arguments(site: Site) -> None:

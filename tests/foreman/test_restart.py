@@ -1,4 +1,4 @@
-"""A new start under the same pid: nothing is lost, nothing runs twice, and a signal still ends it."""
+"""A restart under the same pid: no task is lost or runs twice, and signals still work."""
 
 import os
 import random
@@ -24,7 +24,7 @@ def pids(foreman: Process) -> list[str]:
 
 
 def descriptors(foreman: Process) -> list[str]:
-    """Return what its descriptors lead to."""
+    """Return the targets of its descriptors."""
     found = []
     for path in Path(f"/proc/{foreman.pid}/fd").iterdir():
         try:
@@ -123,7 +123,7 @@ def test_the_memory_is_not_looked_at_before_the_first_task() -> None:
 def test_a_signal_at_any_moment_ends_it_in_order(site: Site, seed: int) -> None:
     record.delay_many((key,) for key in range(200))
     foreman = site.foreman(MAX_TASKS=3)
-    time.sleep(random.Random(seed).random() * 0.8)  # the moment is what is tried
+    time.sleep(random.Random(seed).random() * 0.8)  # at a random moment
     foreman.send(random.Random(seed).choice([signal.SIGTERM, signal.SIGINT]))
     assert foreman.wait() == 0, foreman.output()
     started = site.ledger.keys("start")

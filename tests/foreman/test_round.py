@@ -1,4 +1,4 @@
-"""What a turn of the Foreman's loop has to do, when it stops and when something fails."""
+"""What a turn of the Foreman's loop does when it stops and when something fails."""
 
 import dataclasses
 import resource
@@ -82,7 +82,7 @@ def foreman(site: Site) -> Foreman:
 
 @contextmanager
 def without_tables(foreman: Foreman) -> Iterator[None]:
-    """Let no look at the tasks work, as while another process migrates."""
+    """Remove the tasks' table, as a migration might."""
     with closing(sqlite3.connect(foreman.host.name, isolation_level=None)) as other:
         other.execute("ALTER TABLE snappea_task RENAME TO elsewhere")
         try:
@@ -93,7 +93,7 @@ def without_tables(foreman: Foreman) -> Iterator[None]:
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """Let no file grow."""
+    """Make all writes to files fail."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:

@@ -51,7 +51,7 @@ def test_the_wakeup_file_is_put_back(site: Site, keeper: SqliteHost) -> None:
 
 
 def in_database(site: Site) -> int:
-    """Count the tasks that stand in the database file itself, whatever is in the write-ahead log."""
+    """Count the tasks in the database file itself, without the write-ahead log."""
     with closing(sqlite3.connect(f"file:{site.database}?immutable=1", uri=True)) as db:
         count: int = db.execute("SELECT count(*) FROM snappea_task").fetchone()[0]
         return count

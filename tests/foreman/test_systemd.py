@@ -1,4 +1,4 @@
-"""What systemd is told by real Foremen; a socket plays systemd."""
+"""What real Foremen send to systemd, which a socket plays."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ class Ear:
         self.heard: list[str] = []
 
     def listen(self, seconds: float = 0.0) -> list[str]:
-        """Return all words so far, and those of the next seconds."""
+        """Return all words so far, and those of the next few seconds."""
         end = time.monotonic() + seconds
         while True:
             self.socket.settimeout(max(end - time.monotonic(), 0.001))
@@ -91,7 +91,7 @@ def test_the_watchdog_is_reassured_while_the_loop_turns(site: Site, ear: Ear) ->
 
 @path_only
 def test_the_watchdog_is_reassured_while_the_database_refuses(site: Site, ear: Ear) -> None:
-    """Which a new start would not mend."""
+    """A restart would not help."""
     site.variables["WATCHDOG_USEC"] = "3000000"
     foreman = site.manage("runsnappea")
     ear.wait_for(systemd.ALIVE)

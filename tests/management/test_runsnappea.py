@@ -1,4 +1,4 @@
-"""`manage.py runsnappea`: what it refuses to start on, in one clear line and with exit code 1."""
+"""`manage.py runsnappea`: when it refuses to start, with one clear line and exit code 1."""
 
 import logging
 import signal

@@ -1,4 +1,4 @@
-"""Statistics: what is counted, when it is written, and that they are never worth a task."""
+"""Statistics: what is counted, when it is written, and that failures never harm a task."""
 
 import sqlite3
 from datetime import timedelta
@@ -131,7 +131,7 @@ def test_old_ones_are_purged(site: Site) -> None:
 def test_a_failure_of_theirs_touches_no_task(
     site: Site, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is written in the same transaction is written."""
+    """Everything else in the same transaction is written."""
     site.sql(trouble)
     task = Task.objects.create(task_name="x", status="running", claims=1)
     counted = Stats(60)
@@ -160,7 +160,7 @@ def test_if_the_whole_transaction_is_given_up_the_next_try_is_without_them(site:
 
 
 def test_the_foreman_writes_them_and_no_more_when_idle(site: Site) -> None:
-    """At the latest when it leaves."""
+    """At the latest when the Foreman stops."""
     foreman = site.foreman()
     for key in range(5):
         record.delay(key)
@@ -172,7 +172,7 @@ def test_the_foreman_writes_them_and_no_more_when_idle(site: Site) -> None:
 
 
 def test_a_minute_is_written_once_it_is_over(site: Site) -> None:
-    """Also if there is no other transaction by then."""
+    """Also if there is no other transaction."""
     foreman = site.program(
         "from datetime import datetime\n"
         "from snappea.foreman import statistics as stats\n"
@@ -252,7 +252,7 @@ def test_a_snapshot_of_a_foreman_at_work(site: Site) -> None:
 
 
 def test_a_task_that_is_due_again_has_not_waited_since_it_was_enqueued(site: Site) -> None:
-    """And it does not hide another that has."""
+    """And it does not hide another task that has waited."""
     moment = timezone.now()
     Task.objects.create(task_name="x", enqueued_at=moment - timedelta(hours=1), run_after=moment)
     Task.objects.create(task_name="x", enqueued_at=moment - timedelta(minutes=1))
@@ -261,7 +261,7 @@ def test_a_task_that_is_due_again_has_not_waited_since_it_was_enqueued(site: Sit
 
 
 def test_nothing_that_is_looked_at_takes_a_scan(site: Site) -> None:
-    """However many rows there are: by indexes alone, or a bounded number of rows."""
+    """With any number of rows: by indexes alone, or with a bounded number of rows."""
     statements = {
         name: text for name, text in vars(inspect).items() if name.isupper() and isinstance(text, str)
     }

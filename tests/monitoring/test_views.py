@@ -73,7 +73,7 @@ def test_a_bearer_token(site: Site, settings: Any, view: Any, header: str, is_to
 def test_the_admin_and_the_views_ask_for_the_same_permission(
     site: Site, settings: Any, view: Any, codename: str, is_told: bool
 ) -> None:
-    """As in Django, to change tasks is to view them."""
+    """As in Django, the permission to change tasks includes viewing them."""
     settings.SNAPPEA = {}
     staff = User.objects.create_user("staff", is_staff=True)
     staff.user_permissions.add(Permission.objects.get(codename=codename))
@@ -150,7 +150,7 @@ def test_a_queue_that_cannot_be_read(site: Site, view: Any) -> None:
 
 
 def samples(text: str) -> dict[str, float]:
-    """Return the samples of a page, which must be what Prometheus reads."""
+    """Return the samples of a page, which must be valid for Prometheus."""
     found = {}
     kind = ""
     for line in text.splitlines():
@@ -196,7 +196,7 @@ def test_metrics(site: Site) -> None:
 
 
 def test_totals_never_sink(site: Site) -> None:
-    """They are written by the minute, and at the end of a Foreman; and outlive what they were made of."""
+    """They are written every minute and when a Foreman stops, and outlive the rows of Stat."""
     for rounds in (1, 2):
         foreman = site.foreman(STATS_RETENTION_MINUTES=1)
         for number in range(3):

@@ -158,7 +158,7 @@ def test_on_commit(memory: None) -> None:
 
 
 def test_the_calls_of_a_test_are_not_lost_with_its_mails(memory: None) -> None:
-    """Which is how Django's manual has them cleared in the middle of a test."""
+    """As Django's manual clears them in the middle of a test."""
     record.delay("x")
     mail.outbox = []
     assert_enqueued(record, "x")

@@ -1,4 +1,4 @@
-"""What a task leaves in its thread, on a connection or in a cache is not there for the next one."""
+"""What a task leaves in its thread, on a connection or in a cache does not reach the next task."""
 
 import asyncio
 import sys
@@ -33,7 +33,7 @@ Steps = Callable[..., list[Any]]
 
 @pytest.fixture
 def steps(site: Site) -> Iterator[Steps]:
-    """Return what runs functions as tasks, one after the other in a thread, and returns their results."""
+    """Return a function that runs others as tasks, one by one in a thread, and returns their results."""
 
     def run(*functions: Callable[[], Any]) -> list[Any]:
         found: list[Any] = []
@@ -108,7 +108,7 @@ def test_wrappers_and_the_debug_cursor(steps: Steps, default: None) -> None:
 
 
 class TenantWrapper(DatabaseWrapper):
-    """A backend of others, with an attribute that it sets itself."""
+    """A third-party backend that sets an attribute of its own."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

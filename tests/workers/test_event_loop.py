@@ -1,4 +1,4 @@
-"""Asynchronous tasks on the event loop: many at a time, each by itself, ended where it waits."""
+"""Asynchronous tasks on the event loop: many at a time, isolated, and ended where they wait."""
 
 import os
 
@@ -225,7 +225,7 @@ def most_at_once(site: Site) -> int:
 
 
 def test_a_row_that_is_wrong_about_its_task_runs_all_the_same(site: Site) -> None:
-    """The function became asynchronous, or is not any more, since it was enqueued."""
+    """The function became asynchronous, or no longer is, after it was enqueued."""
     record.delay("sync")
     wait_for.delay("async", str(site.directory))
     site.sql("UPDATE snappea_task SET is_async = NOT is_async")
@@ -273,7 +273,7 @@ def test_a_claim_costs_no_more_behind_a_million_of_the_other_kind(site: Site) ->
 def test_thousands_of_trivial_tasks_drain(
     site: Site, threads: int, on_loop: int, workers: int, concurrency: int
 ) -> None:
-    """What ended keeps its cell in the logbook until that is committed: no more is claimed than has room."""
+    """Ended tasks keep their logbook cells until that is committed: claims never exceed the free cells."""
     nothing.delay_many(() for _ in range(on_loop))
     in_thread.delay_many(() for _ in range(threads))
     foreman = site.foreman(

@@ -1,4 +1,4 @@
-"""One claim to one Outcome, whatever the task does."""
+"""Each claim gets one Outcome, whatever the task does."""
 
 import os
 from typing import Any

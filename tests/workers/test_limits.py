@@ -1,4 +1,4 @@
-"""The TaskHandle: TaskRevoked is raised in the task that is meant, once, and nowhere else."""
+"""The TaskHandle: TaskRevoked is raised in the right task, once, and nowhere else."""
 
 import os
 import random
@@ -20,7 +20,7 @@ from tests.site import DEADLINE, Made, Site, wait_until
 
 @pytest.fixture
 def often_switching() -> Iterator[None]:
-    """Let the threads take turns more often than they would, as they do in the Foreman."""
+    """Switch threads more often than by default, as the Foreman does."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -32,7 +32,7 @@ def claim_of(made: "TaskFunction[..., Any]", number: int = 1) -> Claim:
 
 
 class Worker:
-    """A thread with a task handle of its own, as a worker of the pool has it."""
+    """A thread with its own task handle, like a worker of the pool."""
 
     def __init__(self, work: Callable[[TaskHandle], None]) -> None:
         self.failures: list[BaseException] = []
@@ -51,7 +51,7 @@ class Worker:
             self.failures.append(failure)
 
     def join(self) -> None:
-        """Wait for its end, and see that nothing escaped."""
+        """Wait for its end, and check that no exception escaped."""
         self.thread.join(60)
         assert not self.thread.is_alive() and self.failures == []
 
@@ -96,7 +96,7 @@ def test_only_the_task_that_runs_can_be_revoked() -> None:
 
 
 def test_an_equal_claim_is_not_the_same(made: Made) -> None:
-    """A claim of another Foreman's round may be equal, but it does not run here."""
+    """A claim of another round may be equal, but it does not run here."""
     handle = TaskHandle()
     taken = Claim(0, 1, 1, "some.task", "[]", "{}")
     handle.take(taken)
@@ -105,7 +105,7 @@ def test_an_equal_claim_is_not_the_same(made: Made) -> None:
 
 
 def test_it_is_taken_back_if_it_has_not_been_raised() -> None:
-    """Interrupted in the very moment in which it is put down: not a trace of it afterwards."""
+    """Interrupted at the moment when it finishes: no exception arrives later."""
     hits: list[bool] = []
 
     def revoke(handle: TaskHandle, claim: object) -> None:
@@ -198,7 +198,7 @@ def test_a_task_that_was_blocked_outside_python_is_reached_when_it_returns(site:
 
 
 def test_a_task_may_catch_it_and_return(site: Site, made: Made) -> None:
-    """Then it has succeeded: what it did is done."""
+    """Then it has succeeded."""
 
     @made
     def stubborn() -> None:

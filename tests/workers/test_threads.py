@@ -15,7 +15,7 @@ from tests.site import Site, wait_until
 
 
 class Gate:
-    """A task that waits, and what can be told of it."""
+    """A task that waits, and what it has done."""
 
     def __init__(self) -> None:
         self.open = threading.Event()

@@ -84,7 +84,7 @@ def test_a_task_can_ask_for_its_deadline(site: Site) -> None:
 
 @pytest.mark.long
 def test_limits_hit_only_the_task_that_is_meant(site: Site) -> None:
-    """Many tasks that take about as long as they may: each ends in order, or fails of its limit."""
+    """Many tasks that take about as long as their limit: each succeeds, or fails of its limit."""
     foreman = site.foreman(NUM_WORKERS=4)
     about_its_limit.delay_many((number,) for number in range(3_000))
     site.wait_until_empty()
@@ -100,7 +100,7 @@ def test_limits_hit_only_the_task_that_is_meant(site: Site) -> None:
     assert foreman.stop() == 0
 
 
-# workers that hang
+# stuck workers
 
 
 def test_a_worker_that_hangs_is_replaced_and_comes_to_its_end(site: Site) -> None:
@@ -118,7 +118,7 @@ def test_a_worker_that_hangs_is_replaced_and_comes_to_its_end(site: Site) -> Non
     assert not site.ledger.keys("too")
     record.delay("x")
     site.wait_until_empty()
-    wait_until(lambda: threads(foreman.pid) <= 4 + 1)  # those that were replaced are gone
+    wait_until(lambda: threads(foreman.pid) <= 4 + 1)  # the replaced threads have ended
     assert foreman.stop() == 0
 
 

@@ -1,4 +1,4 @@
-"""What a task returns, says or raises cannot be written: that task fails, and no other is touched."""
+"""A result, progress or error that cannot be written fails its task, and no other."""
 
 from typing import Any
 

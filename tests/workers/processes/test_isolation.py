@@ -24,7 +24,7 @@ from tests.site import DEADLINE, Process, Site, wait_until
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended and only waits to be reaped does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -52,7 +52,7 @@ def fork_server_of(foreman: Process) -> int:
 
 
 def noted(site: Site, *words: object) -> list[str]:
-    """Return the rest of the line that begins with these words, once it is there."""
+    """Wait for the line that begins with these words, and return the rest of it."""
     wanted = [str(word) for word in words]
     found: list[list[str]] = wait_until(
         lambda: [line for line in site.ledger.lines() if line[: len(wanted)] == wanted], str(words)
@@ -234,7 +234,7 @@ call_command("runsnappea")
     assert site.ledger.count("retried", "die_and_retry", 0.05) == 2
 
 
-# the end, on demand
+# revoking
 
 
 def test_revoke_ends_even_a_sleep(site: Site) -> None:
@@ -257,7 +257,7 @@ def test_revoke_kills_what_does_not_end(site: Site) -> None:
 
 
 def test_revoked_at_any_moment(site: Site) -> None:
-    """Before it starts, while it reports progress, as it ends: it is cancelled or done, never worse."""
+    """Before it starts, while it reports progress, as it ends: it is cancelled or done, nothing else."""
     site.settings["NUM_WORKERS"] = 2
     foreman = site.hasty_foreman(supervisor__REVOKE_GRACE=DEADLINE)
     for number in range(40):
@@ -272,7 +272,7 @@ def test_revoked_at_any_moment(site: Site) -> None:
 
 
 def test_a_stop_waits_for_it_although_all_get_the_signal(site: Site) -> None:
-    """As a terminal and systemd send it: to each process of the service."""
+    """Terminals and systemd send it to each process of the service."""
     foreman = site.foreman()
     isolated.stay.delay("x", str(site.directory / "gate"))
     child = int(noted(site, "start", "x")[0])
@@ -303,7 +303,7 @@ def test_children_die_with_the_foreman_before_their_task_may_run_again(site: Sit
     isolated.stay_late.delay("x", str(site.directory / "gate"))
     pids = [int(pid) for pid in noted(site, "pids", "x")]
     fork_server = fork_server_of(foreman)
-    os.kill(fork_server, signal.SIGSTOP)  # so that it takes its time
+    os.kill(fork_server, signal.SIGSTOP)  # so that it is slow
     foreman.kill()
     again = site.manage("runsnappea")
     time.sleep(1)
@@ -475,7 +475,7 @@ def test_hundreds_leave_nothing_behind(site: Site) -> None:
 
 
 def test_what_has_told_its_outcome_is_not_interrupted(site: Site) -> None:
-    """The process of a task may take seconds to end: what Sentry still holds back is sent, for one."""
+    """The process of a task may take seconds to end, for example while Sentry sends its queue."""
     foreman = site.foreman()
     isolated.end_slowly.delay("x", str(site.directory / "go"))
     file = file_of(connect())
