@@ -213,6 +213,9 @@ def fire(name: str) -> AsyncResult:
     """Enqueue a schedule's task now, in addition to its ticks.
 
     Raises LookupError if the schedule does not exist, and the errors of `delay()`.
+
+    >>> fire("mail.tasks.send_digest").id
+    42
     """
     refuse_event_loop("schedules")
     discover()  # a web process may not have imported the task
