@@ -42,6 +42,8 @@ NOT_RUN = {
     "python -m example_project.": "test_recipes",
     ".venv/bin/python -m example_project.": "the same",
     "python -m tests.": "our own tests: test_what_is_not_run",
+    "caddy ": "needs a domain",
+    "cd /srv/": "a path on the reader's server",
     "git clone ": "needs the network",
 }
 

@@ -56,7 +56,7 @@ def main() -> None:
         with log.open("wb") as output:
             demo = subprocess.Popen([*command, "demo"], cwd=ROOT, env=environment, stdout=output)
         try:
-            told = wait_until(lambda: re.search(r"at (\S+): log in as (\w+) with (\S+)", log.read_text()))
+            told = wait_until(lambda: re.search(r"at (\S+): user (\w+), password (\S+)", log.read_text()))
             subprocess.run([*command, "shell", "-c", MORE], cwd=ROOT, env=environment, check=True)
             take(*told.groups())
         finally:

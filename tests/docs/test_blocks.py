@@ -37,6 +37,7 @@ RUN_BY = {
     "how-to/use-the-main-database.md": "test_the_main_database",
     "reference/calls.md": "test_tasks",
     "reference/metrics.md": "test_health_and_metrics",
+    "tutorial.md": "tests/docs/test_tutorial.py",
     "reference/states.md": "test_what_people_decide",
 }
 #: Blocks of the other pages that are shown and not run, by page and language (or title): what tests them, or
