@@ -588,6 +588,13 @@ def test_the_first_screen_holds_exactly_the_two_set_up_commands() -> None:
     ]
 
 
+def test_the_map_leads_to_each_page() -> None:
+    targets = re.findall(r"\]\(snappea/docs/pages/([\w/-]+\.md)\)", section("The manual"))
+    pages = {file.relative_to(PAGES).as_posix() for file in PAGES.rglob("*.md")}
+    assert pages - {*targets} == {name for name in pages if name.startswith("reference/api/")} | {"index.md"}
+    assert len({*targets}) == len(targets)
+
+
 def test_each_package_of_the_library_stands_there() -> None:
     home = ROOT / "snappea"
     packages = {path.parent.relative_to(home).as_posix() for path in home.rglob("*.py")} - {"."}
