@@ -121,7 +121,7 @@ def _expected_schedules(value: object) -> str:
         for key, item in entry.items():
             if key not in _IN_SCHEDULES:
                 known = ", ".join(_IN_SCHEDULES)
-                return f"a list of dicts with the keys {known}; [{number}] has {shown(key)}"
+                return f"a list of dicts with no keys but {known}; [{number}] has {shown(key)}"
             if not isinstance(item, _IN_SCHEDULES[key]):
                 return f"valid in [{number}]: {key!r} is {shown(item)}"
         if "task" not in entry or ("cron" in entry) == ("every" in entry):

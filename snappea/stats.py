@@ -36,7 +36,7 @@ class Histogram(Counter[int]):
             return cls()
 
     def percentile(self, share: float) -> float | None:
-        """Return the time that a share of the runs stayed below, to about a fifth; None if empty."""
+        """Return the time that a share of the runs stayed below, accurate to about a fifth; None if empty."""
         rank = share * sum(self.values())
         for bucket in sorted(self):
             if (rank := rank - self[bucket]) <= 0:

@@ -21,8 +21,8 @@ from ..tasks.options import Options
 #: Options without an equivalent in Celery, and what happens instead.
 GAPS = {
     "unique": "identical calls all run",
-    "max_concurrency": "all workers run the task at the same time; give it a queue of its own, with a worker "
-    "that has --concurrency",
+    "max_concurrency": "as many calls run at a time as there are workers; give the task a queue of its own, "
+    "served by one worker with --concurrency",
     "concurrency_key": "it is not called",
     "rate_limit": "each of Celery's workers applies it separately",
     "isolate": "the task runs in a process of the prefork pool, where other tasks ran before",

@@ -112,7 +112,7 @@ def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
 def _refusal(error: Exception, task_name: str) -> EnqueueError:
     found, said = _explained(error), str(error)
     # if the connection breaks during a commit, its result is unknown
-    written = "Perhaps it was written" if "closed the connection" in said else "Nothing was written"
+    written = "It may be enqueued anyway" if "closed the connection" in said else "Nothing was written"
     words = said.partition("\n")[0].rstrip(".")
     what = found.what if words in found.what else f"{found.what}: {words}"
     message = f"{task_name} was not enqueued: {what} ({found.cure}). {written}."

@@ -12,7 +12,8 @@ _OF_TASKS = {
     "use current_task instead of `self`, and remove bind and `self`": "bind",
     "use current_task instead of the argument": "context pass_context takes_context",
     "use current_task.progress(done, total, note)": "meta",
-    "use HOOK_RUN_TASK_CONTEXT, signals, or a decorator below @task": "base actor_class",
+    "there are no task classes: use HOOK_RUN_TASK_CONTEXT, signals, or a decorator below @task": "base "
+    "actor_class",
     "remove it: no result is kept without result_ttl": "ignore_result",
     "use result_ttl, in seconds, to keep results": "store_result store_results results save result_expires",
     "remove it: a running task always has the status `running`": "track_started",
@@ -27,7 +28,7 @@ _OF_TASKS = {
     "use autoretry_for, max_retries and default_retry_delay, or retry_backoff": "retry retries retry_delay "
     "max_attempts attempts retry_when",
     "use autoretry_for": "retry_on",
-    "use dont_autoretry_for": "throws",
+    "use dont_autoretry_for for exceptions after which the task is not retried": "throws",
     "use retry_backoff, in seconds": "min_backoff",
     "use retry_backoff_max, in seconds": "max_backoff",
     "remove it: a failed task is kept, not delivered again": "acks_on_failure_or_timeout ack_failure",

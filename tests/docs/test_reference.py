@@ -22,14 +22,14 @@ from django.dispatch import Signal
 import snappea
 from snappea import conf, errors, metrics, pytest_plugin, results, schedules, signals, stats, testing
 from snappea.admin.actions import VERBS, verbs_of
-from snappea.admin.columns import LAYOUTS
+from snappea.admin.columns import LAYOUTS, waiting_for
 from snappea.admin.dashboard import DashboardAdmin
 from snappea.admin.schedules import ScheduleAdmin
 from snappea.conf import Settings
 from snappea.context import TaskFilter
 from snappea.foreman.loop import STUCK
 from snappea.foreman.statistics import SUMS
-from snappea.models import MOVES, Dashboard, Schedule, Status, Task
+from snappea.models import MOVES, Dashboard, Gate, Schedule, Status, Task
 from snappea.monitoring import inspect as inspected
 from snappea.queue import operations, store
 from snappea.queue.files import QueueFile
@@ -318,6 +318,12 @@ def test_states() -> None:
     assert {status.strip("`"): label for status, label, _meaning in found} == {
         status.value: status.label for status in Status
     }
+
+
+def test_what_a_held_task_waits_for() -> None:
+    held = Task(gate=Gate.BLOCKED)
+    vars(held)["is_paused"] = False
+    assert f'waits for "{waiting_for(held)}"' in " ".join(page("states").split())
 
 
 def test_transitions() -> None:

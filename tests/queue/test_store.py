@@ -210,6 +210,12 @@ def test_a_refusal_says_what_to_do(site: Site) -> None:
     assert isinstance(refused.value, SnappeaError) and isinstance(refused.value, OperationalError)
 
 
+def test_a_connection_that_breaks_during_the_commit_leaves_it_open(site: Site) -> None:
+    refusal = store._refusal(OperationalError("server closed the connection unexpectedly"), "shop.tasks.ship")
+    assert str(refusal).startswith("shop.tasks.ship was not enqueued: ")
+    assert str(refusal).endswith("). It may be enqueued anyway.")
+
+
 @pytest.mark.on_sqlite
 def test_quotes_and_the_like_are_data(site: Site) -> None:
     nasty = "'; DROP TABLE snappea_task; --\"\x00"

@@ -210,7 +210,8 @@ def test_an_option_that_there_is_not(wrong: str, hint: str) -> None:
     [
         ("bind", "use current_task instead of `self`"),
         ("ignore_result", "remove it: no result is kept without result_ttl"),
-        ("base", "HOOK_RUN_TASK_CONTEXT"),
+        ("base", "there are no task classes: use HOOK_RUN_TASK_CONTEXT"),
+        ("throws", "use dont_autoretry_for for exceptions after which the task is not retried"),
         ("track_started", "remove it"),
         ("timeout", "use soft_time_limit, or time_limit"),
         ("ttl", "use expires"),
