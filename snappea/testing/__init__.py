@@ -23,7 +23,7 @@ from django.test.utils import override_settings
 from ..conf import hook
 from ..models import WAITING, Task
 from ..queue import store
-from ..queue.clock import now
+from ..queue.clock import as_datetime, now
 from ..queue.database import connect, transact
 from ..queue.files import IS_UNIX, NEEDS_UNIX
 from ..queue.records import Claim, Outcome
@@ -132,6 +132,10 @@ def drain(including_scheduled: bool = False, raise_failures: bool = True, at_mos
         failure = None if outcome.retry_after is not None else outcome.failure
         if isinstance(failure, KeyboardInterrupt) or (failure and raise_failures):
             raise failure
+    here = as_datetime(now())
+    waiting = _calls().waiting()
+    if not any(including_scheduled or row.run_after is None or row.run_after <= here for row in waiting):
+        return at_most
     raise RuntimeError(f"drain() has run {at_most} tasks, and there are more: do they enqueue themselves?")
 
 

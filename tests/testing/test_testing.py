@@ -249,6 +249,21 @@ def test_no_end(calls: str, made: Made) -> None:
         drain(at_most=20)
 
 
+def test_as_many_tasks_as_drain_may_run_are_not_too_many(site: Site, calls: str, made: Made) -> None:
+    @made
+    def again() -> None:
+        raise Retry(countdown=0)
+
+    record.delay("x")
+    record.apply_async(("later",), countdown=60)
+    assert drain(at_most=1) == 1
+    with pytest.raises(RuntimeError, match="has run 0 tasks"):
+        drain(including_scheduled=True, at_most=0)
+    again.delay()
+    with pytest.raises(RuntimeError, match="has run 2 tasks"):
+        drain(at_most=2)
+
+
 def test_the_first_failure_is_raised(site: Site, calls: str) -> None:
     record.delay("before")
     failed = fail.delay("x")
