@@ -39,8 +39,9 @@ class Parts:
         self.in_flight.logbook = Logbook(file, 100)
         self.restart = Restart(settings, self.in_flight)
         self.shutdown = Shutdown(settings, self.in_flight, self.restart, drains=False)
+        self.stats = Stats(60)
         self.planner = Planner(
-            settings, 10, self.in_flight, Admission(), Stats(60), self.restart, self.shutdown
+            settings, 10, self.in_flight, Admission(), self.stats, self.restart, self.shutdown
         )
         self.pool = self.planner.pool = WorkerPool(1, self.in_flight.logbook, lambda: None)
         self.pool._slots.acquire()
@@ -71,6 +72,13 @@ def test_a_signal_while_a_restart_waits_claims_nothing(parts: Parts) -> None:
     parts.shutdown.signals = 1
     turn = parts.planner.plan(rang=True)
     assert not turn.has_room and parts.shutdown.stop_by is not None and not parts.shutdown.is_to_restart
+
+
+def test_a_minute_of_statistics_that_is_over_is_work_by_itself(parts: Parts) -> None:
+    parts.planner.may_have_more = False
+    assert not parts.planner.plan(rang=False).has_work
+    parts.stats.backlog = 0
+    assert parts.planner.plan(rang=False).has_work
 
 
 @pytest.fixture
