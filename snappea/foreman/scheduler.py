@@ -95,7 +95,8 @@ class Scheduler:
             if tick.problem:
                 say(ERROR, "Schedule %s: %s", name, tick.problem)
             elif not tick.call:
-                say(WARNING, "Schedule %s: missed %s, skipped without catch_up.", name, tick.moment)
+                said = "Schedule %s: the missed run at %s is skipped, because catch_up is off."
+                say(WARNING, said, name, tick.moment)
         for task_name, task_id in self._enqueued if task_enqueued.receivers else ():
             tell(task_enqueued, find(task_name), id=task_id)
         self._ticks, self._enqueued = [], []

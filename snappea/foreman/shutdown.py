@@ -70,7 +70,10 @@ class Shutdown:
         return is_called_off
 
     def stop(self, why: str, exit_code: int = 0) -> None:
-        """Claim no more tasks, give back those that have not begun, and wait for the rest."""
+        """Claim no more tasks, give back those that have not begun, and wait for the rest.
+
+        Does nothing if it stops already.
+        """
         if self.stop_by is not None:
             return
         self.exit_code, timeout = exit_code, self._settings.GRACEFUL_TIMEOUT

@@ -35,7 +35,7 @@ LOOK_EVERY = 1.0
 REST = 5.0
 #: A larger write-ahead log is checkpointed and truncated even while there is work, in bytes.
 LARGE_WAL = 8 * MEGABYTE
-#: How soon a failed truncation is retried, in seconds, and how often: writers block it, too.
+#: How soon a failed truncation is retried, in seconds, and how many times: writers block it, too.
 TRY_AGAIN = 0.1
 QUICK_TRIES = 10
 #: When to warn that a large write-ahead log cannot be truncated, and how often, in seconds.

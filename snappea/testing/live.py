@@ -115,12 +115,7 @@ def _name_of(alias: str) -> str | None:
     try:
         with connection.cursor():
             pass
-    except (
-        AssertionError,
-        RuntimeError,
-        ImproperlyConfigured,
-        Error,
-    ):  # not allowed here, or missing
+    except (AssertionError, RuntimeError, ImproperlyConfigured, Error):  # not allowed here, or missing
         return None
     if connection.in_atomic_block:
         raise RuntimeError(

@@ -222,7 +222,9 @@ def test_decisions_that_cannot_be_carried_out(site: Site, say: Any) -> None:
     task_id = record.delay(1).id
     with pytest.raises(CommandError, match="Which tasks"):
         say("delete")
-    with pytest.raises(CommandError, match="1 of these tasks are gone, or their status is not: failed"):
+    with pytest.raises(
+        CommandError, match="1 of these tasks are gone, or not in one of these states: failed"
+    ):
         say("requeue", task_id)
     with pytest.raises(CommandError, match="2 of these tasks are gone"):
         say("cancel", task_id, 98, 99)

@@ -208,7 +208,7 @@ def test_without_catch_up_it_is_skipped(site: Site, settings: Any, caplog: Any) 
     make = start()
     make_due(seconds_ago=1000)
     assert round_of(make)
-    assert ticks() == [] and "skipped without catch_up" in caplog.text
+    assert ticks() == [] and "is skipped, because catch_up is off" in caplog.text
     schedule = Schedule.objects.get()
     assert schedule.last_run is None and schedule.next_run and schedule.next_run > datetime.now(UTC)
 

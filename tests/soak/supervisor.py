@@ -27,7 +27,7 @@ EXPECTED = (
     "write-ahead log has grown",
     "The clock was set back",
     "the fork server",
-    "skipped without catch_up",
+    "is skipped, because catch_up is off",
 )
 
 

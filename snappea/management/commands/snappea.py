@@ -88,7 +88,7 @@ class Command(BaseCommand):
         enqueue.add_argument("--countdown", type=_span, metavar="TIME", help=f"Run it after: {_SPAN}.")
         enqueue.add_argument("--queue", help="Instead of the queue of the task.")
         enqueue.add_argument("--priority", type=int, metavar="N", help="From -100 to 100.")
-        wait, a_day = "Wait for the result and print it. Default: for a day.", timedelta(days=1)
+        wait, a_day = "Wait for the result and print it. Without TIME: up to a day.", timedelta(days=1)
         enqueue.add_argument("--wait", type=_span, nargs="?", const=a_day, metavar="TIME", help=wait)
         self._add("run", self._run, "Run a task in this process, without the queue.", call)
 
@@ -249,7 +249,9 @@ class Command(BaseCommand):
         changed = self._change(verb, tasks, options)
         if (missed := len(set(options["ids"])) - changed) > 0:
             possible = ", ".join(MOVES[verb].origins)
-            raise CommandError(f"{missed} of these tasks are gone, or their status is not: {possible}.")
+            raise CommandError(
+                f"{missed} of these tasks are gone, or not in one of these states: {possible}."
+            )
 
     def _change(self, verb: str, tasks: QuerySet[Task], options: dict[str, Any]) -> int:
         """Apply a verb to tasks, show progress, and return how many were changed."""
