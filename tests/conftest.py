@@ -19,7 +19,8 @@ from snappea.queue import database as database_module
 from tests import settings as project
 from tests.celerysite import CelerySite, celery_in_charge
 from tests.servers import NOT_TRIED, Postgres, needed, redis_server
-from tests.site import Made, PostgresSite, Site
+from tests.site import ROOT, Made, PostgresSite, Process, Site
+from tests.warm import Warm
 
 _numbers = itertools.count()
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles all of Snappea
@@ -99,6 +100,21 @@ def site(
             with _queue_on(server.settings(site.name)):
                 yield from _used(site, settings)
             server.drop(site.name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm() -> Iterator[None]:
+    """Let the processes of sites start sooner."""
+    Process.warm = Warm(ROOT)
+    yield
+    Process.warm.close()
+    Process.warm = None
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Execute each process of a site, where it matters how a process starts, or what its memory holds."""
+    monkeypatch.setattr(Process, "warm", None)
 
 
 def _used(site: Site, settings: Any) -> Iterator[Site]:

@@ -18,6 +18,7 @@ from django.db import connections
 
 from tests.playground.ledger import Ledger
 from tests.servers import Postgres
+from tests.warm import Started, Warm
 
 if TYPE_CHECKING:
     from snappea import TaskFunction
@@ -42,13 +43,21 @@ def wait_until(condition: Callable[[], Any], what: str = "", deadline: float = D
 class Process:
     """A `manage.py` command, or a program, in the site; its output lies in a file."""
 
+    #: What forks processes, instead of executing each. None: they are executed.
+    warm: Warm | None = None
+
     def __init__(self, site: "Site", arguments: list[str], wrapper: list[str], **settings: Any) -> None:
         self.log = site.directory / f"process-{len(site.processes)}.log"
-        command = [*wrapper, sys.executable, *arguments]
+        environment = site.environment(**settings)
+        self.popen: subprocess.Popen[bytes] | Started
         with self.log.open("wb") as output:
-            self.popen = subprocess.Popen(
-                command, env=site.environment(**settings), cwd=ROOT, stdout=output, stderr=output
-            )
+            if not wrapper and Process.warm and Process.warm.can_start(arguments, environment):
+                self.popen = Process.warm.start(arguments, environment, output)
+            else:
+                command = [*wrapper, sys.executable, *arguments]
+                self.popen = subprocess.Popen(
+                    command, env=environment, cwd=ROOT, stdout=output, stderr=output
+                )
         self.wrapped = bool(wrapper)
         site.processes.append(self)
 

@@ -13,7 +13,7 @@ from tests.playground.limited import spin
 from tests.playground.tasks import enqueue_more, fail, leak_transaction, nothing, record, record_async
 from tests.site import Process, Site, wait_until
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("executed")]
 
 
 def _holdings(foreman: Process) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from snappea.foreman.restart import Restart
 from tests.playground.tasks import hoard, nap, nap_late, nothing, record, record_async, wait_for
 from tests.site import Process, Site, wait_until
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("executed")]
 
 
 def pids(foreman: Process) -> list[str]:

@@ -13,6 +13,8 @@ from snappea.management.commands.runsnappea import _log_to_stderr
 from tests.playground.tasks import enqueue_more, nap, record, wait_for
 from tests.site import Process, Site, wait_until
 
+pytestmark = pytest.mark.usefixtures("executed")
+
 
 def assert_refuses(process: Process, words: str) -> None:
     assert process.wait() == 1
