@@ -26,7 +26,7 @@ def notify(*words: str) -> bool:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-            out.setblocking(False)
+            out.setblocking(False)  # never wait for systemd
             out.sendto("\n".join(words).encode(), address)
     except OSError as error:
         say_seldom(WARNING, "Could not send %s to systemd: %s", " ".join(words), error)
