@@ -135,7 +135,7 @@ class Admission:
         self, db: RawConnection, moment: str, room: int, peek: Peek, in_flight: InFlight
     ) -> list[Claim]:
         """Claim up to `room` tasks for threads."""
-        self._paused = set(operations.paused(db)) if peek.has_pauses else set()
+        self._paused = set(operations.paused_by(db)) if peek.has_pauses else set()
         self._has_more = False
         gates = peek.has_newcomers or self.left or self._openings
         if self._shared and (gates or self._limits):

@@ -116,7 +116,7 @@ class Foreman:
             self.restart.nudge = self.bell.nudge
             makes = host.logbook, self.bell.nudge, host.fork_server, settings.MAX_TASKS_PER_THREAD
             self.pool = self._planner.pool = WorkerPool(settings.NUM_WORKERS, *makes)
-            return store.depth(raw(self.connection)), host.facts()
+            return store.depth_by(raw(self.connection)), host.facts()
         except (OSError, *FAULTS) as error:
             raise CannotStart(f"The Foreman of {host.name} cannot start: {error}.") from error
 

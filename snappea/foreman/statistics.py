@@ -138,7 +138,7 @@ class Stats:
     def look(self, db: RawConnection) -> None:
         """Count the ready tasks if a minute is over. Outside a transaction: there may be a million."""
         if self._counters and self.backlog is None and time.monotonic() >= self._due:
-            self.backlog = store.depth(db)
+            self.backlog = store.depth_by(db)
 
     def write(self, db: RawConnection, at_once: bool = False) -> None:
         """Write the minute that is over; `at_once`: also one that is not.

@@ -191,7 +191,7 @@ def described(info: ForemanInfo) -> dict[str, Any]:
 def count(status: Status, claims: Mapping[Entry, Note] | None = None) -> int:
     """Return how many tasks are in a state. `claims`: the claims in flight, if known."""
     if status == Status.READY:
-        return store.depth(_db())
+        return store.depth()
     return in_state(Task.objects.all(), status, claims).count()
 
 
@@ -210,7 +210,7 @@ def queues(runs: Collection[Running] = ()) -> list[QueueState]:
         (since,) = db.execute(_ELDEST, (is_async, name, priority, ELDERS)).fetchone()
         oldest[name] = max(oldest.get(name, 0.0), _age(since) or 0.0)
     held = dict(db.execute(_HELD, (SAMPLE,)).fetchall())
-    stopped = paused(db)
+    stopped = paused()
     busy = [run.queue for run in runs]
     names = {"default", *(declared_queues() or ()), *ready, *held, *stopped, *busy}
     limits = {name: limits.get("max_concurrency") for name, limits in (current().QUEUES or {}).items()}

@@ -7,7 +7,7 @@ long for the write lock. A task that has changed its state meanwhile is left alo
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 from django.db.models import QuerySet
 
@@ -25,64 +25,73 @@ STEP = 20
 #: How many rows are looked up at once.
 PAGE = 1000
 
-#: Called after each batch with the number of tasks changed so far.
-Tell: TypeAlias = Callable[[int], object]
 #: How long pause() waits for the Foremen to confirm it, and how often it checks, in seconds.
 CONFIRM_WITHIN = 10.0
 CONFIRM_EVERY = 0.002
 
 
-def requeue(
-    tasks: QuerySet[Task], countdown: float | timedelta | None = None, tell: Tell | None = None
-) -> int:
+def requeue(tasks: QuerySet[Task], countdown: float | timedelta | None = None) -> int:
     """Make kept or scheduled tasks ready again, and reset their attempts; return how many.
 
-    `countdown`: the delay in seconds. Ready and running tasks are left alone. Raises TypeError or ValueError
-    for an invalid countdown. `tell` is called now and then with the number of tasks changed so far.
+    `countdown`: how long they wait first, in seconds or as a timedelta. Ready and running tasks are left
+    alone. Raises TypeError or ValueError for an invalid countdown.
 
     >>> requeue(Task.objects.filter(status="failed", queue="mail"), countdown=60)
     3
     """
+    return sum(requeue_in_batches(tasks, countdown))
+
+
+def requeue_in_batches(tasks: QuerySet[Task], countdown: float | timedelta | None = None) -> Iterator[int]:
+    """Do the same, and yield how many tasks each batch changed."""
     seconds = None if countdown is None else seconds_of(countdown, "countdown")
     due = None if seconds is None else later(now(), seconds)
-    changed = 0
     for fences in _chosen(tasks, "requeue", "pk", "claims"):
-        changed += _apply(sql.REQUEUE, [(due, due, *fence) for fence in fences], tell, changed)
-    return changed
+        yield from _in_batches(sql.REQUEUE, [(due, due, *fence) for fence in fences])
 
 
-def cancel(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
+def cancel(tasks: QuerySet[Task]) -> int:
     """Delete waiting tasks, and return how many. Running and kept tasks are left alone.
 
-    `tell` is called now and then with the number of tasks deleted so far.
+    >>> cancel(Task.objects.filter(status="ready", queue="mail"))
+    3
     """
-    changed, lanes = 0, set()
+    return sum(cancel_in_batches(tasks))
+
+
+def cancel_in_batches(tasks: QuerySet[Task]) -> Iterator[int]:
+    """Do the same, and yield how many tasks each batch deleted."""
+    lanes = set()
     for page in _chosen(tasks, "cancel", "pk", "lane"):
-        changed += _apply(sql.CANCEL, [(pk,) for pk, _lane in page], tell, changed)
+        yield from _in_batches(sql.CANCEL, [(pk,) for pk, _lane in page])
         _note_gone((pk for pk, _lane in page), "cancelled")
         lanes |= {lane for _pk, lane in page if lane is not None}
     _recheck(lanes)
-    return changed
 
 
 def terminate(tasks: QuerySet[Task]) -> int:
-    """Ask the Foreman to end running tasks, and return how many: TaskRevoked is raised inside each."""
+    """Ask the Foreman to end running tasks, and return how many: it raises TaskRevoked inside each.
+
+    >>> terminate(Task.objects.filter(status="running", task_name="mail.tasks.send_mail"))
+    1
+    """
     return sum(_apply(sql.REVOKE, page) for page in _chosen(tasks, "terminate", "pk"))
 
 
-def delete(tasks: QuerySet[Task], tell: Tell | None = None) -> int:
+def delete(tasks: QuerySet[Task]) -> int:
     """Delete kept tasks, and return how many. Waiting and running tasks are left alone.
-
-    `tell` is called now and then with the number of tasks deleted so far.
 
     >>> delete(Task.objects.filter(status="cancelled"))
     3
     """
-    changed = 0
+    return sum(delete_in_batches(tasks))
+
+
+def delete_in_batches(tasks: QuerySet[Task]) -> Iterator[int]:
+    """Do the same, and yield how many tasks each batch deleted."""
     for fences in _chosen(tasks, "delete", "pk", "claims"):
-        changed += _apply(sql.DELETE, fences, tell, changed)
+        yield from _in_batches(sql.DELETE, fences)
         _note_gone((pk for pk, _claims in fences), "deleted")
-    return changed
 
 
 def hand_over(ids: Sequence[int], packed: Callable[[Task], tuple[str, str]]) -> int:
@@ -147,9 +156,19 @@ def resume(queue: str) -> bool:
     return was_paused
 
 
-def paused(db: RawConnection | None = None) -> dict[str, str]:
-    """Return the paused queues, each with the time of the pause as text."""
-    return dict((db or raw(connect())).execute(sql.PAUSED).fetchall())
+def paused() -> dict[str, str]:
+    """Return the paused queues, each with the time of the pause as text.
+
+    >>> paused()
+    {'mail': '2026-11-27 12:00:00.000000'}
+    """
+    refuse_event_loop("queue")
+    return paused_by(raw(connect()))
+
+
+def paused_by(db: RawConnection) -> dict[str, str]:
+    """Return the same through a connection."""
+    return dict(db.execute(sql.PAUSED).fetchall())
 
 
 def _chosen(tasks: QuerySet[Task], verb: str, *columns: str) -> Iterator[list[Any]]:
@@ -176,25 +195,24 @@ def _note_gone(ids: Iterable[int], what: str) -> None:
     _apply(sql.NOTE_GONE, [(what, pk) for pk in ids if pk in last])
 
 
-def _apply(
-    statement: str, rows: Sequence[Sequence[object]], tell: Tell | None = None, before: int = 0
-) -> int:
-    """Run a statement for each of `rows`, wake the Foreman, and return how many rows changed.
+def _apply(statement: str, rows: Sequence[Sequence[object]]) -> int:
+    """Run a statement for each of `rows`, and return how many rows changed."""
+    return sum(_in_batches(statement, rows))
 
-    `tell` is called with that number plus `before`.
-    """
+
+def _in_batches(statement: str, rows: Sequence[Sequence[object]]) -> Iterator[int]:
+    """Run a statement for `rows`. After each batch, wake the Foreman and yield how many rows changed."""
     connection = connect()
-    changed = at = 0
+    at = 0
     while at < len(rows):
+        changed = 0
         with connection.wrap_database_errors, transact(connection) as db:
             began = time.monotonic()
             while at < len(rows) and time.monotonic() < began + BATCH:
                 changed += max(0, db.executemany(statement, rows[at : at + STEP]).rowcount)
                 at += STEP
         ring_on_commit(connection)
-        if tell is not None:
-            tell(before + changed)
+        yield changed
         if at < len(rows) and not connection.in_atomic_block:
             # a process that waits for the lock checks it only now and then
             time.sleep(time.monotonic() - began)
-    return changed

@@ -15,7 +15,7 @@ from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
 from ..conf import current
-from ..errors import EnqueueError, QueueUnavailable
+from ..errors import EnqueueError, QueueUnavailable, refuse_event_loop
 from ..models import Gate, Status, Task
 from . import statements as sql
 from .clock import later, now
@@ -335,7 +335,13 @@ def set_aside(db: RawConnection, moment: str, row: Unusable) -> None:
     db.execute(sql.SET_ASIDE.format(repairs=repairs), (moment, row.why, *instead.values(), row.id))
 
 
-def depth(db: RawConnection | None = None) -> int:
-    """Return how many tasks are ready."""
-    count: int = (db or raw(connect())).execute(sql.DEPTH).fetchone()[0]
+def depth() -> int:
+    """Return how many tasks are ready, those that a limit holds back included."""
+    refuse_event_loop("queue")
+    return depth_by(raw(connect()))
+
+
+def depth_by(db: RawConnection) -> int:
+    """Return the same through a connection."""
+    count: int = db.execute(sql.DEPTH).fetchone()[0]
     return count

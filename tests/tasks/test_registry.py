@@ -24,7 +24,7 @@ from snappea.errors import (
     UnserializableArgument,
 )
 from snappea.models import Task
-from snappea.queue import operations
+from snappea.queue import operations, store
 from snappea.tasks.discovery import resolve
 from snappea.tasks.function import registry
 from tests.playground.tasks import echo, nap, nap_late, nothing, record, record_async
@@ -219,6 +219,8 @@ def test_what_blocks_is_refused_on_an_event_loop_with_the_place_and_the_cure(
         "revoke": (result.revoke, "sync_to_async(result.revoke)(...)"),
         "cancel": (lambda: operations.cancel(tasks), "sync_to_async(queue.cancel)(...)"),
         "requeue": (lambda: operations.requeue(tasks), "sync_to_async(queue.requeue)(...)"),
+        "paused": (operations.paused, "sync_to_async(queue.paused)(...)"),
+        "depth": (store.depth, "sync_to_async(queue.depth)(...)"),
         "pause": (lambda: operations.pause("mail"), "sync_to_async(queue.pause)(...)"),
         "fire": (lambda: schedules.fire("x"), "sync_to_async(schedules.fire)(...)"),
     }

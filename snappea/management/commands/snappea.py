@@ -258,13 +258,17 @@ class Command(BaseCommand):
         past = {"requeue": "Requeued", "cancel": "Cancelled", "delete": "Deleted"}[verb]
         progress = console.Progress(self.stderr, past, tasks.filter(status__in=MOVES[verb].origins).count)
         if verb == "requeue":
-            changed = operations.requeue(tasks, options["countdown"], progress)
+            batches = operations.requeue_in_batches(tasks, options["countdown"])
         elif verb == "cancel":
-            changed = operations.cancel(tasks, progress) + (
-                operations.terminate(tasks) if options["terminate"] else 0
-            )
+            batches = operations.cancel_in_batches(tasks)
         else:
-            changed = operations.delete(tasks, progress)
+            batches = operations.delete_in_batches(tasks)
+        changed = 0
+        for number in batches:
+            changed += number
+            progress(changed)
+        if verb == "cancel" and options["terminate"]:
+            changed += operations.terminate(tasks)
         progress.clear()
         self._print(f"{past} {changed}.")
         return changed
