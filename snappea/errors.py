@@ -58,7 +58,7 @@ class ConfigurationError(SnappeaError, ImproperlyConfigured):
 
 
 class ExtraMissing(ConfigurationError):
-    """A package is not installed. `extra`: the extra of Snappea that installs it."""
+    """A package is not installed. `package`: what to install, such as `django-snappea[postgres]`."""
 
     def __init__(self, what: str, extra: str) -> None:
         self.package = f"django-snappea[{extra}]"
@@ -84,7 +84,7 @@ class UnknownQueue(SnappeaError, ValueError):
 class QueueUnavailable(SnappeaError, OperationalError):
     """The queue cannot be used: not migrated, not writable, full, locked, not configured.
 
-    The message consists of two clauses: `what` is wrong, and the `cure`.
+    `what` says what is wrong, and `cure` what to do. The message has both.
     """
 
     def __init__(self, what: str, cure: str = "") -> None:
@@ -95,7 +95,10 @@ class QueueUnavailable(SnappeaError, OperationalError):
 
 
 class EnqueueError(QueueUnavailable):
-    """From `delay()`: the queue's database, or Celery's broker, refused the task; nothing was written."""
+    """From `delay()`: the queue's database, or Celery's broker, refused the task; nothing was written.
+
+    `what` says what is wrong, and `cure` what to do.
+    """
 
     def __init__(self, message: str, what: str = "", cure: str = "") -> None:
         super().__init__(what, cure)
@@ -139,9 +142,9 @@ class UnserializableResult(SnappeaError, TypeError):
 class Retry(SnappeaError):
     """Raise it in a task to retry the task.
 
-    `exc`: the reason, kept on the row; the task's error if no retries are left. `countdown` (seconds) or
-    `eta` (an aware datetime): when to retry, instead of by the task's own options. `max_retries`: overrides
-    the task's own.
+    `exc`: the reason, which is kept on the row, and is the task's error if no retries are left. `countdown`
+    (seconds or a timedelta) or `eta` (an aware datetime): when to retry, instead of the task's own delay.
+    `max_retries`: overrides the task's own. Raises TypeError or ValueError for an invalid argument.
 
     >>> raise Retry(countdown=30)
     """
@@ -214,7 +217,10 @@ class ResultNotKept(SnappeaError, LookupError):
 
 
 class TaskRevoked(BaseException):
-    """Raised inside a running task by `revoke(terminate=True)`. Clean up, and do not suppress it."""
+    """Raised inside a running task by `revoke(terminate=True)`. Clean up, and do not suppress it.
+
+    It is a BaseException, so that `except Exception` does not catch it.
+    """
 
 
 class CannotStart(SnappeaError):

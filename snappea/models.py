@@ -63,7 +63,7 @@ def read_errors(errors: str) -> list[dict[str, Any]]:
 class Task(models.Model):
     """One call of a task function, from `delay()` to its end.
 
-    `Task.objects.create(task_name="shop.tasks.ship", args=[42])` enqueues a task as `ship.delay(42)` does.
+    `Task.objects.create(task_name="mail.tasks.send_mail", args=[42])` also enqueues a call.
     """
 
     task_name = models.CharField(max_length=255)
@@ -206,7 +206,7 @@ class Task(models.Model):
 class Schedule(models.Model):
     """A periodic task, from the options `cron` or `every` or from `SNAPPEA["SCHEDULES"]`.
 
-    The Foreman writes the rows when it starts, and follows them.
+    The Foreman writes the rows when it starts, and enqueues tasks as they say.
     """
 
     name = models.CharField(max_length=255, unique=True)

@@ -16,7 +16,9 @@ OURS = "snappea.router.SnappeaRouter"
 class SnappeaRouter:
     """Keeps Snappea's tables in their own database, and other tables out of it.
 
-    Put it first in the settings: DATABASE_ROUTERS = ["snappea.router.SnappeaRouter", ...]
+    Put it first in the settings:
+
+    >>> DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
     """
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:

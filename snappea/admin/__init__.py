@@ -10,7 +10,10 @@ from .tasks import TaskAdmin
 
 
 def register(site: admin.AdminSite) -> None:
-    """Add Snappea to a custom admin site. The default site already has it."""
+    """Add Snappea to a custom admin site. The default site already has it.
+
+    >>> register(my_site)
+    """
     site.register(Dashboard, DashboardAdmin)
     for status, model in LISTS.items():
         site.register(model, TaskAdmin, state=status, **LAYOUTS[status]._asdict())

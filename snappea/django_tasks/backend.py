@@ -74,7 +74,9 @@ class SnappeaTask(_WithOptions):  # type: ignore[misc]  # its fields are those o
 class SnappeaBackend(BaseTaskBackend):
     """Enqueues the tasks of django.tasks, for the Foreman to run.
 
-    OPTIONS sets defaults for its tasks' options, in lower or upper case, such as RESULT_TTL.
+    OPTIONS sets defaults for its tasks' options, in lower or upper case.
+
+    >>> TASKS = {"default": {"BACKEND": "snappea.backend.SnappeaBackend", "OPTIONS": {"RESULT_TTL": 3600}}}
     """
 
     task_class = SnappeaTask

@@ -1,6 +1,6 @@
 """What the API pages show of our docstrings: an extension of Griffe, which mkdocs.yml names.
 
-- A paragraph of `>>>` lines is an example, shown as a block of code.
+- A paragraph of `>>>` lines is an example, shown as a block of code, with the output as comments.
 - A comment that begins with `#:` is the docstring of the attribute below it.
 """
 
@@ -9,11 +9,14 @@ from typing import Any
 
 import griffe
 
-EXAMPLE = re.compile(r"(?:^|\n\n)((?:(?:>>>|\.\.\.).*\n?)+)")
+EXAMPLE = re.compile(r"(?:^|\n\n)(>>>(?:.+\n?)+)")
 
 
 def _as_block(found: re.Match[str]) -> str:
-    lines = [re.sub(r"^(>>>|\.\.\.) ?", "", line) for line in found[1].splitlines()]
+    lines = [
+        re.sub(r"^(>>>|\.\.\.) ?", "", line) if line[:3] in (">>>", "...") else f"# {line}"
+        for line in found[1].splitlines()
+    ]
     return "\n\n```python\n{}\n```\n".format("\n".join(lines))
 
 

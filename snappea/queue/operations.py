@@ -114,13 +114,16 @@ def hand_over(ids: Sequence[int], packed: Callable[[Task], tuple[str, str]]) -> 
 
 
 def pause(queue: str) -> bool:
-    """Start no more tasks of a queue until it is resumed; tell whether the pause is new.
+    """Start no more tasks of a queue until it is resumed. Return False if it was already paused.
 
     Running tasks continue. Returns when every Foreman has confirmed the pause: within milliseconds, or a
-    second if all its workers are busy. Inside a transaction on the queue's database, it returns at once, and
-    the pause takes effect just after the commit.
+    second if all its workers are busy (two on PostgreSQL). Inside a transaction on the queue's database, it
+    returns at once, and the pause takes effect just after the commit.
 
-    Raises PauseUnconfirmed if a Foreman does not confirm within 10 s; the queue is paused all the same.
+    Raises PauseUnconfirmed if a Foreman does not confirm within 10 s. The queue is paused even then.
+
+    >>> pause("mail")
+    True
     """
     refuse_event_loop("queue")
     connection = connect()
@@ -146,7 +149,7 @@ def _is_confirmed(queue: str) -> bool:
 
 
 def resume(queue: str) -> bool:
-    """Serve a paused queue again; tell whether it was paused."""
+    """Serve a paused queue again. Return False if it was not paused."""
     refuse_event_loop("queue")
     with transact(connect()) as db:
         was_paused = db.execute(sql.RESUME, (queue,)).rowcount == 1

@@ -188,13 +188,17 @@ def _next_run(plan: Plan, planned: Planned | None, moment: str) -> str | None:
 
 
 def pause(name: str) -> bool:
-    """Stop enqueueing a schedule's task. Return whether the schedule exists."""
+    """Stop enqueueing a schedule's task. Return whether there is such a schedule.
+
+    >>> pause("mail.tasks.send_digest")
+    True
+    """
     refuse_event_loop("schedules")
     return bool(raw(connect()).execute(_PAUSE, (name,)).rowcount)
 
 
 def resume(name: str) -> bool:
-    """Resume a schedule with its next tick; missed ticks are skipped. Return whether it exists."""
+    """Resume a schedule with its next run. Runs during the pause are skipped. Return whether it exists."""
     refuse_event_loop("schedules")
     db = connect()
     with transact(db) as below:
@@ -210,7 +214,7 @@ def resume(name: str) -> bool:
 
 
 def fire(name: str) -> AsyncResult:
-    """Enqueue a schedule's task now, in addition to its ticks.
+    """Enqueue a schedule's task now, in addition to its regular runs.
 
     Raises LookupError if the schedule does not exist, and the errors of `delay()`.
 

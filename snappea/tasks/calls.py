@@ -226,7 +226,10 @@ def require_known(options: Iterable[str], task: Any) -> None:
 
 
 class Signature:
-    """A call that is not enqueued yet: `send_mail.s(42).set(countdown=60).delay()`."""
+    """A call that is not enqueued yet. `TaskFunction.s()` returns one.
+
+    >>> send_mail.s(42).set(countdown=60).delay()
+    """
 
     def __init__(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.task = task
@@ -241,13 +244,13 @@ class Signature:
         return self
 
     def delay(self, /, *args: Any, **kwargs: Any) -> AsyncResult:
-        """Enqueue it; these arguments come before its own."""
+        """Enqueue it. These arguments come before its own. Raises the same errors as the task's `delay()`."""
         return self.apply_async(args, kwargs)
 
     def apply_async(
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncResult:
-        """Enqueue it; these arguments come before its own, and these options override its own."""
+        """Enqueue it. These arguments come before its own, and these options override its own."""
         result: AsyncResult = self.task.apply_async(
             (*(args or ()), *self.args), {**self.kwargs, **(kwargs or {})}, **{**self.options, **options}
         )

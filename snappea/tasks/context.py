@@ -65,7 +65,7 @@ class CurrentTask:
 
     @property
     def deadline(self) -> datetime | None:
-        """When its time limit ends it; None if it has none."""
+        """When its time limit ends it; None if it has no limit."""
         _claim()
         seconds = _deadline.get() - time.monotonic()
         return None if seconds == math.inf else as_datetime(later(now(), seconds))
@@ -77,7 +77,7 @@ class CurrentTask:
         eta: datetime | None = None,
         max_retries: int | None = None,
     ) -> Retry:
-        """Raise `snappea.errors.Retry`, so that the task is retried."""
+        """Raise `snappea.errors.Retry`, so that the task is retried. The arguments are those of Retry."""
         _claim()
         raise Retry(exc=exc, countdown=countdown, eta=eta, max_retries=max_retries)
 
@@ -162,7 +162,10 @@ def take_progress(of: Iterable[int] | None = None) -> list[Progress]:
 
 
 class TaskFilter(logging.Filter):
-    """Adds the `task_id` and `task_name` of the running task to each record; "-" outside tasks."""
+    """Adds the `task_id` and `task_name` of the running task to each log record; "-" outside tasks.
+
+    Snappea adds it to each handler when Django starts. Formatters can use `%(task_id)s` and `%(task_name)s`.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let everything pass."""

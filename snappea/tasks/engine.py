@@ -294,10 +294,11 @@ class AsyncResult:
         return self._engine().find(self.id)
 
     def get(self, timeout: float | None = None) -> Any:
-        """Wait at most `timeout` seconds for it to end, and return its result.
+        """Wait at most `timeout` seconds for it to end, and return its result. None: wait without a limit.
 
         Raises TimeoutError; TypeError for an invalid timeout; TaskFailed if it failed, was interrupted or
-        cancelled; ResultNotKept if it has no `result_ttl` or its row is gone.
+        cancelled; ResultNotKept if it has no `result_ttl` or its row is gone; TransactionManagementError
+        inside `atomic()` of the queue's database.
 
         >>> add.delay(1, 2).get(timeout=5)
         3
@@ -310,8 +311,8 @@ class AsyncResult:
     def revoke(self, terminate: bool = False) -> bool:
         """Cancel it if it has not started. With `terminate`, raise TaskRevoked in it if it runs.
 
-        Returns False if there was nothing to cancel. A running task becomes `cancelled` when TaskRevoked
-        leaves it; while the task is blocked outside Python, the exception cannot reach it.
+        Returns False if there was nothing to cancel. A running task becomes `cancelled` (Cancelled) when it
+        ends with TaskRevoked. While the task is blocked outside Python, the exception cannot reach it.
         """
         return self._engine().cancel(self.id, terminate)
 

@@ -71,8 +71,11 @@ class TaskFunction(Generic[P, R]):
     def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
         """Enqueue a call with these arguments. It is committed when this returns.
 
+        >>> result = send_mail.delay(42)
+
         Raises TypeError if the arguments do not fit the function or are not strict JSON, ArgumentsTooLarge,
-        UnknownQueue, or EnqueueError. In each case nothing was written.
+        UnknownQueue, or EnqueueError; on an event loop, SynchronousOnlyOperation. In each case nothing was
+        written.
         """
         call = self.call(args, kwargs)
         if running_loop() is not None:
@@ -154,10 +157,11 @@ class TaskFunction(Generic[P, R]):
     ) -> AsyncResult:
         """Enqueue a call with options that override the task's.
 
-        `countdown` (seconds) or `eta` (an aware datetime): when the call may start. `expires` (seconds, or an
-        aware datetime): when to drop it. `result_ttl`: how long to keep its result, in seconds. Celery's
-        `ignore_result` and `add_to_parent` are accepted and have no effect. Raises the same errors as
-        `delay()`, and ValueError for an invalid time.
+        `countdown` (seconds or a timedelta) or `eta` (an aware datetime): when the call may start. `expires`
+        (seconds, a timedelta or an aware datetime): when to delete it if it has not started. `priority`: from
+        -100 to 100. `result_ttl`: how long to keep its result, in seconds. Celery's `ignore_result` and
+        `add_to_parent` are accepted and have no effect. Raises the same errors as `delay()`, and TypeError or
+        ValueError for an unknown or invalid option.
 
         >>> send_mail.apply_async((42,), countdown=60, priority=10)
         """
@@ -177,7 +181,10 @@ class TaskFunction(Generic[P, R]):
         return self._enqueue(call)
 
     def s(self, /, *args: Any, **kwargs: Any) -> "Signature":
-        """Return a Signature: a call to pass around and enqueue later, as in Celery."""
+        """Return a Signature: a call to pass around and enqueue later, as in Celery.
+
+        >>> send_mail.s(42).set(countdown=60).delay()
+        """
         return Signature(self, args, kwargs)
 
     def retry(self, /, *args: Any, **kwargs: Any) -> NoReturn:
@@ -314,10 +321,10 @@ def _typed_by(options: Callable[Opts, Options]) -> Callable[[Callable[..., Any]]
 def task(
     function: Callable[..., Any] | None = None, /, *, retry_kwargs: Any = None, **options: Any
 ) -> Callable[..., Any]:
-    """Turn a module-level function into a task. The options are those of `snappea.tasks.options.Options`.
+    """Turn a module-level function into a task. `options`: the fields of `Options`.
 
-    Raises TaskDefinitionError, at import, if the name is taken, if the Foreman could not find the function
-    by its name, or if an option is invalid.
+    Returns a TaskFunction, or, if called with options, a decorator. Raises TaskDefinitionError if the name is
+    taken, if the Foreman could not find the function by its name, or if an option is invalid.
 
     >>> @task
     ... def send_mail(user_id: int) -> None: ...
@@ -342,7 +349,7 @@ def task(
     return decorate if function is None else decorate(function)
 
 
-#: Celery's name for it.
+#: Celery's name for `task`.
 shared_task = task
 
 

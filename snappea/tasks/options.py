@@ -28,17 +28,21 @@ MOST = 1e9
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a task is run. Times are in seconds."""
+    """The options of `@task`. Times are in seconds.
+
+    >>> @task(queue="mail", autoretry_for=(OSError,), max_concurrency=1)
+    ... def send_mail(user_id: int) -> None: ...
+    """
 
     #: The name of the task; "module.function" by default.
     name: str = ""
-    #: The queue.
+    #: The queue that its calls wait in.
     queue: str = "default"
     #: From -100 to 100, higher first.
     priority: int = 0
     #: Run the task again if the Foreman dies while it runs: the task is safe to repeat.
     acks_late: bool = False
-    #: How long a call may wait before it is dropped; a timedelta works, too.
+    #: How long a call may wait before it is deleted: seconds or a timedelta.
     expires: float | timedelta | None = None
     #: Exceptions after which the task is retried.
     autoretry_for: Exceptions = ()
@@ -66,13 +70,13 @@ class Options:
     rate_limit: str | None = None
     #: How long the result is kept; None: the row is deleted when the task succeeds.
     result_ttl: float | None = None
-    #: When to raise SoftTimeLimitExceeded in the task; None: the limit of its queue, or the setting.
+    #: After how long SoftTimeLimitExceeded is raised in it; None: the limit of its queue, or the setting.
     soft_time_limit: float | None = None
-    #: When to kill the task. It then runs in a process of its own.
+    #: After how long the task is killed. It then runs in its own process.
     time_limit: float | None = None
-    #: Run the task in a process of its own, so that a crash does not affect the Foreman.
+    #: Run the task in its own process, so that a crash does not affect the Foreman.
     isolate: bool = False
-    #: How much memory the task may use: bytes, or as in "512M". It then runs in a process of its own.
+    #: How much memory the task may use: bytes, or as in "512M". It then runs in its own process.
     max_memory: int | str | None = None
     #: Retry the task if its process is killed or crashes.
     retry_on_kill: bool = False

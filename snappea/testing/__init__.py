@@ -40,7 +40,7 @@ AT_MOST = 10_000
 
 
 class Enqueued(NamedTuple):
-    """A waiting call. `run_after` is when it is due; None: now."""
+    """A waiting call. `run_after`: when it is due; None: at once."""
 
     id: int
     task_name: str
@@ -48,7 +48,6 @@ class Enqueued(NamedTuple):
     kwargs: dict[str, Any]
     queue: str
     priority: int
-    #: When it is due; None: now.
     run_after: datetime | None
 
 
@@ -104,7 +103,7 @@ def _shown(args: Any, kwargs: dict[str, Any]) -> str:
 
 
 def clear() -> None:
-    """Forget the calls in memory. Snappea does this before each test."""
+    """Forget the calls in memory. Snappea does so before each test."""
     MEMORY.clear()
 
 
