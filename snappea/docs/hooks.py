@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[2]
 PAGES = "snappea/docs/pages"
 #: How much the search prefers pages, by the beginning of their path: a guide answers more than a docstring.
 BOOST = {
-    "how-to/one-at-a-time": 20,  # "a" and "at" match every page
-    "how-to/faq": 1,
+    "how-to/one-at-a-time": 8,  # "a" and "at" match every page
+    "how-to/faq": 0.5,
     "how-to/migrate": 1,
     "how-to/recipes": 1,
     "how-to/": 4,
-    "reference/api/": 0.1,
+    "reference/api/": 0.02,
     "": 1,
 }
 LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)\s#]*)(#[^)\s]*)?\)")

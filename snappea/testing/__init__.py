@@ -40,7 +40,7 @@ AT_MOST = 10_000
 
 
 class Enqueued(NamedTuple):
-    """A waiting call. `run_after`: when it is due; None: at once."""
+    """A waiting call. `args` is a list, `kwargs` a dict. `run_after`: when it is due; None: at once."""
 
     id: int
     task_name: str
@@ -67,7 +67,7 @@ def enqueued(task: TaskFunction[..., Any] | None = None) -> list[Enqueued]:
 
 
 def assert_enqueued(task: TaskFunction[P, Any], *args: P.args, **kwargs: P.kwargs) -> Enqueued:
-    """Assert that a call with these arguments waits, positional or by name. Return the latest such call.
+    """Assert that a call with these arguments, by position or by name, waits. Return the latest such call.
 
     The AssertionError shows the calls that wait instead.
 
@@ -115,7 +115,7 @@ def drain(including_scheduled: bool = False, raise_failures: bool = True, at_mos
     without changing the clock.
 
     Raises the exception of the first task that fails and is not retried, unless `raise_failures` is False.
-    Raises RuntimeError if tasks are left after `at_most` runs.
+    Raises RuntimeError if tasks are left after `at_most` runs, 10,000 by default.
 
     >>> assert drain(including_scheduled=True) == 2
     """
