@@ -5,26 +5,26 @@ Errors of receivers are logged, and do not affect the task.
 >>> @receiver(task_failed)
 ... def count(sender, id, exception, **kwargs): ...
 
-All but `task_enqueued` and `task_interrupted` are sent in the worker's thread, before the outcome is written
-to the row.
+All but `task_enqueued` and `task_interrupted` are sent in the task's thread or process, before the outcome is
+written to the row.
 """
 
 from typing import Any
 
 from django.dispatch import Signal
 
-#: A call was written, but perhaps not yet committed. `id`: of its row.
+#: A call was written, but perhaps not yet committed. `id`: the primary key of its row.
 task_enqueued = Signal()
-#: A task is about to run. `id`, `attempt`: 1 for the first.
+#: A task is about to run. `id`; `attempt`: 1 the first time.
 task_started = Signal()
-#: A task returned. `id`, `result`.
+#: A task returned. `id`; `result`: what it returned.
 task_succeeded = Signal()
-#: A task raised, and is not retried. `id`, `exception`.
+#: A task raised, and is not retried. `id`; `exception`: what it raised.
 task_failed = Signal()
-#: A task raised, and will be retried. `id`, `exception`, `delay` in seconds.
+#: A task raised, and will be retried. `id`; `exception`; `delay`: the seconds until the retry.
 task_retried = Signal()
-#: The Foreman died or stopped while a task ran. `id`, `status`: the row's new one. The sender is None if no
-#: task has the row's name.
+#: The Foreman died or stopped while a task ran. `id`; `status`: the new status of its row. The sender is None
+#: if no task has the name on the row.
 task_interrupted = Signal()
 
 
