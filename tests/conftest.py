@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,11 +105,14 @@ def site(
 
 @pytest.fixture(scope="session", autouse=True)
 def warm() -> Iterator[None]:
-    """Let the processes of sites start sooner."""
-    Process.warm = Warm(ROOT)
-    yield
-    Process.warm.close()
-    Process.warm = None
+    """Let the processes of sites and projects start sooner."""
+    with tempfile.TemporaryDirectory(
+        prefix="snappea-tests-"
+    ) as programs:  # short: a socket's path has 107 bytes
+        Process.warm = Warm(ROOT, Path(programs))
+        yield
+        Process.warm.close()
+        Process.warm = None
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.site import DEADLINE, ROOT, wait_until
+from tests.site import DEADLINE, ROOT, Process, wait_until
+from tests.warm import is_read_at_start
 
 
 class Running:
@@ -58,13 +59,13 @@ class Project:
         paths = os.pathsep.join(map(str, (self.directory, ROOT, self.directory / "installed")))
         ours = ("PYTEST", "SNAPPEA", "DJANGO")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        programs = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        programs = [str(Path(sys.executable).parent), kept["PATH"]]
         return {
             **kept,
             "DJANGO_SETTINGS_MODULE": self.settings,
             "PYTHONPATH": paths,
             "PYTHONUNBUFFERED": "1",
-            "PATH": programs,
+            "PATH": os.pathsep.join(programs),
             **self.variables,
         }
 
@@ -79,7 +80,9 @@ class Project:
 
     def shell(self, commands: str) -> str:
         """Do in a shell what stands in the manual; it ends where something fails."""
-        exit_code, output = self._done(["bash", "-euo", "pipefail", "-c", commands])
+        is_warm = Process.warm and not self.wrapper and not any(map(is_read_at_start, self.variables))
+        warm = f"PATH={Process.warm.programs}:$PATH\n" if Process.warm and is_warm else ""
+        exit_code, output = self._done(["bash", "-euo", "pipefail", "-c", warm + commands])
         assert exit_code == 0, f"{commands}\n{output}"
         return output
 

@@ -2,7 +2,7 @@
 
 Only modules of Python and Django are imported before a fork. The new process has its own environment,
 settings, output and arguments, and it imports Snappea itself, as if it had been executed. Run with
-`python -m tests.warm FD`: FD is the number of a socket.
+`python -m tests.warm FD FD`: the numbers of two sockets.
 """
 
 import contextlib
@@ -55,6 +55,25 @@ IMPORTED = (
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "OPENSSL")
 
 
+#: A `python` for shells: it lets the Python that forks run a manage.py command, and executes all else.
+CLIENT = """
+import json, os, signal, socket, sys
+
+arguments, environment = sys.argv[1:], dict(os.environ)
+if arguments[:1] != ["manage.py"]:
+    os.execv(sys.executable, [sys.executable, *arguments])
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+    channel.connect(os.path.join(os.path.dirname(os.path.abspath(__file__)), "socket"))
+    request = {"arguments": arguments, "environment": environment, "cwd": os.getcwd()}
+    socket.send_fds(channel, [json.dumps(request).encode()], [0, 1, 2])
+    pid = json.loads(channel.recv(1000))["pid"]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _frame: os.kill(pid, number))
+    code = json.loads(channel.recv(1000))["exit_code"]
+os._exit(code if code >= 0 else 128 - code)
+"""
+
+
 class Started:
     """A forked process, with the methods of a Popen that tests need."""
 
@@ -96,15 +115,23 @@ class Started:
 class Warm:
     """The Python that forks, as this process sees it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, programs: Path) -> None:
+        #: A directory with a `python` that asks for a fork as well: for shells.
+        self.programs = programs
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self._channel, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
-        with theirs:
+        program = programs / "python"
+        program.write_text(f"#!{sys.executable} -IS\n{CLIENT}")
+        program.chmod(0o755)
+        with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(str(programs / "socket"))
+            listener.listen(100)
+            descriptors = (theirs.fileno(), listener.fileno())
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "tests.warm", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.warm", *map(str, descriptors)],
                 env=self.environment,
                 cwd=directory,
-                pass_fds=[theirs.fileno()],
+                pass_fds=descriptors,
             )
         self._lock = threading.RLock()
         self._started: list[int] = []
@@ -112,15 +139,14 @@ class Warm:
         self.cpu_seconds = 0.0
 
     def can_start(self, arguments: list[str], environment: dict[str, str]) -> bool:
-        """Tell whether a fork is as good as an execution: the interpreter starts with the same variables."""
-        is_known = arguments[0] == "-c" or arguments[:2] == ["-m", "django"]
-        return is_known and _read_at_start(environment) == _read_at_start(self.environment)
+        """Tell whether a fork is as good as an execution."""
+        return can_fork(arguments, environment, self.environment)
 
     def start(self, arguments: list[str], environment: dict[str, str], output: IO[bytes]) -> Started:
         """Start `python` with these arguments, and its output in a file."""
         request = json.dumps({"arguments": arguments, "environment": environment}).encode()
         with self._lock:
-            socket.send_fds(self._channel, [request], [output.fileno()])
+            socket.send_fds(self._channel, [request], [output.fileno(), output.fileno()])
             while not self._started:
                 self._hear()
             return Started(self, self._started.pop())
@@ -152,8 +178,19 @@ class Warm:
         self._popen.wait()
 
 
-def _read_at_start(environment: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
+def is_read_at_start(variable: str) -> bool:
+    """Tell whether an interpreter reads an environment variable when it starts."""
+    return variable.startswith(READ_AT_START)
+
+
+def can_fork(arguments: list[str], environment: dict[str, str], ours: dict[str, str]) -> bool:
+    """Tell whether a fork does what an execution does: an interpreter with the same variables runs Django."""
+
+    def read_at_start(variables: dict[str, str]) -> dict[str, str]:
+        return {name: value for name, value in variables.items() if is_read_at_start(name)}
+
+    is_known = arguments[:1] in (["-c"], ["manage.py"]) or arguments[:2] == ["-m", "django"]
+    return is_known and read_at_start(environment) == read_at_start(ours)
 
 
 def main() -> None:
@@ -162,37 +199,51 @@ def main() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    arguments = serve(socket.socket(fileno=int(sys.argv[1])))
+    channel, listener = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    arguments = serve(channel, listener)
     if arguments:
         run(arguments)
 
 
-def serve(channel: socket.socket) -> list[str]:
+def serve(channel: socket.socket, listener: socket.socket) -> list[str]:
     """Return the arguments in a process that was forked; in this one nothing, once the channel is closed."""
-    running: dict[int, int] = {}  # a descriptor of each process, and its pid
+    askers = {channel.fileno(): channel}
+    running: dict[int, tuple[int, socket.socket]] = {}  # a descriptor of each process: its pid, and who asked
     while True:
-        for ready in select.select([channel.fileno(), *running], [], [])[0]:
-            if ready in running:
+        for ready in select.select([listener.fileno(), *askers, *running], [], [])[0]:
+            if ready == listener.fileno():
+                asker, _address = listener.accept()
+                askers[asker.fileno()] = asker
+            elif ready in running:
+                pid, asker = running.pop(ready)
                 os.close(ready)
-                _send(channel, **_reaped(running.pop(ready)))
-                continue
-            message, descriptors, *_rest = socket.recv_fds(channel, 1_000_000, 1)
-            if not message:
-                return []
-            request = json.loads(message)
-            pid = os.fork()
-            if not pid:
-                for descriptor in (*running, channel.detach()):
+                _send(asker, **_reaped(pid))
+            else:
+                asker = askers[ready]
+                message, descriptors, *_rest = socket.recv_fds(asker, 1_000_000, 3)
+                if not message and asker is channel:
+                    return []
+                if not message:
+                    askers.pop(ready).close()
+                    continue
+                pid = os.fork()
+                if not pid:
+                    for descriptor in (
+                        *running,
+                        listener.detach(),
+                        *(each.detach() for each in askers.values()),
+                    ):
+                        os.close(descriptor)
+                    return _become(descriptors, **json.loads(message))
+                for descriptor in descriptors:
                     os.close(descriptor)
-                _become(request["environment"], descriptors[0])
-                return list(request["arguments"])
-            os.close(descriptors[0])
-            running[os.pidfd_open(pid)] = pid
-            _send(channel, pid=pid)
+                running[os.pidfd_open(pid)] = pid, asker
+                _send(asker, pid=pid)
 
 
-def _send(channel: socket.socket, **message: float) -> None:
-    channel.send(json.dumps(message).encode())
+def _send(asker: socket.socket, **message: float) -> None:
+    with contextlib.suppress(OSError):  # it does not wait for the answer
+        asker.send(json.dumps(message).encode())
 
 
 def _reaped(pid: int) -> dict[str, float]:
@@ -201,29 +252,47 @@ def _reaped(pid: int) -> dict[str, float]:
     return {"pid": pid, "exit_code": exit_code, "cpu_seconds": usage.ru_utime + usage.ru_stime}
 
 
-def _become(environment: dict[str, str], output: int) -> None:
-    """Let this process have its own environment and output."""
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
+def _become(
+    descriptors: list[int], arguments: list[str], environment: dict[str, str], cwd: str = ""
+) -> list[str]:
+    """Let this process have its own files, environment, directory and path. Returns its arguments."""
+    for number, descriptor in enumerate(descriptors, 3 - len(descriptors)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    before = len(_python_path())
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(cwd or ".")
+    sys.path[1 : 1 + before] = _python_path()
+    del sys.modules["tests"]  # a project may have its own
+    importlib.invalidate_caches()
+    return arguments
+
+
+def _python_path() -> list[str]:
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
 def run(arguments: list[str]) -> None:
     """Do what `python` does with these arguments."""
     sys.orig_argv = [sys.executable, *arguments]
-    option, what, *rest = arguments
-    if option == "-m":
-        sys.argv = [what, *rest]
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
         sys.path[0] = os.getcwd()
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = ["-c", *rest]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        return
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    if arguments[0] == "-c":
+        sys.argv = ["-c", *arguments[2:]]
         sys.path[0] = ""
-        module = types.ModuleType("__main__")
-        sys.modules["__main__"] = module
-        exec(compile(what, "<string>", "exec"), module.__dict__)
+        code = compile(arguments[1], "<string>", "exec")
+    else:
+        sys.argv = arguments
+        sys.path[0] = os.getcwd()
+        module.__file__ = arguments[0]
+        code = compile(Path(arguments[0]).read_bytes(), arguments[0], "exec")
+    exec(code, module.__dict__)
 
 
 if __name__ == "__main__":

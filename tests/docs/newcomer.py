@@ -34,7 +34,8 @@ def follow(project: Project, blocks: list[Block]) -> None:
     for block in blocks:
         if block.is_file:
             put(project, block)
-    project.shell("python manage.py check")
+    if not any(block.is_typed and typed(block) for block in blocks):
+        project.shell("python manage.py check")  # otherwise the Foreman does: it ends where a check fails
     with contextlib.ExitStack() as stack:
         running = None
         output = ""
