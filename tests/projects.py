@@ -76,15 +76,26 @@ class Project:
         return output
 
     def try_to_run(self, *arguments: str) -> tuple[int, str]:
-        return self._done([sys.executable, "-W", "ignore", "-m", *arguments])
+        warm = self._warm()
+        return self._done(
+            [str(warm / "python") if warm else sys.executable, "-W", "ignore", "-m", *arguments]
+        )
 
     def shell(self, commands: str) -> str:
         """Do in a shell what stands in the manual; it ends where something fails."""
-        is_warm = Process.warm and not self.wrapper and not any(map(is_read_at_start, self.variables))
-        warm = f"PATH={Process.warm.programs}:$PATH\n" if Process.warm and is_warm else ""
-        exit_code, output = self._done(["bash", "-euo", "pipefail", "-c", warm + commands])
+        warm = self._warm()
+        commands = f"PATH={warm}:$PATH\n{commands}" if warm else commands
+        exit_code, output = self._done(["bash", "-euo", "pipefail", "-c", commands])
         assert exit_code == 0, f"{commands}\n{output}"
         return output
+
+    def _warm(self) -> Path | None:
+        """Return where the `python` is that starts sooner, if it does the same here."""
+        at_start = (self.directory / "sitecustomize.py").exists() or any(
+            map(is_read_at_start, self.variables)
+        )
+        executes = self.wrapper or at_start
+        return Process.warm.programs if Process.warm and not executes else None
 
     def _done(self, command: list[str]) -> tuple[int, str]:
         done = subprocess.run(

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import types
+import warnings
 from pathlib import Path
 from typing import IO
 
@@ -55,12 +56,12 @@ IMPORTED = (
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "OPENSSL")
 
 
-#: A `python` for shells: it lets the Python that forks run a manage.py command, and executes all else.
+#: A `python` for shells: it lets the Python that forks run Django's commands, and executes all else.
 CLIENT = """
-import json, os, signal, socket, sys
+import json, os, re, signal, socket, sys
 
 arguments, environment = sys.argv[1:], dict(os.environ)
-if arguments[:1] != ["manage.py"]:
+if not re.match(r"manage[.]py |(-W ignore )?-m (django|example_project[.]\\w+) ", " ".join(arguments) + " "):
     os.execv(sys.executable, [sys.executable, *arguments])
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
     channel.connect(os.path.join(os.path.dirname(os.path.abspath(__file__)), "socket"))
@@ -208,7 +209,9 @@ def main() -> None:
 def serve(channel: socket.socket, listener: socket.socket) -> list[str]:
     """Return the arguments in a process that was forked; in this one nothing, once the channel is closed."""
     askers = {channel.fileno(): channel}
-    running: dict[int, tuple[int, socket.socket]] = {}  # a descriptor of each process: its pid, and who asked
+    running: dict[
+        int, tuple[int, socket.socket]
+    ] = {}  # a descriptor of each process: its pid, and the socket that asked
     while True:
         for ready in select.select([listener.fileno(), *askers, *running], [], [])[0]:
             if ready == listener.fileno():
@@ -276,6 +279,10 @@ def _python_path() -> list[str]:
 def run(arguments: list[str]) -> None:
     """Do what `python` does with these arguments."""
     sys.orig_argv = [sys.executable, *arguments]
+    if arguments[0] == "-W":
+        sys.warnoptions.append(arguments[1])
+        warnings.simplefilter("ignore")
+        arguments = arguments[2:]
     if arguments[0] == "-m":
         sys.argv = arguments[1:]
         sys.path[0] = os.getcwd()
