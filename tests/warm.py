@@ -42,7 +42,6 @@ IMPORTED = (
     "django.forms",
     "django.http",
     "django.template.backends.django",
-    "django.test.signals",
     "django.urls",
     "django.utils.translation.trans_real",
     "django.views.csrf",
