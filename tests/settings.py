@@ -35,10 +35,11 @@ else:  # they need no admin either
     INSTALLED_APPS += ["django.contrib.admin", "django.contrib.messages", "django.contrib.sessions"]
     INSTALLED_APPS += ["django.contrib.staticfiles"]
     INSTALLED_APPS += [] if VERSION >= (6, 0) else ["django_tasks"]
-    LOGGING = {
+    LOGGING = {  # no mail to ADMINS for each bad request
         "version": 1,
+        "disable_existing_loggers": False,
         "loggers": {"django": {"handlers": []}},
-    }  # no mail to ADMINS for each bad request
+    }
     PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the others take long on purpose
     MIDDLEWARE = [
         "tests.middleware.strict_policy",

@@ -60,6 +60,7 @@ def test_calls_are_kept_in_memory_while_tests_run_and_only_then(site: Site, sett
     assert process.wait() == 0, process.output()
 
 
+@pytest.mark.usefixtures("executed")
 def test_an_enqueue_does_not_load_what_only_tests_need(site: Site) -> None:
     process = site.program("print(nothing.delay().id, {'django.test.utils', 'unittest'} & set(sys.modules))")
     assert process.wait() == 0
