@@ -112,6 +112,12 @@ def of(heading: str) -> list[str]:
     return [block.text for block in BLOCKS if block.heading == heading]
 
 
+def titled(page: str, title: str) -> str:
+    """Return the only block of a page that has a title."""
+    (found,) = (block.text for block in BY_PAGE[page] if block.title == title)
+    return found
+
+
 def commands(block: str) -> str:
     """Return what can be run of a block for the shell."""
     lines = re.findall(r"(?:.*\\\n)*.*\n?", block)

@@ -1,6 +1,7 @@
 """The manual as one text: README.md, then the pages of snappea/docs in alphabetical order."""
 
 import re
+from pathlib import Path
 
 from tests.site import ROOT
 
@@ -15,3 +16,8 @@ def section(heading: str) -> str:
     found = re.search(rf"^##+ {re.escape(heading)}\n(.*?)^##", TEXT, re.MULTILINE | re.DOTALL)
     assert found, heading
     return found[1]
+
+
+def without_blocks(file: Path) -> str:
+    """Return the text of a page without its code blocks."""
+    return re.sub(r"^```.*?^```$", "", file.read_text(), flags=re.DOTALL | re.MULTILINE)

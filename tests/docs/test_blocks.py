@@ -13,7 +13,7 @@ from django import VERSION
 from django.core.management import load_command_class
 
 from tests.docs.blocks import BY_PAGE, NOT_RUN, commands, name_of, of
-from tests.docs.manual import FILES
+from tests.docs.manual import FILES, without_blocks
 from tests.docs.manual import TEXT as README
 from tests.docs.newcomer import follow, foreman, is_followed, put
 from tests.projects import Project
@@ -274,7 +274,7 @@ def test_celery_runs_the_tasks(newcomer: Project, redis: str) -> None:
 
 def mentioned() -> set[str]:
     """Return the command lines that stand in the text and in the tables."""
-    text = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    text = "\n".join(map(without_blocks, FILES))
     found = re.findall(r"`(?:python )?(?:manage\.py )?((?:runsnappea|snappea|migrate) [a-z-][^`]*)`", text)
     assert len(found) > 10
     return set(found)

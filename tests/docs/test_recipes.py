@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.manual import FILES
+from tests.docs.blocks import BLOCKS
 from tests.projects import Project, Running
 from tests.site import ROOT
 
@@ -87,13 +87,8 @@ def test_a_recipe_is_short_and_says_how_to_try_it(name: str) -> None:
     assert f"`python -m example_project.recipes {name}`" in text
 
 
-def shown() -> list[tuple[str, str, str]]:
-    """Return the page, the file and the text of each block that shows a file of the example project."""
-    block = re.compile(r'^```python title="(example_project/[^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-    return [(file.name, found[1], found[2]) for file in FILES for found in block.finditer(file.read_text())]
-
-
 def test_the_manual_shows_each_recipe_as_it_is() -> None:
-    stale = [(page, name) for page, name, text in shown() if (ROOT / name).read_text() != text]
+    shown = [block for block in BLOCKS if block.is_ours]
+    stale = [(block.page, block.title) for block in shown if (ROOT / block.title).read_text() != block.text]
     assert not stale, "copy the file into the page"
-    assert {Path(name).stem for _page, name, _text in shown()} >= OUTPUT.keys()
+    assert {Path(block.title).stem for block in shown} >= OUTPUT.keys()

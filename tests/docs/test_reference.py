@@ -37,7 +37,7 @@ from snappea.tasks.context import CurrentTask
 from snappea.tasks.function import TaskFunction
 from snappea.tasks.options import Options
 from snappea.testing.live import LiveForeman
-from tests.docs.manual import FILES, PAGES, section
+from tests.docs.manual import FILES, PAGES, section, without_blocks
 from tests.docs.manual import TEXT as README
 from tests.site import ROOT
 
@@ -626,10 +626,6 @@ def test_each_link_leads_somewhere(file: Path) -> None:
             there = file.parent / path if path else file
             assert there.exists(), target
             assert not fragment or there.suffix == ".png" or fragment in anchors(there), target
-
-
-def without_blocks(file: Path) -> str:
-    return re.sub(r"^```.*?^```$", "", file.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
 def anchors(file: Path) -> list[str]:

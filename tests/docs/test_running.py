@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from snappea.foreman.statistics import COUNTS
-from tests.docs.blocks import BY_PAGE
+from tests.docs.blocks import BY_PAGE, titled
+from tests.docs.manual import PAGES, without_blocks
 from tests.projects import Project
 from tests.site import DEADLINE, ROOT
 
@@ -40,8 +41,7 @@ def late(seconds):
 
 def shown(page: str, title: str) -> list[str]:
     """Return the lines of a block that has a title."""
-    (found,) = (block.text for block in BY_PAGE[page] if block.title == title)
-    return found.splitlines()
+    return titled(page, title).splitlines()
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_lines_that_are_hard_to_provoke() -> None:
 @pytest.mark.parametrize("page", ["how-to/troubleshooting.md", "how-to/monitor.md"])
 def test_messages_that_the_text_quotes(page: str) -> None:
     """Words between quotation marks that begin with a capital letter are part of a message."""
-    text = re.sub(r"^```.*?^```$", "", (ROOT / "snappea/docs/pages" / page).read_text(), flags=re.M | re.S)
+    text = without_blocks(PAGES / page)
     quoted = [
         " ".join(words.split()) for words in re.findall(r'(?<![`\w(])"([A-Z][^"`]{10,}?)[.]{0,3}"', text)
     ]

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import BY_PAGE, Block
+from tests.docs.blocks import BY_PAGE, Block, titled
 from tests.docs.newcomer import expect, put, type_in
 from tests.projects import Project, Running
 from tests.site import wait_until
 
 pytestmark = pytest.mark.long
 
-BLOCKS = BY_PAGE["tutorial.md"]
+PAGE = "tutorial.md"
+BLOCKS = BY_PAGE[PAGE]
 BIN = str(Path(sys.executable).parent)
 
 
@@ -97,7 +98,7 @@ def test_the_services(tmp_path: Path) -> None:
     (collect,) = re.findall(r"^sudo \S+/python /srv/proj/(manage.py collectstatic .*)$", text(), re.MULTILINE)
     project.shell(f"python {collect}")
     (tmp_path / "data").mkdir()
-    project.variables = dict(line.split("=", 1) for line in titled("/etc/proj.env").splitlines())
+    project.variables = dict(line.split("=", 1) for line in titled(PAGE, "/etc/proj.env").splitlines())
     project.variables["DATA_DIR"] = str(tmp_path / "data")
     port = free_port()
     for command in commands("snappea", "ExecStartPre"):
@@ -118,14 +119,9 @@ def text() -> str:
     return "".join(block.text for block in BLOCKS)
 
 
-def titled(title: str) -> str:
-    (found,) = (block.text for block in BLOCKS if block.title == title)
-    return found
-
-
 def commands(unit: str, key: str) -> list[str]:
     """Return the commands of a unit, as they would be here."""
-    lines = re.findall(rf"^{key}=(.*)$", titled(f"/etc/systemd/system/{unit}.service"), re.MULTILINE)
+    lines = re.findall(rf"^{key}=(.*)$", titled(PAGE, f"/etc/systemd/system/{unit}.service"), re.MULTILINE)
     return [line.replace("/srv/proj/.venv/bin", shlex.quote(BIN)) for line in lines]
 
 
@@ -133,6 +129,6 @@ def commands(unit: str, key: str) -> list[str]:
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     paths = [tmp_path / f"{unit}.service" for unit in ("snappea", "gunicorn")]
     for path in paths:
-        path.write_text(titled(f"/etc/systemd/system/{path.name}").replace("/srv/proj/.venv/bin", BIN))
+        path.write_text(titled(PAGE, f"/etc/systemd/system/{path.name}").replace("/srv/proj/.venv/bin", BIN))
     done = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
