@@ -106,9 +106,8 @@ def site(
 @pytest.fixture(scope="session", autouse=True)
 def warm() -> Iterator[None]:
     """Let the processes of sites and projects start sooner."""
-    with tempfile.TemporaryDirectory(
-        prefix="snappea-tests-"
-    ) as programs:  # short: a socket's path has 107 bytes
+    # short, because a socket's path has 107 bytes
+    with tempfile.TemporaryDirectory(prefix="snappea-tests-") as programs:
         Process.warm = Warm(ROOT, Path(programs))
         yield
         Process.warm.close()

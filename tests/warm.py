@@ -54,7 +54,6 @@ IMPORTED = (
 #: What an interpreter reads when it starts, so that a fork would come too late.
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "OPENSSL")
 
-
 #: A `python` for shells: it lets the Python that forks run Django's commands, and executes all else.
 CLIENT = """
 import json, os, re, signal, socket, sys
@@ -208,9 +207,8 @@ def main() -> None:
 def serve(channel: socket.socket, listener: socket.socket) -> list[str]:
     """Return the arguments in a process that was forked; in this one nothing, once the channel is closed."""
     askers = {channel.fileno(): channel}
-    running: dict[
-        int, tuple[int, socket.socket]
-    ] = {}  # a descriptor of each process: its pid, and the socket that asked
+    #: By a descriptor of each process: its pid, and the socket that asked.
+    running: dict[int, tuple[int, socket.socket]] = {}
     while True:
         for ready in select.select([listener.fileno(), *askers, *running], [], [])[0]:
             if ready == listener.fileno():
@@ -230,11 +228,8 @@ def serve(channel: socket.socket, listener: socket.socket) -> list[str]:
                     continue
                 pid = os.fork()
                 if not pid:
-                    for descriptor in (
-                        *running,
-                        listener.detach(),
-                        *(each.detach() for each in askers.values()),
-                    ):
+                    ours = (*running, listener.detach(), *(each.detach() for each in askers.values()))
+                    for descriptor in ours:
                         os.close(descriptor)
                     return _become(descriptors, **json.loads(message))
                 for descriptor in descriptors:

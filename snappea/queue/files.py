@@ -26,7 +26,7 @@ NETWORK_FILE_SYSTEMS = {
         fakeowner gcsfuse gfs gfs2 glusterfs goofys gpfs grpcfuse juicefs lizardfs lustre mfs moosefs mount-s3
         mountpoint-s3 ncpfs nfs nfs3 nfs4 ocfs2 orangefs osxfs prl_fs pvfs2 rclone s3fs s3ql seaweedfs smb3
         smbfs smbnetfs sshfs vboxsf virtiofs vmhgfs vmhgfs-fuse
-    """.split()  # noqa: SIM905
+    """.split()  # noqa: SIM905  (a list of 60 quoted names is harder to read)
     for kind in (name, f"fuse.{name}")
 }
 #: Empty after the machine or the container restarts.

@@ -16,7 +16,7 @@ from logging import ERROR
 try:
     import fcntl
 except ImportError:  # without Unix there is no Foreman, and no lock
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 from ..errors import CannotStart
 from ..log import say
@@ -55,7 +55,7 @@ def _read_note(descriptor: int) -> ForemanInfo | None:
     try:
         note = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
         signature, _, state = note.partition("\n")
-        pid, host, since = _SIGNATURE.fullmatch(signature).groups()  # type: ignore[union-attr]
+        pid, host, since = _SIGNATURE.fullmatch(signature).groups()  # type: ignore[union-attr]  # caught below
         told = json.loads(state)
         is_here = host == socket.gethostname() and told.get("pids") == _pid_namespace()
         rest = told.get("workers", 0), told.get("stuck", []), is_here

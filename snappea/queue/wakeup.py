@@ -100,11 +100,11 @@ class FileBell(Bell):
         self.install()
 
     @property
-    def patience(self) -> float:  # noqa: D102
+    def patience(self) -> float:  # noqa: D102  (see Bell)
         return 1.0 if self._is_watching() else current().POLL_INTERVAL
 
     @property
-    def kind(self) -> str:  # noqa: D102
+    def kind(self) -> str:  # noqa: D102  (see Bell)
         return "inotify" if self._is_watching() else "polling"
 
     def _is_watching(self) -> bool:

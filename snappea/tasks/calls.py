@@ -40,7 +40,7 @@ FINISHED = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dic
 def looked_through(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function inside decorators that are known to pass on all arguments."""
     while getattr(function, "__code__", None) in _PASSES_ON:
-        function = function.__wrapped__  # type: ignore[attr-defined]
+        function = function.__wrapped__  # type: ignore[attr-defined]  # functools.wraps() set it
     return function
 
 

@@ -166,4 +166,4 @@ def _clear_before_each_test() -> None:
         MEMORY.clear()
         return run(self, result)
 
-    unittest.TestCase.run = run_with_none  # type: ignore[method-assign]
+    unittest.TestCase.run = run_with_none  # type: ignore[method-assign]  # unittest has no hook
