@@ -112,6 +112,8 @@ class Task(models.Model):
     progress_done = models.FloatField(null=True, blank=True)
     progress_total = models.FloatField(null=True, blank=True)
     progress_note = models.TextField(default="", db_default="", blank=True)
+    #: What it logged, if it keeps its log: one line of JSON for each record.
+    log = models.TextField(default="", db_default="", blank=True)
 
     #: Equal for identical calls of a unique task.
     unique_key = models.CharField(max_length=64, null=True, blank=True)
@@ -143,13 +145,13 @@ class Task(models.Model):
             ),
             models.Index(fields=["run_after"], name="snappea_scheduled", condition=Q(status="scheduled")),
             models.Index(
-                fields=["status"],
-                name="snappea_kept",
+                fields=["status", "finished_at"],
+                name="snappea_kept_since",
                 condition=~Q(status__in=WAITING) & ~Q(status="running"),
             ),
             models.Index(
-                fields=["exception", "place", "task_name"],
-                name="snappea_failed",
+                fields=["exception", "place", "task_name", "finished_at"],
+                name="snappea_failures",
                 condition=Q(status="failed"),
             ),
             models.Index(fields=["is_revoked"], name="snappea_revoked", condition=Q(is_revoked=True)),
@@ -166,6 +168,7 @@ class Task(models.Model):
                 name="snappea_expires",
                 condition=Q(expires_at__isnull=False) & Q(status__in=(*WAITING, "successful")),
             ),
+            models.Index(fields=["parent_id"], name="snappea_parent", condition=Q(parent_id__isnull=False)),
             models.Index(
                 fields=["foreman_id"], name="snappea_foreman", condition=Q(foreman_id__isnull=False)
             ),
@@ -228,6 +231,10 @@ class Schedule(models.Model):
     #: Why it was not enqueued, or why its row was deleted; empty if the row exists, or it succeeded.
     last_outcome = models.TextField(default="", blank=True)
     is_paused = models.BooleanField(default=False)
+    #: The columns as the code declares them, as a JSON object, if a person has changed them; "" otherwise.
+    declared = JSONText(default="", db_default="", blank=True)
+    #: Whether a person has added it, so that it is not in the code.
+    is_added = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         indexes = [
@@ -243,6 +250,23 @@ class Schedule(models.Model):
             return self.last_outcome
         found = Task.objects.filter(pk=self.last_task_id).values_list("status", flat=True).first()
         return found or Status.SUCCESSFUL.value
+
+
+class ScheduleRun(models.Model):
+    """One of the last runs of a schedule."""
+
+    schedule = models.CharField(max_length=255)
+    at = models.DateTimeField()
+    #: The task that was enqueued; None if none was.
+    task_id = models.BigIntegerField(null=True, blank=True)
+    #: Why it was not enqueued, or why its row was deleted; empty if the row exists, or it succeeded.
+    outcome = models.TextField(default="", db_default="", blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["schedule"], name="snappea_runs"),
+            models.Index(fields=["task_id"], name="snappea_run_of_task", condition=Q(task_id__isnull=False)),
+        ]
 
 
 class Pause(models.Model):
@@ -312,7 +336,11 @@ class Stat(models.Model):
     run_max = models.FloatField(default=0.0)
     #: A `stats.Histogram`, as JSON.
     run_times = models.TextField(default="{}")
+    #: The waiting times, as another one.
+    wait_times = models.TextField(default="{}", db_default="{}")
     backlog = models.IntegerField(null=True, blank=True)
+    #: How many Foremen started, on the row with an empty name.
+    starts = models.IntegerField(default=0, db_default=0)
 
     class Meta:
         indexes = [models.Index(fields=["minute"], name="snappea_stat_minute")]

@@ -139,7 +139,7 @@ def test_what_failed_alike_is_requeued_together(site: Site, browser: Client) -> 
 
 def test_the_failures_are_grouped_by_an_index(site: Site) -> None:
     plan = [row[3] for row in site.sql(f"EXPLAIN QUERY PLAN {inspect._FAILURES}")]
-    assert plan[0] == "SCAN snappea_task USING INDEX snappea_failed"
+    assert plan[0] == "SCAN snappea_task USING INDEX snappea_failures"
 
 
 # the lock tells of the Foreman

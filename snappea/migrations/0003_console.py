@@ -1,0 +1,110 @@
+"""What the console shows: logs of tasks, runs of schedules and changes to them, waiting times, Foreman starts."""
+
+from typing import Any
+
+from django.db import migrations, models
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+
+
+class AddColumn(migrations.AddField):
+    """Adds a column without copying the table, after which SQLite could assign the ids of deleted rows again."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Add the column with ALTER TABLE, also on SQLite."""
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            BaseDatabaseSchemaEditor.add_field(schema_editor, model, model._meta.get_field(self.name))
+
+
+class Migration(migrations.Migration):
+    """Adds columns and a table, and replaces two indexes."""
+
+    dependencies = [
+        ("snappea", "0002_pause_heard_by"),
+    ]
+
+    operations = [
+        migrations.CreateModel(
+            name="ScheduleRun",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("schedule", models.CharField(max_length=255)),
+                ("at", models.DateTimeField()),
+                ("task_id", models.BigIntegerField(blank=True, null=True)),
+                ("outcome", models.TextField(blank=True, db_default="", default="")),
+            ],
+        ),
+        migrations.RemoveIndex(
+            model_name="task",
+            name="snappea_kept",
+        ),
+        migrations.RemoveIndex(
+            model_name="task",
+            name="snappea_failed",
+        ),
+        AddColumn(
+            model_name="schedule",
+            name="declared",
+            field=models.TextField(blank=True, db_default="", default=""),
+        ),
+        AddColumn(
+            model_name="schedule",
+            name="is_added",
+            field=models.BooleanField(db_default=False, default=False),
+        ),
+        AddColumn(
+            model_name="stat",
+            name="starts",
+            field=models.IntegerField(db_default=0, default=0),
+        ),
+        AddColumn(
+            model_name="stat",
+            name="wait_times",
+            field=models.TextField(db_default="{}", default="{}"),
+        ),
+        AddColumn(
+            model_name="task",
+            name="log",
+            field=models.TextField(blank=True, db_default="", default=""),
+        ),
+        migrations.AddIndex(
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(
+                    models.Q(("status__in", ("ready", "scheduled")), _negated=True),
+                    models.Q(("status", "running"), _negated=True),
+                ),
+                fields=["status", "finished_at"],
+                name="snappea_kept_since",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(("status", "failed")),
+                fields=["exception", "place", "task_name", "finished_at"],
+                name="snappea_failures",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(("parent_id__isnull", False)), fields=["parent_id"], name="snappea_parent"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="schedulerun",
+            index=models.Index(fields=["schedule"], name="snappea_runs"),
+        ),
+        migrations.AddIndex(
+            model_name="schedulerun",
+            index=models.Index(
+                condition=models.Q(("task_id__isnull", False)), fields=["task_id"], name="snappea_run_of_task"
+            ),
+        ),
+    ]
