@@ -7,10 +7,16 @@ import json
 import re
 import unicodedata
 from datetime import datetime
-from typing import NamedTuple
+from inspect import Parameter
+from typing import Any, NamedTuple
 
+from ..errors import UnreadableArguments
 from ..log import clean
+from ..models import Task
 from ..queue.clock import as_local
+from ..tasks.arguments import decode
+from ..tasks.discovery import find
+from ..tasks.function import TaskFunction, is_sensitive
 
 #: How much a page shows of an argument, a result or a note, in characters.
 MOST = 20_000
@@ -75,6 +81,32 @@ def pretty(encoded: str | None) -> str:
     except (ValueError, RecursionError):
         text = encoded
     return cut(plain(text))
+
+
+def named_arguments(row: Task) -> list[tuple[str, str]]:
+    """Return the name and the JSON of each argument of a call; nothing if the task is sensitive.
+
+    Positional arguments have the names of the function's parameters. Those without a parameter are a list
+    named "*args". Arguments that are not JSON are returned unchanged, as "args" and "kwargs".
+    """
+    task = find(row.task_name)
+    if is_sensitive(row, task):
+        return []
+    try:
+        args, kwargs = decode(row.args, row.kwargs)
+        names = _positional(task, args, kwargs)
+        found = [*zip(names, args, strict=False), *kwargs.items()]
+        if rest := args[len(names) :]:
+            found.insert(len(names), ("*args", rest))
+        return [(name, json.dumps(value, ensure_ascii=False)) for name, value in found]
+    except (UnreadableArguments, RecursionError):
+        return [("args", row.args), ("kwargs", row.kwargs)]
+
+
+def _positional(task: TaskFunction[..., Any] | None, args: list[Any], kwargs: dict[str, Any]) -> list[str]:
+    kinds = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
+    parameters = task.spelling(tuple(args), kwargs).parameters.values() if task else ()
+    return [one.name for one in parameters if one.kind in kinds]
 
 
 def cut(text: str) -> str:
