@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.base import ModelBase
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from .errors import ConfigurationError
 from .queue.states import MOVES as MOVES
@@ -134,6 +135,7 @@ class Task(models.Model):
     foreman_id = models.BigIntegerField(null=True, blank=True)
 
     class Meta:
+        verbose_name, verbose_name_plural = _("task"), _("tasks")
         # One partial index for each question of the Foreman. It costs a microsecond per insert of a row that
         # is in it, and almost nothing otherwise, but SQLite builds a table for each insert if the condition
         # lists more than two values.
@@ -237,6 +239,7 @@ class Schedule(models.Model):
     is_added = models.BooleanField(default=False, db_default=False)
 
     class Meta:
+        verbose_name, verbose_name_plural = _("schedule"), _("schedules")
         indexes = [
             models.Index(fields=["next_run"], name="snappea_next_run", condition=Q(is_paused=False)),
         ]
@@ -359,18 +362,16 @@ class Total(models.Model):
     run_sum = models.FloatField(default=0.0)
 
 
-def _proxy(name: str, singular: str, plural: str) -> type[Task]:
-    options = {"verbose_name": singular, "verbose_name_plural": plural}
+def _proxy(name: str, label: Any) -> type[Task]:
+    options = {"verbose_name": label, "verbose_name_plural": label}
     meta = type("Meta", (), {"proxy": True, "default_permissions": (), **options})
     return cast(type[Task], ModelBase(name, (Task,), {"__module__": __name__, "Meta": meta}))
 
 
-#: For the admin, without permissions of their own: a list for each state (FailedTask, DirtyTask ...), and the
-#: dashboard.
-LISTS = {
-    status: _proxy(f"{status.label}Task", f"{status.label.lower()} task", status.label.lower())
-    for status in Status
-}
+_NAMES = "Future", "Pending", "Active", "Failed", "Dirty", "Finished", "Cancelled"
+#: For the admin, without permissions of their own: an entry for each state (FailedTask, DirtyTask ...), and
+#: the console.
+LISTS = {status: _proxy(f"{name}Task", status.label) for status, name in zip(Status, _NAMES, strict=True)}
 for _model in LISTS.values():  # for imports by name, as in Django's shell, and for pickle
     globals()[_model.__name__] = _model
-Dashboard = _proxy("Dashboard", "dashboard", "dashboard")
+Dashboard = _proxy("Dashboard", _("Overview"))

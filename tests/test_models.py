@@ -17,7 +17,7 @@ from tests.site import Site
 
 
 def test_the_states_and_what_the_admin_calls_them() -> None:
-    assert {status.value: status.label for status in Status} == {
+    assert {status.value: str(status.label) for status in Status} == {
         "scheduled": "Future",
         "ready": "Pending",
         "running": "Active",

@@ -22,7 +22,7 @@ def ago(moment: datetime | None) -> str:
 
 def state_label(status: str) -> str:
     """Return the admin's name of a state; an invalid state unchanged."""
-    return Status(status).label if status in Status.values else plain(status)
+    return str(Status(status).label) if status in Status.values else plain(status)
 
 
 # The function's name is the column's heading and CSS class.

@@ -5,6 +5,17 @@ from typing import Any
 from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
+LABELS = {
+    "futuretask": "Future",
+    "pendingtask": "Pending",
+    "activetask": "Active",
+    "failedtask": "Failed",
+    "dirtytask": "Dirty",
+    "finishedtask": "Finished",
+    "cancelledtask": "Cancelled",
+    "dashboard": "Overview",
+}
+
 
 class AddColumn(migrations.AddField):
     """Adds a column without copying the table, after which SQLite could assign the ids of deleted rows again."""
@@ -106,5 +117,18 @@ class Migration(migrations.Migration):
             index=models.Index(
                 condition=models.Q(("task_id__isnull", False)), fields=["task_id"], name="snappea_run_of_task"
             ),
+        ),
+        *(
+            migrations.AlterModelOptions(
+                name=name,
+                options={"default_permissions": (), "verbose_name": label, "verbose_name_plural": label},
+            )
+            for name, label in LABELS.items()
+        ),
+        migrations.AlterModelOptions(
+            name="task", options={"verbose_name": "task", "verbose_name_plural": "tasks"}
+        ),
+        migrations.AlterModelOptions(
+            name="schedule", options={"verbose_name": "schedule", "verbose_name_plural": "schedules"}
         ),
     ]

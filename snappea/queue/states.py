@@ -3,18 +3,19 @@
 from typing import NamedTuple
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class Status(models.TextChoices):
     """A task's status; the label is its name in the admin."""
 
-    SCHEDULED = "scheduled", "Future"
-    READY = "ready", "Pending"
-    RUNNING = "running", "Active"
-    FAILED = "failed", "Failed"
-    INTERRUPTED = "interrupted", "Dirty"
-    SUCCESSFUL = "successful", "Finished"
-    CANCELLED = "cancelled", "Cancelled"
+    SCHEDULED = "scheduled", _("Future")
+    READY = "ready", _("Pending")
+    RUNNING = "running", _("Active")
+    FAILED = "failed", _("Failed")
+    INTERRUPTED = "interrupted", _("Dirty")
+    SUCCESSFUL = "successful", _("Finished")
+    CANCELLED = "cancelled", _("Cancelled")
 
 
 class Gate(models.IntegerChoices):

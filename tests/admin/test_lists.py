@@ -108,7 +108,7 @@ def test_the_index_counts_them(site: Site) -> None:
         text = client(f"at {page}").get(page).content.decode()
         for number, status in enumerate(Status):
             assert f"{status.label} ({number + 1})" in text
-        assert text.index("Dashboard") < text.index("Future (") < text.index("Cancelled (")
+        assert text.index("Overview") < text.index("Future (") < text.index("Cancelled (")
 
 
 def test_tasks_that_wait_for_their_turn_are_pending_as_well(site: Site) -> None:

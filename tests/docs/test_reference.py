@@ -315,7 +315,7 @@ def test_errors() -> None:
 def test_states() -> None:
     found = rows("states", "status", "admin", "meaning")
     assert {status.strip("`"): label for status, label, _meaning in found} == {
-        status.value: status.label for status in Status
+        status.value: str(status.label) for status in Status
     }
 
 
@@ -357,7 +357,7 @@ def test_a_page_says_what_the_admin_calls_a_state(file: Path) -> None:
     text = re.sub(r"^#.*$", "", without_blocks(file), flags=re.MULTILINE)
     for status in Status:
         lines = [found[0] for found in re.finditer(rf"^.*`{status}`.*\n?.*$", text, re.MULTILINE)]
-        assert not lines or any(status.label in line for line in lines), (status, lines)
+        assert not lines or any(str(status.label) in line for line in lines), (status, lines)
 
 
 def test_operations() -> None:
@@ -438,7 +438,7 @@ def test_lists_of_the_admin() -> None:
     for name, label, filters, actions in found:
         status = Status(name.strip("`"))
         expected = [getattr(each, "parameter_name", each) for each in LAYOUTS[status].list_filter]
-        assert (label, code(filters)) == (status.label, expected)
+        assert (label, code(filters)) == (str(status.label), expected)
         assert actions.split(", ") == [verb.label for verb in verbs_of(status)], name
 
 
@@ -558,11 +558,11 @@ def test_each_public_name_is_explained() -> None:
 def test_glossary() -> None:
     terms = [row[0] for row in rows("glossary", "word")]
     assert terms == sorted(terms, key=str.lower)
-    assert {status.label for status in Status} <= {*terms}
+    assert {str(status.label) for status in Status} <= {*terms}
     assert {"Foreman", "queue", "claim", "attempt", "logbook", "fence", "wakeup", "held", "round"} <= {*terms}
     meanings = {row[0]: row[1] for row in rows("glossary", "word")}
     for status in Status:
-        assert f"`{status}`" in meanings[status.label]
+        assert f"`{status}`" in meanings[str(status.label)]
 
 
 def test_the_overview_leads_to_each_page() -> None:
