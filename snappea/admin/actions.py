@@ -1,49 +1,78 @@
 """Actions on tasks: their labels and permissions, their messages, and their entries in the admin's log."""
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext, ngettext, ngettext_lazy
+from django.utils.translation import gettext_lazy as _
 
 from ..models import MOVES, Task
-from ..monitoring.formatting import duration
-from ..monitoring.permissions import Access
+from ..monitoring.formatting import duration, number
+from ..monitoring.permissions import Access, may
 from ..queue import operations
 from .columns import state_label
 
-#: How many tasks one query looks up.
-AT_ONCE = 5000
 #: Up to this many tasks get separate entries in the admin's log. More tasks share one entry.
 ENTRIES = 100
+#: The longest delay of "Requeue with a delay", in seconds: a year.
+LONGEST_DELAY = 366 * 86_400
+#: Why tasks were skipped that are in a state that the action applies to, or in none.
+_REASONS = {"changed": _("changed in the meantime"), "gone": _("gone")}
 
 
 class Verb(NamedTuple):
-    """An action. `past` completes "3 tasks were"; `move` is its name in MOVES."""
+    """An action. `move`: its name in MOVES; `batches`: yields how many tasks each transaction changed.
+
+    `past`: what the admin's log says; it may contain %(delay)s.
+    """
 
     name: str
-    label: str
-    past: str
+    label: Any
+    past: Any
     move: str
     permission: Access
-    act: Callable[..., int]
+    batches: Callable[..., Iterator[int]]
     takes_delay: bool = False
 
+    def act(self, tasks: QuerySet[Task], delay: float | None = None) -> Iterator[int]:
+        """Apply it in small transactions, and yield how many tasks each changed."""
+        return self.batches(tasks, delay) if self.takes_delay else self.batches(tasks)
 
+
+_REQUEUE, _TERMINATE = operations.requeue_in_batches, operations.terminate_in_batches
+_POSTPONED = _("Requeued with a delay of %(delay)s")
 VERBS = {
     verb.name: verb
     for verb in (
-        Verb("requeue", "Requeue", "requeued", "requeue", "change", operations.requeue),
-        Verb("postpone", "Requeue with a delay", "requeued", "requeue", "change", operations.requeue, True),
-        Verb("cancel", "Cancel", "cancelled", "cancel", "change", operations.cancel),
-        Verb("terminate", "Terminate", "asked to end", "terminate", "change", operations.terminate),
-        Verb("delete", "Delete", "deleted", "delete", "delete", operations.delete),
+        Verb("requeue", _("Requeue"), _("Requeued"), "requeue", "change", _REQUEUE),
+        Verb("postpone", _("Requeue with a delay"), _POSTPONED, "requeue", "change", _REQUEUE, True),
+        Verb("cancel", _("Cancel"), _("Cancelled"), "cancel", "change", operations.cancel_in_batches),
+        Verb("terminate", _("Terminate"), _("Asked to end"), "terminate", "change", _TERMINATE),
+        Verb("delete", _("Delete"), _("Deleted"), "delete", "delete", operations.delete_in_batches),
     )
+}
+#: What an action did, by its name.
+_DONE = {
+    "requeue": ngettext_lazy("%(number)s task was requeued.", "%(number)s tasks were requeued.", "count"),
+    "postpone": ngettext_lazy(
+        "%(number)s task was requeued with a delay of %(delay)s.",
+        "%(number)s tasks were requeued with a delay of %(delay)s.",
+        "count",
+    ),
+    "cancel": ngettext_lazy("%(number)s task was cancelled.", "%(number)s tasks were cancelled.", "count"),
+    "terminate": ngettext_lazy(
+        "%(number)s task was asked to end.", "%(number)s tasks were asked to end.", "count"
+    ),
+    "delete": ngettext_lazy("%(number)s task was deleted.", "%(number)s tasks were deleted.", "count"),
 }
 
 
@@ -52,49 +81,69 @@ def verbs_of(status: str) -> list[Verb]:
     return [verb for verb in VERBS.values() if status in MOVES[verb.move].origins]
 
 
+def require(request: HttpRequest, name: str) -> Verb:
+    """Return an action, if it exists and the user may apply it. Raises PermissionDenied."""
+    if name not in VERBS or not may(request, VERBS[name].permission):
+        raise PermissionDenied
+    return VERBS[name]
+
+
+def delay_of(request: HttpRequest) -> float | None:
+    """Return the entered delay in seconds; None if it is invalid."""
+    try:
+        delay = float(request.POST.get("delay", ""))
+    except ValueError:
+        return None
+    return delay if math.isfinite(delay) and 0 <= delay <= LONGEST_DELAY else None
+
+
 def decide(request: HttpRequest, verb: Verb, ids: Sequence[int], delay: float | None = None) -> None:
-    """Apply an action to tasks, show a message, and write the admin's log.
+    """Apply an action to a few tasks, show a message, and write the admin's log.
 
     Tasks that have changed their state are skipped and reported.
     """
-    chosen: dict[int, tuple[str, str]] = {}
-    for some in _batches(ids):
-        rows = Task.objects.filter(pk__in=some).values_list("pk", "task_name", "status")
-        chosen |= {pk: (name, status) for pk, name, status in rows}
-    origins = MOVES[verb.move].origins
-    names = {pk: name for pk, (name, status) in chosen.items() if status in origins}
-    skipped = Counter(state_label(status).lower() for _, status in chosen.values() if status not in origins)
+    found = Task.objects.filter(pk__in=ids).values_list("pk", "task_name", "status")
+    states = {pk: status for pk, _name, status in found}
+    names = {pk: name for pk, name, status in found if status in MOVES[verb.move].origins}
     changed = 0
     try:
-        for some in _batches(list(names)):
-            tasks = Task.objects.filter(pk__in=some)
-            changed += verb.act(tasks, delay) if verb.takes_delay else verb.act(tasks)
+        for count in verb.act(Task.objects.filter(pk__in=list(names)), delay):
+            changed += count
     except DatabaseError as error:
-        messages.error(
-            request,
-            f"Database error: {error}. Some tasks may have been changed. Try again.",
-        )
-    skipped["gone"] += len(ids) - len(chosen)
-    skipped["changed in the meantime"] += len(names) - changed
-    past = verb.past if delay is None else f"{verb.past} with a delay of {duration(delay)}"
-    _report(request, changed, past, +skipped)
+        said = gettext("Database error: %(error)s. Some tasks may have been changed. Try again.")
+        messages.error(request, said % {"error": error})
+    skipped = left_alone(verb, Counter(states.values()), changed) + Counter(gone=len(ids) - len(states))
+    level = messages.WARNING if skipped else messages.SUCCESS
+    messages.add_message(request, level, outcome(verb, changed, skipped, delay))
+    past = str(verb.past) % {"delay": duration(delay)}
     if changed and len(names) <= ENTRIES:
         for pk, name in names.items():
             note(request, past, f"{name} #{pk}", pk, is_deletion=verb.move == "delete")
     elif changed:
-        note(request, past, f"{changed:,} tasks between #{min(names)} and #{max(names)}")
+        note(request, past, some(changed))
 
 
-def _batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE))
+def left_alone(verb: Verb, states: Mapping[str, int], changed: int) -> Counter[str]:
+    """Count the tasks that an action skipped, by state or reason. `states`: how many were in each before."""
+    origins = MOVES[verb.move].origins
+    applies = sum(count for status, count in states.items() if status in origins)
+    others = {status: count for status, count in states.items() if status not in origins}
+    return +Counter({**others, "changed": applies - changed})
 
 
-def _report(request: HttpRequest, changed: int, past: str, skipped: "Counter[str]") -> None:
-    said = f"{changed:,} {'task was' if changed == 1 else 'tasks were'} {past}."
-    if skipped:
-        why = ", ".join(f"{count:,} {reason}" for reason, count in skipped.items())
-        said += f" {skipped.total():,} skipped: {why}."
-    messages.add_message(request, messages.WARNING if skipped else messages.SUCCESS, said)
+def outcome(verb: Verb, changed: int, skipped: Mapping[str, int], delay: float | None = None) -> str:
+    """Return a sentence that says how many tasks an action changed, and which ones it skipped."""
+    said = str(_DONE[verb.name] % {"count": changed, "number": number(changed), "delay": duration(delay)})
+    if not skipped:
+        return said
+    reasons = [f"{number(count)} {_REASONS.get(why) or state_label(why)}" for why, count in skipped.items()]
+    rest = gettext("%(number)s skipped: %(reasons)s.")
+    return f"{said} {rest % {'number': number(sum(skipped.values())), 'reasons': ', '.join(reasons)}}"
+
+
+def some(count: int) -> str:
+    """Return "1,234 tasks"."""
+    return ngettext("%(number)s task", "%(number)s tasks", count) % {"number": number(count)}
 
 
 def note(
@@ -106,11 +155,18 @@ def note(
     of: type[Model] = Task,
 ) -> None:
     """Write an entry to the admin's log."""
+    write_entry(request.user.pk, past, what, pk, is_deletion, of)
+
+
+def write_entry(
+    user: Any, past: str, what: str, pk: int | None = None, is_deletion: bool = False, of: type[Model] = Task
+) -> None:
+    """Write an entry to the admin's log. `user`: the primary key of a user."""
     LogEntry.objects.create(
-        user_id=request.user.pk,
+        user_id=user,
         content_type=ContentType.objects.get_for_model(of),
         object_id=pk,
         object_repr=what[:200],
         action_flag=DELETION if is_deletion else CHANGE,
-        change_message=past.capitalize(),
+        change_message=past[:1].upper() + past[1:],
     )

@@ -1,6 +1,5 @@
 """The list of tasks in a state, and the actions on them. Tasks are never edited."""
 
-import math
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -21,14 +20,12 @@ from ..models import LISTS, Pause, Status, Task
 from ..monitoring import inspect
 from ..monitoring.permissions import may
 from ..tasks.function import registry
-from .actions import VERBS, Verb, decide, verbs_of
+from .actions import LONGEST_DELAY, Verb, decide, delay_of, require, verbs_of
 from .guarded import GuardedAdmin
 from .task_page import details
 
 #: The columns that the URL may filter by. Others could be used to guess arguments.
 ADDRESSABLE = {"exception", "place", "queue", "task_name", "enqueued_at", "finished_at"}
-#: The longest delay of "Requeue with a delay", in seconds: a year.
-LONGEST_DELAY = 366 * 86_400
 
 
 class DelayForm(ActionForm):
@@ -103,7 +100,7 @@ class TaskAdmin(GuardedAdmin):
 
     def apply_to_all(self, request: HttpRequest, verb: str) -> HttpResponse:
         """Apply an action to all tasks that match the filters in the URL."""
-        found = _require(request, verb)
+        found = require(request, verb)
         matching = self.get_changelist_instance(request).get_queryset(request)
         _apply(request, found, _ids(matching))
         query = request.GET.urlencode()
@@ -111,7 +108,7 @@ class TaskAdmin(GuardedAdmin):
 
     def apply_to_one(self, request: HttpRequest, pk: int, verb: str) -> HttpResponse:
         """Apply an action to a task."""
-        _apply(request, _require(request, verb), [pk])
+        _apply(request, require(request, verb), [pk])
         is_kept = Task.objects.filter(pk=pk).exists()
         return HttpResponseRedirect(self.address("change", pk) if is_kept else self.address("changelist"))
 
@@ -163,12 +160,6 @@ class TaskAdmin(GuardedAdmin):
         return TemplateResponse(request, "snappea/task.html", context)
 
 
-def _require(request: HttpRequest, verb: str) -> Verb:
-    if verb not in VERBS or not may(request, VERBS[verb].permission):
-        raise PermissionDenied
-    return VERBS[verb]
-
-
 def _ids(tasks: QuerySet[Task]) -> list[int]:
     return list(tasks.order_by("pk").values_list("pk", flat=True))
 
@@ -184,17 +175,8 @@ def _act(model_admin: TaskAdmin, request: HttpRequest, queryset: QuerySet[Task],
 
 
 def _apply(request: HttpRequest, verb: Verb, ids: list[int]) -> None:
-    delay = _delay(request) if verb.takes_delay else None
+    delay = delay_of(request) if verb.takes_delay else None
     if verb.takes_delay and delay is None:
         messages.error(request, "Enter a delay in seconds, from 0 to a year.")
     else:
         decide(request, verb, ids, delay)
-
-
-def _delay(request: HttpRequest) -> float | None:
-    """Return the entered delay in seconds; None if it is invalid."""
-    try:
-        delay = float(request.POST.get("delay", ""))
-    except ValueError:
-        return None
-    return delay if math.isfinite(delay) and 0 <= delay <= LONGEST_DELAY else None

@@ -75,7 +75,13 @@ def terminate(tasks: QuerySet[Task]) -> int:
     >>> terminate(Task.objects.filter(status="running", task_name="mail.tasks.send_mail"))
     1
     """
-    return sum(_apply(sql.REVOKE, page) for page in _chosen(tasks, "terminate", "pk"))
+    return sum(terminate_in_batches(tasks))
+
+
+def terminate_in_batches(tasks: QuerySet[Task]) -> Iterator[int]:
+    """Do the same, and yield how many tasks each batch asked to end."""
+    for page in _chosen(tasks, "terminate", "pk"):
+        yield from _in_batches(sql.REVOKE, page)
 
 
 def delete(tasks: QuerySet[Task]) -> int:

@@ -284,7 +284,7 @@ def test_what_has_moved_on_is_reported_and_left_alone(site: Site) -> None:
     response = act(browser, FAILED, "requeue", failed, running, waiting, gone)
     (said,) = messages_of(response)
     assert said.startswith("1 task was requeued. 3 skipped: ")
-    for reason in ("1 active", "1 pending", "1 gone"):
+    for reason in ("1 Active", "1 Pending", "1 gone"):
         assert reason in said
     assert Task.objects.get(pk=running.pk).status == "running"
 
