@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from .foreman.statistics import COUNTS, HALF_OCTAVE, SUMS
-from .models import Status
 from .monitoring import inspect
 from .queue.clock import later, now
 from .queue.database import connect, raw
@@ -136,12 +135,13 @@ def totals() -> dict[str, dict[str, float]]:
     return found
 
 
-def snapshot() -> dict[str, Any]:
-    """Return the state of the queue as plain data, as the dashboard shows it.
+def snapshot(counts: dict[str, int] | None = None) -> dict[str, Any]:
+    """Return the state of the queue as plain data, as the console shows it.
 
-    `foremen` (`busy`: threads, without stuck ones; `on_loop`: coroutines), `counts` by state, `oldest` (the
-    longest wait of a task that could run), `queues`, `running`, `tasks` (with the numbers of the last hour)
-    and `failures`. Times are in seconds.
+    `foremen` (`busy`: threads, without stuck ones; `on_loop`: coroutines; `isolated`: tasks in processes of
+    their own), `counts` by state, `oldest` (the longest wait of a task that could run), `queues`, `running`,
+    `tasks` (with the numbers of the last hour) and `failures`. Times are in seconds. The argument `counts`:
+    the number of tasks in each state, if known.
 
     >>> snapshot()["counts"]["failed"]
     3
@@ -151,39 +151,42 @@ def snapshot() -> dict[str, Any]:
     runs = inspect.running(claims, [task_id for info in foremen for task_id in info.stuck])
     queues = inspect.queues(runs)
     failures = inspect.failures()
+    return {
+        "foremen": [_described(info, runs) for info in foremen],
+        "counts": counts or inspect.counts(claims),
+        "oldest": inspect.oldest_wait(queues),
+        "queues": [state._asdict() for state in queues],
+        "running": [run._asdict() for run in runs],
+        "tasks": _tasks(runs, failures),
+        "failures": [group._asdict() for group in failures[: inspect.MOST_SHOWN]],
+    }
+
+
+def _tasks(runs: Iterable[inspect.Running], failures: Iterable[inspect.Failures]) -> list[dict[str, Any]]:
     waiting, has_more = inspect.waiting_names()
     running, failed = Counter(run.task_name for run in runs), Counter[str]()
     for group in failures:
         failed[group.task_name] += group.number
     ended = of_tasks(3600)
     nothing = {"done": 0, "failed": 0, "expired": 0, "mean": None, "p95": None}
-    return {
-        "foremen": [_described(info, runs) for info in foremen],
-        "counts": {
-            str(status): failed.total() if status == Status.FAILED else inspect.count(status, claims)
-            for status in Status
-        },
-        "oldest": inspect.oldest_wait(queues),
-        "queues": [state._asdict() for state in queues],
-        "running": [run._asdict() for run in runs],
-        "tasks": [
-            {
-                "name": name,
-                "pending": waiting.get(name, 0),
-                "has_more": has_more,
-                "running": running[name],
-                "kept": failed[name],
-                **ended.get(name, nothing),
-            }
-            for name in sorted({*waiting, *running, *failed, *ended})
-        ],
-        "failures": [group._asdict() for group in failures[: inspect.MOST_SHOWN]],
-    }
+    return [
+        {
+            "name": name,
+            "pending": waiting.get(name, 0),
+            "has_more": has_more,
+            "running": running[name],
+            "kept": failed[name],
+            **ended.get(name, nothing),
+        }
+        for name in sorted({*waiting, *running, *failed, *ended})
+    ]
 
 
 def _described(info: ForemanInfo, runs: Iterable[inspect.Running]) -> dict[str, Any]:
-    busy = Counter(bool(run.is_async) for run in runs if run.foreman == info.number and not run.is_stuck)
-    return {**inspect.described(info), "busy": busy[False], "on_loop": busy[True]}
+    mine = [run for run in runs if run.foreman == info.number and not run.is_stuck]
+    on_loop = sum(bool(run.is_async) for run in mine)
+    isolated = sum(run.is_isolated for run in mine)
+    return {**inspect.described(info), "busy": len(mine) - on_loop, "on_loop": on_loop, "isolated": isolated}
 
 
 def names(seconds: float) -> list[str]:

@@ -80,6 +80,7 @@ class Running(NamedTuple):
     """A running task. `elapsed` and `limit` (its time limit) are in seconds.
 
     `foreman`: the number of its Foreman, if there may be several. `is_async`: it runs on the event loop.
+    `is_isolated`: it runs in a process of its own, for which a thread waits.
     """
 
     id: int
@@ -95,6 +96,7 @@ class Running(NamedTuple):
     foreman: int | None
     is_async: bool
     is_stuck: bool
+    is_isolated: bool
 
 
 class QueueState(NamedTuple):
@@ -152,9 +154,13 @@ def running(claims: Mapping[Entry, Note], stuck: Collection[int] = ()) -> list[R
     begun = [entry.id for entry, note in claims.items() if note is Note.BEGUN]
     rows = _db().execute(_IN_FLIGHT, (json.dumps(begun),)).fetchall()
     limits = {queue_and_name: _limit(*queue_and_name) for queue_and_name in {row[2:4] for row in rows}}
+    isolated = {name for name, _ in limits if (task := find(name)) and task.is_isolated}
     return [
         Running._make(
-            (task_id, name, queue, _age(since) or 0.0, limits[name, queue], *told, task_id in stuck)
+            (
+                *(task_id, name, queue, _age(since) or 0.0, limits[name, queue], *told),
+                *(task_id in stuck, name in isolated),
+            )
         )
         for task_id, fence, name, queue, since, *told in rows
         if claims.get(Entry.of(task_id, fence, since)) is Note.BEGUN
@@ -195,9 +201,9 @@ def count(status: Status, claims: Mapping[Entry, Note] | None = None) -> int:
     return in_state(Task.objects.all(), status, claims).count()
 
 
-def counts() -> dict[str, int]:
-    """Return how many tasks are in each state."""
-    return {str(status): count(status) for status in Status}
+def counts(claims: Mapping[Entry, Note] | None = None) -> dict[str, int]:
+    """Return how many tasks are in each state. `claims`: the claims in flight, if known."""
+    return {str(status): count(status, claims) for status in Status}
 
 
 def queues(runs: Collection[Running] = ()) -> list[QueueState]:

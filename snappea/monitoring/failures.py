@@ -1,0 +1,98 @@
+"""Failed tasks in groups of the same exception, place and task, with what helps to judge each group."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from ..models import Task
+from ..queue.clock import as_datetime, later, now
+from ..queue.database import connect, raw
+from ..queue.dialects import statement
+from ..tasks.discovery import find
+from ..tasks.function import is_sensitive
+from .formatting import one_line
+from .inspect import Failures
+
+#: For how many hours the failures of a group are counted separately.
+HOURS = 24
+#: How many groups can be sorted by time: the most frequent ones.
+MOST_SORTED = 1000
+
+_ALIKE = """status = 'failed' AND exception = kind.exception AND place = kind.place
+    AND task_name = kind.task_name"""
+_LAST = f"(SELECT max(finished_at) FROM snappea_task WHERE {_ALIKE})"
+_IN_PERIOD = f"(SELECT count(*) FROM snappea_task WHERE {_ALIKE} AND finished_at >= ? AND finished_at < ?)"
+_DETAILS = ", ".join(
+    (
+        f"(SELECT min(finished_at) FROM snappea_task WHERE {_ALIKE})",
+        _LAST,
+        f"(SELECT id FROM snappea_task WHERE {_ALIKE} ORDER BY finished_at DESC LIMIT 1)",
+        *[_IN_PERIOD] * HOURS,
+    )
+)
+
+
+class Group(NamedTuple):
+    """A group of failures. `first` and `last`: when the oldest and the newest of them failed.
+
+    `hours`: how many failed in each of the last 24 hours. `newest` is the id of the newest, and `sample` the
+    last line of its error; empty if the task is sensitive.
+    """
+
+    exception: str
+    place: str
+    task_name: str
+    number: int
+    first: datetime | None
+    last: datetime | None
+    hours: list[int]
+    newest: int | None
+    sample: str
+
+
+def groups(failures: Sequence[Failures]) -> list[Group]:
+    """Return the details of groups that `inspect.failures()` has returned."""
+    this_hour = f"{now(connect())[:14]}00:00"
+    begins = [later(this_hour, 3600.0 * back) for back in range(1 - HOURS, 2)]
+    periods = [border for period in pairwise(begins) for border in period]
+    rows = _ask(_DETAILS, failures, periods)
+    samples = _samples([newest for _, _, newest, *_ in rows if newest])
+    return [
+        Group(*failed, _moment(first), _moment(last), hours, newest, samples.get(newest, ""))
+        for failed, (first, last, newest, *hours) in zip(failures, rows, strict=True)
+    ]
+
+
+def by_last(failures: Sequence[Failures]) -> list[Failures]:
+    """Sort groups by when they last failed, the newest first."""
+    sorted_ones = failures[:MOST_SORTED]
+    last = [moment or "" for (moment,) in _ask(_LAST, sorted_ones)]
+    order = sorted(range(len(sorted_ones)), key=last.__getitem__, reverse=True)
+    return [*(sorted_ones[at] for at in order), *failures[MOST_SORTED:]]
+
+
+def _ask(columns: str, failures: Sequence[Failures], more: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+    if not failures:
+        return []
+    kinds = [column for failed in failures for column in failed[:3]]
+    return raw(connect()).execute(_statement(columns, len(failures)), [*kinds, *more]).fetchall()
+
+
+@cache
+def _statement(columns: str, count: int) -> str:
+    kinds = ", ".join(["(?, ?, ?)"] * count)
+    return statement(f"WITH kind(exception, place, task_name) AS (VALUES {kinds}) SELECT {columns} FROM kind")
+
+
+def _samples(ids: Sequence[int]) -> dict[int | None, str]:
+    rows = Task.objects.filter(pk__in=ids).only("error", "task_name", "is_sensitive")
+    return {row.pk: "" if is_sensitive(row, find(row.task_name)) else one_line(row.error) for row in rows}
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        return as_datetime(text) if text else None
+    except ValueError:  # written by hand
+        return None
