@@ -1,0 +1,1 @@
+"""A shop whose queue has something of each kind, to look at the console."""
