@@ -1,1 +1,1 @@
-"""A shop whose queue has something of each kind, to look at the console."""
+"""A shop with something of each kind in its queue, to look at the console."""

@@ -64,7 +64,7 @@ def send_password(address: str, password: str) -> None:
 
 @task(every=3600)
 def clean_up() -> None:
-    """Delete what nobody needs any more."""
+    """Delete old carts."""
 
 
 @task(max_concurrency=1)
