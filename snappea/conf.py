@@ -157,6 +157,8 @@ class Settings:
     POLL_INTERVAL: float = _seconds(0.05, 0.001)
     #: Whether a task's arguments appear in the log.
     LOG_ARGUMENTS: bool = _flag()
+    #: Whether each task keeps what it logs while it runs, on its row, unless its option keep_log is False.
+    KEEP_LOG: bool = _flag()
     #: How often a task with acks_late may be interrupted before it is no longer repeated.
     MAX_INTERRUPTIONS: int = _whole(3, 1)
     #: The maximum size of a call's arguments as JSON. SQLite allows 1 GB per row.

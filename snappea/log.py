@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Iterator
 from functools import partial
 
 from .errors import SoftTimeLimitExceeded, TaskRevoked
@@ -62,13 +63,15 @@ say_once = partial(say_seldom, every=math.inf)
 
 def shows(level: int) -> bool:
     """Tell whether a handler shows the Foreman's log lines of a level."""
-    logger: logging.Logger | None = foreman if foreman.isEnabledFor(level) else None
     record = foreman.makeRecord(foreman.name, level, __file__, 0, "", (), None)
+    return foreman.isEnabledFor(level) and any(_handles(one, record) for one in handlers_of(foreman))
+
+
+def handlers_of(logger: logging.Logger | None) -> Iterator[logging.Handler]:
+    """Return the handlers that get a logger's records."""
     while logger:
-        if any(_handles(handler, record) for handler in logger.handlers):
-            return True
+        yield from logger.handlers
         logger = logger.parent if logger.propagate else None
-    return False
 
 
 def _handles(handler: logging.Handler, record: logging.LogRecord) -> bool:
@@ -91,6 +94,11 @@ def clean(text: str) -> str:
 
 def _visible(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def storable(text: str) -> str:
+    """Return a text that every database can store: without lone surrogates and NUL characters."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 def shortened(text: str, most: int) -> str:

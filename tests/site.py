@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 Made = Callable[[Callable[..., Any]], "TaskFunction[..., Any]"]
 
 ROOT = Path(__file__).parent.parent
-#: The password of the users that `tests.web.user` makes.
-PASSWORD = "open sesame"
 #: A busy machine is slow: nothing here waits for so long, in seconds, unless something is wrong.
 DEADLINE = 180.0
 
@@ -149,7 +147,9 @@ class Site:
 
     def hasty_foreman(self, **constants: float) -> Process:
         """Start a Foreman with other constants than its own, so that a test need not wait so long."""
-        code = "from snappea.foreman import loop, sqlite_host; from snappea.workers import threads\n"
+        code = (
+            "from snappea.foreman import in_flight, loop, sqlite_host; from snappea.workers import threads\n"
+        )
         code += "from snappea.workers.processes import supervisor\n"
         code += "".join(f"{name.replace('__', '.')} = {value}\n" for name, value in constants.items())
         code += "from django.core.management import call_command\ncall_command('runsnappea')\n"

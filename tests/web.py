@@ -13,7 +13,8 @@ from django.core.wsgi import get_wsgi_application
 from django.db import connections
 
 from snappea.models import Task
-from tests.site import PASSWORD as PASSWORD
+
+PASSWORD = "open sesame"
 
 
 def user(name: str = "boss", *permissions: str, **kinds: Any) -> User:

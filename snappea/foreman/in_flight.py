@@ -14,8 +14,9 @@ from ..queue import store
 from ..queue.database import RawConnection
 from ..queue.logbook import Logbook
 from ..queue.quarantine import is_of_values
-from ..queue.records import Claim, Outcome, Progress
+from ..queue.records import Claim, Fence, Outcome, Progress, added
 from ..tasks.context import PROGRESS_EVERY, take_progress, unwritten_progress
+from ..tasks.kept_log import open_logs, take_log, unwritten_logs
 
 
 class Refused(DataError):
@@ -44,7 +45,9 @@ class InFlight:
         #: Claims to give back instead of starting them.
         self.unbegun: list[tuple[int, Claim]] = []
         self._progress: list[Progress] = []  # not yet committed
-        self._next_progress = 0.0
+        self._logs: dict[Fence, str] = {}  # not yet committed, either
+        #: When to take the progress and the logs of all tasks, by time.monotonic().
+        self.next_notes = 0.0
         self._is_uncertain = False  # a transaction failed, but may have been committed
         self._is_refused = False  # the database refused one of the outcomes
 
@@ -95,15 +98,17 @@ class InFlight:
 
     def is_to_be_written(self, here: float) -> bool:
         """Return whether there is something to write. `here`: time.monotonic()."""
-        is_due = unwritten_progress and here >= self._next_progress
-        return bool(self.outcomes or self.unbegun or self._progress or is_due)
+        is_due = (unwritten_progress or unwritten_logs) and here >= self.next_notes
+        return bool(self.outcomes or self.unbegun or self._progress or self._logs or is_due)
 
     def write(self, db: RawConnection, moment: str) -> list[Claim]:
-        """Write outcomes and progress, and give claims back. Return the claims that are no longer running."""
-        if unwritten_progress:
-            self._take_progress()
+        """Write outcomes and notes, and give claims back. Return the claims that are no longer running."""
+        if unwritten_progress or open_logs:
+            self._take_notes()
         if self._progress:
             store.note_progress(db, self._progress)
+        if self._logs:
+            store.append_logs(db, self._logs)
         left = []
         if self.outcomes:
             left = [outcome.claim for _cell, outcome in self.outcomes]
@@ -117,13 +122,17 @@ class InFlight:
             left += unbegun
         return left
 
-    def _take_progress(self) -> None:
-        """Take the progress of all tasks every PROGRESS_EVERY, and otherwise of those that end now."""
-        if (here := time.monotonic()) >= self._next_progress:
-            self._next_progress = here + PROGRESS_EVERY
-            self._progress += take_progress()
-        else:
-            self._progress += take_progress(outcome.claim.id for _cell, outcome in self.outcomes)
+    def _take_notes(self) -> None:
+        """Take progress and logs of all tasks every PROGRESS_EVERY, and otherwise of those that end now."""
+        ended = {outcome.claim.fence: outcome for _cell, outcome in self.outcomes}
+        is_due = (here := time.monotonic()) >= self.next_notes
+        if is_due:
+            self.next_notes = here + PROGRESS_EVERY
+        self._progress += take_progress(None if is_due else [task_id for task_id, *_fence in ended])
+        for fence in [*ended, *(list(unwritten_logs) if is_due else [])]:
+            lines, outcome = take_log(fence, closes=fence in ended), ended.get(fence)
+            if lines and (outcome is None or outcome.error or outcome.result is not None):
+                self._logs[fence] = added(self._logs.get(fence, ""), lines)
 
     def _settle(self, db: RawConnection, moment: str) -> int:
         """Settle the outcomes together or, after the database refused one of them, one by one."""
@@ -157,6 +166,8 @@ class InFlight:
         self._is_uncertain = self._is_refused = False
         if self._progress:
             self._progress = []
+        if self._logs:
+            self._logs = {}
         if not (self.outcomes or self.unbegun):
             return []
         finished = [outcome for _cell, outcome in self.outcomes]

@@ -292,6 +292,7 @@ class Foreman:
             self.in_flight.collect(drain(self.pool.outcomes))
             running = self.in_flight.running()
             moment = now(self.connection)
+            self.in_flight.next_notes = 0.0  # the last ones of running tasks, too
             self.in_flight.write(db, moment)
             states = [store.interrupt(db, moment, claim.fence, why) for claim in running]
         self._report(self.in_flight.close(), [], moment)

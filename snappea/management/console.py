@@ -14,6 +14,7 @@ from ..conf import uses_celery
 from ..log import clean
 from ..models import Schedule, Task
 from ..monitoring.formatting import duration, exact, size
+from ..monitoring.task_log import Record, records
 from ..queue.clock import as_datetime
 from ..schedules import Plan
 from ..tasks.discovery import find
@@ -153,13 +154,13 @@ def as_data(task: Task) -> dict[str, Any]:
     if is_sensitive(task, find(task.task_name)):
         keys = [key for key in KEYS if data[key] is not None]
         data |= dict.fromkeys(("args", "kwargs", "result", *keys), HIDDEN)
-    return {**data, "errors": task.attempt_errors()}
+    return {**data, "errors": task.attempt_errors(), "log": [record._asdict() for record in records(task)]}
 
 
 def one(task: Task) -> list[str]:
     """Return the lines with all details of a task."""
     data = as_data(task)
-    errors, error = data.pop("errors"), data.pop("error")
+    errors, error, _log = data.pop("errors"), data.pop("error"), data.pop("log")
     lines = [f"{key:>15}: {clean(str(value))}" for key, value in data.items() if value not in (None, "")]
     if errors:
         lines += ["", "Failed attempts:"]
@@ -169,7 +170,17 @@ def one(task: Task) -> list[str]:
         ]
     if error:
         lines += ["", *(clean(line) for line in error.splitlines())]
+    if log := records(task):
+        lines += ["", "Log:", *(line for record in log for line in _logged(record))]
     return lines
+
+
+def _logged(record: Record) -> list[str]:
+    if record.left_out:
+        return [f"  ... {record.left_out:,} records left out ..."]
+    first, *more = record.message.split("\n")
+    said = f"{record.attempt}. at {record.at and exact(record.at)} {record.level} {record.logger}: {first}"
+    return [f"  {clean(said)}", *(f"    {clean(line)}" for line in more)]
 
 
 def schedule(plan: Plan, row: Schedule | None, runs: list[datetime]) -> list[str]:

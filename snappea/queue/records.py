@@ -1,6 +1,7 @@
 """The values that the queue passes around: a call, a claim, an outcome, what peek() found."""
 
 import functools
+import itertools
 import json
 import re
 from datetime import datetime
@@ -12,6 +13,10 @@ from ..errors import OutcomeNotWritten
 MAX_TRACEBACK = 5000
 #: The most characters kept of the reason why an outcome could not be written.
 MAX_REFUSAL = 500
+#: How much is kept of a task's log: half of it from the beginning, half from the end.
+MOST_LINES, MAX_LOG = 1000, 64_000  # characters
+#: Matches the line that counts those that are left out.
+LEFT_OUT = re.compile(r"\d{1,18}").fullmatch
 _TRACEBACK_LINE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
 
@@ -202,6 +207,25 @@ class Progress(NamedTuple):
     id: int
     claims: int
     started_at: str | None
+
+
+def added(log: str, lines: list[str]) -> str:
+    """Return a task's log with new lines: the first and last ones, and a number that counts the others."""
+    before = log.split("\n") if log else []
+    if before and before[-1] in lines:  # they were committed, although the commit seemed to fail
+        lines = lines[lines.index(before[-1]) + 1 :]
+    lines = before + lines
+    gap = next((position for position, line in enumerate(lines) if LEFT_OUT(line)), len(lines))
+    first = _fitting(lines[:gap])
+    others = [line for line in lines[len(first) :] if not LEFT_OUT(line)]
+    last = _fitting(others[::-1])[::-1]
+    left_out = len(others) - len(last) + sum(int(line) for line in lines if LEFT_OUT(line))
+    return "\n".join([*first, *([str(left_out)] if left_out else []), *last])
+
+
+def _fitting(lines: list[str]) -> list[str]:
+    sizes = itertools.accumulate(len(line) + 1 for line in lines[: MOST_LINES // 2])
+    return lines[: sum(size <= MAX_LOG // 2 for size in sizes)]
 
 
 class ForemanInfo(NamedTuple):

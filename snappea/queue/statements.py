@@ -182,6 +182,8 @@ SET_ASIDE = """
         finished_at = ?, exception = 'UnusableRow', place = '', error = ? {repairs} WHERE id = ?"""
 PROGRESS = statement("""
     UPDATE snappea_task SET progress_done = ?, progress_total = ?, progress_note = ? WHERE {FENCE}""")
+LOG = statement("SELECT CAST(log AS text) FROM snappea_task WHERE {FENCE}")
+SET_LOG = statement("UPDATE snappea_task SET log = ? WHERE {FENCE}")
 
 # operations
 

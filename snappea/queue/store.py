@@ -20,7 +20,7 @@ from ..models import Gate, Status, Task
 from . import statements as sql
 from .clock import later, now
 from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
-from .records import Call, Claim, Expired, Extras, Fence, Outcome, Peek, Progress, Unusable, error_line
+from .records import Call, Claim, Expired, Extras, Fence, Outcome, Peek, Progress, Unusable, added, error_line
 
 #: The most rows that a round promotes, expires or blocks, so that 100,000 of them do not stall it.
 AT_ONCE = 1000
@@ -274,6 +274,13 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
 def note_progress(db: RawConnection, notes: Iterable[Progress]) -> None:
     """Write the progress that tasks have reported."""
     db.executemany(sql.PROGRESS, notes)
+
+
+def append_logs(db: RawConnection, logs: Mapping[Fence, str]) -> None:
+    """Append what running tasks have logged to their rows."""
+    for fence, lines in logs.items():
+        for (log,) in db.execute(sql.LOG, fence).fetchall():
+            db.execute(sql.SET_LOG, (added(log, lines.split("\n")), *fence))
 
 
 def revoked(db: RawConnection) -> list[Fence]:

@@ -98,9 +98,11 @@ current_task = CurrentTask()
 
 def checked_progress(done: Any, total: Any, note: object, claim: Claim) -> Progress:
     """Return progress with values that the database accepts. Raises TypeError or ValueError."""
+    from ..log import storable  # a process that only enqueues does not need it
+
     if isinstance(note, (bytes, bytearray)):
         raise TypeError("progress(): note must be a string, not bytes: decode it.")
-    text = f"{note}"[:MAX_NOTE].encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    text = storable(f"{note}"[:MAX_NOTE])
     total = None if total is None else _number("total", total)
     return Progress(_number("done", done), total, text, *claim.fence)
 

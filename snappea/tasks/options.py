@@ -82,6 +82,8 @@ class Options:
     retry_on_kill: bool = False
     #: Hide its arguments, result and exception messages in the log and the admin.
     sensitive: bool = False
+    #: Keep what the task logs while it runs, on its row; None: as the setting KEEP_LOG says.
+    keep_log: bool | None = None
     #: Earlier names of the task, which waiting rows may still have.
     aliases: Sequence[str] = ()
     #: When to enqueue the task: a cron expression.
@@ -237,6 +239,7 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "max_memory": ('a number of bytes, or as in "512M"', lambda v: parse_size(v) is not None),
     "retry_on_kill": _FLAG,
     "sensitive": _FLAG,
+    "keep_log": _FLAG,
     "aliases": ("a list of names", lambda v: isinstance(v, (list, tuple)) and all(map(_is_text, v))),
     "cron": ("a string", lambda v: isinstance(v, str)),
     "every": ("more than 0 seconds, or a timedelta", is_interval),

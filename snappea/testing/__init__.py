@@ -27,7 +27,7 @@ from ..queue.clock import as_datetime, now
 from ..queue.database import connect, transact
 from ..queue.files import IS_UNIX, NEEDS_UNIX
 from ..queue.records import Claim, Outcome
-from ..tasks import context, engine, frameworks
+from ..tasks import context, engine, frameworks, kept_log
 from ..tasks.function import TaskFunction
 from ..tasks.memory_engine import MEMORY, MemoryEngine
 from ..workers.execute import execute
@@ -126,6 +126,7 @@ def drain(including_scheduled: bool = False, raise_failures: bool = True, at_mos
         outcome = execute(claim, Handle())
         _calls().settle(outcome)
         context.take_progress([claim.id])
+        kept_log.take_log(claim.fence, closes=True)
         for framework in frameworks if claim.extras.origin else ():
             framework.notify_settled(outcome, is_urgent=True)
         failure = None if outcome.retry_after is not None else outcome.failure
@@ -157,6 +158,9 @@ class _Rows:
     def settle(self, outcome: Outcome) -> None:
         with transact(connect()) as db:
             store.note_progress(db, context.take_progress([outcome.claim.id]))
+            fence = outcome.claim.fence
+            if lines := kept_log.take_log(fence, closes=True):
+                store.append_logs(db, {fence: "\n".join(lines)})
             store.settle(db, now(), [outcome])
 
 

@@ -22,12 +22,12 @@ from typing import Any
 
 from ..conf import current
 from ..errors import Retry, SoftTimeLimitExceeded, TaskKilled, TaskRevoked
-from ..log import ENDINGS, clean, foreman, say, say_failure, shortened
+from ..log import ENDINGS, clean, foreman, say, say_failure, shortened, storable
 from ..queue.files import at_fork
 from ..queue.logbook import Note
 from ..queue.records import Claim, Outcome
 from ..signals import task_failed, task_retried, task_started, task_succeeded, tell
-from ..tasks import context
+from ..tasks import context, kept_log
 from ..tasks.arguments import decode, encode_result
 from ..tasks.discovery import task_of
 from ..tasks.function import TaskFunction, is_sensitive
@@ -111,6 +111,9 @@ def begin(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> tuple[
     """Make a claim the current task, and return its arguments. Raises UnreadableArguments."""
     arguments = decode(claim.args, claim.kwargs)
     context.begin(claim, deadline)
+    keeps_log = task.options.keep_log
+    if current().KEEP_LOG if keeps_log is None else keeps_log:
+        kept_log.keep(claim, task)
     if task_started.receivers:
         tell(task_started, task, id=claim.id, attempt=claim.attempts)
     return arguments
@@ -224,7 +227,7 @@ def _traceback_of(failure: BaseException, hides: bool) -> str:
         text = "".join(_frames_of(failure) if hides else traceback.format_exception(failure))
     except BaseException as worse:  # a __str__ that raises, no memory, no stack left
         return f"{type(failure).__name__} (no traceback: {type(worse).__name__} while it was written)"
-    return shortened(text.encode(errors="backslashreplace").decode().replace("\0", "\\x00"), MAX_ERROR)
+    return shortened(storable(text), MAX_ERROR)
 
 
 def _frames_of(failure: BaseException) -> list[str]:

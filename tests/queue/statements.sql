@@ -562,6 +562,12 @@ UPDATE snappea_task SET foreman_id = NULL,
     status = 'successful', finished_at = %s, expires_at = CAST(%s AS timestamptz) + make_interval(secs => result_ttl), error = %s
 WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running' AND result_ttl IS NOT NULL
 
+-- queue.statements.LOG, SQLite
+SELECT CAST(log AS text) FROM snappea_task WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.LOG, PostgreSQL
+SELECT CAST(log AS text) FROM snappea_task WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
 -- queue.statements.NEXT_IN_GROUP, SQLite
 SELECT lane_limit, lane_interval, priority FROM snappea_task
 WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
@@ -791,6 +797,12 @@ UPDATE snappea_task SET
 UPDATE snappea_task SET
     status = CASE WHEN status IN ('interrupted', 'successful', 'cancelled') THEN status ELSE 'failed' END,
     finished_at = %s, exception = 'UnusableRow', place = '', error = %s {repairs} WHERE id = %s
+
+-- queue.statements.SET_LOG, SQLite
+UPDATE snappea_task SET log = ? WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.SET_LOG, PostgreSQL
+UPDATE snappea_task SET log = %s WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
 
 -- queue.statements.SUCCEED_ALL, SQLite
 DELETE FROM snappea_task

@@ -12,12 +12,14 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
 from ...errors import SoftTimeLimitExceeded, TaskRevoked
-from ...queue.records import Claim, Outcome, Progress
-from ...tasks import context
+from ...queue.records import Claim, Outcome
+from ...tasks import context, kept_log
 from ...tasks.discovery import find_task_of
 from ...tasks.function import TaskFunction
 from .. import execute
@@ -61,11 +63,22 @@ class Channel:
 
     def tell(self, **words: object) -> None:
         """Send a line. Ends the process if the task closed the descriptor, which may be another file now."""
-        line = json.dumps(words).encode() + b"\n"
         with self._turns:
-            if not self._is_own(self._socket.fileno()):
-                os._exit(MUTE)
-            self._socket.sendall(line)
+            self._send(words)
+
+    def tell_log(self) -> None:
+        """Send what the task has logged; with the next record if a message is being sent already."""
+        while kept_log.unwritten_logs and self._turns.acquire(blocking=False):
+            try:
+                with suppress(OSError):  # the Foreman has died, and this process is about to
+                    self._send({"log": kept_log.take_log(next(iter(kept_log.unwritten_logs)))})
+            finally:
+                self._turns.release()
+
+    def _send(self, words: object) -> None:
+        if not self._is_own(self._socket.fileno()):
+            os._exit(MUTE)
+        self._socket.sendall(json.dumps(words).encode() + b"\n")
 
     def _is_own(self, descriptor: int) -> bool:
         try:
@@ -129,16 +142,16 @@ class ChildHandle(Handle):
             resource.setrlimit(resource.RLIMIT_AS, self._memory_before)
         return self._ending
 
-    def tell_progress(self, channel: Channel, progress: Progress) -> None:
-        """Send the task's progress: the whole line, even if a signal arrives meanwhile."""
+    def shield(self, send: Callable[[], None]) -> None:
+        """Send a message while the task runs: the whole line, even if a signal arrives meanwhile."""
         if threading.current_thread() is not threading.main_thread():
-            channel.tell(progress=progress)
+            send()
             return
-        self._is_shielded = True
+        before, self._is_shielded = self._is_shielded, True
         try:
-            channel.tell(progress=progress)
+            send()
         finally:
-            self._is_shielded = False
+            self._is_shielded = before
         self._raise_wanted()
 
     def _heed(self, number: int, _frame: FrameType | None) -> None:
@@ -207,7 +220,8 @@ def _run(channel: Channel) -> None:
     order = channel.order()
     deadline = order["deadline"]
     handle = ChildHandle(order["max_memory"], math.inf if deadline is None else deadline)
-    context.send_progress(lambda progress: handle.tell_progress(channel, progress))
+    context.send_progress(lambda progress: handle.shield(lambda: channel.tell(progress=progress)))
+    kept_log.keeper.send = lambda: handle.shield(channel.tell_log)
     claim = Claim(*order["claim"])
     task = find_task_of(claim)
     if task and task.is_coroutine:
@@ -217,6 +231,7 @@ def _run(channel: Channel) -> None:
     _claim, _duration, *rest = outcome._replace(failure=None)  # JSON cannot carry an exception
     tidy_connections()
     close_connections()
+    channel.tell_log()
     channel.tell(outcome=rest)
 
 

@@ -15,7 +15,7 @@ from ...conf import parse_size
 from ...errors import Retry, TaskKilled
 from ...log import say_seldom
 from ...queue.records import Claim, Outcome
-from ...tasks import context
+from ...tasks import context, kept_log
 from ...tasks.function import TaskFunction
 from .. import execute
 from .child import MUTE
@@ -29,10 +29,10 @@ TRY_AGAIN = 5.0
 ORDER_WITHIN = 60.0
 #: How often to check whether the task was revoked, in seconds.
 LOOK_EVERY = 1.0
-#: How long to pause after a progress message, in seconds, so that frequent messages cost little.
+#: How long to pause after progress and log messages, in seconds, so that frequent messages cost little.
 REST = 0.01
 _CHUNK = 65536
-_PROGRESS = b'{"progress"'
+_PROGRESS, _LOG = b'{"progress"', b'{"log"'
 
 
 class _NoProcess(Exception):
@@ -169,13 +169,15 @@ class Supervisor:
         for line in (*progress[-1:], *(line for line in lines if line and not line.startswith(_PROGRESS))):
             with suppress(TypeError, ValueError):  # the task itself wrote to the descriptor
                 self._heed(**json.loads(line))
-        if progress and self._outcome is None and self._exit_code is None:
+        is_frequent = progress or any(line.startswith(_LOG) for line in lines)
+        if is_frequent and self._outcome is None and self._exit_code is None:
             time.sleep(REST)
 
     def _heed(
         self,
         started: bool = False,
         progress: Any = None,
+        log: list[Any] | None = None,
         outcome: list[Any] | None = None,
         refused: str | None = None,
         ended: int | None = None,
@@ -185,6 +187,8 @@ class Supervisor:
         if progress is not None:
             done, total, note, *_ = progress
             context.note(context.checked_progress(done, total, note, self._claim))
+        elif log is not None:
+            kept_log.keep_lines(self._claim, log)
         elif outcome is not None:
             told = Outcome(self._claim, 0.0, *outcome)
             self._outcome = outcome

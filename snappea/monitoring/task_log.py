@@ -1,0 +1,51 @@
+"""Read what a task has logged, if it keeps its log."""
+
+import json
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db.models import Q
+
+from ..models import Task
+from ..queue.clock import as_datetime
+from ..queue.records import LEFT_OUT
+from ..tasks.discovery import find
+from ..tasks.function import is_sensitive
+
+
+class Record(NamedTuple):
+    """A record of a task's log, with the number of the attempt; or how many are `left_out` here."""
+
+    attempt: int = 0
+    at: datetime | None = None
+    level: str = ""
+    logger: str = ""
+    message: str = ""
+    left_out: int = 0
+
+
+def records(task: Task) -> list[Record]:
+    """Return what a task has logged, oldest first, without invalid lines; nothing if it is sensitive."""
+    if not task.log or is_sensitive(task, find(task.task_name)):
+        return []
+    ends = [(f"{error.get('at')}", error.get("attempt")) for error in task.attempt_errors()]
+    found: list[Record] = []
+    numbers: dict[int, int] = {}  # the attempt of each claim
+    for line in task.log.split("\n"):
+        try:
+            if LEFT_OUT(line):
+                found.append(Record(left_out=int(line)))
+                continue
+            claims, at, level, logger, message = json.loads(line)
+            if claims not in numbers:
+                ended = [number for end, number in ends if end < at and isinstance(number, int)]
+                numbers[claims] = 1 + max([0, *ended, *numbers.values()])
+            found.append(Record(numbers[claims], as_datetime(at), f"{level}", f"{logger}", f"{message}"))
+        except (TypeError, ValueError, RecursionError):  # written by hand
+            continue
+    return found
+
+
+def containing(text: str) -> Q:
+    """Return the condition that the log of a task contains a text. It does not exclude sensitive tasks."""
+    return Q(log__icontains=json.dumps(text, ensure_ascii=False)[1:-1])
