@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Made = Callable[[Callable[..., Any]], "TaskFunction[..., Any]"]
 
 ROOT = Path(__file__).parent.parent
+#: The password of the users that `tests.web.user` makes.
+PASSWORD = "open sesame"
 #: A busy machine is slow: nothing here waits for so long, in seconds, unless something is wrong.
 DEADLINE = 180.0
 

@@ -13,8 +13,7 @@ from django.core.wsgi import get_wsgi_application
 from django.db import connections
 
 from snappea.models import Task
-
-PASSWORD = "open sesame"
+from tests.site import PASSWORD as PASSWORD
 
 
 def user(name: str = "boss", *permissions: str, **kinds: Any) -> User:

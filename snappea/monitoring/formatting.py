@@ -10,6 +10,10 @@ from datetime import datetime
 from inspect import Parameter
 from typing import Any, NamedTuple
 
+from django.utils.formats import date_format, number_format
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
 from ..errors import UnreadableArguments
 from ..log import clean
 from ..models import Task
@@ -22,7 +26,14 @@ from ..tasks.function import TaskFunction, is_sensitive
 MOST = 20_000
 #: Stands for a missing value.
 NOTHING = "—"
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_SIZES = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+_UNITS = {
+    "d": _("%(amount)s d"),
+    "h": _("%(amount)s h"),
+    "min": _("%(amount)s min"),
+    "s": _("%(amount)s s"),
+    "ms": _("%(amount)s ms"),
+}
 
 
 def plain(text: str) -> str:
@@ -46,30 +57,40 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return NOTHING
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms" if seconds >= 0.00095 else f"{seconds * 1000:.1g} ms"
+        return _amount("ms", seconds * 1000, 1 if 0 < seconds < 0.00095 else 0)
     if seconds < 59.95:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+        return _amount("s", seconds, 1 if seconds < 9.95 else 0)
     rest, parts = round(seconds), []
-    for unit, size in _UNITS:
+    for unit, size in _SIZES.items():
         amount, rest = divmod(rest, size)
-        parts.append(f"{amount:,} {unit}" if amount else "")
+        parts.append(_amount(unit, amount) if amount else "")
     first = next(index for index, part in enumerate(parts) if part)
     return " ".join(part for part in parts[first : first + 2] if part)
 
 
+def _amount(unit: str, value: float, digits: int = 0) -> str:
+    return _UNITS[unit] % {"amount": number_format(round(value, digits), digits, force_grouping=True)}
+
+
 def exact(moment: datetime) -> str:
-    """Return a time to the second, in the site's time zone."""
+    """Return a time to the second, in the site's time zone, as in ISO 8601."""
     return f"{as_local(moment):%Y-%m-%d %H:%M:%S}"
 
 
+def when(moment: datetime) -> str:
+    """Return a time to the second, in the current time zone, as the current language writes it."""
+    here = as_local(moment)
+    return f"{date_format(here, 'SHORT_DATE_FORMAT')} {date_format(here, 'H:i:s')}"
+
+
 def number(value: float | None) -> str:
-    """Return a whole number with thousands separators."""
-    return NOTHING if value is None else f"{value:,.0f}"
+    """Return a whole number with the language's thousands separators."""
+    return NOTHING if value is None else number_format(value, 0, force_grouping=True)
 
 
 def size(count: int) -> str:
     """Return an amount of memory, such as "44 MB"."""
-    return f"{count / 1024**2:,.0f} MB" if count else "unknown"
+    return _("%(amount)s MB") % {"amount": number(count / 1024**2)} if count else str(_("unknown"))
 
 
 def pretty(encoded: str | None) -> str:
@@ -112,7 +133,10 @@ def _positional(task: TaskFunction[..., Any] | None, args: list[Any], kwargs: di
 def cut(text: str) -> str:
     """Return the beginning of a long text, and how much is omitted."""
     left = len(text) - MOST
-    return text if left <= 0 else f"{text[:MOST]}\n… {left:,} characters left out"
+    if left <= 0:
+        return text
+    omitted = ngettext("%(count)s character is left out", "%(count)s characters are left out", left)
+    return f"{text[:MOST]}\n… {omitted % {'count': number(left)}}"
 
 
 class Line(NamedTuple):

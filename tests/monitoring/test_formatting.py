@@ -1,13 +1,15 @@
-"""The arguments of a call by the names of the function's parameters."""
+"""How values are shown to people."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.utils import translation
 
 from snappea import task
 from snappea.models import Task
-from snappea.monitoring.formatting import named_arguments
+from snappea.monitoring.formatting import duration, exact, named_arguments, number, when
 from snappea.tasks.function import registry
 
 NAME = "tests.named"
@@ -61,3 +63,13 @@ def test_sensitive_arguments_are_not_shown() -> None:
     declare(sensitive=True)
     assert named(["secret"], {"key": "secret"}) == []
     assert named_arguments(Task(task_name="x", args='["secret"]', is_sensitive=True)) == []
+
+
+def test_numbers_and_times_are_written_as_the_language_does() -> None:
+    moment = datetime(2026, 11, 27, 13, 5, 9, tzinfo=UTC)
+    with translation.override("de"):
+        assert duration(3.4) == "3,4 s"
+        assert number(136_000) == "136.000"
+        assert when(moment) == "27.11.2026 13:05:09"
+    with translation.override(None):  # as commands do
+        assert (duration(3.4), exact(moment)) == ("3.4 s", "2026-11-27 13:05:09")

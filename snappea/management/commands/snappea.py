@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, no_translations
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -120,6 +120,7 @@ class Command(BaseCommand):
         """Skip database checks: `handle()` reports a queue that cannot be used."""
         return {**super().get_check_kwargs(options), "databases": []}
 
+    @no_translations
     def handle(self, *args: Any, **options: Any) -> None:
         """Run a subcommand. Exits with 1 if it fails, and with 2 if it is invalid."""
         discover()

@@ -1,0 +1,113 @@
+"""Fill the shop's queue: `python -m tests.admin.shop.fill`, while its Foreman runs."""
+
+import json
+import math
+import random
+from datetime import timedelta
+from functools import partial
+
+import django
+from django.utils import timezone
+
+
+def main() -> None:
+    """Enqueue tasks of each kind, and write two hours of history."""
+    django.setup()
+    from django.contrib.auth.models import User
+
+    User.objects.create_superuser("boss", password="open sesame")
+    _history()
+    _tasks()
+    _kept()
+
+
+def _history() -> None:
+    from snappea.models import Stat
+
+    chance, rows = random.Random(4), []
+    minute = timezone.now().replace(second=0, microsecond=0)
+    for back in range(1, 26 * 60):
+        at = minute - timedelta(minutes=back)
+        for share, name in enumerate(("charge", "ship", "pack", "count_orders"), 1):
+            done = int((40 + 30 * math.sin(back / 90)) * chance.random() / share)
+            failed = int(chance.random() * 6 / share) if back % 97 < 9 else 0
+            times = json.dumps({"-5": done // 2, "-3": done - done // 2, "2": failed})
+            rows.append(
+                Stat(
+                    minute=at,
+                    task_name=f"tests.admin.shop.tasks.{name}",
+                    done=done,
+                    failed=failed,
+                    wait_sum=done * 0.02,
+                    wait_max=1.2,
+                    run_sum=done * 0.2,
+                    run_max=3.5,
+                    run_times=times,
+                    wait_times=json.dumps({"-9": done, "-1": failed}),
+                )
+            )
+        backlog = int(abs(chance.gauss(30, 20))) + (400 if 30 < back < 45 else 0)
+        rows.append(Stat(minute=at, task_name="", backlog=backlog, starts=int(back in (50, 700))))
+    Stat.objects.bulk_create(rows)
+
+
+def _tasks() -> None:
+    from snappea import queue
+
+    from . import tasks
+
+    tasks.pack.delay(1001)
+    tasks.pack.delay(1002)
+    tasks.watch.delay("DHL")
+    tasks.render_label.delay(1003)
+    for warehouse in ("Hamburg", "Köln", "القاهرة"):
+        tasks.sync_stock.delay(warehouse)
+    for order in range(12):
+        tasks.ship.delay(order, parcels=order)
+    for order in range(5):
+        tasks.charge.delay(order, f"Customer {order}", cents=1999)
+    tasks.long_name.delay("no spaces " * 3 + "x" * 300)
+    tasks.send_password.delay("a@example.org", "hunter2")
+    tasks.count_orders.delay(2026, 11)
+    for minutes in range(1, 8):
+        tasks.charge.apply_async((minutes, "Later"), countdown=minutes * 600)
+    queue.pause("newsletter")
+    for number in range(3):
+        tasks.ship.apply_async((number,), queue="newsletter")
+
+
+def _kept() -> None:
+    from snappea.models import Task
+
+    now = timezone.now()
+    put = partial(Task.objects.create, enqueued_at=now - timedelta(hours=2), attempts=1)
+    frames = "".join(
+        f'  File "/srv/shop/{name}.py", line 17, in {name}\n    {name}(order)\n' for name in ("ship", "book")
+    )
+    error = (
+        f"Traceback (most recent call last):\n{frames}shop.errors.NoCarrier: <b>no luck</b> with order 17\n"
+    )
+    for at in range(70):
+        ended = now - timedelta(minutes=17 * at)
+        put(
+            task_name="tests.admin.shop.tasks.ship",
+            kwargs={"order": at, "parcels": 2},
+            status="failed",
+            started_at=ended - timedelta(seconds=2),
+            finished_at=ended,
+            error=error,
+            exception="shop.errors.NoCarrier",
+            place="shop/book.py:17 in book",
+        )
+    put(
+        task_name="tests.admin.shop.tasks.pack",
+        args=[77],
+        status="interrupted",
+        started_at=now - timedelta(minutes=9),
+        finished_at=now - timedelta(minutes=5),
+        error="The Foreman ended while it ran.",
+    )
+
+
+if __name__ == "__main__":
+    main()
