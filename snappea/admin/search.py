@@ -117,7 +117,7 @@ class Search:
         )
 
     def ordered(self, is_reversed: bool = False) -> QuerySet[Task]:
-        """Return what it finds: waiting and running tasks in the order of their turn, others the newest first."""
+        """Return what it finds: waiting and running tasks in order, others the newest first."""
         is_falling = (self.state is None or self.state in KEPT) != is_reversed
         columns = dict.fromkeys((self.column, "pk"))
         return self.tasks().order_by(*(f"-{column}" if is_falling else column for column in columns))
@@ -171,7 +171,7 @@ def neighbours(search: Search, pk: int) -> tuple[int | None, int | None]:
 
 def _next(search: Search, is_reversed: bool, pk: int, value: Any) -> int | None:
     tasks = search.ordered(is_reversed)
-    sign = "lt" if tasks.query.order_by[0].startswith("-") else "gt"
+    sign = "lt" if str(tasks.query.order_by[0]).startswith("-") else "gt"
     if search.column == "pk" or value is None:  # it has left the list
         tasks = tasks.filter(**{f"pk__{sign}": pk}).order_by(tasks.query.order_by[-1])
     else:
@@ -275,14 +275,13 @@ def _argument(name: str, value: str) -> Q:
 
 
 def _has(column: str, key: str | int, value: str, certain: str) -> Q:
-    connection, text = connect(), f"%{certain}%"
-    if connection.vendor == "sqlite":
-        sql, parameters = _ARGUMENT["sqlite"].format(column=column), (text, key, value)
-    else:
-        is_json = f"AND snappea_task.{column} IS JSON" if connection.pg_version >= 160_000 else ""
-        kind = "int" if isinstance(key, int) else "text"
-        sql = _ARGUMENT["postgresql"].format(column=column, kind=kind, and_valid=is_json)
-        parameters = (text, key, key, value)
+    connection: Any = connect()
+    sql, parameters = _ARGUMENT[connection.vendor], [f"%{certain}%", key, value]
+    is_valid = ""
+    if connection.vendor == "postgresql":
+        parameters.insert(1, key)
+        is_valid = f"AND snappea_task.{column} IS JSON" if connection.pg_version >= 160_000 else ""
+    sql = sql.format(column=column, kind="int" if isinstance(key, int) else "text", and_valid=is_valid)
     return Q(RawSQL(sql, parameters, output_field=BooleanField()))
 
 

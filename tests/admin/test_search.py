@@ -103,9 +103,7 @@ def test_keys(site: Site) -> None:
         found("state:ready") == found("state:pending") == found("age:>1h") == found("age:>119.5m") == [ready]
     )
     assert found("age:<1h") == found("ended:<1h") == found("error:keyerror") == found("log:seen") == [failed]
-    assert (
-        found("task:charge") == found(f"task:{NAME}") == found("task:tasks.charge charge") + [failed, ready]
-    )
+    assert found("task:charge") == found(f"task:{NAME}") == [failed, ready]
     assert found('exception:KeyError place:"a.py:3 in f"') == found("exception:KeyError") == [failed]
     assert found("exception:Key") == found("exception:KeyError state:ready") == found("ended:>1h") == []
     assert found('exception:""') == found('place:""') == []
@@ -113,8 +111,11 @@ def test_keys(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(77, "77"), ("77", "77"), (7.5, "7.5"), (True, "true"), (None, "null"), ("a b", '"a b"'), ("", '""')]
-    + [("João", "João"), ('say "hi"', '"say \\"hi\\""'), ([1, "x"], '[1,"x"]'), ("back\\slash", "back\\slash")],
+    [
+        *((77, "77"), ("77", "77"), (7.5, "7.5"), (True, "true"), (None, "null"), ("a b", '"a b"')),
+        *(("", '""'), ("João", "João"), ('say "hi"', '"say \\"hi\\""')),
+        *(([1, "x"], '[1,"x"]'), ("back\\slash", "back\\slash")),
+    ],
 )  # fmt: skip
 def test_arguments_are_written_as_people_write_them(site: Site, value: Any, written: str) -> None:
     by_name, by_place = put(kwargs={"customer": value}), put(args=[1, value])
@@ -136,7 +137,7 @@ def test_invalid_json_is_found_by_words_only(site: Site) -> None:
 
 
 def test_sensitive_tasks_are_not_found_by_what_is_hidden(site: Site) -> None:
-    hidden = {"args": ["needle"], "kwargs": {"key": "needle"}, "error": "needle", "log": "needle"}
+    hidden: Any = {"args": ["needle"], "kwargs": {"key": "needle"}, "error": "needle", "log": "needle"}
     by_row, by_task = put(is_sensitive=True, **hidden), put(name="shop.tasks.rotate", **hidden)
     for text in (
         "needle",
