@@ -123,6 +123,24 @@ WHERE status = 'running'  LIMIT ?
 SELECT id, claims, started_at FROM snappea_task
 WHERE status = 'running' AND foreman_id IS NOT NULL LIMIT %s
 
+-- monitoring.why._BEFORE, SQLite
+SELECT (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0
+        AND is_async = ? AND queue = ? AND priority > ? LIMIT ?) AS more_urgent)
+    + (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0
+        AND is_async = ? AND queue = ? AND priority = ? AND id < ? LIMIT ?) AS older)
+
+-- monitoring.why._BEFORE, PostgreSQL
+SELECT (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0
+        AND is_async = %s AND queue = %s AND priority > %s LIMIT %s) AS more_urgent)
+    + (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0
+        AND is_async = %s AND queue = %s AND priority = %s AND id < %s LIMIT %s) AS older)
+
+-- monitoring.why._OF_GROUP, SQLite
+SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'running' LIMIT ?
+
+-- monitoring.why._OF_GROUP, PostgreSQL
+SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'running' LIMIT %s
+
 -- postgres.foremen.FORGET_OPENINGS, both
 DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'
 
