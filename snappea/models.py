@@ -321,7 +321,8 @@ class Handover(models.Model):
 class Stat(models.Model):
     """The outcomes of a task's runs within a minute. Times are in seconds.
 
-    The row with an empty name has the number of ready tasks at the end of the minute.
+    The row with an empty name is for all tasks, and has the number of ready ones at the end of the minute.
+    Each Foreman writes rows of its own.
     """
 
     minute = models.DateTimeField()
@@ -346,7 +347,10 @@ class Stat(models.Model):
     starts = models.IntegerField(default=0, db_default=0)
 
     class Meta:
-        indexes = [models.Index(fields=["minute"], name="snappea_stat_minute")]
+        indexes = [
+            models.Index(fields=["minute"], name="snappea_stat_minute"),
+            models.Index(fields=["task_name", "minute"], name="snappea_stat_of_task"),
+        ]
 
 
 class Total(models.Model):

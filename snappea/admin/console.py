@@ -57,7 +57,7 @@ class ConsoleAdmin(GuardedAdmin):
 
     class Media:
         css = {"all": ["snappea/console.css"]}
-        js = ["snappea/console.js"]
+        js = ["snappea/console.js", "snappea/console_charts.js"]
 
     def render(
         self, request: HttpRequest, template: str, *, title: str, live: str = "", **context: Any

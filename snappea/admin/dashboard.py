@@ -27,8 +27,8 @@ from .charts import history_charts
 from .guarded import GuardedAdmin
 
 #: The time spans of the charts in hours, and the minutes per point.
-SPANS = {2: 1, 6: 3, 24: 12}
-POINTS = 120
+SPANS = {1: 1, 6: 6, 24: 24}
+POINTS = 60
 #: How many tasks are shown at most.
 MOST_ROWS = 100
 #: How often the page reloads without JavaScript, in seconds.
@@ -41,7 +41,8 @@ class DashboardAdmin(GuardedAdmin):
     """The dashboard, in place of a list."""
 
     class Media:
-        js = ["snappea/dashboard.js"]
+        css = {"all": ["snappea/console.css"]}
+        js = ["snappea/dashboard.js", "snappea/console_charts.js"]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

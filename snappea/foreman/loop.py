@@ -111,6 +111,7 @@ class Foreman:
         try:
             host.enter()
             quarantined(self._recover)
+            self.stats.write_start(self.connection)
             host.equip()
             self.bell, self.in_flight.logbook = host.bell, host.logbook
             self.restart.nudge = self.bell.nudge

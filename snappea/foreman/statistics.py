@@ -6,16 +6,19 @@ waits for statistics: if they cannot be written, they are dropped.
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from logging import WARNING
 from math import frexp
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from ..log import say_seldom
 from ..models import Status
 from ..queue import store
-from ..queue.clock import later
-from ..queue.database import FAULTS, RawConnection
+from ..queue.clock import later, minute_of, now
+from ..queue.database import FAULTS, RawConnection, transact
 from ..queue.records import Expired, Outcome
 
 #: How many old rows to delete at a time.
@@ -32,10 +35,11 @@ HALF_OCTAVE = 0.5**0.5
 #: The columns of Total.
 COUNTS = ("done", "failed", "retried", "cancelled", "expired")
 SUMS = (*COUNTS, "wait_sum", "run_sum")
-_COLUMNS = (*COUNTS, "wait_sum", "wait_max", "run_sum", "run_max", "run_times")
+_NUMBERS = (*COUNTS, "wait_sum", "wait_max", "run_sum", "run_max")
+_COLUMNS = (*_NUMBERS, "run_times", "wait_times")
 _INSERT = f"""
-    INSERT INTO snappea_stat (minute, task_name, {", ".join(_COLUMNS)}, backlog)
-    VALUES (?, ?, {", ".join("?" * len(_COLUMNS))}, ?)"""
+    INSERT INTO snappea_stat (minute, task_name, {", ".join(_COLUMNS)}, backlog, starts)
+    VALUES (?, ?, {", ".join("?" * len(_COLUMNS))}, ?, ?)"""
 _ADD_UP = f"""
     INSERT INTO snappea_total AS total (task_name, {", ".join(SUMS)})
     VALUES (?, {", ".join("?" * len(SUMS))}) ON CONFLICT (task_name)
@@ -54,6 +58,7 @@ class _Counter:
         self.done = self.failed = self.retried = self.cancelled = self.expired = 0
         self.wait_sum = self.wait_max = self.run_sum = self.run_max = 0.0
         self.run_times: dict[int, int] = {}
+        self.wait_times: dict[int, int] = {}
 
     def count_failure(self, outcome: Outcome) -> None:
         if outcome.is_revoked:
@@ -63,11 +68,20 @@ class _Counter:
         else:
             self.failed += 1
 
+    def add(self, other: "_Counter") -> None:
+        for column in SUMS:
+            setattr(self, column, getattr(self, column) + getattr(other, column))
+        self.wait_max = max(self.wait_max, other.wait_max)
+        self.run_max = max(self.run_max, other.run_max)
+        self.run_times = Counter(self.run_times) + Counter(other.run_times)
+        self.wait_times = Counter(self.wait_times) + Counter(other.wait_times)
+
     def values(self, columns: Iterable[str]) -> tuple[float, ...]:
         return tuple(getattr(self, column) for column in columns)
 
-    def row(self, minute: str, name: str, backlog: int | None = None) -> tuple[object, ...]:
-        return minute, name, *self.values(_COLUMNS[:-1]), json.dumps(self.run_times), backlog
+    def row(self, minute: str, name: str, backlog: int | None = None, starts: int = 0) -> tuple[object, ...]:
+        times = json.dumps(self.run_times), json.dumps(self.wait_times)
+        return minute, name, *self.values(_NUMBERS), *times, backlog, starts
 
 
 class Stats:
@@ -98,7 +112,7 @@ class Stats:
             if duration > counter.run_max:
                 counter.run_max = duration
             part, octave = frexp(duration or SHORTEST)
-            bucket = octave * 2 if part < HALF_OCTAVE else octave * 2 + 1
+            bucket = octave * 2 + (part >= HALF_OCTAVE)
             times = counter.run_times
             times[bucket] = times.get(bucket, 0) + 1
         self._count_waits(outcomes, datetime.fromisoformat(moment))
@@ -113,9 +127,14 @@ class Stats:
                 wait = max(0.0, (here - due).total_seconds() - outcome.duration)
             except (ValueError, TypeError):  # the row was written by hand
                 continue
-            counter = self._counter(claim.task_name)
+            counter = self._counters.get(claim.task_name) or self._counter(claim.task_name)
             counter.wait_sum += wait * step
-            counter.wait_max = max(counter.wait_max, wait)
+            if wait > counter.wait_max:
+                counter.wait_max = wait
+            part, octave = frexp(wait or SHORTEST)
+            bucket = octave * 2 + (part >= HALF_OCTAVE)
+            times = counter.wait_times
+            times[bucket] = times.get(bucket, 0) + step
 
     def count_expired(self, expired: Iterable[Expired], moment: str) -> None:
         """Count tasks that have expired."""
@@ -126,7 +145,7 @@ class Stats:
 
     def _begin(self, moment: str) -> None:
         if not self._counters:
-            self._minute = f"{moment[:16]}:00"
+            self._minute = minute_of(moment)
             self._due = time.monotonic() + 60 - int(moment[17:19])
 
     def _counter(self, name: str) -> _Counter:
@@ -134,6 +153,18 @@ class Stats:
             is_name = isinstance(name, str)  # the row may have been written by hand
             name = name if is_name and len(self._counters) < MOST_NAMES else OTHERS
         return self._counters.setdefault(name, _Counter())
+
+    def write_start(self, connection: BaseDatabaseWrapper) -> None:
+        """Write that a Foreman has started, if possible."""
+        if not self._retention:
+            return
+        minute = minute_of(now(connection))
+        try:
+            with transact(connection) as db:
+                db.execute(_INSERT, _Counter().row(minute, "", starts=1))
+                db.execute(_PURGE, (later(minute, -60 * self._retention), AT_ONCE))
+        except FAULTS as error:
+            say_seldom(WARNING, "The start could not be added to the statistics: %s", error)
 
     def look(self, db: RawConnection) -> None:
         """Count the ready tasks if a minute is over. Outside a transaction: there may be a million."""
@@ -150,7 +181,10 @@ class Stats:
             return
         counted = sorted(self._counters.items())  # sorted, or two Foremen could deadlock
         rows = [counter.row(self._minute, name) for name, counter in counted]
-        rows.append(_Counter().row(self._minute, "", self.backlog))
+        whole = _Counter()
+        for _name, counter in counted:
+            whole.add(counter)
+        rows.append(whole.row(self._minute, "", self.backlog))
         self._counters, self.backlog = {}, None
         db.execute("SAVEPOINT snappea_stats")
         try:

@@ -27,6 +27,16 @@ class AddColumn(migrations.AddField):
             BaseDatabaseSchemaEditor.add_field(schema_editor, model, model._meta.get_field(self.name))
 
 
+#: The row with an empty name becomes the sum of the other ones of its minute.
+ADD_UP = """
+    UPDATE snappea_stat SET (done, failed, retried, cancelled, expired, wait_sum, run_sum) = (
+        SELECT coalesce(sum(done), 0), coalesce(sum(failed), 0), coalesce(sum(retried), 0),
+            coalesce(sum(cancelled), 0), coalesce(sum(expired), 0), coalesce(sum(wait_sum), 0),
+            coalesce(sum(run_sum), 0)
+        FROM snappea_stat AS one WHERE one.minute = snappea_stat.minute AND one.task_name <> '')
+    WHERE id IN (SELECT max(id) FROM snappea_stat WHERE task_name = '' GROUP BY minute)"""
+
+
 class Migration(migrations.Migration):
     """Adds columns and a table, and replaces two indexes."""
 
@@ -78,6 +88,11 @@ class Migration(migrations.Migration):
             name="wait_times",
             field=models.TextField(db_default="{}", default="{}"),
         ),
+        migrations.AddIndex(
+            model_name="stat",
+            index=models.Index(fields=["task_name", "minute"], name="snappea_stat_of_task"),
+        ),
+        migrations.RunSQL(ADD_UP, migrations.RunSQL.noop),
         AddColumn(
             model_name="task",
             name="log",

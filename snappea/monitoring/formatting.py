@@ -27,7 +27,8 @@ MOST = 20_000
 #: Stands for a missing value.
 NOTHING = "—"
 _SIZES = {"d": 86400, "h": 3600, "min": 60, "s": 1}
-_UNITS = {
+#: Amounts of time by their unit.
+UNITS = {
     "d": _("%(amount)s d"),
     "h": _("%(amount)s h"),
     "min": _("%(amount)s min"),
@@ -69,7 +70,7 @@ def duration(seconds: float | None) -> str:
 
 
 def _amount(unit: str, value: float, digits: int = 0) -> str:
-    return _UNITS[unit] % {"amount": number_format(round(value, digits), digits, force_grouping=True)}
+    return UNITS[unit] % {"amount": number_format(round(value, digits), digits, force_grouping=True)}
 
 
 def exact(moment: datetime) -> str:

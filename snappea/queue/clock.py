@@ -76,6 +76,11 @@ def later(moment: str, seconds: float) -> str:
         return str(datetime.max if seconds > 0 else datetime.min)
 
 
+def minute_of(moment: str) -> str:
+    """Return the beginning of the minute of a time."""
+    return f"{moment[:16]}:00"
+
+
 def seconds_of(span: float | timedelta, name: str, more: str = " or a timedelta") -> float:
     """Return a number or a timedelta in seconds. `name` and `more` are for the message of an error.
 

@@ -12,12 +12,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from snappea.foreman import statistics
 from snappea.models import Task
 from snappea.queue import operations
-from snappea.queue.clock import later, now
-from snappea.queue.database import connect, raw
 from tests.admin.chromium import Browser, chromium
+from tests.minutes import write_minute
 from tests.playground.lifecycle import loop
 from tests.playground.tasks import fail, nap, record, wait_for
 from tests.site import Site, wait_until
@@ -219,20 +217,14 @@ def test_what_it_looks_like(site: Site, browser: Browser) -> None:
 def _fill() -> None:
     """Create hours of statistics, and tasks in all states."""
     chance = random.Random(4)
-    rows: list[tuple[object, ...]] = []
-    for back in range(1, 300):
-        minute = later(f"{now()[:16]}:00", -60.0 * back)
+    for back in range(299, 0, -1):
+        numbers = {}
         for share, name in enumerate(("mail.tasks.send_mail", "shop.tasks.ship", "reports.tasks.nightly"), 1):
-            done, failed = (
-                int(chance.random() * 80 / share),
-                int(chance.random() * 5 / share) * (back % 11 < 3),
-            )
-            runs, times = done + failed, json.dumps({"-5": done // 2, "-3": done // 3, "0": failed})
-            waits = runs * 0.05 * chance.random(), 0.4 * chance.random()
-            rows.append((minute, name, done, failed, 0, 0, 0, *waits, runs * 0.2, 1 + share / 3, times, None))
-        backlog = int(abs(chance.gauss(30, 20))) + (100 if 30 < back < 45 else 0)
-        rows.append((minute, "", 0, 0, 0, 0, 0, 0, 0, 0, 0, "{}", backlog))
-    raw(connect()).executemany(statistics._INSERT, rows)
+            done = int(chance.random() * 80 / share)
+            failed = int(chance.random() * 5 / share) * (back % 11 < 3)
+            times = {-5: done // 2, -3: done // 3, 0: failed}
+            numbers[name] = {"done": done, "failed": failed, "run_times": times, "wait_times": times}
+        write_minute(back, numbers, starts=int(back == 40))
     moment = timezone.now()
     put = partial(Task.objects.create, enqueued_at=moment - timedelta(hours=1), attempts=1)
     frames = "".join(

@@ -11,16 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snappea import stats
-from snappea.admin import charts
-from snappea.admin.charts import Chart, Series
-from snappea.foreman.statistics import _INSERT
 from snappea.management import console
 from snappea.models import Task
 from snappea.monitoring import formatting, inspect
 from snappea.queue import operations
-from snappea.queue.clock import later, now
-from snappea.queue.database import connect, file_of, raw
+from snappea.queue.database import connect, file_of
 from snappea.queue.lock import holder
+from tests.minutes import write_minute
 from tests.playground import coroutines
 from tests.playground.limited import swallow
 from tests.playground.tasks import wait_for
@@ -45,7 +42,7 @@ def text_of(browser: Client, address: str = DASHBOARD) -> str:
 
 def test_it_works_with_nothing_in_it(browser: Client) -> None:
     text = text_of(browser)
-    assert "No Foreman runs" in text and "No task is running." in text and text.count("<svg viewBox") == 4
+    assert "No Foreman runs" in text and "No task is running." in text and text.count("<figure") == 4
 
 
 def test_it_shows_a_stuck_task_and_its_limit(site: Site, browser: Client) -> None:
@@ -107,12 +104,10 @@ def test_what_a_machine_reads_is_not_written_as_people_read_it(
 
 
 def test_the_charts_show_the_hours_that_are_asked_for(browser: Client) -> None:
-    minute = later(f"{now()[:16]}:00", -60 * 200)
-    row = (minute, "x", 1234, 5, 0, 0, 0, 1, 1, 3, 3, "{}", None)
-    raw(connect()).execute(_INSERT, row)
+    write_minute(200, {"x": {"done": 1234, "failed": 5}})
     assert "1,234 were done" not in text_of(browser)
     assert "In the last 6 hours 1,234 were done and 5 failed." in text_of(browser, f"{DASHBOARD}?hours=6")
-    assert "The last 2 hours" in text_of(browser, f"{DASHBOARD}?hours=999999")
+    assert "The last 1 hours" in text_of(browser, f"{DASHBOARD}?hours=999999")
 
 
 def test_it_can_be_told_not_to_renew_itself(browser: Client) -> None:
@@ -217,49 +212,6 @@ def test_a_traceback_is_shown_line_by_line(text: str) -> None:
     assert "\n".join(line.text for line in lines) == "\n".join(
         formatting.cut(formatting.plain(text)).splitlines()
     )
-
-
-# charts
-
-
-values = st.lists(st.one_of(st.none(), st.floats(0, 1e9)), min_size=1, max_size=130)
-
-
-@given(values)
-def test_nothing_of_a_chart_is_outside_of_it(drawn: list[Any]) -> None:
-    times = ["12:00"] * len(drawn)
-    for chart in (
-        Chart(
-            "x",
-            "X",
-            "",
-            [Series("done", "done", drawn), Series("failed", "failed", drawn)],
-            times,
-            charts.number,
-            is_stacked=True,
-        ),
-        Chart("x", "X", "", [Series("mean", "mean", drawn)], times, formatting.duration),
-        Chart("x", "X", "", [Series("backlog", "ready", drawn)], times, charts.number),
-    ):
-        for bar in chart.bars:
-            assert bar.x >= 0 and bar.x + bar.width <= chart.width + 1 and bar.height >= 0
-            assert bar.y >= 0 and bar.y + bar.height <= chart.height
-        for line in chart.lines:
-            numbers = [float(number) for number in re.findall(r"[ML](\S+) ", line.path + line.area + " ")]
-            assert all(0 <= number <= chart.width for number in numbers)
-            assert "nan" not in line.path and "e" not in line.path
-
-
-@given(st.floats(1e-6, 1e12), st.booleans())
-def test_an_axis_ends_at_a_round_number_that_is_not_much_more(value: float, is_whole: bool) -> None:
-    top = charts.nice(value, is_whole)
-    assert value <= top * (1 + 1e-6)
-    assert top <= max(value * 2.5, 2.0)
-
-
-def test_a_gap_in_what_is_known_is_a_gap_in_the_line() -> None:
-    chart = Chart("x", "X", "", [Series("mean", "mean", [1.0, None, 2.0])], ["a", "b", "c"], str)
-    assert chart.lines[0].path.count("M") == 2
 
 
 def test_a_queue_is_paused_once(browser: Client) -> None:

@@ -23,23 +23,24 @@ IMAGES = PAGES / "images"
 WIDTH, HEIGHT = 1200, 820
 #: Runs in the demo's project, beside it.
 MORE = """
-import json, math, random
+import math, random
 from example_project.tracker.tasks import do_nothing, mail_about_issue
-from snappea.foreman import statistics
-from snappea.queue.clock import later, now
-from snappea.queue.database import connect, raw
+from tests.minutes import write_minute
 
-chance, name, rows = random.Random(19), "example_project.tracker.tasks.", []
-for back in range(2, 120):
-    minute = later(f"{now()[:16]}:00", -60.0 * back)
+chance, name = random.Random(19), "example_project.tracker.tasks."
+for back in range(119, 1, -1):
     done = int(4500 + 2500 * math.sin(back / 19) + 900 * chance.random())
     failed = 700 if 40 < back < 46 else 0
-    times = json.dumps({"-7": done // 2, "-6": done // 3, "-4": done // 6})
-    sums = done * 0.004, 0.1 + 1.5 * chance.random() ** 9, done * 0.003, 0.1
-    rows.append((minute, name + "digest_event", done, 0, 0, 0, 0, *sums, times, None))
-    rows.append((minute, name + "mail_about_issue", 20, failed, 0, 0, 0, 0.1, 0.01, 0.4, 0.1, "{}", None))
-    rows.append((minute, "", 0, 0, 0, 0, 0, 0, 0, 0, 0, "{}", int(abs(chance.gauss(5, 4))) + failed))
-raw(connect()).executemany(statistics._INSERT, rows)
+    digests = {
+        "done": done,
+        "wait_sum": done * 0.004,
+        "run_sum": done * 0.003,
+        "run_times": {-14: done // 2, -12: done // 3, -8: done // 6},
+        "wait_times": {-15: done // 2, -13: done // 3, -9 - int(3 * chance.random() ** 4): done // 6},
+    }
+    mails = {"done": 20, "failed": failed, "wait_sum": 0.1, "run_sum": 0.4}
+    numbers = {name + "digest_event": digests, name + "mail_about_issue": mails}
+    write_minute(back, numbers, int(abs(chance.gauss(5, 4))) + failed, starts=int(back == 70))
 for issue in (9001, 9002, 9003):
     mail_about_issue.delay(issue)
 for minutes in range(1, 13):

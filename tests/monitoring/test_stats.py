@@ -2,6 +2,7 @@
 
 import sqlite3
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -17,11 +18,12 @@ from snappea.foreman.statistics import Stats
 from snappea.models import Stat, Status, Task
 from snappea.monitoring import inspect
 from snappea.queue import operations, store
-from snappea.queue.clock import later, now
+from snappea.queue.clock import later
 from snappea.queue.database import connect, raw, transact
 from snappea.queue.records import Claim, ClaimExtras, Expired, Outcome
 from snappea.queue.statements import DEPTH
 from snappea.stats import Histogram
+from tests.minutes import write_minute
 from tests.playground.tasks import fail, nap, record, wait_for
 from tests.site import Site, wait_until
 
@@ -72,6 +74,8 @@ def test_in_a_round_of_many_a_sample_tells_how_long_they_waited(site: Site) -> N
     counted.count([outcome(waited=2.0) for _ in range(640)], MOMENT)
     (row,) = written(counted)
     assert row["done"] == 640 and row["wait_sum"] / 640 == pytest.approx(2.0, rel=0.05)
+    waits = Histogram.of(row["wait_times"])
+    assert waits.total() == pytest.approx(640, rel=0.05) and 1.4 < (waits.percentile(0.5) or 0) < 2.9
 
 
 def test_the_backlog_is_written_with_them(site: Site) -> None:
@@ -97,6 +101,7 @@ def test_a_row_that_was_written_by_hand_is_counted_as_well(site: Site, enqueued_
     counted.count([Outcome(Claim(0, 1, 1, "x", "[]", "{}", enqueued_at=enqueued_at), 0.0)], MOMENT)
     (row,) = written(counted)
     assert (row["done"], row["wait_sum"]) == (1, 0.0)
+    assert Histogram.of(row["wait_times"]).total() <= 1
     assert (Histogram.of(row["run_times"]).percentile(0.5) or 1) < 0.001
 
 
@@ -168,7 +173,8 @@ def test_the_foreman_writes_them_and_no_more_when_idle(site: Site) -> None:
     wait_until(lambda: site.counts() == {"failed": 1})
     assert foreman.stop() == 0
     rows = dict(site.sql("SELECT task_name, sum(done + failed) FROM snappea_stat GROUP BY 1"))
-    assert rows == {record.name: 5, fail.name: 1, "": 0}
+    assert rows == {record.name: 5, fail.name: 1, "": 6}
+    assert site.sql("SELECT sum(starts) FROM snappea_stat") == [(1,)]
 
 
 def test_a_minute_is_written_once_it_is_over(site: Site) -> None:
@@ -204,15 +210,55 @@ def test_a_histogram_that_cannot_be_read_is_empty(text: str) -> None:
 
 
 def test_history_puts_minutes_together(site: Site) -> None:
-    this_minute = f"{now()[:16]}:00"
     for minutes, done in ((0, 1), (1, 2), (4, 4), (5, 8), (9, 16), (10, 32)):
-        minute = later(this_minute, -60 * minutes)
-        row = (minute, "x", done, 1, 0, 0, 0, 1, 1, 3, 3, "{}", minutes)
-        raw(connect()).execute(statistics._INSERT, row)
-    early, late = stats.history(2, 5)
+        times = {"run_times": {0: done}, "wait_times": {2: 1}}
+        counts: dict[str, Any] = {
+            "x": {"done": done, "failed": 1, **times},
+            "y": {"done": 100, "retried": 3},
+        }
+        write_minute(minutes, counts, starts=int(minutes == 4))
+    early, late = stats.history(2, 5, "x")
     assert (early.done, late.done) == (24, 7) and (early.failed, late.failed) == (2, 3)
-    assert late.run_mean == 9 / 10 and late.wait_max == 1 and early.backlog == 9
-    assert stats.history(1, 1)[0].done == 1
+    assert (late.run_times, late.wait_times) == ({0: 7}, {2: 3})
+    assert (early.starts, late.starts) == (0, 1), "restarts are shown with each task"
+    early, late = stats.history(2, 5)
+    assert (early.done, late.done, late.others, late.starts) == (224, 307, 9, 1)
+    assert (late.run_times, late.wait_times) == ({0: 7}, {2: 3})
+    assert stats.history(1, 1)[0].done == 101
+
+
+def test_a_start_is_counted_in_its_minute(site: Site) -> None:
+    """Also while there is nothing to do, and once for each Foreman."""
+    for _ in range(2):
+        Stats(60).write_start(connect())
+    Stats(0).write_start(connect())
+    (period,) = stats.history(1, 2)
+    assert (period.starts, period.runs) == (2, 0)
+
+
+def test_a_start_that_cannot_be_written_stops_no_foreman(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.sql("DROP TABLE snappea_stat")
+    Stats(60).write_start(connect())
+    assert "start" in caplog.text
+
+
+def test_the_upgrade_adds_up_the_minutes_that_are_there(site: Site) -> None:
+    for minute, name, done in ((1, "x", 3), (1, "y", 4), (1, "", 0), (2, "x", 5), (2, "", 0)):
+        moment = timezone.now().replace(second=0, microsecond=0) - timedelta(minutes=minute)
+        Stat.objects.create(minute=moment, task_name=name, done=done, failed=1 if name else 0)
+    site.sql(import_module("snappea.migrations.0003_console").ADD_UP)
+    before, after = stats.history(3, 1)[:2]
+    assert (before.done, before.failed, after.done, after.failed) == (5, 1, 7, 2)
+    assert before.wait_times.percentile(0.5) is None
+
+
+def test_history_is_read_by_an_index(site: Site) -> None:
+    plan = [row[3] for row in site.sql(f"EXPLAIN QUERY PLAN {stats._OF_TASK}", "x", "2026")]
+    assert [step for step in plan if "snappea_stat" in step] == [
+        "SEARCH snappea_stat USING INDEX snappea_stat_of_task (task_name=? AND minute>?)"
+    ]
 
 
 def test_a_snapshot_of_nothing(site: Site) -> None:

@@ -56,12 +56,12 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (task_name)
 DO UPDATE SET done = total.done + excluded.done, failed = total.failed + excluded.failed, retried = total.retried + excluded.retried, cancelled = total.cancelled + excluded.cancelled, expired = total.expired + excluded.expired, wait_sum = total.wait_sum + excluded.wait_sum, run_sum = total.run_sum + excluded.run_sum
 
 -- foreman.statistics._INSERT, SQLite
-INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired, wait_sum, wait_max, run_sum, run_max, run_times, backlog)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired, wait_sum, wait_max, run_sum, run_max, run_times, wait_times, backlog, starts)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- foreman.statistics._INSERT, PostgreSQL
-INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired, wait_sum, wait_max, run_sum, run_max, run_times, backlog)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+INSERT INTO snappea_stat (minute, task_name, done, failed, retried, cancelled, expired, wait_sum, wait_max, run_sum, run_max, run_times, wait_times, backlog, starts)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- foreman.statistics._PURGE, SQLite
 DELETE FROM snappea_stat WHERE id IN (
@@ -924,15 +924,13 @@ ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, expression = ex
     timezone = excluded.timezone, args = excluded.args, kwargs = excluded.kwargs,
     queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run
 
--- stats._BY_MINUTE, SQLite
-SELECT +minute, sum(done), sum(failed), sum(retried + cancelled),
-    sum(wait_sum), max(wait_max), sum(run_sum), max(run_max), max(backlog)
-FROM snappea_stat WHERE minute >= ? GROUP BY minute
+-- stats._OF_TASK, SQLite
+SELECT +minute, task_name, done, failed, retried + cancelled, starts, run_times, wait_times
+FROM snappea_stat WHERE task_name IN (?, '') AND minute >= ?
 
--- stats._BY_MINUTE, PostgreSQL
-SELECT minute, sum(done), sum(failed), sum(retried + cancelled),
-    sum(wait_sum), max(wait_max), sum(run_sum), max(run_max), max(backlog)
-FROM snappea_stat WHERE minute >= %s GROUP BY minute
+-- stats._OF_TASK, PostgreSQL
+SELECT minute, task_name, done, failed, retried + cancelled, starts, run_times, wait_times
+FROM snappea_stat WHERE task_name IN (%s, '') AND minute >= %s
 
 -- stats._SINCE, SQLite
 SELECT task_name, done, failed, done + failed + retried + cancelled, expired, run_sum, run_times

@@ -1,6 +1,5 @@
 """Fill the shop's queue: `python -m tests.admin.shop.fill`, while its Foreman runs."""
 
-import json
 import math
 import random
 from datetime import timedelta
@@ -22,33 +21,25 @@ def main() -> None:
 
 
 def _history() -> None:
-    from snappea.models import Stat
+    from tests.minutes import write_minute
 
-    chance, rows = random.Random(4), []
-    minute = timezone.now().replace(second=0, microsecond=0)
-    for back in range(1, 26 * 60):
-        at = minute - timedelta(minutes=back)
+    chance = random.Random(4)
+    for back in range(26 * 60, 0, -1):
+        numbers = {}
         for share, name in enumerate(("charge", "ship", "pack", "count_orders"), 1):
             done = int((40 + 30 * math.sin(back / 90)) * chance.random() / share)
             failed = int(chance.random() * 6 / share) if back % 97 < 9 else 0
-            times = json.dumps({"-5": done // 2, "-3": done - done // 2, "2": failed})
-            rows.append(
-                Stat(
-                    minute=at,
-                    task_name=f"tests.admin.shop.tasks.{name}",
-                    done=done,
-                    failed=failed,
-                    wait_sum=done * 0.02,
-                    wait_max=1.2,
-                    run_sum=done * 0.2,
-                    run_max=3.5,
-                    run_times=times,
-                    wait_times=json.dumps({"-9": done, "-1": failed}),
-                )
-            )
+            numbers[f"tests.admin.shop.tasks.{name}"] = {
+                "done": done,
+                "failed": failed,
+                "wait_sum": done * 0.02,
+                "run_sum": done * 0.2,
+                "run_max": 3.5,
+                "run_times": {-5: done // 2, -3: done - done // 2, 2: failed},
+                "wait_times": {-9: done, -1: failed},
+            }
         backlog = int(abs(chance.gauss(30, 20))) + (400 if 30 < back < 45 else 0)
-        rows.append(Stat(minute=at, task_name="", backlog=backlog, starts=int(back in (50, 700))))
-    Stat.objects.bulk_create(rows)
+        write_minute(back, numbers, backlog, starts=int(back in (50, 700)))
 
 
 def _tasks() -> None:
