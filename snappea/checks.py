@@ -17,13 +17,14 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.utils import load_backend
 from django.urls import get_resolver
 
-from . import distribution, schedules
+from . import distribution
 from .conf import current, setting_problems, uses_celery
 from .errors import ConfigurationError, ExtraMissing
 from .monitoring.undiscovered import undiscovered
 from .queue.availability import run_migrate, trouble
 from .queue.files import FLEETING_FILE_SYSTEMS, LAYERED_FILE_SYSTEMS, NETWORK_FILE_SYSTEMS, file_system
 from .router import misrouted, routers_to_paste
+from .schedules.plans import problems
 from .tasks.calls import fault_of
 from .tasks.discovery import discover, failures
 from .tasks.function import declared
@@ -194,7 +195,7 @@ def _sentence(clause: str) -> str:
 def check_schedules(**kwargs: Any) -> Iterator[CheckMessage]:
     """E011 to E013: periodic tasks."""
     discover()
-    for name, problem in schedules.problems():
+    for name, problem in problems():
         message = f"Schedule {name}: {problem}"
         if isinstance(problem, ExtraMissing):
             yield Error(message, f"Run: pip install '{problem.package}'", id="snappea.E012")

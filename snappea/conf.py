@@ -118,17 +118,21 @@ def _expected_schedules(value: object) -> str:
     if not isinstance(value, (list, tuple)) or not all(isinstance(entry, dict) for entry in value):
         return 'a list of dicts such as {"task": "shop.tasks.report", "cron": "0 3 * * *"}'
     for number, entry in enumerate(value):
-        for key, item in entry.items():
-            if key not in _IN_SCHEDULES:
-                known = ", ".join(_IN_SCHEDULES)
-                return f"a list of dicts with no keys but {known}; [{number}] has {shown(key)}"
-            if not isinstance(item, _IN_SCHEDULES[key]):
-                return f"valid in [{number}]: {key!r} is {shown(item)}"
-        if "task" not in entry or ("cron" in entry) == ("every" in entry):
-            return f'a list of dicts with "task", and with "cron" or "every"; [{number}] is not'
-        if not is_interval(entry.get("every", 1)):
-            return f'more than 0 seconds in "every", or a timedelta; [{number}] is not'
+        if fault := schedule_fault(entry):
+            return f"a list of valid schedules: [{number}] {fault}"
     return ""
+
+
+def schedule_fault(entry: Mapping[Any, Any]) -> str:
+    """Return what is wrong with a schedule's entry in SCHEDULES; "" if nothing."""
+    for key, item in entry.items():
+        if key not in _IN_SCHEDULES:
+            return f"has {shown(key)}, which is no key; the keys are {', '.join(_IN_SCHEDULES)}"
+        if not isinstance(item, _IN_SCHEDULES[key]):
+            return f"has an invalid {key!r}: {shown(item)}"
+    if "task" not in entry or ("cron" in entry) == ("every" in entry):
+        return 'needs "task", and either "cron" or "every"'
+    return "" if is_interval(entry.get("every", 1)) else 'needs "every" to be more than 0 seconds'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,8 @@ from celery.schedules import BaseSchedule, schedstate, schedule
 from ..errors import ConfigurationError
 from ..log import clean
 from ..queue.clock import as_datetime, now
-from ..schedules import MISSED, plans
+from ..schedules.plans import plans
+from ..schedules.rows import MISSED
 from ..schedules.triggers import Every, trigger
 
 logger = getLogger("snappea.celery")

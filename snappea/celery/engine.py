@@ -7,7 +7,6 @@ from typing import Any, NoReturn, TypeVar
 from celery import _state, current_app
 from celery import exceptions as theirs
 
-from .. import schedules
 from ..conf import current
 from ..errors import (
     ConfigurationError,
@@ -21,6 +20,7 @@ from ..models import Status, Task
 from ..monitoring import ping  # noqa: F401  (each worker must know the task of `manage.py snappea check`)
 from ..queue.clock import now
 from ..queue.records import Call
+from ..schedules.plans import plans
 from ..tasks.context import current_claim
 from ..tasks.engine import Caller, Engine, register
 from ..tasks.function import TaskFunction, declared, observers, registry
@@ -105,7 +105,7 @@ def complete(app: Any) -> None:
         return
     if not app.conf.task_queues:  # otherwise the project has set them
         names = {*(current().QUEUES or ()), *(task.options.queue for task in registry.values())}
-        names |= {plan.queue for plan in schedules.plans() if plan.queue}
+        names |= {plan.queue for plan in plans() if plan.queue}
         for queue in names - {DEFAULT_QUEUE} - app.amqp.queues.keys():
             app.amqp.queues.select_add(queue)
     app.conf.beat_schedule = {**dict(beat.entries()), **app.conf.beat_schedule}

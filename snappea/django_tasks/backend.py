@@ -35,7 +35,7 @@ RESULT_TTL = 86_400
 MOST_KEPT = 1000
 #: The value of an option that a task does not set.
 UNSET: Any = ...
-_NOT_OURS = {"name", "queue", "priority", "aliases", "cron", "every", "timezone", "catch_up"}
+_NOT_OURS = {"name", "queue", "priority", "aliases", "cron", "every", "timezone", "catch_up", "schedulable"}
 #: The options that a task may have in addition to Django's.
 OWN = tuple(field.name for field in fields(Options) if field.name not in _NOT_OURS)
 _own_values = attrgetter(*OWN)

@@ -176,7 +176,7 @@ class Foreman:
             self.restart.look()
             if self.in_flight.on_loop:
                 self.pool.loop.look()
-            self._scheduler.look(raw(self.connection), now(self.connection))
+            self._scheduler.look(self.connection, now(self.connection))
             self.stats.look(raw(self.connection))
         if here >= self._peek_at:
             self._peek_at = here + self.bell.patience

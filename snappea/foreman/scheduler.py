@@ -6,24 +6,26 @@ One transaction enqueues a tick and advances its schedule's row, so each tick is
 from logging import ERROR, WARNING
 from typing import NamedTuple
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from ..errors import CannotStart, ConfigurationError
 from ..log import clean, say
 from ..queue import store
 from ..queue.clock import as_datetime, as_text
-from ..queue.database import RawConnection
+from ..queue.database import RawConnection, transact
 from ..queue.dialects import statement
 from ..queue.records import Call, Extras
-from ..schedules import (
+from ..schedules.plans import problems, reason
+from ..schedules.rows import (
     ASTRAY,
     DUE,
     MISSED,
-    NOTE_RUN,
     ONE,
     Planned,
     after,
     aware,
-    problems,
-    reason,
+    note_last,
+    note_run,
     synchronise,
 )
 from ..signals import task_enqueued, tell
@@ -59,11 +61,12 @@ class Scheduler:
         synchronise(db, moment)
         self._seen = moment
 
-    def look(self, db: RawConnection, moment: str) -> None:
+    def look(self, connection: BaseDatabaseWrapper, moment: str) -> None:
         """Plan the schedules again if the clock was set back so far that it must have been wrong."""
         if as_datetime(moment) < as_datetime(self._seen) - ASTRAY:
             say(WARNING, "The clock was set back from %s: schedules are planned again.", self._seen)
-            synchronise(db, moment)
+            with transact(connection) as db:
+                synchronise(db, moment)
         self._seen = moment
 
     def prepare(self, db: RawConnection, moment: str) -> None:
@@ -81,11 +84,13 @@ class Scheduler:
                 continue  # another Foreman was faster, or it is paused
             if tick.call:
                 task_id, is_new = store.insert(db, tick.call, moment)
-                db.execute(NOTE_RUN, (tick.moment, task_id, "", plan.name))
+                note_last(db, plan.name, tick.moment, task_id)
                 if is_new:
                     self._enqueued.append((plan.task_name, task_id))
             elif tick.problem:
-                db.execute(NOTE_RUN, (tick.moment, None, tick.problem, plan.name))
+                note_last(db, plan.name, tick.moment, outcome=tick.problem)
+            else:
+                note_run(db, plan.name, tick.moment, outcome="skipped")
 
     def report(self) -> bool:
         """Log what was committed, and send the signals. Return whether anything was due."""
@@ -116,7 +121,7 @@ def _tick(planned: Planned, moment: str) -> Tick:
     latest = ticks.counted(here, latest)
     following = after(ticks, here, latest)
     try:
-        call = plan.call()
+        call = planned.call()
     except Exception as error:  # raised by the project's code
         problem = f"not enqueued: {reason(plan.task_name, error)}"
         return Tick(planned, as_text(latest), following, problem=problem)

@@ -12,11 +12,11 @@ from django.utils import timezone
 
 from ..conf import uses_celery
 from ..log import clean
-from ..models import Schedule, Task
+from ..models import Task
 from ..monitoring.formatting import duration, exact, size
 from ..monitoring.task_log import Record, records
 from ..queue.clock import as_datetime
-from ..schedules import Plan
+from ..schedules import Listed
 from ..tasks.discovery import find
 from ..tasks.function import is_sensitive
 
@@ -183,10 +183,15 @@ def _logged(record: Record) -> list[str]:
     return [f"  {clean(said)}", *(f"    {clean(line)}" for line in more)]
 
 
-def schedule(plan: Plan, row: Schedule | None, runs: list[datetime]) -> list[str]:
+def schedule(listed: Listed) -> list[str]:
     """Return the lines of a schedule."""
-    when = ", ".join(_in_zone(run, plan.timezone) for run in runs)
+    (plan, row), planned = (listed.planned.plan, listed.row), listed.planned
+    when = ", ".join(_in_zone(run, plan.timezone) for run in listed.runs)
     lines = [plan.name, f"    {plan.expression} ({plan.timezone})"]
+    if planned.is_added or planned.declared:
+        lines.append("    added by a user" if planned.is_added else "    changed by a user")
+    if listed.problem:
+        lines.append(f"    problem: {clean(listed.problem)}")
     if plan.task_name != plan.name:
         lines.append(f"    task: {plan.task_name}")
     lines.append("    paused" if row and row.is_paused else f"    next: {when or 'never'}")

@@ -54,6 +54,7 @@ class SqliteDialect(Dialect):
         # id {among}(SELECT id ... {skip_locked}){end}
         "among": "IN ",
         "skip_locked": "",
+        "for_update": "",
         "end": "",
         # a column {ids}: the parameter is a JSON list
         "ids": "IN (SELECT value FROM json_each(?))",

@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 
 from ..conf import current
 from ..errors import PauseUnconfirmed, refuse_event_loop
-from ..models import MOVES, Schedule, Task
+from ..models import MOVES, Schedule, ScheduleRun, Task
 from . import statements as sql
 from .clock import as_text, later, now, seconds_of
 from .database import ADAPTERS, RawConnection, adapter, connect, file_of, raw, ring_on_commit, transact
@@ -199,9 +199,12 @@ def _recheck(lanes: set[str]) -> None:
 
 
 def _note_gone(ids: Iterable[int], what: str) -> None:
-    """Write to schedules what happened to the last task that they enqueued."""
-    last = set(Schedule.objects.values_list("last_task_id", flat=True))
-    _apply(sql.NOTE_GONE, [(what, pk) for pk in ids if pk in last])
+    """Write to schedules and their runs what happened to the tasks that they enqueued."""
+    known = {*Schedule.objects.values_list("last_task_id", flat=True)}
+    known.update(ScheduleRun.objects.values_list("task_id", flat=True))
+    gone = [(what, pk) for pk in ids if pk in known]
+    for note in sql.NOTE_GONE:
+        _apply(note, gone)
 
 
 def _apply(statement: str, rows: Sequence[Sequence[object]]) -> int:

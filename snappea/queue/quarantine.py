@@ -17,7 +17,7 @@ from django.db import Error as DjangoError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..log import clean, say
-from ..models import Pause, Schedule, Stat, Task, Total
+from ..models import Pause, Schedule, ScheduleRun, Stat, Task, Total
 from . import store
 from .clock import now
 from .database import connect, transact
@@ -34,7 +34,7 @@ _OF_ROWS = {1, 18, 19, 20}
 _OF_VALUES = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 #: Larger integers fit neither into a float nor into the logbook.
 _MOST = 2**53
-_MODELS: tuple[type[models.Model], ...] = (Task, Schedule, Pause, Stat, Total)
+_MODELS: tuple[type[models.Model], ...] = (Task, Schedule, ScheduleRun, Pause, Stat, Total)
 
 
 def is_of_values(error: BaseException) -> bool:

@@ -200,10 +200,14 @@ HAND_OVER = """
     ON CONFLICT DO NOTHING"""
 DELETE = statement("DELETE FROM snappea_task WHERE id = ? AND claims = ? AND {KEPT}")
 REVOKE = statement("UPDATE snappea_task SET is_revoked = {true} WHERE id = ? AND status = 'running'")
-#: On the schedule that enqueued it: what happened to a task that has no row any more.
-NOTE_GONE = """
+_NOTE_LAST = """
     UPDATE snappea_schedule SET last_outcome = ? WHERE last_task_id = ?
         AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedule.last_task_id)"""
+_NOTE_RUN = """
+    UPDATE snappea_schedulerun SET outcome = ? WHERE task_id = ?
+        AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedulerun.task_id)"""
+#: On the schedule that enqueued it, and on its run: what happened to a task that has no row any more.
+NOTE_GONE = (_NOTE_LAST, _NOTE_RUN)
 
 # pauses
 

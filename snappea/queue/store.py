@@ -160,7 +160,8 @@ def expire(db: RawConnection, moment: str) -> list[Expired]:
     """Delete expired waiting tasks and expired results."""
     expired = list(map(Expired._make, db.execute(sql.EXPIRE, (moment, AT_ONCE)).fetchall()))
     gone = [("expired", task.id) for task in expired if task.status != Status.SUCCESSFUL]
-    db.executemany(sql.NOTE_GONE, gone)
+    for note in sql.NOTE_GONE:
+        db.executemany(note, gone)
     return expired
 
 
@@ -169,7 +170,8 @@ def expire_claimed(db: RawConnection, claims: Iterable[Claim]) -> list[Expired]:
     expired = []
     for claim in claims:
         db.execute(sql.EXPIRE_CLAIMED, claim.fence)
-        db.execute(sql.NOTE_GONE, ("expired", claim.id))
+        for note in sql.NOTE_GONE:
+            db.execute(note, ("expired", claim.id))
         expired.append(Expired(claim.id, claim.task_name, Status.READY, claim.lane))
     return expired
 

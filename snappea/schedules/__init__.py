@@ -1,190 +1,42 @@
-"""Periodic tasks: the schedules in the code, their rows, and functions to pause, resume and fire them."""
+"""Periodic tasks: pause, resume, fire, change, add and remove schedules."""
 
-import json
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from itertools import islice
-from logging import INFO, WARNING
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypedDict, Unpack
 
-from django.conf import settings
 from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import OuterRef, Subquery
 
-from ..conf import current
-from ..errors import ConfigurationError, UnknownQueue, UnknownTask, refuse_event_loop
-from ..log import clean, say
-from ..models import Schedule
-from ..queue.clock import as_datetime, as_text, now
+from ..conf import uses_celery
+from ..errors import ConfigurationError, refuse_event_loop
+from ..models import Schedule, ScheduleRun, Status, Task
+from ..queue.clock import now
 from ..queue.database import RawConnection, connect, raw, ring_on_commit, transact
 from ..queue.dialects import statement
-from ..queue.records import Call
-from ..tasks.arguments import encode
-from ..tasks.calls import require_queue
-from ..tasks.discovery import discover, find, resolve
+from ..tasks.discovery import discover, resolve
 from ..tasks.engine import AsyncResult
-from ..tasks.function import declared
-from .triggers import Trigger, interval, trigger
+from ..tasks.function import TaskFunction
+from . import rows
+from .plans import Plan, checked, problems_of
+from .plans import reason as reason
+from .rows import ONE, Planned, matched, next_run, upcoming
+from .triggers import as_option
 
-#: If the clock is set back by more, it was wrong before: the next tick is computed again.
-ASTRAY = timedelta(days=1)
-#: A tick that could not be enqueued for this long is missed: without `catch_up` it is skipped.
-MISSED = timedelta(seconds=60)
-
-_COLUMNS = "name, task_name, expression, timezone, args, kwargs, queue, catch_up"
-#: Selects the columns of a Planned.
-_FIND = f"SELECT {_COLUMNS}, {{untyped}}next_run, {{untyped}}last_run FROM snappea_schedule"
-ALL = statement(_FIND)
-ONE = statement(f"{_FIND} WHERE name = ?")
-DUE = statement(f"""{_FIND}
-    WHERE NOT is_paused AND is_paused = {{false}} AND next_run <= ? ORDER BY next_run, id""")
-#: Records the last run.
-NOTE_RUN = "UPDATE snappea_schedule SET last_run = ?, last_task_id = ?, last_outcome = ? WHERE name = ?"
-_WRITE = f"""
-    INSERT INTO snappea_schedule ({_COLUMNS}, next_run, last_outcome, is_paused)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)
-    ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, expression = excluded.expression,
-        timezone = excluded.timezone, args = excluded.args, kwargs = excluded.kwargs,
-        queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run"""
-_REMOVE = "DELETE FROM snappea_schedule WHERE name = ?"
 _PAUSE = statement("UPDATE snappea_schedule SET is_paused = {true} WHERE name = ?")
 _RESUME = statement("UPDATE snappea_schedule SET is_paused = {false}, next_run = ? WHERE name = ?")
 
 
-class Plan(NamedTuple):
-    """A schedule as the code declares it; also the columns of its row."""
+class Options(TypedDict, total=False):
+    """What `change()` and `add()` set, as in SNAPPEA["SCHEDULES"]. Either `cron` or `every` is the time."""
 
-    name: str
-    task_name: str
-    expression: str
+    cron: str
+    every: float | timedelta
     timezone: str
-    args: str = "[]"
-    kwargs: str = "{}"
-    queue: str | None = None
-    catch_up: bool = True
-
-    def trigger(self) -> Trigger:
-        """Return the Trigger that computes its ticks. Raises ConfigurationError."""
-        return trigger(self.expression, self.timezone)
-
-    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments of its task."""
-        return tuple(json.loads(self.args)), json.loads(self.kwargs)
-
-    def call(self) -> Call:
-        """Return the call to enqueue. Raises UnknownTask, or the errors of `delay()`."""
-        return resolve(self.task_name).call(*self.arguments(), self.queue)
-
-
-class Planned(NamedTuple):
-    """A schedule's row. Its times are text, as in the database."""
-
-    plan: Plan
-    next_run: str | None
-    last_run: str | None
-
-    @classmethod
-    def of(cls, row: tuple[Any, ...]) -> "Planned":
-        """Return the Planned of a row from ALL, ONE or DUE."""
-        return cls(Plan(*row[:-2])._replace(catch_up=bool(row[-3])), *row[-2:])
-
-
-def plans() -> Iterator[Plan]:
-    """Yield the schedules that the imported tasks and SNAPPEA["SCHEDULES"] declare."""
-    for task in declared():
-        name, options = task.name, task.options
-        if options.cron or options.every:
-            expression = options.cron or interval(options.every or 0)
-            zone = options.timezone or settings.TIME_ZONE
-            yield Plan(name, name, expression, zone, catch_up=options.catch_up)
-    for entry in current().SCHEDULES:
-        yield Plan(
-            name=entry.get("name", entry["task"]),
-            task_name=entry["task"],
-            expression=entry["cron"] if "cron" in entry else interval(entry["every"]),
-            timezone=entry.get("timezone", settings.TIME_ZONE),
-            args=encode(tuple(entry.get("args", ())), entry["task"]),
-            kwargs=encode(dict(entry.get("kwargs", {})), entry["task"]),
-            queue=entry.get("queue"),
-            catch_up=entry.get("catch_up", True),
-        )
-
-
-def problems() -> list[tuple[str, Exception]]:
-    """Return the errors of the schedules, as pairs of a schedule's name and an error."""
-    found: list[tuple[str, Exception]] = []
-    seen: set[str] = set()
-    try:
-        for plan in plans():
-            if plan.name in seen:
-                message = f'There are two schedules {plan.name!r}: give each a "name" of its own.'
-                found.append((plan.name, ConfigurationError(message)))
-            seen.add(plan.name)
-            found += [(plan.name, problem) for problem in _problems_of(plan)]
-    except TypeError as error:  # its arguments are not JSON
-        found.append(("SCHEDULES", error))
-    return found
-
-
-def _problems_of(plan: Plan) -> Iterator[Exception]:
-    try:
-        plan.trigger()
-    except ConfigurationError as error:
-        yield error
-    try:  # not plan.call(), which runs the hooks: they may need a request or a Foreman
-        task = resolve(plan.task_name)
-        task.require_fit(*plan.arguments())
-        require_queue(plan.queue or task.options.queue, plan.task_name)
-    except (UnknownTask, UnknownQueue, TypeError) as error:
-        yield error
-
-
-def reason(task_name: str, error: Exception) -> str:
-    """Return an error of a schedule as text: only its type if the task is sensitive."""
-    task = find(task_name)
-    is_hidden = task is not None and task.options.sensitive
-    return f"{type(error).__name__} (not shown: the task is sensitive)" if is_hidden else repr(error)
-
-
-def synchronise(db: RawConnection, moment: str) -> None:
-    """Make the rows match the code, in the caller's transaction.
-
-    Raises ConfigurationError if an expression is invalid.
-    """
-    rows = _rows(db)
-    for plan in plans():
-        planned = rows.pop(plan.name, None)
-        following = _next_run(plan, planned, moment)
-        if planned is None or (plan, following) != planned[:2]:
-            db.execute(_WRITE, (*plan, following, False))
-            say(INFO, "Schedule %s (%s): next at %s.", clean(plan.name), plan.expression, following)
-    for name in rows:
-        db.execute(_REMOVE, (name,))
-        say(WARNING, "Schedule %s is no longer in the code and was removed.", clean(name))
-
-
-def after(ticks: Trigger, moment: datetime, last: datetime | None) -> str | None:
-    """Return the first tick after a moment, as text."""
-    tick = ticks.after(moment, last)
-    while tick and as_text(tick) <= as_text(moment):  # without USE_TZ one hour occurs twice in autumn
-        tick = ticks.after(tick, tick)
-    return as_text(tick) if tick else None
-
-
-def aware(moment: str) -> datetime:
-    """Return a time from the database in UTC."""
-    return as_datetime(moment).astimezone(UTC)
-
-
-def _next_run(plan: Plan, planned: Planned | None, moment: str) -> str | None:
-    """Return the next tick: that of the row, unless the schedule or the clock was changed."""
-    here, ticks = aware(moment), plan.trigger()
-    next_run, last_run = (planned.next_run, planned.last_run) if planned else (None, None)
-    if last_run and aware(last_run) > here + ASTRAY:
-        last_run = None  # the clock was wrong at that time
-    before = planned and (planned.plan.expression, planned.plan.timezone)
-    if next_run is None or before != (plan.expression, plan.timezone):
-        return after(ticks, here, aware(last_run) if last_run else None)
-    return next_run if last_run else min(next_run, after(ticks, here, None) or next_run)
+    args: list[Any] | tuple[Any, ...]
+    kwargs: dict[str, Any]
+    queue: str | None
+    catch_up: bool
 
 
 def pause(name: str) -> bool:
@@ -202,15 +54,15 @@ def resume(name: str) -> bool:
     refuse_event_loop("schedules")
     db = connect()
     with transact(db) as below:
-        rows = below.execute(ONE, (name,)).fetchall()
-        for planned in map(Planned.of, rows):
+        found = below.execute(ONE, (name,)).fetchall()
+        for planned in map(Planned.of, found):
             moment = now(db)
             is_missed = planned.next_run is None or planned.next_run <= moment
             kept = planned._replace(next_run=None) if is_missed else planned
-            following = _next_run(planned.plan, kept, moment)
+            following = next_run(planned.plan, kept, moment)
             below.execute(_RESUME, (following, name))
     ring_on_commit(db)
-    return bool(rows)
+    return bool(found)
 
 
 def fire(name: str) -> AsyncResult:
@@ -225,32 +77,138 @@ def fire(name: str) -> AsyncResult:
     discover()  # a web process may not have imported the task
     db = connect()
     with transaction.atomic(using=db.alias):
-        rows = raw(db).execute(ONE, (name,)).fetchall()
-        if not rows:
-            raise LookupError(f"There is no schedule {name!r}.")
-        plan = Planned.of(rows[0]).plan
-        result = resolve(plan.task_name).apply_async(*plan.arguments(), queue=plan.queue)
+        planned = _one(raw(db), name)
+        plan = planned.plan
+        result = plan.task(planned.is_added).apply_async(*plan.arguments(), queue=plan.queue)
         row = result.id if isinstance(result.id, int) else None  # Celery's ids are text
-        raw(db).execute(NOTE_RUN, (now(db), row, "", name))
+        rows.note_last(raw(db), name, now(db), row)
     return result
 
 
-def listing(count: int = 3) -> list[tuple[Plan, Schedule | None, list[datetime]]]:
-    """Return each schedule in the code, its row if it has one, and its next `count` ticks."""
+def change(name: str, **changes: Unpack[Options]) -> None:
+    """Change a schedule. What the code declares is kept, for `reset()`; a run that is due still comes.
+
+    `changes`: the options to change, each as in SNAPPEA["SCHEDULES"]. Raises LookupError if the schedule does
+    not exist, and ConfigurationError, UnknownTask, UnknownQueue or TypeError if the new one is invalid.
+
+    >>> change("mail.tasks.send_digest", cron="0 7 * * *", queue="slow")
+    """
+    db = _editable()
+    with transact(db) as below:
+        planned = _one(below, name)
+        plan = revised(planned, changes)
+        _write(db, below, planned, planned.changed(plan))
+    ring_on_commit(db)
+
+
+def reset(name: str) -> bool:
+    """Undo the changes to a schedule in the code. Return whether there were any."""
+    db = _editable()
+    with transact(db) as below:
+        found = below.execute(ONE, (name,)).fetchall()
+        changed = [planned for planned in map(Planned.of, found) if planned.declared]
+        for planned in changed:
+            _write(db, below, planned, planned.changed(planned.declaration()))
+    ring_on_commit(db)
+    return bool(changed)
+
+
+def add(name: str, task: str | TaskFunction[..., Any], **options: Unpack[Options]) -> None:
+    """Add a schedule for a task with the option `schedulable`. It stays until it is removed.
+
+    `options`: `cron` or `every`, and others as in SNAPPEA["SCHEDULES"]. Raises ConfigurationError,
+    UnknownTask, UnknownQueue or TypeError if the schedule is invalid, the name is taken, or the task is not
+    schedulable.
+
+    >>> add("sunday digest", "mail.tasks.send_digest", cron="0 9 * * sun")
+    """
+    db = _editable()
+    task_name = resolve(task).name if isinstance(task, str) else task.name
+    plan = checked({**options, "task": task_name, "name": name}, is_added=True)
+    with transact(db) as below:
+        planned = Planned(plan, next_run(plan, None, now(db)), is_added=True)
+        if not planned.write(below, rows.ADD):
+            raise ConfigurationError(f"There already is a schedule {name!r}.")
+    ring_on_commit(db)
+
+
+def remove(name: str) -> bool:
+    """Remove a schedule that was added. Return whether there was one. Those in the code stay."""
+    refuse_event_loop("schedules")
+    with transact(connect()) as below:
+        found = map(Planned.of, below.execute(ONE, (name,)).fetchall())
+        if is_added := any(planned.is_added for planned in found):
+            rows.remove(below, name)
+    return is_added
+
+
+def revised(planned: Planned, changes: Mapping[str, Any]) -> Plan:
+    """Return a schedule's plan with changes. Raises the errors of `change()`."""
+    plan = planned.plan
+    if unknown := changes.keys() - Options.__annotations__:
+        raise TypeError(f"A schedule has no option {', '.join(sorted(unknown))}.")
+    entry: dict[str, Any] = {"name": plan.name, "task": plan.task_name, "queue": plan.queue}
+    entry |= {"timezone": plan.timezone, "catch_up": plan.catch_up}
+    if not changes.keys() & {"cron", "every"}:
+        entry |= as_option(plan.expression)
+    if not {"args", "kwargs"} <= changes.keys():
+        entry["args"], entry["kwargs"] = plan.arguments()
+    return checked({**entry, **changes}, planned.is_added)
+
+
+def _editable() -> BaseDatabaseWrapper:
+    refuse_event_loop("schedules")
+    if uses_celery():
+        raise ConfigurationError("Celery's beat enqueues the schedules. Change them in the code.")
+    discover()
+    return connect()
+
+
+def _one(db: RawConnection, name: str) -> Planned:
+    for row in db.execute(ONE, (name,)).fetchall():
+        return Planned.of(row)
+    raise LookupError(f"There is no schedule {name!r}.")
+
+
+def _write(db: BaseDatabaseWrapper, below: RawConnection, before: Planned, new: Planned) -> None:
+    moment = now(db)
+    is_due = before.next_run is not None and before.next_run <= moment
+    following = before.next_run if is_due else next_run(new.plan, before, moment)
+    new._replace(next_run=following).write(below)
+
+
+def runs() -> dict[str, list[tuple[ScheduleRun, str]]]:
+    """Return the last runs of each schedule, the oldest first, each with its outcome as it is now."""
+    status = Task.objects.filter(pk=OuterRef("task_id")).values("status")
+    found: dict[str, list[tuple[ScheduleRun, str]]] = {}
+    for run in ScheduleRun.objects.order_by("pk").annotate(status=Subquery(status)):
+        gone = Status.SUCCESSFUL.value if run.task_id else ""
+        found.setdefault(run.schedule, []).append((run, run.outcome or run.status or gone))
+    return found
+
+
+class Listed(NamedTuple):
+    """A schedule, its row if it has one, its next ticks, and what is wrong with it."""
+
+    planned: Planned
+    row: Schedule | None
+    runs: list[datetime]
+    problem: str = ""
+
+
+def listing(count: int = 3) -> list[Listed]:
+    """Return the schedules in the table and in the code, each with its next `count` ticks."""
+    discover()
     db = connect()
-    moment, rows, known = now(db), _rows(raw(db)), {row.name: row for row in Schedule.objects.all()}
-    return [
-        (plan, known.get(plan.name), list(islice(_runs(plan, rows.get(plan.name), moment), count)))
-        for plan in plans()
-    ]
-
-
-def _runs(plan: Plan, planned: Planned | None, moment: str) -> Iterator[datetime]:
-    following, ticks = _next_run(plan, planned, moment), plan.trigger()
-    while following:
-        yield (run := aware(following))
-        following = after(ticks, run, run)
-
-
-def _rows(db: RawConnection) -> dict[str, Planned]:
-    return {planned.plan.name: planned for planned in map(Planned.of, db.execute(ALL).fetchall())}
+    moment, known = now(db), {row.name: row for row in Schedule.objects.all()}
+    found = []
+    for before, new, is_gone in matched(raw(db), rows.EACH):
+        plan, problem = new.plan, "no longer in the code" if is_gone else ""
+        for error in [] if is_gone else problems_of(plan, new.is_added):
+            problem = problem or reason(plan.task_name, error)
+        try:
+            runs = upcoming(plan, before, moment, count)
+        except ConfigurationError:
+            runs = []
+        found.append(Listed(new, known.get(plan.name), runs, problem))
+    return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from ..conf import is_interval
@@ -10,6 +10,7 @@ from ..errors import ConfigurationError, ExtraMissing
 
 FIELDS = ("second", "minute", "hour", "day-of-month", "month", "day-of-week")
 _EVERY = "every "
+_UNITS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
 #: If a run of `every` is later than this, the following ticks move.
 LATE = timedelta(seconds=1)
 
@@ -53,6 +54,11 @@ class Cron:
         """Return the tick that a run counts as: a late run does not move the next ones."""
         return latest
 
+    def words(self) -> str:
+        """Return the times in words, such as "At 03:00 every day"; in English, as cronsim has them."""
+        words: str = self._make(self._expression, datetime.now(UTC)).explain()
+        return words
+
 
 class Every:
     """An interval: a tick every so many seconds."""
@@ -73,6 +79,14 @@ class Every:
     def counted(self, moment: datetime, latest: datetime) -> datetime:
         """Return the tick that a run counts as: its own time if it is late, which moves the next ones."""
         return moment if moment - latest > LATE else latest
+
+    def words(self) -> str:
+        """Return the times in words, such as "Every 10 minutes"."""
+        for unit, seconds in _UNITS.items():
+            count = self.interval / timedelta(seconds=seconds)
+            if count >= 1 and count.is_integer():
+                return f"Every {unit}" if count == 1 else f"Every {count:g} {unit}s"
+        return f"Every {self.interval.total_seconds():g} seconds"
 
 
 #: Computes the ticks of an expression. All times are aware.
@@ -103,6 +117,15 @@ def interval(seconds: float | timedelta) -> str:
     """
     number = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
     return f"{_EVERY}{int(number) if number.is_integer() else number} s"
+
+
+def as_option(expression: str) -> dict[str, Any]:
+    """Return an expression as the option that it is made from: `cron` or `every`. Raises ConfigurationError.
+
+    >>> as_option("every 600 s")
+    {'every': 600.0}
+    """
+    return {"every": _seconds(expression)} if expression.startswith(_EVERY) else {"cron": expression}
 
 
 def _seconds(expression: str) -> float:

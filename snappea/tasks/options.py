@@ -94,6 +94,8 @@ class Options:
     timezone: str | None = None
     #: Enqueue the task once for runs that were missed while no Foreman ran.
     catch_up: bool = True
+    #: Let users add schedules for the task at run time.
+    schedulable: bool = False
     #: django-taskq's dict for `max_retries` and (as `countdown`) `default_retry_delay`.
     retry_kwargs: dataclasses.InitVar[Mapping[str, Any] | None] = None
 
@@ -245,6 +247,7 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "every": ("more than 0 seconds, or a timedelta", is_interval),
     "timezone": ("the name of a time zone", lambda v: isinstance(v, str)),
     "catch_up": _FLAG,
+    "schedulable": _FLAG,
 }
 #: Rules for options that depend on each other, checked last. Only the first broken rule is reported.
 _COMBINATIONS: dict[str, Callable[[Options], bool]] = {

@@ -7,10 +7,10 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from snappea import schedules
 from snappea.models import Schedule, Task
 from snappea.queue.clock import now
 from snappea.queue.database import connect
+from snappea.schedules.rows import synchronise
 from tests.playground.tasks import record
 from tests.site import Site
 from tests.web import user
@@ -24,7 +24,7 @@ def client(site: Site, settings: Any) -> Client:
     entry = {"task": record.name, "every": 3600, "args": ["tick"]}
     hostile = {"task": record.name, "cron": "30 2 * * *", "args": [1], "name": "<script>x()"}
     settings.SNAPPEA = {**site.settings, "SCHEDULES": [entry, hostile]}
-    schedules.synchronise(connect().connection, now())
+    synchronise(connect().connection, now())
     return as_user(is_superuser=True)
 
 

@@ -27,7 +27,7 @@ def record(key: str | int) -> None:
     note("end", key)
 
 
-@task
+@task(schedulable=True)
 def echo(*args: Any, **kwargs: Any) -> None:
     """Note its arguments, as repr() without spaces."""
     note("echo", repr((args, kwargs)).replace(" ", ""))

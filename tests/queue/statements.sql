@@ -596,14 +596,6 @@ SELECT lane_limit, lane_interval, priority FROM snappea_task
 WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
         AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, id LIMIT 1
 
--- queue.statements.NOTE_GONE, SQLite
-UPDATE snappea_schedule SET last_outcome = ? WHERE last_task_id = ?
-    AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedule.last_task_id)
-
--- queue.statements.NOTE_GONE, PostgreSQL
-UPDATE snappea_schedule SET last_outcome = %s WHERE last_task_id = %s
-    AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedule.last_task_id)
-
 -- queue.statements.PAUSE, SQLite
 INSERT INTO snappea_pause (queue, since) VALUES (?, ?) ON CONFLICT DO NOTHING
 
@@ -872,25 +864,21 @@ UPDATE snappea_task SET gate = 2 WHERE id = ANY(ARRAY(
     WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < %s AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
     FOR UPDATE SKIP LOCKED))
 
--- schedules.__init__.DUE, SQLite
-SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, +next_run, +last_run FROM snappea_schedule
-    WHERE NOT is_paused AND is_paused = 0 AND next_run <= ? ORDER BY next_run, id
+-- queue.statements._NOTE_LAST, SQLite
+UPDATE snappea_schedule SET last_outcome = ? WHERE last_task_id = ?
+    AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedule.last_task_id)
 
--- schedules.__init__.DUE, PostgreSQL
-SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_run FROM snappea_schedule
-    WHERE NOT is_paused AND is_paused = false AND next_run <= %s ORDER BY next_run, id
+-- queue.statements._NOTE_LAST, PostgreSQL
+UPDATE snappea_schedule SET last_outcome = %s WHERE last_task_id = %s
+    AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedule.last_task_id)
 
--- schedules.__init__.NOTE_RUN, SQLite
-UPDATE snappea_schedule SET last_run = ?, last_task_id = ?, last_outcome = ? WHERE name = ?
+-- queue.statements._NOTE_RUN, SQLite
+UPDATE snappea_schedulerun SET outcome = ? WHERE task_id = ?
+    AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedulerun.task_id)
 
--- schedules.__init__.NOTE_RUN, PostgreSQL
-UPDATE snappea_schedule SET last_run = %s, last_task_id = %s, last_outcome = %s WHERE name = %s
-
--- schedules.__init__.ONE, SQLite
-SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, +next_run, +last_run FROM snappea_schedule WHERE name = ?
-
--- schedules.__init__.ONE, PostgreSQL
-SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_run FROM snappea_schedule WHERE name = %s
+-- queue.statements._NOTE_RUN, PostgreSQL
+UPDATE snappea_schedulerun SET outcome = %s WHERE task_id = %s
+    AND NOT EXISTS (SELECT 1 FROM snappea_task WHERE id = snappea_schedulerun.task_id)
 
 -- schedules.__init__._PAUSE, SQLite
 UPDATE snappea_schedule SET is_paused = 1 WHERE name = ?
@@ -898,31 +886,107 @@ UPDATE snappea_schedule SET is_paused = 1 WHERE name = ?
 -- schedules.__init__._PAUSE, PostgreSQL
 UPDATE snappea_schedule SET is_paused = true WHERE name = %s
 
--- schedules.__init__._REMOVE, SQLite
-DELETE FROM snappea_schedule WHERE name = ?
-
--- schedules.__init__._REMOVE, PostgreSQL
-DELETE FROM snappea_schedule WHERE name = %s
-
 -- schedules.__init__._RESUME, SQLite
 UPDATE snappea_schedule SET is_paused = 0, next_run = ? WHERE name = ?
 
 -- schedules.__init__._RESUME, PostgreSQL
 UPDATE snappea_schedule SET is_paused = false, next_run = %s WHERE name = %s
 
--- schedules.__init__._WRITE, SQLite
-INSERT INTO snappea_schedule (name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_outcome, is_paused)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?)
-ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, expression = excluded.expression,
-    timezone = excluded.timezone, args = excluded.args, kwargs = excluded.kwargs,
-    queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run
+-- schedules.rows.ADD, SQLite
+INSERT INTO snappea_schedule (name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, declared, is_added, last_outcome, is_paused)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?) ON CONFLICT (name) DO  NOTHING
 
--- schedules.__init__._WRITE, PostgreSQL
-INSERT INTO snappea_schedule (name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_outcome, is_paused)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, '', %s)
-ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, expression = excluded.expression,
+-- schedules.rows.ADD, PostgreSQL
+INSERT INTO snappea_schedule (name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, declared, is_added, last_outcome, is_paused)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', %s) ON CONFLICT (name) DO  NOTHING
+
+-- schedules.rows.ALL, SQLite
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, +next_run, +last_run, declared, +is_added
+FROM snappea_schedule ORDER BY next_run, id
+
+-- schedules.rows.ALL, PostgreSQL
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_run, declared, is_added
+FROM snappea_schedule ORDER BY next_run, id FOR UPDATE
+
+-- schedules.rows.DUE, SQLite
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, +next_run, +last_run, declared, +is_added
+FROM snappea_schedule
+WHERE NOT is_paused AND is_paused = 0 AND next_run <= ? ORDER BY next_run, id
+
+-- schedules.rows.DUE, PostgreSQL
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_run, declared, is_added
+FROM snappea_schedule
+WHERE NOT is_paused AND is_paused = false AND next_run <= %s ORDER BY next_run, id
+
+-- schedules.rows.EACH, SQLite
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, +next_run, +last_run, declared, +is_added
+FROM snappea_schedule ORDER BY name
+
+-- schedules.rows.EACH, PostgreSQL
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_run, declared, is_added
+FROM snappea_schedule ORDER BY name
+
+-- schedules.rows.FORGET_RUNS, SQLite
+DELETE FROM snappea_schedulerun WHERE schedule = ?
+
+-- schedules.rows.FORGET_RUNS, PostgreSQL
+DELETE FROM snappea_schedulerun WHERE schedule = %s
+
+-- schedules.rows.ONE, SQLite
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, +next_run, +last_run, declared, +is_added
+FROM snappea_schedule WHERE name = ?
+
+-- schedules.rows.ONE, PostgreSQL
+SELECT name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, last_run, declared, is_added
+FROM snappea_schedule WHERE name = %s FOR UPDATE
+
+-- schedules.rows.REMOVE, SQLite
+DELETE FROM snappea_schedule WHERE name = ?
+
+-- schedules.rows.REMOVE, PostgreSQL
+DELETE FROM snappea_schedule WHERE name = %s
+
+-- schedules.rows.WRITE, SQLite
+INSERT INTO snappea_schedule (name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, declared, is_added, last_outcome, is_paused)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?) ON CONFLICT (name) DO  UPDATE SET task_name = excluded.task_name, expression = excluded.expression,
     timezone = excluded.timezone, args = excluded.args, kwargs = excluded.kwargs,
-    queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run
+    queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run,
+    declared = excluded.declared, is_added = excluded.is_added
+
+-- schedules.rows.WRITE, PostgreSQL
+INSERT INTO snappea_schedule (name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, declared, is_added, last_outcome, is_paused)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', %s) ON CONFLICT (name) DO  UPDATE SET task_name = excluded.task_name, expression = excluded.expression,
+    timezone = excluded.timezone, args = excluded.args, kwargs = excluded.kwargs,
+    queue = excluded.queue, catch_up = excluded.catch_up, next_run = excluded.next_run,
+    declared = excluded.declared, is_added = excluded.is_added
+
+-- schedules.rows._ADD_RUN, SQLite
+INSERT INTO snappea_schedulerun (schedule, at, task_id, outcome) VALUES (?, ?, ?, ?)
+
+-- schedules.rows._ADD_RUN, PostgreSQL
+INSERT INTO snappea_schedulerun (schedule, at, task_id, outcome) VALUES (%s, %s, %s, %s)
+
+-- schedules.rows._INSERT, SQLite
+INSERT INTO snappea_schedule (name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, declared, is_added, last_outcome, is_paused)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?) ON CONFLICT (name) DO
+
+-- schedules.rows._INSERT, PostgreSQL
+INSERT INTO snappea_schedule (name, task_name, expression, timezone, args, kwargs, queue, catch_up, next_run, declared, is_added, last_outcome, is_paused)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '', %s) ON CONFLICT (name) DO
+
+-- schedules.rows._NOTE_LAST, SQLite
+UPDATE snappea_schedule SET last_run = ?, last_task_id = ?, last_outcome = ? WHERE name = ?
+
+-- schedules.rows._NOTE_LAST, PostgreSQL
+UPDATE snappea_schedule SET last_run = %s, last_task_id = %s, last_outcome = %s WHERE name = %s
+
+-- schedules.rows._TRIM_RUNS, SQLite
+DELETE FROM snappea_schedulerun WHERE schedule = ? AND id <= (
+    SELECT id FROM snappea_schedulerun WHERE schedule = ? ORDER BY id DESC LIMIT 1 OFFSET 30)
+
+-- schedules.rows._TRIM_RUNS, PostgreSQL
+DELETE FROM snappea_schedulerun WHERE schedule = %s AND id <= (
+    SELECT id FROM snappea_schedulerun WHERE schedule = %s ORDER BY id DESC LIMIT 1 OFFSET 30)
 
 -- stats._OF_TASK, SQLite
 SELECT +minute, task_name, done, failed, retried + cancelled, starts, run_times, wait_times

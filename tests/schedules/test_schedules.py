@@ -21,6 +21,7 @@ from snappea.models import Schedule, Task
 from snappea.queue import operations
 from snappea.queue.clock import as_text, now
 from snappea.queue.database import connect, raw, transact
+from snappea.schedules.plans import problems
 from snappea.signals import task_enqueued
 from snappea.tasks.function import task
 from tests.clock import set_clock
@@ -181,8 +182,8 @@ def test_a_clock_that_was_days_ahead_does_not_silence_a_schedule(site: Site, set
     assert following and following < datetime.now(UTC) + timedelta(hours=1, seconds=1)
     # and so while it runs
     Schedule.objects.update(next_run=ahead + timedelta(hours=1), last_run=ahead)
-    scheduler.look(raw(connect()), as_text(ahead))
-    scheduler.look(raw(connect()), now())
+    scheduler.look(connect(), as_text(ahead))
+    scheduler.look(connect(), now())
     following = Schedule.objects.get().next_run
     assert following and following < datetime.now(UTC) + timedelta(hours=1, seconds=1)
 
@@ -552,7 +553,7 @@ def test_the_command(site: Site, settings: Any, capsys: Any) -> None:
 )
 def test_problems(site: Site, settings: Any, entry: Any, kind: Any, words: str) -> None:
     settings.SNAPPEA = {"SCHEDULES": [entry]}
-    found = schedules.problems()
+    found = problems()
     assert len(found) == 1 and isinstance(found[0][1], kind) and words in str(found[0][1])
     with pytest.raises(CannotStart), transact(connect()) as db:
         Scheduler().open(db, now())
@@ -562,7 +563,7 @@ def test_hooks_are_not_asked_before_there_is_a_call(site: Site, settings: Any) -
     """For example a tenant that is known only in a request."""
     declare(site, settings, EVERY)
     settings.SNAPPEA = {**settings.SNAPPEA, "HOOK_ADD_TASK_KWARGS": lambda: 1 / 0}
-    assert schedules.problems() == []
+    assert problems() == []
     scheduler = start()
     make_due()
     round_of(scheduler)
@@ -577,13 +578,13 @@ def test_a_task_of_django(site: Site, settings: Any) -> None:
 
 def test_two_of_one_name(site: Site, settings: Any) -> None:
     declare(site, settings, EVERY, EVERY)
-    assert 'give each a "name" of its own' in str(schedules.problems()[0][1])
+    assert 'give each a "name" of its own' in str(problems()[0][1])
 
 
 def test_without_cronsim(site: Site, settings: Any, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "cronsim", None)
     declare(site, settings, {"task": record.name, "args": [1], "cron": "* * * * *"})
-    assert isinstance(schedules.problems()[0][1], ExtraMissing)
+    assert isinstance(problems()[0][1], ExtraMissing)
 
 
 @pytest.mark.parametrize(

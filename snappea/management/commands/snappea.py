@@ -180,8 +180,8 @@ class Command(BaseCommand):
                 raise CommandError(f"There is no schedule {name!r}.")
             self._print(f"{'Paused' if options['pause'] else 'Resumed'} {name}.")
         else:
-            for plan, row, runs in schedules.listing():
-                self._print(*console.schedule(plan, row, runs))
+            for listed in schedules.listing():
+                self._print(*console.schedule(listed))
 
     def _hand_over(self, options: dict[str, Any]) -> None:
         if not uses_celery():
