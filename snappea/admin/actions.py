@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
@@ -12,6 +13,8 @@ from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext, ngettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -19,6 +22,7 @@ from ..models import MOVES, Task
 from ..monitoring.formatting import duration, number
 from ..monitoring.permissions import Access, may
 from ..queue import operations
+from ..queue.clock import as_text, seconds_until
 from .columns import state_label
 
 #: Up to this many tasks get separate entries in the admin's log. More tasks share one entry.
@@ -89,9 +93,12 @@ def require(request: HttpRequest, name: str) -> Verb:
 
 
 def delay_of(request: HttpRequest) -> float | None:
-    """Return the entered delay in seconds; None if it is invalid."""
+    """Return the entered delay in seconds, or the seconds until the time `due`; None if it is invalid."""
     try:
-        delay = float(request.POST.get("delay", ""))
+        if due := parse_datetime(request.POST.get("due", "")):
+            delay = seconds_until(as_text(timezone.make_aware(due) if settings.USE_TZ else due))
+        else:
+            delay = float(request.POST.get("delay", ""))
     except ValueError:
         return None
     return delay if math.isfinite(delay) and 0 <= delay <= LONGEST_DELAY else None

@@ -135,6 +135,9 @@ def _stored(task: TaskFunction[..., Any], like: Task | None) -> dict[str, str]:
         return {}
     try:
         args, kwargs = decode(like.args, like.kwargs)
+        parameters = task.signature.parameters
+        if not any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values()):
+            kwargs = {name: kwargs[name] for name in kwargs if name in parameters}  # without those of a hook
         found = task.signature.bind_partial(*args, **kwargs).arguments
         return {name: json.dumps(value, ensure_ascii=False) for name, value in found.items()}
     except (UnreadableArguments, TypeError, RecursionError):

@@ -1,65 +1,135 @@
-"""The page of a task."""
+"""The page of a task, and the form that enqueues a call."""
 
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.admin.models import LogEntry
-from django.utils.html import format_html
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
 
 from ..models import Task
-from ..monitoring.formatting import MOST, exact, plain, pretty, traceback_lines
-from ..queue.clock import as_datetime
+from ..monitoring.formatting import MOST, duration, named_arguments, one_line, plain, pretty
+from ..monitoring.permissions import may
+from ..monitoring.task_log import records
+from ..monitoring.tracebacks import traceback_parts
+from ..monitoring.why import why_it_waits
 from ..tasks.discovery import find
-from ..tasks.function import is_sensitive
-from .columns import ago, state_label
+from ..tasks.function import is_sensitive, registry
+from .actions import note, verbs_of
+from .columns import state_label
+from .console import LIVE, ConsoleAdmin
+from .enqueue import EnqueueForm
+from .former_page import details as details
+from .search import Search, SearchError, neighbours
+from .timeline import timeline
 
-HIDDEN = "not shown: the task is sensitive"
-
-
-def details(task: Task) -> dict[str, Any]:
-    """Return the template's context."""
-    hides = is_sensitive(task, find(task.task_name))
-    errors = task.attempt_errors()
-    log = LogEntry.objects.filter(content_type__app_label="snappea", object_id=str(task.pk))
-    moments = {
-        "enqueued": task.enqueued_at,
-        "due": task.run_after,
-        "started": task.started_at,
-        "ended": task.finished_at,
-        "expires": task.expires_at,
-    }
-    return {
-        "task": task,
-        "title": f"{plain(task.task_name)} #{task.pk}",
-        "label": state_label(task.status),
-        "queue": plain(task.queue),
-        "lane": plain(task.task_name if hides and task.lane else task.lane or ""),
-        "moments": {name: ago(moment) for name, moment in moments.items() if moment is not None},
-        "hides": HIDDEN if hides else "",
-        "args": pretty(task.args),
-        "kwargs": pretty(task.kwargs),
-        "result": pretty(task.result),
-        "note": plain(task.progress_note[:MOST]),
-        "lines": traceback_lines(task.error),
-        "attempts": [_attempt(error) for error in errors],
-        "was_requeued": any(_number(error) > task.attempts for error in errors),
-        "log": log.select_related("user").order_by("-action_time")[:50],
-    }
+#: How many children a page lists, and how many actions.
+CHILDREN, ACTIONS = 20, 50
+#: The delays that "Requeue with a delay" offers, in seconds.
+DELAYS = 60, 300, 900, 3600, 6 * 3600, 86_400
 
 
-def _number(error: dict[str, Any]) -> int:
-    number = error.get("attempt")
-    return number if isinstance(number, int) else 0
+class TaskPage(ConsoleAdmin):
+    """The page of a task, and the form that enqueues a call of a task function."""
+
+    tab = "tasks"
+
+    def get_urls(self) -> list[URLPattern]:
+        """Return the URLs of the pages."""
+        wrap = self.admin_site.admin_view
+        return [
+            path("enqueue/", wrap(self.enqueue_view), name="snappea_task_enqueue"),
+            path("<path:object_id>/change/", wrap(self.change_view), name="snappea_task_change"),
+        ]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Show a task."""
+        if not may(request, "view"):
+            raise PermissionDenied
+        if request.method not in ("GET", "HEAD"):
+            return HttpResponseNotAllowed(["GET", "HEAD"])
+        task = _task(object_id)
+        if task is None:
+            return self._gone(request, object_id[:19])
+        live = self.live(request, "snappea/task_live.html", lambda: self._details(request, task))
+        context = {"title": f"{plain(task.task_name)} #{task.pk}", "live": live, **_list(request, task.pk)}
+        return self.render(request, "snappea/task_page.html", **context)
+
+    def _gone(self, request: HttpRequest, number: str) -> HttpResponse:
+        said = _("Task #%(id)s does not exist: it succeeded or was deleted.") % {"id": number}
+        if LIVE in request.headers:  # the page was open when the task succeeded
+            live = self.live(request, "snappea/task_gone.html", lambda: {"said": said})
+            return self.render(request, "snappea/task_page.html", title=said, live=live)
+        messages.warning(request, said)
+        return HttpResponseRedirect(self.page("snappea_task_changelist"))
+
+    def _details(self, request: HttpRequest, task: Task) -> dict[str, Any]:
+        """Return the template's context."""
+        hides = is_sensitive(task, find(task.task_name))
+        actions = LogEntry.objects.filter(content_type__app_label="snappea", object_id=str(task.pk))
+        children = Task.objects.filter(parent_id=task.pk).order_by("pk").only("task_name", "status")
+        errors = task.attempt_errors()
+        return {
+            "task": task,
+            "label": state_label(task.status),
+            "lane": plain(task.task_name if hides and task.lane else task.lane or ""),
+            "why": why_it_waits(task),
+            "events": timeline(task, actions.select_related("user").order_by("-action_time")[:ACTIONS]),
+            "hides": hides,
+            "arguments": [(plain(name), pretty(text)) for name, text in named_arguments(task)],
+            "result": pretty(task.result),
+            "note": plain(task.progress_note[:MOST]),
+            "headline": plain(str(errors[-1].get("error", ""))) if errors else one_line(task.error),
+            "parts": traceback_parts(task.error),
+            "verbs": [verb for verb in verbs_of(task.status) if may(request, verb.permission)],
+            "log_records": records(task),
+            "queue_search": Search().with_term("queue", task.queue).text,
+            "was_requeued": any((error.get("attempt") or 0) > task.attempts for error in errors),
+            "delays": [(seconds, duration(seconds)) for seconds in DELAYS],
+            "can_enqueue": task.task_name in registry,
+            "parent": task.parent_id and Task.objects.filter(pk=task.parent_id).first(),
+            "children": children[:CHILDREN],
+            "number_of_children": children.count(),
+        }
+
+    def enqueue_view(self, request: HttpRequest) -> HttpResponse:
+        """Show the form, or enqueue the call: of the task `name`, or of that of the row `like`."""
+        if not may(request, "change"):
+            raise PermissionDenied
+        like = _task(request.GET.get("like", ""))
+        name = like.task_name if like else request.GET.get("name", "")
+        if (task := registry.get(name)) is None:
+            messages.error(request, _("No task function is named %(name)s.") % {"name": plain(name)})
+            return HttpResponseRedirect(self.page("snappea_task_changelist"))
+        form = EnqueueForm(task, like, request.POST if request.method == "POST" else None)
+        if form.is_valid() and (result := form.enqueue()):
+            return self._enqueued(request, form.summary(), name, result.id)
+        title = _("Enqueue %(name)s") % {"name": plain(name)}
+        return self.render(request, "snappea/enqueue.html", title=title, form=form, like=like)
+
+    def _enqueued(self, request: HttpRequest, summary: str, name: str, pk: Any) -> HttpResponse:
+        number = pk if isinstance(pk, int) else None  # not with Celery, nor if it has run already
+        note(request, summary, name if pk is None else f"{name} #{pk}", number)
+        messages.success(request, _("Enqueued: %(name)s.") % {"name": f"{plain(name)} #{pk or '—'}"})
+        page = "snappea_task_change", number
+        return HttpResponseRedirect(self.page(*page) if number else self.page("snappea_task_changelist"))
 
 
-def _attempt(error: dict[str, Any]) -> dict[str, str]:
-    shown = {key: plain(str(value)) for key, value in error.items() if value is not None}
-    return {**shown, "at": _time(error.get("at"))}
-
-
-def _time(moment: Any) -> str:
-    """Show a time in the site's time zone, and anything else unchanged."""
+def _list(request: HttpRequest, pk: int) -> dict[str, Any]:
+    """Return the search that the page was opened from, and the tasks before and after in its list."""
+    if LIVE in request.headers or (q := request.GET.get("q")) is None:
+        return {}
     try:
-        at = as_datetime(moment)
-    except (TypeError, ValueError):
-        return plain(str(moment)) if moment else ""
-    return format_html('<time datetime="{}">{}</time>', at.isoformat(), exact(at))
+        before, after = neighbours(Search(q), pk)
+    except SearchError:
+        before = after = None
+    return {"has_list": True, "q": q, "previous": before, "next": after}
+
+
+def _task(number: str) -> Task | None:
+    is_number = number.isdecimal() and len(number) < 19
+    return Task.objects.filter(pk=int(number)).first() if is_number else None

@@ -16,6 +16,7 @@ register.filter(formatting.duration)
 register.filter(formatting.number)
 register.filter(formatting.size)
 register.filter(formatting.one_line)
+register.filter(formatting.when)
 
 
 @register.inclusion_tag("snappea/warnings.html", takes_context=True)
