@@ -34,6 +34,7 @@ class CelerySite(Site):
             "DJANGO_SETTINGS_MODULE": "tests.proj.settings",
             "SNAPPEA_TEST_BROKER": url,
             "SNAPPEA_TEST_RESULTS": url,
+            "SNAPPEA_TEST_ADMIN": "1",  # its actions on many tasks are a task
         }
 
     def worker(self, *flags: str) -> Process:

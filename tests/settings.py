@@ -31,7 +31,7 @@ TEMPLATES: list[dict[str, Any]] = [
 ]
 if "pytest" not in sys.modules:  # the processes that tests start are to start sooner
     gc.set_threshold(20_000)
-else:  # they need no admin either
+if "pytest" in sys.modules or "SNAPPEA_TEST_ADMIN" in os.environ:  # most of them need no admin either
     INSTALLED_APPS += ["django.contrib.admin", "django.contrib.messages", "django.contrib.sessions"]
     INSTALLED_APPS += ["django.contrib.staticfiles"]
     INSTALLED_APPS += [] if VERSION >= (6, 0) else ["django_tasks"]

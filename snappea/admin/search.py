@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from inspect import Parameter
 from typing import Any, NamedTuple
 
@@ -56,12 +56,12 @@ class Found(NamedTuple):
 
 
 class Search:
-    """A search text. Raises SearchError.
+    """A search text. `at`: the moment that ages count from; None: now. Raises SearchError.
 
     >>> Search('state:failed task:charge "card declined"').tasks()
     """
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str = "", at: datetime | None = None) -> None:
         text = text.replace("\0", "").encode(errors="replace").decode()
         self.terms = [_read(match) for match in _TERM.finditer(text)]
         if len(text) > MOST_CHARACTERS or len(self.terms) > MOST_TERMS:
@@ -77,7 +77,9 @@ class Search:
         self.state: Status | None = Status(states.pop()) if states else None
         if self.state is None and not {"exception", "place"}.isdisjoint(key for key, _value in self.terms):
             self.state = Status.FAILED
-        self._conditions = [_condition(key, value) for key, value in self.terms if key not in ("state", "#")]
+        self._conditions = [
+            _condition(key, value, at) for key, value in self.terms if key not in ("state", "#")
+        ]
         if numbers := [int(value) for key, value in self.terms if key == "#"]:
             self._conditions.append(Q(pk__in=numbers))
 
@@ -201,10 +203,10 @@ def _spelled(key: str, value: str) -> str:
     return text if is_plain else f'{key}:"{quoted}"' if key else f'"{quoted}"'
 
 
-def _condition(key: str, value: str) -> Q:
+def _condition(key: str, value: str, at: datetime | None) -> Q:
     """Return the condition of a term. Sensitive tasks are not found by what only they know."""
     name = key[5:] if key.startswith("args.") else ""
-    if not name and key not in _CONDITIONS:
+    if not name and key not in _CONDITIONS.keys() | _AGES.keys():
         raise SearchError(
             _(
                 "There is no key “%(key)s”. The keys are: state, task, queue, exception, place, error, log, "
@@ -212,6 +214,8 @@ def _condition(key: str, value: str) -> Q:
             )
             % {"key": key}
         )
+    if key in _AGES:
+        return _since(_AGES[key], value, at or timezone.now())
     return _argument(name, value) if name else _CONDITIONS[key](value)
 
 
@@ -244,19 +248,16 @@ def _name(text: str) -> Q:
     return Q(task_name=text) if "." in text else Q(task_name=text) | Q(task_name__endswith=f".{text}")
 
 
-def _since(column: str) -> Callable[[str], Q]:
-    def condition(text: str) -> Q:
-        match = _SPAN.fullmatch(text)
-        try:
-            if match is None:
-                raise ValueError
-            moment = timezone.now() - timedelta(seconds=float(match[2]) * _UNITS[match[3]])
-        except (ValueError, OverflowError):
-            allowed = _("“%(text)s” is not an age. Write < or >, a number, and s, m, h or d: >1h, <30m.")
-            raise SearchError(allowed % {"text": text}) from None
-        return Q(**{f"{column}__{'lt' if match[1] == '>' else 'gt'}": moment})
-
-    return condition
+def _since(column: str, text: str, at: datetime) -> Q:
+    match = _SPAN.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError
+        moment = at - timedelta(seconds=float(match[2]) * _UNITS[match[3]])
+    except (ValueError, OverflowError):
+        allowed = _("“%(text)s” is not an age. Write < or >, a number, and s, m, h or d: >1h, <30m.")
+        raise SearchError(allowed % {"text": text}) from None
+    return Q(**{f"{column}__{'lt' if match[1] == '>' else 'gt'}": moment})
 
 
 def _argument(name: str, value: str) -> Q:
@@ -293,6 +294,6 @@ _CONDITIONS: dict[str, Callable[[str], Q]] = {
     "place": lambda text: Q(place=text),
     "error": lambda text: Q(error__icontains=text) & _shown(),
     "log": lambda text: Q(log__icontains=text) & _shown(),
-    "age": _since("enqueued_at"),
-    "ended": _since("finished_at"),
 }
+#: The column of each key that takes an age.
+_AGES = {"age": "enqueued_at", "ended": "finished_at"}

@@ -13,10 +13,8 @@ from ..checks import SETUP, listed
 from ..conf import current, uses_celery
 from ..errors import ConfigurationError, ExtraMissing
 from ..monitoring.diagnostics import WORKERS, Finding
-from ..monitoring.ping import ping
 from ..tasks.discovery import discover
-from ..tasks.function import declared, registry
-from ..tasks.options import Options
+from ..tasks.function import TaskFunction, declared, registry
 
 #: Options without an equivalent in Celery, and what happens instead.
 GAPS = {
@@ -83,15 +81,22 @@ def _check_options() -> Iterator[CheckMessage]:
 
 def _gaps() -> Iterator[tuple[str, str, list[str]]]:
     for option, what in GAPS.items():
-        if names := sorted(task.name for task in declared() if _uses(task.options, option)):
+        if names := sorted(task.name for task in declared() if _uses(task, option)):
             yield option, what, names
     limited = [name for name, limits in (current().QUEUES or {}).items() if "max_concurrency" in limits]
     if limited:
         yield 'QUEUES: "max_concurrency"', "a queue has no limit there", sorted(limited)
 
 
-def _uses(options: Options, option: str) -> bool:
-    return bool(getattr(options, option)) and (option != "sensitive" or options.result_ttl is not None)
+def _uses(task: TaskFunction[..., Any], option: str) -> bool:
+    options = task.options
+    is_used = bool(getattr(options, option)) and (option != "sensitive" or options.result_ttl is not None)
+    return is_used and not _is_ours(task.name)
+
+
+def _is_ours(name: str) -> bool:
+    """Tell whether a task is Snappea's: it does without what Celery lacks."""
+    return name.startswith("snappea.")
 
 
 def _check_django_tasks() -> Iterator[CheckMessage]:
@@ -107,8 +112,7 @@ def _check_django_tasks() -> Iterator[CheckMessage]:
 
 def _check_results() -> Iterator[CheckMessage]:
     wanted = [name for name, task in sorted(registry.items()) if task.options.result_ttl is not None]
-    wanted = [name for name in wanted if name != ping.name]
-    if wanted:
+    if wanted := [name for name in wanted if not _is_ours(name)]:
         message = f"Celery keeps no results, though these tasks have a result_ttl: {', '.join(wanted)}."
         hint = 'Set Celery\'s result_backend, as in: CELERY_RESULT_BACKEND = "redis://"'
         yield Warning(message, hint, id="snappea.W003")
