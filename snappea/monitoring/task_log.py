@@ -7,10 +7,11 @@ from typing import NamedTuple
 from django.db.models import Q
 
 from ..models import Task
-from ..queue.clock import as_datetime
+from ..queue.clock import as_datetime, as_local
 from ..queue.records import LEFT_OUT
 from ..tasks.discovery import find
 from ..tasks.function import is_sensitive
+from .formatting import plain
 
 
 class Record(NamedTuple):
@@ -23,9 +24,17 @@ class Record(NamedTuple):
     message: str = ""
     left_out: int = 0
 
+    @property
+    def clock(self) -> str:
+        """The time of day in the current time zone, to the millisecond."""
+        return f"{as_local(self.at):%H:%M:%S.%f}"[:-3] if self.at else ""
+
 
 def records(task: Task) -> list[Record]:
-    """Return what a task has logged, oldest first, without invalid lines; nothing if it is sensitive."""
+    """Return what a task has logged, oldest first, as plain text; nothing if it is sensitive.
+
+    Lines that were written by hand and are invalid are skipped.
+    """
     if not task.log or is_sensitive(task, find(task.task_name)):
         return []
     ends = [(f"{error.get('at')}", error.get("attempt")) for error in task.attempt_errors()]
@@ -40,8 +49,9 @@ def records(task: Task) -> list[Record]:
             if claims not in numbers:
                 ended = [number for end, number in ends if end < at and isinstance(number, int)]
                 numbers[claims] = 1 + max([0, *ended, *numbers.values()])
-            found.append(Record(numbers[claims], as_datetime(at), f"{level}", f"{logger}", f"{message}"))
-        except (TypeError, ValueError, RecursionError):  # written by hand
+            said = (plain(f"{word}") for word in (level, logger, message))
+            found.append(Record(numbers[claims], as_datetime(at), *said))
+        except (TypeError, ValueError, RecursionError):
             continue
     return found
 
