@@ -53,3 +53,4 @@ DATABASES = {
 }
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
 SNAPPEA = {"NUM_WORKERS": 6, "SYNCHRONOUS": "NORMAL"}
+LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "INFO"}}  # for keep_log

@@ -17,9 +17,15 @@ class CardDeclined(Exception):
     """The bank has answered, but not as one would wish."""
 
 
-@task(max_retries=3, default_retry_delay=0.05, autoretry_for=(CardDeclined,))
+@task(max_retries=3, default_retry_delay=0.05, autoretry_for=(CardDeclined,), keep_log=True)
 def charge(order: int, customer: str, *, cents: int = 0) -> None:
     """Charge a customer's card."""
+    log.info("charging %d cents for order %d", cents, order)
+    try:
+        raise TimeoutError("the bank has not answered within 5 s")
+    except TimeoutError:
+        log.warning("asking the bank of %s again", customer, exc_info=True)
+    log.error("the bank refused: <script>alert(1)</script> insufficient funds")
     raise CardDeclined(f"the card of {customer} was declined for order {order}")
 
 
@@ -35,7 +41,7 @@ def count_orders(year: int, month: int) -> dict[str, int]:
     return {"orders": year * month, "parcels": 7}
 
 
-@task(soft_time_limit=900)
+@task(soft_time_limit=900, keep_log=True)
 def pack(order: int) -> None:
     """Pack an order slowly, and report how far it is."""
     for done in range(600):
