@@ -45,12 +45,12 @@ def records(task: Task) -> list[Record]:
             if LEFT_OUT(line):
                 found.append(Record(left_out=int(line)))
                 continue
-            claims, at, level, logger, message = json.loads(line)
+            claims, at, *said = json.loads(line)
+            level, logger, message = (plain(f"{word}") for word in said)
             if claims not in numbers:
                 ended = [number for end, number in ends if end < at and isinstance(number, int)]
                 numbers[claims] = 1 + max([0, *ended, *numbers.values()])
-            said = (plain(f"{word}") for word in (level, logger, message))
-            found.append(Record(numbers[claims], as_datetime(at), *said))
+            found.append(Record(numbers[claims], as_datetime(at), level, logger, message))
         except (TypeError, ValueError, RecursionError):
             continue
     return found
