@@ -72,7 +72,7 @@ class TaskPage(ConsoleAdmin):
         hides = is_sensitive(task, find(task.task_name))
         actions = LogEntry.objects.filter(content_type__app_label="snappea", object_id=str(task.pk))
         children = Task.objects.filter(parent_id=task.pk).order_by("pk").only("task_name", "status")
-        errors = task.attempt_errors()
+        listed, errors = list(children[: CHILDREN + 1]), task.attempt_errors()
         return {
             "task": task,
             "label": state_label(task.status),
@@ -92,8 +92,8 @@ class TaskPage(ConsoleAdmin):
             "delays": [(seconds, duration(seconds)) for seconds in DELAYS],
             "can_enqueue": task.task_name in registry,
             "parent": task.parent_id and Task.objects.filter(pk=task.parent_id).first(),
-            "children": children[:CHILDREN],
-            "number_of_children": children.count(),
+            "children": listed[:CHILDREN],
+            "number_of_children": children.count() if len(listed) > CHILDREN else len(listed),
         }
 
     def enqueue_view(self, request: HttpRequest) -> HttpResponse:
