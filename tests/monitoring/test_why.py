@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from django.utils import timezone
 
 from snappea.models import Task
@@ -19,6 +20,7 @@ def waits(row: Task) -> str:
     return found.text if (found := why_it_waits(row)) else ""
 
 
+@pytest.mark.on_both
 def test_why_a_task_waits(site: Site) -> None:
     row = put("ready")
     assert waits(row) == "No Foreman runs." and not waits(put("failed"))
