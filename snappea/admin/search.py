@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from ..models import Status, Task
 from ..monitoring import inspect
+from ..monitoring.task_log import containing
 from ..queue.database import connect
 from ..queue.states import KEPT
 from ..tasks.function import registry
@@ -293,7 +294,7 @@ _CONDITIONS: dict[str, Callable[[str], Q]] = {
     "exception": lambda text: Q(exception=text),
     "place": lambda text: Q(place=text),
     "error": lambda text: Q(error__icontains=text) & _shown(),
-    "log": lambda text: Q(log__icontains=text) & _shown(),
+    "log": lambda text: containing(text) & _shown(),
 }
 #: The column of each key that takes an age.
 _AGES = {"age": "enqueued_at", "ended": "finished_at"}

@@ -127,6 +127,20 @@ def speak_much_alone(count: int) -> None:
     speak_much(count)
 
 
+@task(keep_log=True, soft_time_limit=0.3)
+def speak_endlessly() -> None:
+    """Log until the time limit ends it, at whatever line it is."""
+    while True:
+        logger.info("on and on")
+
+
+@task(keep_log=True, soft_time_limit=0.3, time_limit=60)
+def speak_endlessly_alone() -> None:
+    """Do it in a process."""
+    while True:
+        logger.info("on and on")
+
+
 @task(keep_log=True, result_ttl=60)
 def speak_badly() -> None:
     """Log what is hard to write."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db.models import Q
+from django.template.loader import render_to_string
 
 from snappea.models import Task
 from snappea.monitoring.task_log import Record, containing, records
@@ -145,11 +146,24 @@ def test_what_is_hard_to_write(site: Site) -> None:
     found = logs()
     assert found[0].message == "'%d and %d' (1,) (TypeError while it was formatted)"
     assert found[1].message.endswith("(ValueError while it was formatted)")
-    assert found[2].message == "surrogate \\ud800, NUL \\x00, line\u2028separator\nand newline"
+    assert found[2].message == "surrogate \\ud800, NUL \\x00, line\\u2028separator\nand newline"
     assert "characters left out" in found[3].message and len(found[3].message) < 5000
     assert found[4].logger == "a" * 200
     assert found[5].message.startswith("<Unprintable that cannot be shown>")
     assert foreman.stop() == 0
+
+
+@pytest.mark.parametrize("task", [logged.speak_endlessly, logged.speak_endlessly_alone])
+def test_a_time_limit_ends_a_task_wherever_it_logs(site: Site, task: Any) -> None:
+    site.foreman(NUM_WORKERS=2)
+    for _ in range(6):
+        task.delay()
+    wait_until(lambda: site.counts() == {"failed": 6})
+    assert set(Task.objects.values_list("exception", flat=True)) == {"SoftTimeLimitExceeded"}
+    assert all(logs(row)[-1].message == "on and on" for row in Task.objects.all())
+    logged.speak_in_thread.delay("word")
+    wait_until(lambda: site.counts() == {"failed": 6, "successful": 1})
+    assert len(logs(Task.objects.get(status="successful"))) == 3
 
 
 def test_a_signal_handler_may_log(site: Site) -> None:
@@ -242,6 +256,15 @@ def test_a_search_finds_text_as_it_was_logged(site: Site) -> None:
         assert Task.objects.filter(containing(text) & Q(is_sensitive=False)).exists() is is_there, text
     row.is_sensitive = True
     assert records(row) == []
+
+
+def test_a_page_shows_it_as_text(site: Site) -> None:
+    evil = '[1,"2026-01-02 03:04:05.678901","<b>","a\\u202eb","<script>alert(1)</script>\\u001b"]'
+    row = Task.objects.create(task_name="x", log=f"{evil}\n2000")
+    page = render_to_string("snappea/task_log.html", {"log_records": records(row)})
+    assert "<b>" not in page and "<script>" not in page and "\u202e" not in page and "\x1b" not in page
+    assert "03:04:05.678" in page and "2,000 records are left out here." in page and "Attempt 1" in page
+    assert render_to_string("snappea/task_log.html", {"log_records": []}).strip() == ""
 
 
 def test_the_command_shows_it(site: Site) -> None:
