@@ -34,7 +34,7 @@ from snappea.monitoring import inspect as inspected
 from snappea.queue.files import QueueFile
 from snappea.queue.records import ForemanInfo
 from snappea.tasks.context import CurrentTask
-from snappea.tasks.function import TaskFunction
+from snappea.tasks.function import TaskFunction, declared
 from snappea.tasks.options import Options
 from snappea.testing.live import LiveForeman
 from tests.docs.manual import FILES, PAGES, section, without_blocks
@@ -450,6 +450,13 @@ def test_actions_of_the_admin() -> None:
         action: Any = getattr(ScheduleAdmin, name)
         ours += [(action.short_description, *action.allowed_permissions)]
     assert [(label, permission) for label, permission, _effect in found] == ours
+
+
+def test_tasks_of_our_own() -> None:
+    for name in ("admin.bulk", "monitoring.ping"):
+        import_module(f"snappea.{name}")
+    found = {made.name for made in declared() if made.name.startswith("snappea.")}
+    assert {row[0].strip("`") for row in rows("task-discovery", "task", "what enqueues it")} == found
 
 
 def test_buttons_of_the_dashboard() -> None:
