@@ -122,13 +122,12 @@ def totals() -> dict[str, dict[str, float]]:
     return found
 
 
-def snapshot(counts: dict[str, int] | None = None) -> dict[str, Any]:
+def snapshot() -> dict[str, Any]:
     """Return the state of the queue as plain data, as the console shows it.
 
     `foremen` (`busy`: threads, without stuck ones; `on_loop`: coroutines; `isolated`: tasks in processes of
     their own), `counts` by state, `oldest` (the longest wait of a task that could run), `queues`, `running`,
-    `tasks` (with the numbers of the last hour) and `failures`. Times are in seconds. The argument `counts`:
-    the number of tasks in each state, if known.
+    `tasks` (with the numbers of the last hour) and `failures`. Times are in seconds.
 
     >>> snapshot()["counts"]["failed"]
     3
@@ -140,7 +139,7 @@ def snapshot(counts: dict[str, int] | None = None) -> dict[str, Any]:
     failures = inspect.failures()
     return {
         "foremen": [_described(info, runs) for info in foremen],
-        "counts": counts or inspect.counts(claims),
+        "counts": inspect.counts(claims, sum(group.number for group in failures)),
         "oldest": inspect.oldest_wait(queues),
         "queues": [state._asdict() for state in queues],
         "running": [run._asdict() for run in runs],

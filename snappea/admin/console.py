@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language, gettext_lazy
 
+from .. import stats
 from ..models import Schedule, Status
 from ..monitoring import inspect
 from ..monitoring.formatting import number
@@ -94,7 +95,8 @@ class ConsoleAdmin(GuardedAdmin):
     def live(self, request: HttpRequest, template: str, build: Callable[[], dict[str, Any]]) -> str:
         """Render the tabs and the part of a page that refreshes itself. All viewers share it for a second.
 
-        `build` returns the template's context. Neither may depend on the user, but for the permissions.
+        `build` returns the template's context, perhaps with its `tab` or the `counts` by state. Neither may
+        depend on the user, but for the permissions.
         """
         allowed = self._allowed(request)
         key = (
@@ -103,9 +105,10 @@ class ConsoleAdmin(GuardedAdmin):
         )
 
         def render() -> SafeString:
-            warnings = shared(("warnings", _database()), inspect.look_for_warnings)
-            frame = {"warnings": warnings, "tabs": self._tabs(request), "template": template}
-            context = {**frame, **allowed, **build()}
+            context = {"template": template, **allowed, **build()}
+            context["tabs"] = self._tabs(request, **context)
+            if "warnings" not in context:
+                context["warnings"] = shared(("warnings", _database()), inspect.look_for_warnings)
             bound: Any = Context(
                 context
             )  # not of the request: what its context processors add is of the user
@@ -125,9 +128,17 @@ class ConsoleAdmin(GuardedAdmin):
     def _allowed(self, request: HttpRequest) -> dict[str, bool]:
         return {"may_change": may(request, "change"), "may_delete": may(request, "delete")}
 
-    def _tabs(self, request: HttpRequest) -> list[tuple[Tab, str, str, bool]]:
-        counts = shared(("tabs", _database()), _counts, is_fresh=_has_messages(request))
-        return [(tab, self.page(tab.page), counts.get(tab.name, ""), tab.name == self.tab) for tab in TABS]
+    def _tabs(
+        self, request: HttpRequest, tab: str = "", counts: dict[str, int] | None = None, **context: Any
+    ) -> list[tuple[Tab, str, str, bool]]:
+        is_fresh, here = _has_messages(request), tab or self.tab
+        labels = _labels(counts or shared(("counts", _database()), inspect.counts, is_fresh=is_fresh))
+        return [(one, self.page(one.page), labels.get(one.name, ""), one.name == here) for one in TABS]
+
+
+def snapshot(request: HttpRequest) -> dict[str, Any]:
+    """Return a `stats.snapshot()` that all pages share for a second."""
+    return shared(("snapshot", _database()), stats.snapshot, is_fresh=_has_messages(request))
 
 
 def _database() -> str:
@@ -139,8 +150,7 @@ def is_paused(request: HttpRequest) -> bool:
     return request.COOKIES.get(PAUSED) == "1"
 
 
-def _counts() -> dict[str, str]:
-    counts = inspect.counts()
+def _labels(counts: dict[str, int]) -> dict[str, str]:
     workers = sum(foreman.workers for foreman in foremen_at_work())
     return {
         "tasks": number(sum(counts.values())),

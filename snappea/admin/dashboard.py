@@ -1,149 +1,139 @@
-"""The dashboard: Foremen, running tasks, queues, charts, tasks and failures on one page.
+"""The overview of the console: what is wrong, failures, workers, queues and charts on one page."""
 
-The server renders the page. Every two seconds a small script replaces the parts that have changed; without
-JavaScript the browser reloads the page.
-"""
-
-from typing import Any
-from urllib.parse import urlencode
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
-from django.utils.cache import add_never_cache_headers
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_POST
 
 from .. import stats
 from ..errors import PauseUnconfirmed
-from ..models import LISTS, Status, Task
-from ..monitoring import inspect
+from ..models import Status
 from ..monitoring.formatting import plain
+from ..monitoring.inspect import Failures
 from ..monitoring.permissions import may
 from ..queue import operations
-from .actions import VERBS, decide, note
+from . import failures, queues, workers
+from .actions import note
 from .charts import history_charts
-from .guarded import GuardedAdmin
+from .console import ConsoleAdmin, snapshot
+from .health import health
 
 #: The time spans of the charts in hours, and the minutes per point.
 SPANS = {1: 1, 6: 6, 24: 24}
 POINTS = 60
-#: How many tasks are shown at most.
-MOST_ROWS = 100
-#: How often the page reloads without JavaScript, in seconds.
-RELOAD = 10
-#: The columns by which failures are grouped.
-_GROUP = ("exception", "place", "task_name")
+#: How many groups of failures, workers and task functions to show.
+GROUPS, SLOTS, NAMES = 5, 12, 100
 
 
-class DashboardAdmin(GuardedAdmin):
-    """The dashboard, in place of a list."""
+class Page(NamedTuple):
+    """A page: its tab, its address below the dashboard's, the name of its URL, its title and contents."""
+
+    tab: str
+    route: str
+    name: str
+    title: Any
+    contents: Callable[[HttpRequest], dict[str, Any]]
+
+
+class DashboardAdmin(ConsoleAdmin):
+    """The overview, in place of a list, with the tabs of the failures and the workers."""
 
     class Media:
-        css = {"all": ["snappea/console.css"]}
-        js = ["snappea/dashboard.js", "snappea/console_charts.js"]
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+        js = ["snappea/console_charts.js"]
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the URLs of the page and its buttons."""
+        """Return the URLs of the pages and of the buttons."""
         wrap = self.admin_site.admin_view
         return [
-            path("", wrap(require_GET(self.show)), name="snappea_dashboard_changelist"),
+            *(
+                path(page.route, wrap(require_GET(partial(self.show, page=page))), name=page.name)
+                for page in PAGES
+            ),
             *(
                 path(f"{act.__name__}/", wrap(require_POST(act)), name=f"snappea_dashboard_{act.__name__}")
-                for act in (self.pause, self.resume, self.requeue, self.terminate)
+                for act in (self.pause, self.resume)
             ),
         ]
 
-    def show(self, request: HttpRequest) -> HttpResponse:
+    def show(self, request: HttpRequest, page: Page) -> HttpResponse:
+        """Show a page."""
         if not may(request, "view"):
             raise PermissionDenied
-        context = {
-            **self.admin_site.each_context(request),
-            **self._contents(_hours(request)),
-            "title": "Dashboard",
-            "opts": self.opts,
-            "media": self.media,
-            "may_change": may(request, "change"),
-            "reload": RELOAD if request.GET.get("refresh") != "0" else None,
-            "is_popup": False,
-        }
-        response = TemplateResponse(request, "snappea/dashboard.html", context)
-        add_never_cache_headers(response)
-        return response
 
-    def _contents(self, hours: int) -> dict[str, Any]:
-        seen = stats.snapshot()
-        for run in seen["running"]:
-            total = run["total"]
-            run["share"] = f"{min(max((run['done'] or 0) / total, 0), 1):.4f}" if total else None
-        for group in seen["failures"]:
-            query = urlencode({key: group[key] for key in _GROUP})
-            group["address"] = f"{self._list(Status.FAILED)}?{query}"
-        return {
-            **seen,
-            "warnings": inspect.warnings(bool(seen["foremen"]), seen["oldest"]),
-            "tiles": [
-                (status.label, seen["counts"][status], self._list(status), str(status)) for status in Status
-            ],
-            "tasks": seen["tasks"][:MOST_ROWS],
-            "more_tasks": max(0, len(seen["tasks"]) - MOST_ROWS),
-            "charts": history_charts(stats.history(POINTS, SPANS[hours]), SPANS[hours], hours),
-            "hours": hours,
-            "spans": list(SPANS),
-            "queue_page": self._list(Status.READY),
-            "task_pages": f"{self.admin_site.name}:snappea_activetask_change",
-        }
+        def build() -> dict[str, Any]:
+            return {"tab": page.tab, **page.contents(request)}
 
-    def _list(self, status: Status) -> str:
-        return self.address("changelist", of=LISTS[status])
-
-    # buttons
+        live = self.live(request, f"snappea/{page.tab}.html", build)
+        return self.render(request, "snappea/dashboard.html", title=page.title, live=live)
 
     def pause(self, request: HttpRequest) -> HttpResponse:
-        name = _require(request, "queue")
+        """Pause a queue."""
+        name = _queue(request)
         try:
             if operations.pause(name):
                 note(request, "paused", f"the queue {name}")
-                messages.success(request, f"Queue {plain(name)} was paused.")
+                messages.success(request, _("Queue %(queue)s was paused.") % {"queue": plain(name)})
         except PauseUnconfirmed as error:
             note(request, "paused", f"the queue {name}")
             messages.warning(request, plain(str(error)))
         return self._back(request)
 
     def resume(self, request: HttpRequest) -> HttpResponse:
-        name = _require(request, "queue")
+        """Resume a queue."""
+        name = _queue(request)
         if operations.resume(name):
             note(request, "resumed", f"the queue {name}")
-            messages.success(request, f"Queue {plain(name)} was resumed.")
-        return self._back(request)
-
-    def requeue(self, request: HttpRequest) -> HttpResponse:
-        """Requeue the tasks of a group of failures."""
-        alike = {key: _require(request, key) for key in _GROUP}
-        failed = Task.objects.filter(**alike).extra(where=["status = 'failed'"])
-        decide(request, VERBS["requeue"], list(failed.order_by("pk").values_list("pk", flat=True)))
-        return self._back(request)
-
-    def terminate(self, request: HttpRequest) -> HttpResponse:
-        number = _require(request, "task")
-        decide(request, VERBS["terminate"], [int(number)] if number.isdecimal() and len(number) < 19 else [])
+            messages.success(request, _("Queue %(queue)s was resumed.") % {"queue": plain(name)})
         return self._back(request)
 
     def _back(self, request: HttpRequest) -> HttpResponse:
-        return HttpResponseRedirect(f"{self.address('changelist')}?hours={_hours(request)}")
+        return HttpResponseRedirect(f"{self.page('snappea_dashboard_changelist')}?hours={_hours(request)}")
 
 
-def _require(request: HttpRequest, key: str) -> str:
-    """Return a value of the form, if the user may change tasks."""
-    if not may(request, "change") or key not in request.POST:
+def overview(request: HttpRequest) -> dict[str, Any]:
+    """Return what the overview shows. `?hours=`: the time span of the charts."""
+    seen, hours = snapshot(request), _hours(request)
+    groups = [Failures(**group) for group in seen["failures"][:GROUPS]]
+    rows = workers.slots(seen["foremen"], seen["running"])
+    return {
+        **seen,
+        "warnings": [],  # the health sentence says the same
+        "health": health(seen),
+        "states": [(status.label, seen["counts"][status], str(status)) for status in Status],
+        "queues": queues.rows(seen["queues"]),
+        "groups": failures.group_rows(groups),
+        "more_groups": len(seen["failures"]) > GROUPS,
+        "slots": workers.with_arguments(rows[:SLOTS]),
+        "more_slots": max(0, len(rows) - SLOTS),
+        "tasks": seen["tasks"][:NAMES],
+        "more_tasks": max(0, len(seen["tasks"]) - NAMES),
+        "charts": history_charts(stats.history(POINTS, SPANS[hours]), SPANS[hours], hours),
+        "hours": hours,
+        "spans": list(SPANS),
+    }
+
+
+def _queue(request: HttpRequest) -> str:
+    """Return the queue that the form names, if the user may change tasks."""
+    if not may(request, "change") or "queue" not in request.POST:
         raise PermissionDenied
-    return request.POST[key][:600]
+    return request.POST["queue"][:600]
 
 
 def _hours(request: HttpRequest) -> int:
     asked = request.POST.get("hours") or request.GET.get("hours") or ""
     return int(asked) if asked.isdecimal() and int(asked) in SPANS else min(SPANS)
+
+
+PAGES = (
+    Page("overview", "", "snappea_dashboard_changelist", gettext_lazy("Overview"), overview),
+    Page("failures", "failures/", "snappea_failures", gettext_lazy("Failures"), failures.contents),
+    Page("workers", "workers/", "snappea_workers", gettext_lazy("Workers"), workers.contents),
+)

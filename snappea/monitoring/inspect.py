@@ -150,21 +150,22 @@ def raised(tasks: QuerySet[Task], exception: str) -> QuerySet[Task]:
 
 
 def running(claims: Mapping[Entry, Note], stuck: Collection[int] = ()) -> list[Running]:
-    """Return the tasks of these claims that have begun, the oldest first. `stuck`: ids of stuck tasks."""
-    begun = [entry.id for entry, note in claims.items() if note is Note.BEGUN]
-    rows = _db().execute(_IN_FLIGHT, (json.dumps(begun),)).fetchall()
+    """Return the tasks of these claims that have begun, in their order. `stuck`: ids of stuck tasks."""
+    begun = {entry.id: entry for entry, note in claims.items() if note is Note.BEGUN}
+    rows = _db().execute(_IN_FLIGHT, (json.dumps(list(begun)),)).fetchall()
     limits = {queue_and_name: _limit(*queue_and_name) for queue_and_name in {row[2:4] for row in rows}}
     isolated = {name for name, _ in limits if (task := find(name)) and task.is_isolated}
-    return [
-        Running._make(
+    found = {
+        task_id: Running._make(
             (
                 *(task_id, name, queue, _age(since) or 0.0, limits[name, queue], *told),
                 *(task_id in stuck, name in isolated),
             )
         )
         for task_id, fence, name, queue, since, *told in rows
-        if claims.get(Entry.of(task_id, fence, since)) is Note.BEGUN
-    ]
+        if begun[task_id] == Entry.of(task_id, fence, since)
+    }
+    return [found[task_id] for task_id in begun if task_id in found]
 
 
 def _limit(name: str, queue: str) -> float | None:
@@ -201,9 +202,12 @@ def count(status: Status, claims: Mapping[Entry, Note] | None = None) -> int:
     return in_state(Task.objects.all(), status, claims).count()
 
 
-def counts(claims: Mapping[Entry, Note] | None = None) -> dict[str, int]:
-    """Return how many tasks are in each state. `claims`: the claims in flight, if known."""
-    return {str(status): count(status, claims) for status in Status}
+def counts(claims: Mapping[Entry, Note] | None = None, failed: int | None = None) -> dict[str, int]:
+    """Return how many tasks are in each state. If known, `claims`: those in flight; `failed`: how many."""
+    return {
+        str(status): failed if status == Status.FAILED and failed is not None else count(status, claims)
+        for status in Status
+    }
 
 
 def queues(runs: Collection[Running] = ()) -> list[QueueState]:

@@ -2,7 +2,9 @@
 
 import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.test import Client
@@ -11,14 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snappea import stats
+from snappea.admin import dashboard, queues
+from snappea.admin.search import Search
 from snappea.management import console
-from snappea.models import Task
-from snappea.monitoring import formatting, inspect
+from snappea.models import Status, Task
+from snappea.monitoring import formatting, inspect, shared
 from snappea.queue import operations
 from snappea.queue.database import connect, file_of
 from snappea.queue.lock import holder
 from tests.minutes import write_minute
-from tests.playground import coroutines
+from tests.playground import coroutines, isolated
 from tests.playground.limited import swallow
 from tests.playground.tasks import wait_for
 from tests.site import Site, wait_until
@@ -43,36 +47,74 @@ def text_of(browser: Client, address: str = DASHBOARD) -> str:
 def test_it_works_with_nothing_in_it(browser: Client) -> None:
     text = text_of(browser)
     assert "No Foreman runs" in text and "No task is running." in text and text.count("<figure") == 4
+    assert "No failed tasks." in text and 'data-state="no_foreman ' in text
+    assert "No failed tasks." in text_of(browser, f"{DASHBOARD}failures/")
+    assert "No Foreman runs" in text_of(browser, f"{DASHBOARD}workers/")
+
+
+def test_all_is_well_when_a_foreman_works(site: Site, browser: Client) -> None:
+    site.foreman(NUM_WORKERS=3)
+    write_minute(1, {"x": {"done": 240}})
+    text = text_of(browser)
+    assert "All is well." in text and 'data-state=""' in text
+    assert "0 of 3 threads busy" in text and "240 tasks/min" in text and text.count(">idle<") == 3
+
+
+def test_each_problem_has_a_sentence_with_a_link(site: Site, browser: Client, settings: Any) -> None:
+    settings.SNAPPEA = {**settings.SNAPPEA, "WARN_BACKLOG_SECONDS": 60}
+    moment = timezone.now()
+    Task.objects.create(task_name="x", enqueued_at=moment - timedelta(minutes=5))
+    for hours in (0, 0, 2):
+        Task.objects.create(task_name="x", status="failed", finished_at=moment - timedelta(hours=hours))
+    operations.pause("mail")
+    text = text_of(browser)
+    assert 'data-state="no_foreman backlog paused failed mail "' in text
+    assert "The oldest ready task has waited for 5 min" in text and "The limit is 1 min." in text
+    assert "2 tasks failed in the last hour." in text and "/dashboard/failures/?sort=last" in text
+    assert "Queue mail is paused; 0 tasks wait." in text and 'href="#queue-mail"' in text
+    assert 'id="queue-mail"' in text
 
 
 def test_it_shows_a_stuck_task_and_its_limit(site: Site, browser: Client) -> None:
     foreman = site.hasty_foreman(threads__STUCK_AFTER=0.2)
     swallow.delay("x", str(site.directory / "never"))
-    alive = f"pid {foreman.pid} on"
     wait_until(lambda: ">stuck<" in text_of(browser))
-    text = text_of(browser)
-    assert alive in text and "1 stuck" in text and 'class="snappea-stuck"' in text
+    assert "1 task is stuck beyond its time limit." in text_of(browser)
+    text = text_of(browser, f"{DASHBOARD}workers/")
+    assert f"Foreman {foreman.pid} on" in text and "1 stuck" in text and 'class="sp-is-stuck"' in text
 
 
-def test_it_shows_progress_and_limits(site: Site, browser: Client) -> None:
+def test_it_shows_progress_limits_and_arguments(site: Site, browser: Client, settings: Any) -> None:
+    settings.SNAPPEA = {**settings.SNAPPEA, "SOFT_TIME_LIMIT": 120}
     site.foreman(SOFT_TIME_LIMIT=120, NUM_WORKERS=2)
     wait_for.delay("x", str(site.directory / "never"))
     wait_until(lambda: 'id="run-1"' in text_of(browser))
+    assert " of 2 min</td>" in text_of(browser) and '<progress class="sp-bar" value="0.0' in text_of(browser)
     site.sql("UPDATE snappea_task SET progress_done = 3, progress_total = 4, progress_note = 'resizing'")
-    text = text_of(browser)
-    assert '<progress value="0.7500" max="1"' in text and "3 of 4" in text and "resizing" in text
-    assert "1 of 2 threads busy" in text
+    for page in ("", "workers/"):
+        text = text_of(browser, DASHBOARD + page)
+        assert '<progress class="sp-bar" value="0.7500" max="1"' in text
+        assert "3 of 4" in text and "resizing" in text and "key=&quot;x&quot;" in text
+        assert "1 of 2 threads busy" in text and text.count(">idle<") == 1
 
 
-def test_threads_and_the_event_loop_are_counted_apart(site: Site, browser: Client) -> None:
-    site.foreman(NUM_WORKERS=1)
+def test_threads_the_event_loop_and_processes_are_counted_apart(site: Site, browser: Client) -> None:
+    site.foreman(NUM_WORKERS=2)
     wait_for.delay("thread", str(site.directory / "never"))
     for number in range(3):
         coroutines.wait_for.delay(str(number), str(site.directory / "never"))
-    wait_until(lambda: 'id="run-4"' in (text_of(browser)))
+    isolated.know_async.delay(60)
+    wait_until(lambda: 'id="run-5"' in text_of(browser) and 'id="run-4"' in text_of(browser))
     text = text_of(browser)
-    assert "1 of 1 threads busy" in text and "3 on the event loop" in text
-    assert "1 tasks on 1 workers, 3 on the event loop" in "".join(console.status(stats.snapshot()))
+    assert "2 of 2 threads busy" in text and "3 coroutines on the event loop" in text and "1 process<" in text
+    assert "2 tasks on 2 workers, 3 on the event loop" in "".join(console.status(stats.snapshot()))
+
+
+def test_many_workers_are_on_a_page_of_their_own(site: Site, browser: Client) -> None:
+    site.foreman(NUM_WORKERS=20)
+    text = text_of(browser)
+    assert text.count(">idle<") == dashboard.SLOTS and "and 8 more" in text
+    assert text_of(browser, f"{DASHBOARD}workers/").count(">idle<") == 20
 
 
 @pytest.mark.parametrize("language", ["en", "de", "fr"])
@@ -91,15 +133,15 @@ def test_what_a_machine_reads_is_not_written_as_people_read_it(
             progress_total=2345.5,
         )
     wait_until(lambda: 'id="run-7654321"' in text_of(browser))
-    text = text_of(browser)
+    text = text_of(browser) + text_of(browser, f"{DASHBOARD}workers/")
     page = text_of(browser, "/admin/snappea/activetask/1234567/change/")
     shown = text_of(browser, "/admin/snappea/activetask/")
     for html in (text, page, shown):
         values = re.findall(r'(?:value|id|href|action|max|viewBox|data-[a-z]+)="([^"]*)"', html)
         assert not [value for value in values if re.search("\\d[,.\xa0\u202f]\\d{3}(?!\\d)", value)], values
         assert "1234567" in html
-    assert 'name="task" value="1234567"' in text and "/9876543/change/" in page
-    browser.post(f"{DASHBOARD}terminate/", {"hours": "2", "task": "1234567"})
+    assert 'formaction="/admin/snappea/task/1234567/terminate/"' in text and "/9876543/change/" in page
+    browser.post("/admin/snappea/task/1234567/terminate/")
     wait_until(lambda: site.counts() == {"running": 1, "cancelled": 1})
 
 
@@ -107,29 +149,113 @@ def test_the_charts_show_the_hours_that_are_asked_for(browser: Client) -> None:
     write_minute(200, {"x": {"done": 1234, "failed": 5}})
     assert "1,234 were done" not in text_of(browser)
     assert "In the last 6 hours 1,234 were done and 5 failed." in text_of(browser, f"{DASHBOARD}?hours=6")
-    assert "The last 1 hours" in text_of(browser, f"{DASHBOARD}?hours=999999")
+    assert "The last hour" in text_of(browser, f"{DASHBOARD}?hours=999999")
 
 
 def test_it_can_be_told_not_to_renew_itself(browser: Client) -> None:
     assert 'http-equiv="refresh"' in text_of(browser) and 'data-refresh="2000"' in text_of(browser)
-    still = text_of(browser, f"{DASHBOARD}?refresh=0")
-    assert 'http-equiv="refresh"' not in still and 'data-refresh=""' in still
+    assert browser.get(f"{DASHBOARD}?hours=6&refresh=0")["Location"] == f"{DASHBOARD}?hours=6"
+    for page in ("", "failures/", "workers/"):
+        still = text_of(browser, DASHBOARD + page)
+        assert 'http-equiv="refresh"' not in still and 'data-refresh="0"' in still
 
 
 def test_nothing_is_inline(browser: Client) -> None:
-    for page in (DASHBOARD, "/admin/", "/admin/snappea/failedtask/"):
+    for page in (DASHBOARD, f"{DASHBOARD}failures/", f"{DASHBOARD}workers/", "/admin/"):
         text = text_of(browser, page)
         assert not re.search(r"<script(?![^>]*\bsrc=)[^>]*>\s*[^<\s]", text), page
         assert "<style" not in text and " style=" not in text and " onclick=" not in text
 
 
-def test_what_failed_alike_is_requeued_together(site: Site, browser: Client) -> None:
-    for number in range(5):
-        kind = {"exception": "OSError" if number % 2 else "KeyError", "place": "a.py:1 in f"}
-        Task.objects.create(task_name="x", status="failed", finished_at=timezone.now(), **kind)
-    browser.post(f"{DASHBOARD}requeue/", {"exception": "KeyError", "place": "a.py:1 in f", "task_name": "x"})
-    assert set(Task.objects.filter(status="ready").values_list("exception", flat=True)) == {"KeyError"}
-    assert site.counts() == {"ready": 3, "failed": 2}
+def failed(exception: str, number: int, **columns: Any) -> None:
+    given = {"task_name": "shop.charge", "place": "a.py:1 in f", "error": f"Traceback\n{exception}: 'no'"}
+    for _ in range(number):
+        Task.objects.create(
+            status="failed", exception=exception, finished_at=timezone.now(), **{**given, **columns}
+        )
+
+
+def test_failures_are_shown_in_groups_with_a_sample_and_a_search(browser: Client) -> None:
+    for number in range(7):
+        failed(f"Error{number}", number + 1)
+    failed("Secret", 20, is_sensitive=True, error="Traceback\nSecret: hunter2")
+    text = text_of(browser)
+    assert re.findall(r'<h3 [^>]*><a href="[^"]*">(\w+)</a>', text) == [
+        "Secret",
+        *(f"Error{at}" for at in (6, 5, 4, 3)),
+    ]
+    assert "Error6: &#x27;no&#x27;" in text and "hunter2" not in text and "All groups" in text
+    page = text_of(browser, f"{DASHBOARD}failures/")
+    assert page.count('class="sp-group"') == 8 and "48 failed tasks" in page
+    assert page.count('<svg class="sp-spark"') == 8 and 'd="M94 22v-22"' in page
+    queries = [unescape(query) for query in re.findall(r'name="q" value="(.*?)"', page)]
+    searched = Search(queries[1])
+    assert searched.tasks().count() == 7 and searched.state == Status.FAILED
+    assert all(f"q={quote(query, safe='')}" in page for query in queries)
+
+
+@pytest.mark.parametrize("text", ['a "quoted" \\ one', "", "args.x:1 state:ready", "ü\u202e"])
+def test_the_search_of_a_group_finds_just_its_tasks(browser: Client, text: str) -> None:
+    failed(text, 3, place=text)
+    failed("other", 1, place=text)
+    page = text_of(browser, f"{DASHBOARD}failures/")
+    query = unescape(re.findall(r'name="q" value="(.*?)"', page)[0])
+    assert set(Search(query).tasks().values_list("exception", flat=True)) == {text}
+
+
+def test_groups_are_sorted_by_number_or_by_the_last_failure(browser: Client) -> None:
+    failed("Many", 3)
+    Task.objects.update(finished_at=timezone.now() - timedelta(hours=3))
+    failed("New", 1)
+    for sort, first in (("", "Many"), ("?sort=last", "New")):
+        text = text_of(browser, f"{DASHBOARD}failures/{sort}")
+        assert re.findall(r'<h3 [^>]*><a href="[^"]*">(\w+)</a>', text)[0] == first
+
+
+def test_those_who_may_only_view_see_no_buttons(site: Site) -> None:
+    site.foreman()
+    failed("KeyError", 1)
+    browser = Client()
+    browser.force_login(user("viewer", "view"))
+    for page in ("", "failures/", "workers/"):
+        assert 'form="sp-act"' not in text_of(browser, DASHBOARD + page)
+    for act in ("pause", "resume"):
+        assert browser.post(f"{DASHBOARD}{act}/", {"queue": "default"}).status_code == 403
+    assert not operations.paused()
+
+
+def test_a_queue_tells_when_it_is_empty_at_this_rate(
+    site: Site, browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "steady_clock", iter((100.0, 110.0, 111.0)).__next__)
+    for _ in range(30):
+        Task.objects.create(task_name="x")
+    assert 'data-label="Change per minute">—<' in text_of(browser), "it has looked but once"
+    Task.objects.filter(pk__gt=20).delete()
+    text = text_of(browser)
+    assert 'data-label="Change per minute">-60<' in text and 'data-label="Empty in">20 s<' in text
+    for _ in range(21):
+        Task.objects.create(task_name="x")
+    text = text_of(browser)
+    assert 'data-label="Change per minute">+60<' in text and 'data-label="Empty in">—<' in text
+
+
+def test_all_viewers_share_what_one_has_computed(
+    site: Site, browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "SECONDS", 3600.0)
+    shared.forget()
+    other = Client()
+    other.force_login(user("second", is_superuser=True))
+    text_of(browser)
+    Task.objects.create(task_name="x")
+    for viewer in (browser, other):
+        assert '<span class="sp-num">0</span> Pending' in text_of(viewer)
+    shared.forget()
+    assert '<span class="sp-num">1</span> Pending' in text_of(other)
+    browser.post(f"{DASHBOARD}pause/", {"queue": "mail"})
+    assert "Queue mail is paused" in text_of(browser), "it shows at once what the viewer did"
+    shared.forget()
 
 
 def test_the_failures_are_grouped_by_an_index(site: Site) -> None:
