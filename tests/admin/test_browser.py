@@ -47,11 +47,11 @@ def test_a_failing_task_appears_is_requeued_and_moves(site: Site, browser: Brows
     """Without a reload by hand."""
     site.foreman()
     browser.log_in()
-    browser.wait_for_text("The Foreman is running")
+    browser.wait_for_text("All is well.")
     fail.delay("x")
     browser.wait_for_text("ValueError")
-    assert browser.text_of("#tile-failed").split() == ["1", "Failed"]
-    browser.click("#failures tbody th a")
+    wait_until(lambda: browser.text_of("#tile-failed").split() == ["1", "Failed"])
+    browser.click(".sp-group a")
     browser.click("#result_list .field-task a")
     browser.wait_for_text("no luck with x")
     browser.shoot("failed-task")
@@ -82,6 +82,7 @@ def test_a_running_task_is_terminated(site: Site, browser: Browser) -> None:
     browser.log_in()
     browser.click("#running button")
     browser.wait_for_text("1 task was asked to end.")
+    browser.open("/admin/snappea/dashboard/")
     wait_until(lambda: browser.text_of("#tile-cancelled").split() == ["1", "Cancelled"])
     assert site.counts() == {"cancelled": 1}
 
@@ -105,7 +106,7 @@ def test_the_restart_leaves_alone_what_has_not_changed(site: Site, browser: Brow
     assert browser.driver.switch_to.active_element.get_attribute("id") == focused
     assert browser.driver.execute_script(f"return window.kept === {chart}")
     go_on.touch()
-    wait_until(lambda: not browser.all("#running"))
+    wait_until(lambda: not browser.all("#running button"))
 
 
 def test_by_the_keyboard_alone(site: Site, browser: Browser) -> None:
@@ -171,11 +172,55 @@ def test_the_page_tells_who_cannot_see_it(site: Site, browser: Browser) -> None:
         assert table.find_elements(By.CSS_SELECTOR, "tbody th[scope='row']")
     names = [button.accessible_name for button in browser.all("#content button")]
     assert len(names) == len(set(names)) == 3 and f"Terminate {nap.name} #1" in names
+    assert "Pause default" in names and f"Requeue all 1 ValueError {fail.name}" in names
     for chart in browser.all("#content svg[role='img']"):
         assert len(chart.accessible_name) > 20
-    assert browser.find("#snappea-foreman").get_attribute("aria-live") == "polite"
     ids = browser.driver.execute_script("return [...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
+
+
+def test_screen_readers_hear_only_of_changes_of_the_problems(site: Site, browser: Browser) -> None:
+    site.foreman()
+    nap.delay("x", 60)
+    browser.log_in()
+    browser.wait_for_text("1 of 4 threads busy")
+    assert not browser.driver.execute_script("return document.getElementById('sp-announce').textContent")
+    fail.delay("y")
+    told = "return document.getElementById('sp-announce').textContent"
+    wait_until(lambda: "1 task failed in the last hour." in browser.driver.execute_script(told))
+
+
+def test_the_problems_are_seen_without_scrolling_and_reached_in_15_stops(
+    site: Site, browser: Browser
+) -> None:
+    """Also with 5 groups of failures and 12 workers."""
+    for number in range(8):
+        Task.objects.create(
+            task_name=f"shop.tasks.ship_{number}",
+            status="failed",
+            exception=f"Error{number}",
+            place="shop/tasks.py:17 in ship",
+            error="Traceback\nError: " + "no luck " * 40,
+            finished_at=timezone.now(),
+        )
+    site.foreman(NUM_WORKERS=12)
+    browser.log_in()
+    browser.look_like(1400)
+    browser.open("/admin/snappea/dashboard/")
+    bottom = "return document.querySelector(arguments[0]).getBoundingClientRect().bottom"
+    for part in ("#sp-health", "#tile-failed", "#sp-main", "#running"):
+        browser.find(part)
+        assert browser.driver.execute_script(bottom, part) <= 900, part
+    tall = "return [...document.querySelectorAll('.sp-slots tbody tr')].map(row => row.offsetHeight)"
+    assert len(set(browser.driver.execute_script(tall))) == 1, "so that nothing jumps"
+    groups = [group.get_attribute("id") for group in browser.all(".sp-group")]
+    browser.press(Keys.TAB, Keys.ENTER)  # to the page's content
+    browser.press(Keys.TAB, Keys.ENTER)  # to the failures
+    reached, inside = [], "return document.activeElement.closest('.sp-group')?.id"
+    for _ in range(13):
+        browser.press(Keys.TAB)
+        reached.append(browser.driver.execute_script(inside))
+    assert len(groups) == 5 and set(groups) <= set(reached)
 
 
 def test_what_it_looks_like(site: Site, browser: Browser) -> None:
