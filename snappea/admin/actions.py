@@ -86,8 +86,8 @@ def verbs_of(status: str) -> list[Verb]:
 
 
 def require(request: HttpRequest, name: str) -> Verb:
-    """Return an action, if it exists and the user may apply it. Raises PermissionDenied."""
-    if name not in VERBS or not may(request, VERBS[name].permission):
+    """Return an action, if it exists and the user may apply it and view tasks. Raises PermissionDenied."""
+    if name not in VERBS or not (may(request, "view") and may(request, VERBS[name].permission)):
         raise PermissionDenied
     return VERBS[name]
 

@@ -16,7 +16,7 @@ from ..monitoring.task_log import records
 from ..monitoring.tracebacks import traceback_parts
 from ..monitoring.why import why_it_waits
 from ..tasks.discovery import find
-from ..tasks.function import is_sensitive, registry
+from ..tasks.function import TaskFunction, is_sensitive, registry
 from .actions import note, verbs_of
 from .columns import state_label
 from .console import LIVE, ConsoleAdmin
@@ -90,7 +90,7 @@ class TaskPage(ConsoleAdmin):
             "queue_search": Search().with_term("queue", task.queue).text,
             "was_requeued": any((error.get("attempt") or 0) > task.attempts for error in errors),
             "delays": [(seconds, duration(seconds)) for seconds in DELAYS],
-            "can_enqueue": task.task_name in registry,
+            "can_enqueue": _function(task.task_name) is not None,
             "parent": task.parent_id and Task.objects.filter(pk=task.parent_id).first(),
             "children": listed[:CHILDREN],
             "number_of_children": children.count() if len(listed) > CHILDREN else len(listed),
@@ -102,7 +102,7 @@ class TaskPage(ConsoleAdmin):
             raise PermissionDenied
         like = _task(request.GET.get("like", ""))
         name = like.task_name if like else request.GET.get("name", "")
-        if (task := registry.get(name)) is None:
+        if (task := _function(name)) is None:
             messages.error(request, _("No task function is named %(name)s.") % {"name": plain(name)})
             return HttpResponseRedirect(self.page("snappea_task_changelist"))
         form = EnqueueForm(task, like, request.POST if request.method == "POST" else None)
@@ -128,6 +128,11 @@ def _list(request: HttpRequest, pk: int) -> dict[str, Any]:
     except SearchError:
         before = after = None
     return {"has_list": True, "q": q, "previous": before, "next": after}
+
+
+def _function(name: str) -> TaskFunction[..., Any] | None:
+    """Return a task function of the project. The arguments of our own name permissions and users."""
+    return None if name.startswith("snappea.") else registry.get(name)
 
 
 def _task(number: str) -> Task | None:
