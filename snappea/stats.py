@@ -47,6 +47,14 @@ class Histogram(Counter[int]):
                 return high + (high - low) * rank / self[bucket]
         return None
 
+    def below(self, seconds: float) -> float:
+        """Return about how many are less than a time."""
+        found = 0.0
+        for bucket, count in self.items():
+            low, high = border(bucket), border(bucket + 1)
+            found += count * min(max((seconds - low) / (high - low), 0.0), 1.0)
+        return found
+
 
 def border(bucket: int) -> float:
     """Return the least time in a bucket of a Histogram, in seconds."""

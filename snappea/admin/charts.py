@@ -4,19 +4,22 @@ The plot is stretched to the width of the page; the labels beside and below it a
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
+from django.http import HttpRequest
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..monitoring.formatting import NOTHING, UNITS, duration, number
 from ..queue.clock import as_datetime, as_local
-from ..stats import Histogram, Period
+from ..stats import Histogram, Period, history
 
+#: The time spans of the charts in hours, and the minutes of a period.
+SPANS = {1: 1, 6: 6, 24: 24}
 #: The size of the plot, in the units of its view box. Its height is in pixels as well.
 WIDTH, HEIGHT = 1000, 140
 #: The room for the labels of the values, in pixels.
@@ -138,9 +141,9 @@ class Chart:
         shown = [*series, *_starts(clock)]
         self.legend = [(one.kind, one.label) for one in shown]
         self._step = WIDTH / max(len(clock.starts), 1)
-        columns = [
-            [value or 0 for value in column] for column in zip(*[one.values for one in series], strict=True)
-        ]
+        columns: Iterable[tuple[float, ...]] = zip(
+            *([value or 0 for value in one.values] for one in series), strict=True
+        )
         most = max(map(sum if has_bars else max, columns), default=0)
         ticks = scale.ticks(most)
         self._most = ticks[-1]
@@ -202,8 +205,20 @@ def _r(value: float) -> float:
     return round(value, 2)
 
 
-def history_charts(periods: Sequence[Period], minutes: int, hours: int) -> list[Chart]:
-    """Return the charts of the last hours. `minutes`: the length of a period."""
+def hours_of(request: HttpRequest) -> int:
+    """Return the time span that a page's address asks for."""
+    asked = request.POST.get("hours") or request.GET.get("hours") or ""
+    return int(asked) if asked.isdecimal() and int(asked) in SPANS else min(SPANS)
+
+
+def periods_of(hours: int, task_name: str = "") -> list[Period]:
+    """Return the periods of a chart, of all tasks or of one."""
+    return history(hours * 60 // SPANS[hours], SPANS[hours], task_name)
+
+
+def history_charts(periods: Sequence[Period], hours: int) -> list[Chart]:
+    """Return the charts of the last hours, in periods from `periods_of()`."""
+    minutes = SPANS[hours]
     clock = Clock(periods, minutes)
     done, failed, runs = (sum(getattr(one, what) for one in periods) for what in ("done", "failed", "runs"))
     counted = {"hours": hours, "done": number(done), "failed": number(failed), "runs": number(runs)}

@@ -12,22 +12,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_POST
 
-from .. import stats
 from ..errors import PauseUnconfirmed
 from ..models import Status
 from ..monitoring.formatting import plain
 from ..monitoring.inspect import Failures
 from ..monitoring.permissions import may
 from ..queue import operations
-from . import failures, queues, workers
+from . import failures, queues, task_type, workers
 from .actions import note
-from .charts import history_charts
+from .charts import SPANS, history_charts, hours_of, periods_of
 from .console import ConsoleAdmin, snapshot
 from .health import health
 
-#: The time spans of the charts in hours, and the minutes per point.
-SPANS = {1: 1, 6: 6, 24: 24}
-POINTS = 60
 #: How many groups of failures, workers and task functions to show.
 GROUPS, SLOTS, NAMES = 5, 12, 100
 
@@ -45,9 +41,6 @@ class Page(NamedTuple):
 class DashboardAdmin(ConsoleAdmin):
     """The overview, in place of a list, with the tabs of the failures and the workers."""
 
-    class Media:
-        js = ["snappea/console_charts.js"]
-
     def get_urls(self) -> list[URLPattern]:
         """Return the URLs of the pages and of the buttons."""
         wrap = self.admin_site.admin_view
@@ -56,6 +49,7 @@ class DashboardAdmin(ConsoleAdmin):
                 path(page.route, wrap(require_GET(partial(self.show, page=page))), name=page.name)
                 for page in PAGES
             ),
+            path("type/", wrap(require_GET(partial(task_type.show, self))), name="snappea_task_type"),
             *(
                 path(f"{act.__name__}/", wrap(require_POST(act)), name=f"snappea_dashboard_{act.__name__}")
                 for act in (self.pause, self.resume)
@@ -94,12 +88,12 @@ class DashboardAdmin(ConsoleAdmin):
         return self._back(request)
 
     def _back(self, request: HttpRequest) -> HttpResponse:
-        return HttpResponseRedirect(f"{self.page('snappea_dashboard_changelist')}?hours={_hours(request)}")
+        return HttpResponseRedirect(f"{self.page('snappea_dashboard_changelist')}?hours={hours_of(request)}")
 
 
 def overview(request: HttpRequest) -> dict[str, Any]:
     """Return what the overview shows. `?hours=`: the time span of the charts."""
-    seen, hours = snapshot(request), _hours(request)
+    seen, hours = snapshot(request), hours_of(request)
     groups = [Failures(**group) for group in seen["failures"][:GROUPS]]
     rows = workers.slots(seen["foremen"], seen["running"])
     return {
@@ -114,7 +108,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         "more_slots": max(0, len(rows) - SLOTS),
         "tasks": seen["tasks"][:NAMES],
         "more_tasks": max(0, len(seen["tasks"]) - NAMES),
-        "charts": history_charts(stats.history(POINTS, SPANS[hours]), SPANS[hours], hours),
+        "charts": history_charts(periods_of(hours), hours),
         "hours": hours,
         "spans": list(SPANS),
     }
@@ -125,11 +119,6 @@ def _queue(request: HttpRequest) -> str:
     if not may(request, "change") or "queue" not in request.POST:
         raise PermissionDenied
     return request.POST["queue"][:600]
-
-
-def _hours(request: HttpRequest) -> int:
-    asked = request.POST.get("hours") or request.GET.get("hours") or ""
-    return int(asked) if asked.isdecimal() and int(asked) in SPANS else min(SPANS)
 
 
 PAGES = (

@@ -37,7 +37,7 @@ MOST_SHOWN = 100
 
 _KEPT = "NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')"
 #: Which rows are in a state, written so that the partial indexes apply.
-_IN_STATE: dict[Status, str] = {
+IN_STATE: dict[Status, str] = {
     Status.READY: f"""snappea_task.id IN (
         SELECT id FROM snappea_task WHERE status = 'ready' AND gate = {Gate.OPEN}
         UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
@@ -141,7 +141,7 @@ def in_state(
     if status == Status.RUNNING:
         ids = [entry.id for entry in (in_flight() if claims is None else claims)]
         return tasks.filter(pk__in=ids, status=status)
-    return tasks.filter(RawSQL(_IN_STATE[status], (), output_field=BooleanField()))
+    return tasks.filter(RawSQL(IN_STATE[status], (), output_field=BooleanField()))
 
 
 def raised(tasks: QuerySet[Task], exception: str) -> QuerySet[Task]:
@@ -158,7 +158,7 @@ def running(claims: Mapping[Entry, Note], stuck: Collection[int] = ()) -> list[R
     found = {
         task_id: Running._make(
             (
-                *(task_id, name, queue, _age(since) or 0.0, limits[name, queue], *told),
+                *(task_id, name, queue, age(since) or 0.0, limits[name, queue], *told),
                 *(task_id in stuck, name in isolated),
             )
         )
@@ -174,7 +174,8 @@ def _limit(name: str, queue: str) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _age(moment: str | None) -> float | None:
+def age(moment: str | None) -> float | None:
+    """Return how long ago a time from the database is, in seconds; None if it is no time."""
     if moment is None:
         return None
     try:
@@ -218,7 +219,7 @@ def queues(runs: Collection[Running] = ()) -> list[QueueState]:
     for name, priority, is_async, count in db.execute(_GROUPS).fetchall():
         ready[name] = ready.get(name, 0) + count
         (since,) = db.execute(_ELDEST, (is_async, name, priority, ELDERS)).fetchone()
-        oldest[name] = max(oldest.get(name, 0.0), _age(since) or 0.0)
+        oldest[name] = max(oldest.get(name, 0.0), age(since) or 0.0)
     held = dict(db.execute(_HELD, (SAMPLE,)).fetchall())
     stopped = paused()
     busy = [run.queue for run in runs]

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -221,6 +222,27 @@ def test_the_problems_are_seen_without_scrolling_and_reached_in_15_stops(
         browser.press(Keys.TAB)
         reached.append(browser.driver.execute_script(inside))
     assert len(groups) == 5 and set(groups) <= set(reached)
+
+
+def test_a_crosshair_reads_the_charts(site: Site, browser: Browser) -> None:
+    """By keyboard and pointer; it stays where it is when the page refreshes."""
+    for back in range(20, 0, -1):
+        write_minute(back, {record.name: {"done": back, "failed": 1}})
+    browser.log_in()
+    browser.open(f"/admin/snappea/dashboard/type/?name={record.name}")
+    scrub = browser.tab_to(lambda element: "sp-scrub" in (element.get_attribute("class") or ""))
+    browser.press(Keys.LEFT, Keys.LEFT, Keys.LEFT, Keys.LEFT)
+    time, failed, *_, done = browser.text_of("#chart-ended .sp-readout").splitlines()
+    assert failed == "failed: 1" and re.fullmatch(r"done: [34]", done)
+    assert scrub.get_attribute("aria-valuetext").startswith(f"{time}, failed: 1, ")
+    Task.objects.create(task_name=record.name, status="failed", finished_at=timezone.now())
+    wait_until(lambda: browser.text_of("#state-failed").startswith("1"))
+    assert browser.text_of("#chart-ended .sp-readout").splitlines() == [time, failed, *_, done]
+    browser.press(Keys.ESCAPE)
+    wait_until(lambda: not browser.all("#chart-ended .sp-readout:not([hidden])"))
+    plot = browser.find("#chart-wait .sp-plot svg")
+    webdriver.ActionChains(browser.driver).move_to_element(plot).perform()
+    assert "median: —" in browser.text_of("#chart-wait .sp-readout")
 
 
 def test_what_it_looks_like(site: Site, browser: Browser) -> None:

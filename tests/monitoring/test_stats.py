@@ -209,6 +209,7 @@ def test_a_histogram_that_cannot_be_read_is_empty(text: str) -> None:
     assert Histogram.of(text).percentile(0.95) is None
 
 
+@pytest.mark.on_both
 def test_history_puts_minutes_together(site: Site) -> None:
     for minutes, done in ((0, 1), (1, 2), (4, 4), (5, 8), (9, 16), (10, 32)):
         times = {"run_times": {0: done}, "wait_times": {2: 1}}
@@ -227,6 +228,7 @@ def test_history_puts_minutes_together(site: Site) -> None:
     assert stats.history(1, 1)[0].done == 101
 
 
+@pytest.mark.on_both
 def test_a_start_is_counted_in_its_minute(site: Site) -> None:
     """Also while there is nothing to do, and once for each Foreman."""
     for _ in range(2):
@@ -244,6 +246,7 @@ def test_a_start_that_cannot_be_written_stops_no_foreman(
     assert "start" in caplog.text
 
 
+@pytest.mark.on_both
 def test_the_upgrade_adds_up_the_minutes_that_are_there(site: Site) -> None:
     for minute, name, done in ((1, "x", 3), (1, "y", 4), (1, "", 0), (2, "x", 5), (2, "", 0)):
         moment = timezone.now().replace(second=0, microsecond=0) - timedelta(minutes=minute)
