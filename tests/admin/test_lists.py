@@ -337,11 +337,6 @@ POSTS: dict[str, tuple[str, dict[str, Any]]] = {
     "delete all": ("{page}all/delete/", {}),
     "pause": ("/admin/snappea/dashboard/pause/", {"queue": "default"}),
     "resume": ("/admin/snappea/dashboard/resume/", {"queue": "default"}),
-    "requeue alike": (
-        "/admin/snappea/dashboard/requeue/",
-        {"exception": "", "place": "", "task_name": "some.task"},
-    ),
-    "terminate": ("/admin/snappea/dashboard/terminate/", {"task": "{pk}"}),
 }
 USERS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "nobody": ((), {}),
