@@ -6,16 +6,14 @@ from zlib import crc32
 
 from django.http import HttpRequest
 
-from ..models import Status
 from ..monitoring import inspect
 from ..monitoring.failures import Group, by_last, groups
 from ..monitoring.inspect import Failures
 from .columns import ago
-from .search import Search
+from .search import spelled
 
 #: The height of a sparkline and the width of an hour in it, in pixels.
 HEIGHT, STEP = 22, 4
-FAILED = Search(f"state:{Status.FAILED}")
 
 
 def contents(request: HttpRequest) -> dict[str, Any]:
@@ -46,10 +44,13 @@ def group_rows(failures: Sequence[Failures]) -> list[dict[str, Any]]:
 
 
 def _query(group: Group) -> str:
-    search = FAILED
-    for key, value in (("exception", group.exception), ("place", group.place), ("task", group.task_name)):
-        search = search.with_term(key, value)
-    return search.text
+    terms = (
+        ("state", "failed"),
+        ("exception", group.exception),
+        ("place", group.place),
+        ("task", group.task_name),
+    )
+    return " ".join(spelled(*term) for term in terms)
 
 
 def _spark(hours: Sequence[int]) -> str:

@@ -87,7 +87,7 @@ class Search:
     @property
     def text(self) -> str:
         """The search as normalized text."""
-        return " ".join(_spelled(key, value) for key, value in self.terms)
+        return " ".join(spelled(key, value) for key, value in self.terms)
 
     @property
     def is_plain(self) -> bool:
@@ -101,7 +101,7 @@ class Search:
     def with_term(self, key: str, value: str | None) -> "Search":
         """Return a search in which a key has another value; None: in which the key is absent."""
         changed = [term for term in self.terms if term[0] != key] + [(key, value)] * (value is not None)
-        return Search(" ".join(_spelled(*term) for term in changed))
+        return Search(" ".join(spelled(*term) for term in changed))
 
     def tasks(self) -> QuerySet[Task]:
         """Return what it finds, in no order. Partial indexes find a state, the logbook running tasks."""
@@ -193,7 +193,7 @@ def _read(match: "re.Match[str]") -> tuple[str, str]:
     return ("#", value[1:]) if not key and re.fullmatch("#[0-9]{1,18}", value) else (key, value)
 
 
-def _spelled(key: str, value: str) -> str:
+def spelled(key: str, value: str) -> str:
     """Return a term as it is written, in quotes where necessary."""
     if key == "#":
         return f"#{value}"

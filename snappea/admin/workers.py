@@ -6,6 +6,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from ..models import Task
+from ..monitoring import inspect
 from ..monitoring.formatting import named_arguments
 from .columns import ago
 from .console import snapshot
@@ -27,6 +28,8 @@ def contents(request: HttpRequest) -> dict[str, Any]:
             for info in seen["foremen"]
         ],
         "left": _rows([], left),
+        "counts": seen["counts"],
+        "warnings": inspect.warnings(bool(seen["foremen"]), seen["oldest"]),
     }
 
 
