@@ -40,11 +40,12 @@ class Histogram(Counter[int]):
 
     def percentile(self, share: float) -> float | None:
         """Return the time that a share of them stayed below, accurate to about a fifth; None if empty."""
-        rank = share * sum(self.values())
-        for bucket in sorted(self):
-            if (rank := rank - self[bucket]) <= 0:
+        counts = sorted((+self).items())  # without those that are 0
+        rank = share * sum(count for _, count in counts)
+        for bucket, count in counts:
+            if (rank := rank - count) <= 0:
                 low, high = border(bucket), border(bucket + 1)
-                return high + (high - low) * rank / self[bucket]
+                return high + (high - low) * rank / count
         return None
 
     def below(self, seconds: float) -> float:

@@ -204,7 +204,7 @@ def test_a_percentile_is_true_to_within_the_width_of_a_bucket(durations: list[fl
     assert found is not None and true / 1.5 <= found <= true * 1.5
 
 
-@pytest.mark.parametrize("text", ["", "[]", "nonsense", '{"a": 1}', '{"1": null}'])
+@pytest.mark.parametrize("text", ["", "[]", "nonsense", '{"a": 1}', '{"1": null}', '{"1": 0}'])
 def test_a_histogram_that_cannot_be_read_is_empty(text: str) -> None:
     assert Histogram.of(text).percentile(0.95) is None
 
