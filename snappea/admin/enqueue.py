@@ -91,11 +91,15 @@ class EnqueueForm(forms.Form):
             self.fields[f"args.{name}"] = Argument(parameter, annotation, stored.get(name, ""))
         self.order_fields([name for name in self.fields if name.startswith("args.")])
 
-    def enqueue(self) -> AsyncResult | None:
-        """Enqueue the call of a valid form; None if it is refused, which the form then says."""
+    def call(self) -> BoundArguments:
+        """Return the arguments of a valid form."""
         values = {name: self.cleaned_data[f"args.{name}"] for name in self.task.signature.parameters}
         given = {name: value for name, value in values.items() if value is not _OMITTED}
-        call = BoundArguments(self.task.signature, given)
+        return BoundArguments(self.task.signature, given)
+
+    def enqueue(self) -> AsyncResult | None:
+        """Enqueue the call of a valid form; None if it is refused, which the form then says."""
+        call = self.call()
         options = {name: self.cleaned_data[name] for name in _OPTIONS}
         given = {name: value for name, value in options.items() if value not in (None, "")}
         enqueue = partial(self.task.apply_async, call.args, call.kwargs, **given)

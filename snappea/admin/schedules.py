@@ -1,86 +1,238 @@
-"""The schedules in the admin: their next and last runs, and actions to pause, resume and fire them."""
+"""The schedules in the console: their times, their last runs, and the actions on them."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
-from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern
+from django.contrib import messages
+from django.contrib.admin.models import LogEntry
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from .. import schedules
-from ..errors import SnappeaError
-from ..models import Schedule
-from ..monitoring.formatting import plain
+from ..errors import ConfigurationError, SnappeaError
+from ..models import Schedule, ScheduleRun, Status, Task
+from ..monitoring.formatting import named_arguments, plain, when
+from ..monitoring.permissions import Access, may
+from ..schedules.plans import Plan
+from ..tasks.discovery import discover, find
+from ..tasks.function import declared
 from .actions import note
-from .columns import ago
-from .guarded import GuardedAdmin
+from .columns import ago, state_label
+from .console import ConsoleAdmin
+from .schedule_form import ScheduleForm
+from .search import Search
+
+#: The actions on a schedule, and what the admin's log says.
+VERBS = {
+    "pause": (schedules.pause, gettext_lazy("Paused")),
+    "resume": (schedules.resume, gettext_lazy("Resumed")),
+    "fire": (schedules.fire, gettext_lazy("Fired")),
+    "reset": (schedules.reset, gettext_lazy("Reset")),
+    "remove": (schedules.remove, gettext_lazy("Removed")),
+}
+#: The outcomes of runs that have no task, or no row of it.
+_GONE = {
+    "expired": gettext_lazy("expired"),
+    "deleted": gettext_lazy("deleted"),
+    "handed over": gettext_lazy("handed over to Celery"),
+    "skipped": gettext_lazy("skipped, because it was too late"),
+}
+_LABELS = {
+    "expression": gettext_lazy("Times"),
+    "timezone": gettext_lazy("Time zone"),
+    "args": gettext_lazy("Arguments"),
+    "queue": gettext_lazy("Queue"),
+}
 
 
-def schedule(row: Schedule) -> str:
-    name = plain(row.name)
-    return name if row.name == row.task_name else f"{name} ({plain(row.task_name)})"
+class Bar(NamedTuple):
+    """A run. `kind`: its color; `href`: the page of its task, or the list of such tasks if it has no row."""
+
+    kind: str
+    at: datetime
+    label: str
+    task_id: int | None
+    href: str
 
 
-def when(row: Schedule) -> str:
-    is_interval = row.expression.startswith("every")
-    return row.expression if is_interval else f"{row.expression} ({row.timezone})"
+def facts(plan: Plan) -> dict[str, str]:
+    """Return what a user may change, by its label. Arguments are left out if they must not be shown."""
+    task = find(plan.task_name)
+    given = named_arguments(Task(task_name=plan.task_name, args=plan.args, kwargs=plan.kwargs))
+    said = ", ".join(f"{name}={value}" for name, value in given)
+    is_hidden = task is None or task.options.sensitive
+    shown = plan._replace(args=_("not shown: the task is sensitive or unknown") if is_hidden else said)
+    shown = shown._replace(queue=plan.queue or _("the task's own"))
+    found = {str(label): plain(str(getattr(shown, field))) for field, label in _LABELS.items()}
+    return {**found, _("Catch up"): _("yes") if plan.catch_up else _("no")}
 
 
-def next_run(row: Schedule) -> str:
-    return "paused" if row.is_paused else ago(row.next_run)
+def difference(before: Plan | None, after: Plan) -> str:
+    """Return the old and the new values of what differs, for the admin's log; None: all new values."""
+    old, new = facts(before) if before else {}, facts(after)
+    said = [
+        f"{label}: {old[label]} → {value}" for label, value in new.items() if old.get(label, value) != value
+    ]
+    return ", ".join(said if before else [f"{label}: {value}" for label, value in new.items()])
 
 
-def last_run(row: Schedule) -> str:
-    return ago(row.last_run)
+class ScheduleAdmin(ConsoleAdmin):
+    """The list of schedules, a page for each, and the form that adds one."""
 
-
-def outcome(row: Schedule) -> str:
-    return plain(row.outcome()[:200])
-
-
-class ScheduleAdmin(GuardedAdmin):
-    """The list of schedules. They are declared in code, so users cannot edit, add or delete them."""
-
-    actions: Any = ("pause", "resume", "fire")
-    list_display: Any = (schedule, when, next_run, last_run, outcome)
-    list_display_links = None
-    list_filter: ClassVar[Any] = ("is_paused",)
-    ordering: ClassVar[Any] = ("name",)
-    search_fields = ("name", "task_name")
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        return lookup.partition("__")[0] == "is_paused"  # others could be used to guess arguments
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        return super().changelist_view(request, {"title": "Schedules", **(extra_context or {})})
+    tab = "schedules"
 
     def get_urls(self) -> list[URLPattern]:
-        return [url for url in super().get_urls() if url.name == "snappea_schedule_changelist"]
+        pages: dict[str, tuple[Callable[..., HttpResponse], str]] = {
+            "": (self.changelist_view, "changelist"),
+            "add/": (self.add_view, "add"),
+            "<int:pk>/change/": (self.change_view, "change"),
+            "<int:pk>/<str:verb>/": (self.act, "act"),
+        }
+        wrap = self.admin_site.admin_view
+        return [path(at, wrap(view), name=f"snappea_schedule_{name}") for at, (view, name) in pages.items()]
 
-    @admin.action(description="Pause", permissions=["change"])
-    def pause(self, request: HttpRequest, chosen: QuerySet[Schedule]) -> None:
-        _decide(request, chosen, "paused", schedules.pause)
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        _require(request, "view")
+        live = self.live(request, "snappea/schedules_live.html", self._list)
+        return self.render(request, "snappea/schedules.html", title=_("Schedules"), live=live)
 
-    @admin.action(description="Resume", permissions=["change"])
-    def resume(self, request: HttpRequest, chosen: QuerySet[Schedule]) -> None:
-        _decide(request, chosen, "resumed", schedules.resume)
+    def change_view(self, request: HttpRequest, pk: int, **more: Any) -> HttpResponse:  # type: ignore[override]
+        _require(request, "change" if request.method == "POST" else "view")
+        listed = _find(pk)
+        planned = listed.planned
+        task = find(planned.plan.task_name)
+        form = ScheduleForm(task, planned, request.POST or None) if task and may(request, "change") else None
+        if form and self._is_saved(request, form):
+            note(
+                request,
+                f"{_('Changed')}: {difference(planned.plan, form.plan)}",
+                planned.plan.name,
+                pk,
+                of=Schedule,
+            )
+            return HttpResponseRedirect(request.path)
+        was = facts(planned.declaration()) if planned.declared else {}
+        log = LogEntry.objects.filter(content_type__app_label="snappea", content_type__model="schedule")
+        return self.render(
+            request,
+            "snappea/schedule.html",
+            title=plain(planned.plan.name),
+            schedule=self._described(listed, schedules.runs()),
+            facts=[(label, value, was.get(label, value)) for label, value in facts(planned.plan).items()],
+            form=form,
+            checked=_checked(request, form),
+            log=log.filter(object_id=str(pk)).select_related("user").order_by("-action_time")[:50],
+        )
 
-    @admin.action(description="Fire now", permissions=["change"])
-    def fire(self, request: HttpRequest, chosen: QuerySet[Schedule]) -> None:
-        _decide(request, chosen, "fired", schedules.fire)
+    def add_view(self, request: HttpRequest, **more: Any) -> HttpResponse:  # type: ignore[override]
+        _require(request, "change")
+        discover()
+        tasks = {task.name: task for task in declared() if task.options.schedulable}
+        task = tasks.get(request.GET.get("task", ""))
+        form = ScheduleForm(task, None, request.POST or None) if task else None
+        if form and self._is_saved(request, form):
+            row = Schedule.objects.get(name=form.plan.name)
+            note(request, f"{_('Added')}: {difference(None, form.plan)}", row.name, row.pk, of=Schedule)
+            return HttpResponseRedirect(self.page("snappea_schedule_change", row.pk))
+        return self.render(
+            request,
+            "snappea/schedule_add.html",
+            title=_("Add a schedule"),
+            tasks=sorted(tasks),
+            form=form,
+            checked=_checked(request, form),
+        )
 
+    def _list(self) -> dict[str, Any]:
+        runs = schedules.runs()
+        return {"schedules": [self._described(listed, runs) for listed in schedules.listing()]}
 
-def _decide(
-    request: HttpRequest, chosen: QuerySet[Schedule], past: str, act: Callable[[str], object]
-) -> None:
-    for row in chosen:
-        name = plain(row.name)
+    def _described(self, listed: schedules.Listed, runs: dict[str, list[tuple[ScheduleRun, str]]]) -> Any:
+        """Return a schedule as the templates show it."""
+        plan = listed.planned.plan
+        search = urlencode({"q": Search("").with_term("task", plan.task_name).text})
+        alike = f"{self.page('snappea_task_changelist')}?{search}"
+        return {
+            "plan": plan,
+            "row": listed.row,
+            "words": _words(plan),
+            "is_cron": not plan.expression.startswith("every"),
+            "is_added": listed.planned.is_added,
+            "is_changed": bool(listed.planned.declared),
+            "problem": plain(listed.problem),
+            "next": [(ago(run), when(run)) for run in listed.runs],
+            "task_page": f"{self.page('snappea_task_type')}?{urlencode({'name': plan.task_name})}",
+            "alike": alike,
+            "bars": [self._bar(run, outcome, alike) for run, outcome in runs.get(plan.name, [])],
+        }
+
+    def _bar(self, run: ScheduleRun, outcome: str, alike: str) -> Bar:
+        is_state = outcome in Status.values
+        kind = outcome if is_state else "gone" if outcome in _GONE else "failed"
+        label = state_label(outcome) if is_state else str(_GONE.get(outcome) or plain(outcome[:500]))
+        task_id = run.task_id if getattr(run, "status", None) else None
+        page = self.page("snappea_task_change", task_id) if task_id else alike
+        return Bar(kind, run.at, label, task_id, page)
+
+    def _is_saved(self, request: HttpRequest, form: ScheduleForm) -> bool:
+        """Save a form, unless the user only wants to check it, or something is wrong."""
+        if request.method != "POST" or not form.is_valid() or "check" in request.POST or not form.apply():
+            return False
+        messages.success(request, _("Saved: %(name)s.") % {"name": plain(form.plan.name)})
+        return True
+
+    def act(self, request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+        """Apply an action to a schedule."""
+        _require(request, "change")
+        if request.method != "POST" or verb not in VERBS:
+            raise Http404
+        plan, (apply, past) = _find(pk).planned.plan, VERBS[verb]
+        said = {"name": plain(plan.name), "past": past}
         try:
-            act(row.name)
+            apply(plan.name)
         except (SnappeaError, LookupError, TypeError, ValueError) as error:  # the errors of `delay()`
-            why = plain(schedules.reason(row.task_name, error))
-            messages.error(request, f"Not {past}: {name}: {why}")
+            why = plain(schedules.reason(plan.task_name, error))
+            messages.error(request, _("%(name)s: %(why)s") % {**said, "why": why})
         else:
-            messages.success(request, f"{past.capitalize()}: {name}.")
-            note(request, past, f"the schedule {name}", row.pk, of=Schedule)
+            messages.success(request, _("%(past)s: %(name)s.") % said)
+            changed = difference(None, plan) if verb == "remove" else difference(plan, _find(pk).planned.plan)
+            note(
+                request,
+                f"{past}: {changed}" if changed else str(past),
+                plan.name,
+                pk,
+                verb == "remove",
+                Schedule,
+            )
+        is_there = "page" in request.POST and verb != "remove"
+        page = ("snappea_schedule_change", pk) if is_there else ("snappea_schedule_changelist",)
+        return HttpResponseRedirect(self.page(*page))
+
+
+def _require(request: HttpRequest, access: Access) -> None:
+    if not may(request, access):
+        raise PermissionDenied
+
+
+def _words(plan: Plan) -> str:
+    try:
+        return plan.trigger().words()
+    except ConfigurationError:  # the page shows the problem
+        return ""
+
+
+def _find(pk: int) -> schedules.Listed:
+    for listed in schedules.listing():
+        if listed.row and listed.row.pk == pk:
+            return listed
+    raise Http404
+
+
+def _checked(request: HttpRequest, form: ScheduleForm | None) -> list[Any]:
+    """Return the next ticks of a form that the user wants to check."""
+    return form.upcoming() if form and "check" in request.POST and form.is_valid() else []

@@ -22,7 +22,7 @@ import snappea
 from snappea import conf, errors, metrics, pytest_plugin, queue, results, schedules, signals, stats, testing
 from snappea.admin.actions import VERBS, verbs_of
 from snappea.admin.columns import LAYOUTS, waiting_for
-from snappea.admin.schedules import ScheduleAdmin
+from snappea.admin.schedules import VERBS as VERBS_OF_SCHEDULES
 from snappea.conf import Settings
 from snappea.context import TaskFilter
 from snappea.foreman.loop import STUCK
@@ -444,10 +444,15 @@ def test_lists_of_the_admin() -> None:
 def test_actions_of_the_admin() -> None:
     found = rows("admin", "action", "permission", "effect")
     ours = [(verb.label, verb.permission) for verb in VERBS.values()]
-    for name in ScheduleAdmin.actions:
-        action: Any = getattr(ScheduleAdmin, name)
-        ours += [(action.short_description, *action.allowed_permissions)]
     assert [(label, permission) for label, permission, _effect in found] == ours
+
+
+def test_actions_on_schedules() -> None:
+    labels = [row[0] for row in rows("admin", "action of a schedule")]
+    found = {label.split()[0].lower(): label for label in labels}
+    html = (HOME / "templates" / "snappea" / "schedule.html").read_text()
+    assert {*found} == {*VERBS_OF_SCHEDULES}
+    assert all(f"'{label}'" in html for label in found.values())
 
 
 def test_tasks_of_our_own() -> None:

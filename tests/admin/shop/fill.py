@@ -17,6 +17,7 @@ def main() -> None:
     User.objects.create_superuser("boss", password="open sesame")
     _history()
     _tasks()
+    _schedules()
     _kept()
 
 
@@ -65,6 +66,22 @@ def _tasks() -> None:
     queue.pause("newsletter")
     for number in range(3):
         tasks.ship.apply_async((number,), queue="newsletter")
+
+
+def _schedules() -> None:
+    from snappea import schedules
+    from snappea.models import ScheduleRun, Task
+
+    for name, every, days in (("remind Ann", 600, 7), ("remind <b>Bob</b>", 90_000, 1)):
+        schedules.add(name, "tests.admin.shop.tasks.remind", every=every, args=[name], kwargs={"days": days})
+        for _ in range(3):
+            schedules.fire(name)
+    schedules.change("numbers of the week", cron="30 4 * * mon-fri", queue="slow")
+    schedules.pause("tests.admin.shop.tasks.clean_up")
+    now, gone = timezone.now(), Task.objects.latest("pk").pk + 1_000_000
+    for back in range(27, 0, -1):
+        moment, outcome = now - timedelta(minutes=10 * back), {7: "expired", 8: "skipped"}.get(back, "")
+        ScheduleRun.objects.create(schedule="numbers of the day", at=moment, task_id=gone, outcome=outcome)
 
 
 def _kept() -> None:

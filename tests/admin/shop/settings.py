@@ -52,5 +52,10 @@ DATABASES = {
     "snappea": {"ENGINE": "django.db.backends.sqlite3", "NAME": DIR / "snappea.sqlite3"},
 }
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
-SNAPPEA = {"NUM_WORKERS": 6, "SYNCHRONOUS": "NORMAL"}
 LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "INFO"}}  # for keep_log
+_NUMBERS = {"task": "tests.admin.shop.tasks.count_orders", "args": [2026, 11]}
+SCHEDULES = [
+    {**_NUMBERS, "cron": "0 3 * * mon", "timezone": "Europe/Amsterdam", "name": "numbers of the week"},
+    {**_NUMBERS, "cron": "*/10 8-18 * * *", "name": "numbers of the day"},
+]
+SNAPPEA = {"NUM_WORKERS": 6, "SYNCHRONOUS": "NORMAL", "SCHEDULES": SCHEDULES}

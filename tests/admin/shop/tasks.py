@@ -68,6 +68,13 @@ def send_password(address: str, password: str) -> None:
     raise OutOfStock(password)
 
 
+@task(schedulable=True)
+def remind(customer: str, *, days: int = 7) -> None:
+    """Remind a customer of a cart."""
+    if days < 2:
+        raise OutOfStock(customer)
+
+
 @task(every=3600)
 def clean_up() -> None:
     """Delete old carts."""
