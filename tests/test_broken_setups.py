@@ -156,8 +156,8 @@ COMMANDS = [
 ]
 PAGES = [
     *("/health/", "/metrics/"),
-    *("/admin/snappea/dashboard/", "/admin/snappea/failedtask/", "/admin/snappea/activetask/"),
-    *("/admin/snappea/pendingtask/", "/admin/snappea/pendingtask/1/change/", "/admin/snappea/schedule/"),
+    *("/admin/snappea/dashboard/", "/admin/snappea/task/?q=state:failed", "/admin/snappea/schedule/"),
+    *("/admin/snappea/task/", "/admin/snappea/task/1/change/", "/admin/snappea/task/?q=state:running x"),
 ]
 #: These always write.
 CHANGES = [["snappea", *words] for words in (["enqueue", "shop.tasks.nothing"], ["pause", "x"])]

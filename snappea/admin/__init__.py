@@ -1,12 +1,22 @@
-"""The admin: a list of tasks for each state, the schedules, and the dashboard."""
+"""The admin: the pages of the console, and the lists of the states, which lead to them."""
 
 from django.contrib import admin
+from django.urls import URLPattern
 
-from ..models import LISTS, Dashboard, Schedule
-from .columns import LAYOUTS
+from ..models import LISTS, Dashboard, Schedule, Task
+from .bulk import BulkAdmin
 from .dashboard import DashboardAdmin
 from .schedules import ScheduleAdmin
-from .tasks import TaskAdmin
+from .task_page import TaskPage
+from .tasks import StateAdmin, TaskList
+
+
+class TaskAdmin(TaskList, TaskPage, BulkAdmin):
+    """The list of tasks, a task's page, and the actions on tasks."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Return the URLs of all of them."""
+        return [url for pages in (TaskList, TaskPage, BulkAdmin) for url in pages.get_urls(self)]
 
 
 def register(site: admin.AdminSite) -> None:
@@ -16,7 +26,8 @@ def register(site: admin.AdminSite) -> None:
     """
     site.register(Dashboard, DashboardAdmin)
     for status, model in LISTS.items():
-        site.register(model, TaskAdmin, state=status, **LAYOUTS[status]._asdict())
+        site.register(model, StateAdmin, state=status)
+    site.register(Task, TaskAdmin)
     site.register(Schedule, ScheduleAdmin)
     if site.index_template is None:  # adds warnings and the number of tasks
         site.index_template = "snappea/index.html"

@@ -1,14 +1,20 @@
-"""The list of each state: its columns, filters and order."""
+"""What a row of a list shows of a task."""
 
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
 
 from ..models import Gate, Status, Task
-from ..monitoring.formatting import NOTHING, duration, exact, one_line, plain
-from .filters import ExceptionFilter, PlaceFilter, QueueFilter, TaskFilter
+from ..monitoring.formatting import MOST, NOTHING, duration, exact, named_arguments, one_line, plain
+from ..tasks.discovery import find
+from ..tasks.function import is_sensitive
+
+#: How much of the arguments is shown, in characters.
+MOST_OF_ARGUMENTS = 240
 
 
 def ago(moment: datetime | None) -> str:
@@ -16,8 +22,10 @@ def ago(moment: datetime | None) -> str:
     if moment is None:
         return NOTHING
     seconds = (timezone.now() - moment).total_seconds()
-    words = f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
-    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact(moment), words)
+    words = _("%(duration)s ago") if seconds >= 0 else _("in %(duration)s")
+    seconds = abs(seconds)  # without seconds that change with each refresh
+    shown = words % {"duration": duration(seconds - seconds % 60 if seconds >= 60 else seconds)}
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact(moment), shown)
 
 
 def state_label(status: str) -> str:
@@ -25,82 +33,69 @@ def state_label(status: str) -> str:
     return str(Status(status).label) if status in Status.values else plain(status)
 
 
-# The function's name is the column's heading and CSS class.
+def arguments(row: Task) -> str:
+    """Return the arguments of a call in one line, cut: `order=77, customer="x"`."""
+    if is_sensitive(row, find(row.task_name)):
+        return _("hidden")
+    is_long = len(row.args) + len(row.kwargs) > MOST  # not worth the time
+    named = [("args", row.args), ("kwargs", row.kwargs)] if is_long else named_arguments(row)
+    text = plain(", ".join(f"{name}={value[:MOST_OF_ARGUMENTS]}" for name, value in named))
+    return text if len(text) <= MOST_OF_ARGUMENTS else f"{text[: MOST_OF_ARGUMENTS - 1]}…"
 
 
-def task(row: Task) -> str:
-    return f"{plain(row.task_name)} #{row.pk}"
+def listed(row: Task, paused: Collection[str] = ()) -> dict[str, Any]:
+    """Return what a list shows of a task. `paused`: the paused queues."""
+    label, moment = _moment(row)
+    return {
+        "id": row.pk,
+        "name": plain(row.task_name),
+        "status": plain(row.status),
+        "state": state_label(row.status),
+        "arguments": arguments(row),
+        "queue": plain(row.queue),
+        "age": ago(row.enqueued_at),
+        "moment": ago(moment),
+        "moment_label": label,
+        "duration": _run_time(row),
+        "note": _note(row, paused),
+        "share": _share(row),
+    }
 
 
-def queue(row: Task) -> str:
-    return plain(row.queue)
-
-
-def finished(row: Task) -> str:
-    return ago(row.finished_at)
-
-
-def started(row: Task) -> str:
-    return ago(row.started_at)
-
-
-def due(row: Task) -> str:
-    return ago(row.run_after)
-
-
-def since(row: Task) -> str:
-    return ago(row.run_after or row.enqueued_at)
-
-
-def waiting_for(row: Any) -> str:
-    if row.is_paused:
-        return "its queue to be resumed"
-    return "a worker" if row.gate == Gate.OPEN else "a limit: max_concurrency or rate_limit"
-
-
-def attempts(row: Task) -> str:
-    return f"{row.attempts} ({row.interruptions} interrupted)" if row.interruptions else str(row.attempts)
-
-
-def error(row: Task) -> str:
-    return one_line(row.error)
-
-
-def run_time(row: Task) -> str:
-    if row.started_at is None or row.finished_at is None:
+def _run_time(row: Task) -> str:
+    end = timezone.now() if row.status == Status.RUNNING else row.finished_at
+    if row.started_at is None or end is None or row.status in (Status.SCHEDULED, Status.READY):
         return NOTHING
-    return duration((row.finished_at - row.started_at).total_seconds())
+    return duration((end - row.started_at).total_seconds())
 
 
-def progress(row: Task) -> str:
-    note = "terminating " * row.is_revoked + plain(row.progress_note[:200])
-    if row.progress_done is None:
-        return note or NOTHING
-    if not row.progress_total:
-        return f"{row.progress_done:g} {note}"
-    share = row.progress_done / row.progress_total
-    bar = '<progress value="{}" max="1" aria-label="Progress"></progress> {}&nbsp;% {}'
-    return format_html(bar, f"{share:.4f}", f"{share * 100:.0f}", note)
+def _moment(row: Task) -> tuple[str, datetime | None]:
+    """Return the time that matters in a state, and what it is."""
+    if row.status == Status.SCHEDULED:
+        return _("Due"), row.run_after
+    if row.status == Status.RUNNING:
+        return _("Started"), row.started_at
+    return _("Ended"), row.finished_at
 
 
-class Layout(NamedTuple):
-    """The options of a list, by their names in Django."""
+def _note(row: Task, paused: Collection[str]) -> str:
+    if row.status == Status.READY:
+        return waiting_for(row, paused)
+    if row.status != Status.RUNNING:
+        return one_line(row.error)
+    done = "" if row.progress_done is None or row.progress_total else f"{row.progress_done:g} "
+    return f"{_('terminating')} " * row.is_revoked + done + plain(row.progress_note[:MOST_OF_ARGUMENTS])
 
-    list_display: tuple[Any, ...]
-    list_filter: tuple[Any, ...]
-    ordering: tuple[str, ...]
+
+def waiting_for(row: Task, paused: Collection[str] = ()) -> str:
+    """Return why a ready task does not run; "" if it only waits for a worker. `paused`: the paused queues."""
+    if row.queue in paused:
+        return _("waits for its queue to be resumed")
+    return "" if row.gate == Gate.OPEN else _("waits for a limit: max_concurrency or rate_limit")
 
 
-_WAITING = (QueueFilter, TaskFilter, "enqueued_at")
-_KEPT = (QueueFilter, TaskFilter, "finished_at")
-_PROBLEM = (task, queue, finished, attempts, error)
-
-LAYOUTS = {
-    Status.SCHEDULED: Layout((task, queue, due, attempts, error), _WAITING, ("run_after", "pk")),
-    Status.READY: Layout((task, queue, "priority", since, attempts, waiting_for), _WAITING, ("pk",)),
-    Status.RUNNING: Layout((task, queue, started, attempts, progress), _WAITING, ("pk",)),
-    Status.FAILED: Layout(_PROBLEM, (ExceptionFilter, PlaceFilter, *_KEPT), ("-pk",)),
-    Status.INTERRUPTED: Layout(_PROBLEM, _KEPT, ("-pk",)),
-    Status.SUCCESSFUL: Layout((task, queue, finished, run_time, attempts), _KEPT, ("-pk",)),
-    Status.CANCELLED: Layout(_PROBLEM, _KEPT, ("-pk",)),
-}
+def _share(row: Task) -> str:
+    """Return how much of a running task is done, for a progress bar; "" if it is unknown."""
+    if row.status != Status.RUNNING or row.progress_done is None or not row.progress_total:
+        return ""
+    return f"{min(max(row.progress_done / row.progress_total, 0.0), 1.0):.4f}"

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template import Context
 from django.template.loader import get_template
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.cache import add_never_cache_headers, get_conditional_response, patch_vary_headers
 from django.utils.safestring import SafeString
 from django.utils.timezone import get_current_timezone_name
@@ -109,9 +109,8 @@ class ConsoleAdmin(GuardedAdmin):
             context["tabs"] = self._tabs(request, **context)
             if "warnings" not in context:
                 context["warnings"] = shared(("warnings", _database()), inspect.look_for_warnings)
-            bound: Any = Context(
-                context
-            )  # not of the request: what its context processors add is of the user
+            # without the request: what its context processors add depends on the user
+            bound: Any = Context(context)
             bound.request = SimpleNamespace(current_app=self.admin_site.name)  # for {% url %}
             found: Any = get_template("snappea/live.html")
             return SafeString(found.template.render(bound))
@@ -120,10 +119,7 @@ class ConsoleAdmin(GuardedAdmin):
 
     def page(self, name: str, *args: Any) -> str:
         """Return the URL of a page of the console, such as "snappea_workers"."""
-        try:  # until each page is there
-            return reverse(f"{self.admin_site.name}:{name}", args=args)
-        except NoReverseMatch:
-            return ""
+        return reverse(f"{self.admin_site.name}:{name}", args=args)
 
     def _allowed(self, request: HttpRequest) -> dict[str, bool]:
         return {"may_change": may(request, "change"), "may_delete": may(request, "delete")}
@@ -131,9 +127,13 @@ class ConsoleAdmin(GuardedAdmin):
     def _tabs(
         self, request: HttpRequest, tab: str = "", counts: dict[str, int] | None = None, **context: Any
     ) -> list[tuple[Tab, str, str, bool]]:
-        is_fresh, here = _has_messages(request), tab or self.tab
-        labels = _labels(counts or shared(("counts", _database()), inspect.counts, is_fresh=is_fresh))
+        labels, here = _labels(counts or counted(request)), tab or self.tab
         return [(one, self.page(one.page), labels.get(one.name, ""), one.name == here) for one in TABS]
+
+
+def counted(request: HttpRequest) -> dict[str, int]:
+    """Return how many tasks are in each state, which all pages share for a second."""
+    return shared(("counts", _database()), inspect.counts, is_fresh=_has_messages(request))
 
 
 def snapshot(request: HttpRequest) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def spelled(key: str, value: str) -> str:
 def _condition(key: str, value: str, at: datetime | None) -> Q:
     """Return the condition of a term. Sensitive tasks are not found by what only they know."""
     name = key[5:] if key.startswith("args.") else ""
-    if not name and key not in _CONDITIONS.keys() | _AGES.keys():
+    if not name and key not in CONDITIONS.keys() | AGES.keys():
         raise SearchError(
             _(
                 "There is no key “%(key)s”. The keys are: state, task, queue, exception, place, error, log, "
@@ -215,9 +215,9 @@ def _condition(key: str, value: str, at: datetime | None) -> Q:
             )
             % {"key": key}
         )
-    if key in _AGES:
-        return _since(_AGES[key], value, at or timezone.now())
-    return _argument(name, value) if name else _CONDITIONS[key](value)
+    if key in AGES:
+        return _since(AGES[key], value, at or timezone.now())
+    return _argument(name, value) if name else CONDITIONS[key](value)
 
 
 def _state(text: str) -> str:
@@ -287,7 +287,7 @@ def _has(column: str, key: str | int, value: str, certain: str) -> Q:
     return Q(RawSQL(sql, parameters, output_field=BooleanField()))
 
 
-_CONDITIONS: dict[str, Callable[[str], Q]] = {
+CONDITIONS: dict[str, Callable[[str], Q]] = {
     "": _word,
     "task": _name,
     "queue": lambda text: Q(queue=text),
@@ -297,4 +297,4 @@ _CONDITIONS: dict[str, Callable[[str], Q]] = {
     "log": lambda text: containing(text) & _shown(),
 }
 #: The column of each key that takes an age.
-_AGES = {"age": "enqueued_at", "ended": "finished_at"}
+AGES = {"age": "enqueued_at", "ended": "finished_at"}

@@ -21,7 +21,6 @@ from .actions import note, verbs_of
 from .columns import state_label
 from .console import LIVE, ConsoleAdmin
 from .enqueue import EnqueueForm
-from .former_page import details as details
 from .search import Search, SearchError, neighbours
 from .timeline import timeline
 

@@ -1,182 +1,221 @@
-"""The list of tasks in a state, and the actions on them. Tasks are never edited."""
+"""The list of tasks: states as tabs, a search, and the lists of earlier versions, which lead to it."""
 
-from functools import partial
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from django import forms
-from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME, ActionForm
-from django.contrib.admin.views.main import ALL_VAR, PAGE_VAR
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
-from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.template.response import TemplateResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
-from django.views.decorators.http import require_POST
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
 
-from ..models import LISTS, Pause, Status, Task
+from .. import stats
+from ..conf import declared_queues
+from ..models import Status, Task
 from ..monitoring import inspect
+from ..monitoring.formatting import number, plain
 from ..monitoring.permissions import may
+from ..queue import store
+from ..queue.database import connect, raw
+from ..queue.operations import paused
 from ..tasks.function import registry
-from .actions import LONGEST_DELAY, Verb, decide, delay_of, require, verbs_of
+from .actions import VERBS, verbs_of
+from .columns import listed
+from .console import ConsoleAdmin, counted
+from .export import export
 from .guarded import GuardedAdmin
-from .task_page import details
+from .search import LONGEST, MOST, SECONDS, Search, SearchError, scan
 
-#: The columns that the URL may filter by. Others could be used to guess arguments.
-ADDRESSABLE = {"exception", "place", "queue", "task_name", "enqueued_at", "finished_at"}
+ON_A_PAGE = 50
+#: How far back to look for the names of tasks, in seconds, and how many to offer.
+A_DAY, MOST_CHOICES = 86_400.0, 200
+#: The order of the tabs.
+STATES = (
+    *(Status.FAILED, Status.INTERRUPTED, Status.RUNNING, Status.READY, Status.SCHEDULED),
+    *(Status.SUCCESSFUL, Status.CANCELLED),
+)
 
 
-class DelayForm(ActionForm):
-    """The action form, with a delay."""
+class View(NamedTuple):
+    """What a list shows: a search, from one end or the other, a page of it."""
 
-    delay = forms.FloatField(required=False, min_value=0, max_value=LONGEST_DELAY, label="Delay, in seconds:")
+    search: Search
+    is_reversed: bool
+    page: int
+    is_patient: bool
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> "View":
+        """Return what an address asks for. Raises SearchError."""
+        asked = request.GET.get("page", "")
+        page = int(asked) if asked.isdecimal() and len(asked) < 8 else 1
+        return cls(
+            Search(request.GET.get("q", "")), "reversed" in request.GET, max(1, page), "all" in request.GET
+        )
+
+    def address(self, **changed: Any) -> str:
+        """Return the query of this list, or of one that differs; the first page, if the page is not named."""
+        view = self._replace(**{"page": 1, **changed})
+        asked = {
+            "q": view.search.text,
+            "reversed": "1" * view.is_reversed,
+            "page": str(view.page) if view.page > 1 else "",
+            "all": "1" * view.is_patient,
+        }
+        return f"?{urlencode({name: value for name, value in asked.items() if value})}"
+
+    def ids(self, count: int | None) -> tuple[list[int], int, bool]:
+        """Return the ids on the page, how many there are in all, and whether all were looked at.
+
+        `count`: how many there are, if it is known.
+        """
+        ordered, start = self.search.ordered(self.is_reversed), (self.page - 1) * ON_A_PAGE
+        if count is None:
+            ids, is_all = scan(ordered, MOST + 1, LONGEST if self.is_patient else SECONDS)
+            return ids[start : start + ON_A_PAGE], min(len(ids), MOST), is_all
+        start = min(start, count)  # or an address could make it read all
+        return list(ordered.values_list("pk", flat=True)[start : start + ON_A_PAGE]), count, True
 
 
-class TaskAdmin(GuardedAdmin):
-    """The list of tasks in a state. `register()` adds one for each state, with its columns and filters."""
+class TaskList(ConsoleAdmin):
+    """The list of tasks. They are neither added nor edited."""
 
-    state: Status
-    actions_selection_counter = True
-    list_per_page = 50
-    list_max_show_all = 200
-    search_fields = ("task_name", "args", "kwargs", "error")
-    search_help_text = "Search by name, arguments, error text, or number."
-    show_facets = admin.ShowFacets.NEVER
-    show_full_result_count = False
-    change_list_template = "snappea/change_list.html"
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return may(request, "delete")
-
-    # rows
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        """Return the tasks of the state, by an index; running tasks by the logbook."""
-        tasks: QuerySet[Task] = super().get_queryset(request).defer("errors", "result")
-        if self.state == Status.READY:
-            tasks = tasks.annotate(is_paused=Exists(Pause.objects.filter(queue=OuterRef("queue"))))
-        if self.state == Status.FAILED and (chosen := request.GET.get("exception")) is not None:
-            return inspect.raised(tasks, chosen)
-        return inspect.in_state(tasks, self.state)
-
-    def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> "Paginator[Task]":
-        paginator = super().get_paginator(request, *args, **kwargs)
-        if not request.GET.keys() - {PAGE_VAR, ALL_VAR}:
-            paginator.count = inspect.count(self.state)  # by an index alone
-        return paginator
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        name, _, how = lookup.partition("__")
-        return name in ADDRESSABLE and (not how or name.endswith("_at"))
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
-    ) -> tuple[QuerySet[Task], bool]:
-        """Search by words. Sensitive tasks are found only by name and number."""
-        names = [name for name, task in registry.items() if task.options.sensitive]
-        is_hidden = Q(is_sensitive=True) | Q(task_name__in=names)
-        for word in search_term.split():
-            texts = Q(args__icontains=word) | Q(kwargs__icontains=word) | Q(error__icontains=word)
-            found = Q(task_name__icontains=word) | (texts & ~is_hidden)
-            number = word.removeprefix("#")
-            queryset = queryset.filter(found | Q(pk=int(number)) if number.isdecimal() else found)
-        return queryset, False
-
-    # actions
-
-    def verbs(self, request: HttpRequest) -> list[Verb]:
-        """Return the actions that the state allows and that the user may apply."""
-        return [verb for verb in verbs_of(self.state) if may(request, verb.permission)]
-
-    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
-        # Django 6.1 passes action_location
-        return {verb.name: (partial(_act, verb=verb), verb.name, verb.label) for verb in self.verbs(request)}
-
-    @property
-    def action_form(self) -> type[ActionForm]:
-        return DelayForm if any(verb.takes_delay for verb in verbs_of(self.state)) else ActionForm
-
-    def apply_to_all(self, request: HttpRequest, verb: str) -> HttpResponse:
-        """Apply an action to all tasks that match the filters in the URL."""
-        found = require(request, verb)
-        matching = self.get_changelist_instance(request).get_queryset(request)
-        _apply(request, found, _ids(matching))
-        query = request.GET.urlencode()
-        return HttpResponseRedirect(self.address("changelist") + (f"?{query}" if query else ""))
-
-    def apply_to_one(self, request: HttpRequest, pk: int, verb: str) -> HttpResponse:
-        """Apply an action to a task."""
-        _apply(request, require(request, verb), [pk])
-        is_kept = Task.objects.filter(pk=pk).exists()
-        return HttpResponseRedirect(self.address("change", pk) if is_kept else self.address("changelist"))
-
-    # pages
+    tab = "tasks"
 
     def get_urls(self) -> list[URLPattern]:
-        """Return the URLs of the list, of a task, and of the actions."""
-        names = {f"snappea_{self.opts.model_name}_{page}" for page in ("changelist", "change")}
+        """Return the URLs of the list and of its export."""
         wrap = self.admin_site.admin_view
         return [
-            *(url for url in super().get_urls() if url.name in names),
-            path("all/<slug:verb>/", wrap(require_POST(self.apply_to_all))),
-            path("<int:pk>/<slug:verb>/", wrap(require_POST(self.apply_to_one))),
+            path("", wrap(require_safe(self.show)), name="snappea_task_changelist"),
+            path("export/", wrap(require_safe(self.export)), name="snappea_task_export"),
         ]
 
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Show the list, with a button that requeues all of it."""
-        context = {
-            "all_verbs": [verb for verb in self.verbs(request) if verb.name == "requeue"],
-            "query": urlencode(list(request.GET.lists()), doseq=True),
-            "title": self.state.label,
-        }
-        return super().changelist_view(request, {**context, **(extra_context or {})})
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        """Show a task. If its state has changed, redirect to its page in the list of that state."""
+    def show(self, request: HttpRequest) -> HttpResponse:
+        """Show the list; with an invalid search, what is wrong with it."""
         if not may(request, "view"):
             raise PermissionDenied
-        if request.method not in ("GET", "HEAD"):
-            return HttpResponseNotAllowed(["GET", "HEAD"])
-        is_number = object_id.isdecimal() and len(object_id) < 19
-        task = Task.objects.filter(pk=int(object_id)).first() if is_number else None
-        if task is None:
-            messages.warning(request, f"Task #{object_id[:19]} does not exist: it succeeded or was deleted.")
-            return HttpResponseRedirect(self.address("changelist"))
-        if task.status != self.state and task.status in Status.values:
-            return HttpResponseRedirect(self.address("change", task.pk, of=LISTS[Status(task.status)]))
-        context = {
-            **self.admin_site.each_context(request),
-            **details(task),
-            "opts": self.opts,
-            "media": self.media,
-            "verbs": self.verbs(request),
-            "changelist": self.address("changelist"),
-            "parent": task.parent_id and self.address("change", task.parent_id),
+        try:
+            view = View.of(request)
+        except SearchError as error:
+            said = {"wrong": plain(str(error)), "q": plain(request.GET.get("q", ""))}
+            response = self.render(request, "snappea/tasks.html", title=_("Tasks"), **said)
+            response.status_code = 400
+            return response
+        live = self.live(request, "snappea/tasks_live.html", lambda: self._contents(request, view))
+        return self.render(
+            request,
+            "snappea/tasks.html",
+            title=str(view.search.state.label) if view.search.state else _("Tasks"),
+            live=live,
+            q=f"{plain(view.search.text)} ".lstrip(),
+            menus=lambda: _menus(view),  # not for the live part
+            exports=f"{self.page('snappea_task_export')}?{urlencode({'q': view.search.text})}",
+        )
+
+    def export(self, request: HttpRequest) -> HttpResponseBase:
+        """Return what a search finds as a file."""
+        if not may(request, "view"):
+            raise PermissionDenied
+        kind = request.GET.get("format", "csv")
+        try:
+            search = Search(request.GET.get("q", ""))
+        except SearchError as error:
+            return HttpResponseBadRequest(plain(str(error)), content_type="text/plain; charset=utf-8")
+        if kind not in ("csv", "json"):
+            return HttpResponseBadRequest(_("The formats are csv and json."), content_type="text/plain")
+        return export(search, kind)
+
+    def _contents(self, request: HttpRequest, view: View) -> dict[str, Any]:
+        search, counts = view.search, counted(request)
+        known = counts[search.state] if search.state else sum(counts.values())
+        ids, count, is_all = view.ids(known if search.is_plain else None)
+        rows = {row.pk: row for row in Task.objects.filter(pk__in=ids).defer("errors", "result", "log")}
+        stopped = paused() if any(row.status == Status.READY for row in rows.values()) else ()
+        pages = max(1, -(-(count if search.state else min(count, MOST)) // ON_A_PAGE))
+        return {
+            "view": view,
+            "facets": [self._facet(view, status, counts) for status in (None, *STATES)],
+            "rows": [listed(rows[pk], stopped) for pk in ids if pk in rows],
+            "count": count,
+            "is_more": not is_all,
+            "is_short": not is_all and count < MOST,
+            "verbs": [
+                (verb, self.page("snappea_task_bulk", verb.name))
+                for verb in (verbs_of(search.state) if search.state else VERBS.values())
+            ],
+            "pages": pages,
+            "before": view.address(page=min(view.page - 1, pages)) if view.page > 1 else "",
+            "after": view.address(page=view.page + 1) if view.page < pages else "",
+            "turned": view.address(is_reversed=not view.is_reversed),
+            "patient": view.address(is_patient=True),
+            "is_rising": not str(search.ordered(view.is_reversed).query.order_by[0]).startswith("-"),
+            "query": urlencode({"q": search.text}),
         }
-        return TemplateResponse(request, "snappea/task.html", context)
+
+    def _facet(self, view: View, status: Status | None, counts: dict[str, int]) -> dict[str, Any]:
+        search = view.search.with_term("state", status)
+        count = number(counts[status] if status else sum(counts.values()))
+        return {
+            "name": status or "all",
+            "label": status.label if status else _("All"),
+            "address": view._replace(search=search).address(is_reversed=False, is_patient=False),
+            "count": count if view.search.is_plain else "",
+            "is_current": status == view.search.state,
+        }
 
 
-def _ids(tasks: QuerySet[Task]) -> list[int]:
-    return list(tasks.order_by("pk").values_list("pk", flat=True))
+def _menus(view: View) -> list[dict[str, Any]]:
+    """Return the filters to choose from, without a scan, and what is chosen."""
+    db = raw(connect())
+    waiting = store.waiting_queues(db) + store.waiting_queues(db, is_async=True)
+    of_tasks = {task.options.queue for task in registry.values()}
+    groups = inspect.failures()
+    choices: dict[str, tuple[str, Iterable[str]]] = {
+        "queue": (_("Queue"), {*of_tasks, *(declared_queues() or ()), *waiting}),
+        "task": (_("Task"), {*stats.names(A_DAY), *(group.task_name for group in groups)}),
+        "exception": (_("Exception"), {group.exception for group in groups} - {""}),
+    }
+    return [
+        {"label": label, "chosen": view.search.value(key), "choices": _choices(view, key, values)}
+        for key, (label, values) in choices.items()
+    ]
 
 
-def _act(model_admin: TaskAdmin, request: HttpRequest, queryset: QuerySet[Task], *, verb: Verb) -> None:
-    """Apply an action to the selected tasks. Some may have left the list."""
-    if request.POST.get("select_across") == "1":
-        ids = _ids(queryset)
-    else:
-        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
-        ids = sorted({int(pk) for pk in chosen if pk.isdecimal() and len(pk) < 19})
-    _apply(request, verb, ids)
+def _choices(view: View, key: str, values: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the label and the address of each choice."""
+    found = [(_("any"), view.address(search=view.search.with_term(key, None)))]
+    for value in sorted(values)[:MOST_CHOICES]:
+        found.append((plain(value), view.address(search=view.search.with_term(key, value))))
+    return found
 
 
-def _apply(request: HttpRequest, verb: Verb, ids: list[int]) -> None:
-    delay = delay_of(request) if verb.takes_delay else None
-    if verb.takes_delay and delay is None:
-        messages.error(request, "Enter a delay in seconds, from 0 to a year.")
-    else:
-        decide(request, verb, ids, delay)
+class StateAdmin(GuardedAdmin):
+    """The list of a state, which the admin's index shows: it redirects to the list of all tasks."""
+
+    state: Status
+
+    def get_urls(self) -> list[URLPattern]:
+        """Return the URLs of the list and of a task, which users have bookmarked."""
+        wrap, name = self.admin_site.admin_view, f"snappea_{self.opts.model_name}"
+        return [
+            path("", wrap(require_safe(self.to_list)), name=f"{name}_changelist"),
+            path("<path:pk>/change/", wrap(require_safe(self.to_task)), name=f"{name}_change"),
+        ]
+
+    def to_list(self, request: HttpRequest) -> HttpResponse:
+        """Redirect to the list, with the filters of the address."""
+        search = Search().with_term("state", self.state)
+        for old, key in (("exception",) * 2, ("place",) * 2, ("queue",) * 2, ("task_name", "task")):
+            if (value := request.GET.get(old)) is not None:
+                search = search.with_term(key, value)
+        query = urlencode({"q": f"{search.text} {request.GET.get('q', '')}".strip()})
+        return HttpResponseRedirect(f"{self.address('changelist', of=Task)}?{query}")
+
+    def to_task(self, request: HttpRequest, pk: str) -> HttpResponse:
+        """Redirect to a task's page."""
+        is_number = pk.isdecimal() and len(pk) < 19
+        return HttpResponseRedirect(
+            self.address("change", pk, of=Task) if is_number else self.address("changelist", of=Task)
+        )

@@ -53,14 +53,14 @@ def test_a_failing_task_appears_is_requeued_and_moves(site: Site, browser: Brows
     browser.wait_for_text("ValueError")
     wait_until(lambda: browser.text_of("#tile-failed").split() == ["1", "Failed"])
     browser.click(".sp-group a")
-    browser.click("#result_list .field-task a")
+    browser.click("#list-rows th a")
     browser.wait_for_text("no luck with x")
     browser.shoot("failed-task")
     browser.driver.find_element(By.XPATH, "//button[.='Requeue']").click()
     browser.wait_for_text("1 task was requeued.")
     wait_until(lambda: site.ledger.count("start", "x") == 2)
     browser.open("/admin/snappea/failedtask/")
-    browser.wait_for_text("1 failed")
+    browser.wait_for_text("1 task")
 
 
 def test_a_queue_is_paused_and_resumed(site: Site, browser: Browser) -> None:

@@ -20,8 +20,9 @@ from django.dispatch import Signal
 
 import snappea
 from snappea import conf, errors, metrics, pytest_plugin, queue, results, schedules, signals, stats, testing
+from snappea.admin import search
 from snappea.admin.actions import VERBS, verbs_of
-from snappea.admin.columns import LAYOUTS, waiting_for
+from snappea.admin.columns import waiting_for
 from snappea.admin.schedules import VERBS as VERBS_OF_SCHEDULES
 from snappea.conf import Settings
 from snappea.context import TaskFilter
@@ -37,7 +38,7 @@ from snappea.tasks.options import Options
 from snappea.testing.live import LiveForeman
 from tests.docs.manual import FILES, PAGES, section, without_blocks
 from tests.docs.manual import TEXT as README
-from tests.site import ROOT
+from tests.site import ROOT, Site
 
 HOME = ROOT / "snappea"
 COMMANDS = HOME / "management" / "commands"
@@ -320,7 +321,7 @@ def test_states() -> None:
 def test_what_a_held_task_waits_for() -> None:
     held = Task(gate=Gate.BLOCKED)
     vars(held)["is_paused"] = False
-    assert f'waits for "{waiting_for(held)}"' in " ".join(page("states").split())
+    assert f'"{waiting_for(held)}"' in " ".join(page("states").split())
 
 
 def test_transitions() -> None:
@@ -432,13 +433,31 @@ def test_health() -> None:
 
 
 def test_lists_of_the_admin() -> None:
-    found = rows("admin", "status", "admin", "filters", "actions")
+    found = rows("admin", "status", "admin", "order", "actions")
     assert [status.strip("`") for status, *_ in found] == [status.value for status in Status]
-    for name, label, filters, actions in found:
+    for name, label, order, actions in found:
         status = Status(name.strip("`"))
-        expected = [getattr(each, "parameter_name", each) for each in LAYOUTS[status].list_filter]
-        assert (label, code(filters)) == (str(status.label), expected)
+        column = search.Search(f"state:{status}").column
+        assert (
+            label,
+            {"number": "pk", "due": "run_after", "ended": "finished_at"}[order.split()[0].rstrip(",")],
+        ) == (
+            str(status.label),
+            column,
+        )
         assert actions.split(", ") == [verb.label for verb in verbs_of(status)], name
+
+
+def test_search_of_the_admin(site: Site) -> None:
+    """Each key is in the table, and each example is a search."""
+    found = rows("admin", "term", "example", "finds")
+    keys = {term.strip("`").rstrip(":") for term, _example, _finds in found if term.endswith(":`")}
+    assert keys - {"state", "args.NAME"} == {*search.CONDITIONS, *search.AGES} - {""}
+    for term, example, _finds in found:
+        terms = [text for text in code(example) for text, _ in search.Search(text).terms]
+        assert term[0] != "`" or {term.strip("`").split(":")[0].split(".")[0]} == {
+            text.split(".")[0] for text in terms
+        }
 
 
 def test_actions_of_the_admin() -> None:

@@ -113,6 +113,10 @@
             event.preventDefault();
             document.getElementById("sp-q")?.focus();
         });
+        document.addEventListener("change", ({ target }) => {
+            if (target.id !== "sp-all-shown") return;
+            for (const box of document.querySelectorAll('input[name="ids"]')) box.checked = target.checked;
+        });
     };
 
     if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
