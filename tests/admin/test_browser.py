@@ -338,3 +338,40 @@ def _fill() -> None:
     put(
         task_name="reports.tasks.nightly", status="interrupted", finished_at=moment, error="The Foreman died."
     )
+
+
+def test_a_task_is_followed_on_its_page(site: Site, browser: Browser) -> None:
+    """Until it succeeds, and its row is gone."""
+    site.foreman()
+    path = site.directory / "go"
+    pk = wait_for.delay("x", str(path)).id
+    browser.log_in()
+    browser.open(f"/admin/snappea/task/{pk}/change/")
+    browser.wait_for_text("Has run")
+    path.touch()
+    browser.wait_for_text(f"Task #{pk} does not exist: it succeeded or was deleted.")
+
+
+def test_from_failure_to_failure_on_the_pages_of_tasks(site: Site, browser: Browser) -> None:
+    """What the user has opened stays open when the page refreshes itself, and a button keeps the focus."""
+    site.foreman()
+    first, last = (fail.delay(key).id for key in "ab")
+    wait_until(lambda: site.counts() == {"failed": 2})
+    browser.log_in()
+    browser.open(f"/admin/snappea/task/{last}/change/?q=state:failed")
+    browser.click("#sp-next")
+    browser.wait_for_text("no luck with a")
+    browser.click("#library-error-1 summary")
+    browser.driver.execute_script("document.querySelector('.sp-event').dataset.seen = 'before'")
+    button = browser.find(f"#requeue-{first}")
+    browser.tab_to(lambda element: element == button)
+    wait_until(lambda: not browser.all("[data-seen]"))
+    assert browser.driver.switch_to.active_element == button
+    assert browser.find("#library-error-1").get_attribute("open")
+    for width in (1400, 768, 390):
+        browser.look_like(width)
+        assert browser.driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    browser.press(Keys.ENTER)
+    browser.wait_for_text("1 task was requeued.")
+    wait_until(lambda: site.ledger.count("start", "a") == 2)
+    assert browser.driver.current_url.endswith(f"/task/{first}/change/?q=state%3Afailed")
