@@ -26,7 +26,7 @@ PAGES = "/admin/snappea/task/"
 
 
 def boss() -> Client:
-    """Return a browser in which the superuser is logged in, who may exist already."""
+    """Return a browser in which the superuser is logged in."""
     browser = Client()
     browser.force_login(User.objects.filter(username="boss").first() or user(is_superuser=True))
     return browser
