@@ -52,11 +52,13 @@ class Selection(NamedTuple):
     @classmethod
     def of(cls, request: HttpRequest, pk: int | None = None) -> "Selection":
         """Return the task `pk`, or what a form chose, as of when its page was made. `all`: not only `ids`."""
-        numbers, at = request.POST.getlist("ids") if request.POST.get("all") != "1" else (), ""
-        ids = {int(number) for number in numbers if number.isdecimal() and len(number) < 19}
+        sent, at = request.POST, ""
+        numbers = [str(pk)] if pk is not None else sent.getlist("ids") if sent.get("all") != "1" else []
+        # an invalid number is that of no task: without numbers it would be the search
+        ids = {int(number) if number.isdecimal() and len(number) < 19 else 0 for number in numbers}
         with suppress(ValueError):
-            at = str(as_datetime(request.POST.get("at", "")).replace(tzinfo=None))
-        return cls(sorted(ids) if pk is None else [pk], request.POST.get("q", ""), at)
+            at = str(as_datetime(sent.get("at", "")).replace(tzinfo=None))
+        return cls(sorted(ids), sent.get("q", ""), at)
 
     def tasks(self) -> QuerySet[Task]:
         """Return the tasks, in no order. Raises SearchError."""
@@ -132,25 +134,23 @@ class BulkAdmin(ConsoleAdmin):
     def _ask(self, request: HttpRequest, verb: Verb, chosen: Selection, pk: int | None) -> HttpResponse:
         """Show what would be changed, with a form to confirm it."""
         at, tasks = now(), chosen._replace(at="").tasks_for(verb)
-        seen = scan(tasks, MOST_COUNTED + 1, SECONDS)
-        count = min(len(seen.ids), MOST_COUNTED)
-        if not count and seen.is_all:
+        ids, is_all = scan(tasks, MOST_COUNTED + 1, SECONDS)
+        if is_all and not ids:
             decide(request, verb, chosen.ids)  # says why
             return self._back(chosen.q, pk)
+        count = min(len(ids), MOST_COUNTED)
+        samples = Task.objects.filter(pk__in=ids[:SAMPLES])
+        in_background = verb.move != "terminate" and (count > FEW or not is_all)
         context: dict[str, Any] = {
             "verb": verb,
             "chosen": chosen,
             "at": at,
             "count": count,
-            "is_more": not seen.is_all,
+            "is_more": not is_all,
             "skipped": max(0, len(chosen.ids) - count),
-            "samples": [
-                (row, named_arguments(row)) for row in Task.objects.filter(pk__in=seen.ids[:SAMPLES])
-            ],
-            "is_typed": count > TYPED_ABOVE or not seen.is_all,
-            "waits": (count > FEW or not seen.is_all)
-            and verb.move != "terminate"
-            and engine.choose().trouble(),
+            "samples": [(row, named_arguments(row)) for row in samples],
+            "is_typed": count > TYPED_ABOVE or not is_all,
+            "waits": in_background and engine.choose().trouble(),
             "delay": request.POST.get("delay", "60"),
             "back": self._back(chosen.q, pk).url,
             "q": chosen.q,
