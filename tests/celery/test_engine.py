@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.management import call_command
 from django.db import transaction
-from django.test import override_settings
+from django.test import Client, override_settings
 from django.utils import timezone
 
 from snappea import AsyncResult, task, testing
@@ -30,8 +31,10 @@ from snappea.models import Task
 from snappea.monitoring import inspect
 from snappea.tasks.function import registry
 from snappea.testing import override_snappea
+from tests.admin.forms import press
 from tests.celerysite import CelerySite
 from tests.site import DEADLINE, Process, wait_until
+from tests.web import user
 
 pytestmark = pytest.mark.long
 
@@ -55,6 +58,19 @@ def test_a_call_goes_to_celery_and_its_result_comes_back(celery_site: CelerySite
     row = AsyncResult(str(result.id)).refresh()
     assert row and row.result == "3" and row.finished_at and Task.objects.count() == 0
     assert AsyncResult(str(result.id)).get(timeout=DEADLINE) == 3
+
+
+def test_an_action_of_the_admin_on_many_tasks(celery_site: CelerySite) -> None:
+    """On tasks that were left in the queue's table."""
+    ago = timezone.now() - timedelta(minutes=1)
+    Task.objects.bulk_create(Task(task_name="x", status="failed", enqueued_at=ago) for _ in range(150))
+    browser = Client()
+    browser.force_login(user(is_superuser=True))
+    page = browser.post("/admin/snappea/task/bulk/delete/", {"q": "state:failed task:x"})
+    response = press(browser, page, "sp-confirm")
+    assert [str(said) for said in response.context["messages"]] == ["The action runs in the background."]
+    wait_until(lambda: LogEntry.objects.filter(object_repr="150 tasks: state:failed task:x").exists())
+    assert not Task.objects.filter(task_name="x").exists()
 
 
 def test_each_way_to_call(celery_site: CelerySite) -> None:
@@ -382,7 +398,7 @@ def test_what_has_no_equivalent_is_a_warning_with_names(celery_site: CelerySite)
 def test_results_that_celery_does_not_keep(celery_site: CelerySite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(project_app().conf, "result_backend", None)
     (said,) = found()["snappea.W003"]
-    assert "tests.proj.tasks.add" in said and "snappea.ping" not in said
+    assert "tests.proj.tasks.add" in said and ".ping" not in said and ".bulk" not in said
 
 
 def test_celery_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, site: Any) -> None:
