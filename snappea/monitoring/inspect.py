@@ -49,14 +49,20 @@ IN_STATE: dict[Status, str] = {
         for status in (Status.FAILED, Status.INTERRUPTED, Status.SUCCESSFUL, Status.CANCELLED)
     },
 }
+#: The states that an index counts, but for those that are counted otherwise.
+_COUNTS = " UNION ALL ".join(
+    f"SELECT '{status}', count(*) FROM snappea_task WHERE {where}"
+    for status, where in IN_STATE.items()
+    if status not in (Status.READY, Status.FAILED)
+)
 _RAISED = "snappea_task.id IN (SELECT id FROM snappea_task WHERE status = 'failed' AND exception = %s)"
-_GROUPS = statement("""
-    SELECT queue, priority, is_async, count(*) FROM snappea_task WHERE status = 'ready' AND gate = {OPEN}
-    GROUP BY is_async, queue, priority""")
-_ELDEST = statement("""
-    SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-        WHERE status = 'ready' AND gate = {OPEN} AND is_async = ? AND queue = ? AND priority = ?
-        ORDER BY id LIMIT ?) AS eldest""")
+_READY = statement("""
+    SELECT queue, number, (SELECT min(since) FROM (
+        SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
+        WHERE status = 'ready' AND gate = {OPEN} AND is_async = kind.is_async AND queue = kind.queue
+            AND priority = kind.priority ORDER BY id LIMIT ?) AS eldest)
+    FROM (SELECT queue, priority, is_async, count(*) AS number FROM snappea_task
+        WHERE status = 'ready' AND gate = {OPEN} GROUP BY is_async, queue, priority) AS kind""")
 _HELD = statement("""
     SELECT queue, count(*) FROM (SELECT queue FROM snappea_task
         WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {OPEN} LIMIT ?) AS few GROUP BY queue""")
@@ -205,10 +211,10 @@ def count(status: Status, claims: Mapping[Entry, Note] | None = None) -> int:
 
 def counts(claims: Mapping[Entry, Note] | None = None, failed: int | None = None) -> dict[str, int]:
     """Return how many tasks are in each state. If known, `claims`: those in flight; `failed`: how many."""
-    return {
-        str(status): failed if status == Status.FAILED and failed is not None else count(status, claims)
-        for status in Status
-    }
+    found = dict(_db().execute(_COUNTS).fetchall())
+    if failed is not None:
+        found[Status.FAILED] = failed
+    return {str(status): found[status] if status in found else count(status, claims) for status in Status}
 
 
 def queues(runs: Collection[Running] = ()) -> list[QueueState]:
@@ -216,9 +222,8 @@ def queues(runs: Collection[Running] = ()) -> list[QueueState]:
     db = _db()
     ready: dict[str, int] = {}
     oldest: dict[str, float] = {}
-    for name, priority, is_async, count in db.execute(_GROUPS).fetchall():
+    for name, count, since in db.execute(_READY, (ELDERS,)).fetchall():
         ready[name] = ready.get(name, 0) + count
-        (since,) = db.execute(_ELDEST, (is_async, name, priority, ELDERS)).fetchone()
         oldest[name] = max(oldest.get(name, 0.0), age(since) or 0.0)
     held = dict(db.execute(_HELD, (SAMPLE,)).fetchall())
     stopped = paused()

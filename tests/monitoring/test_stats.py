@@ -319,7 +319,7 @@ def test_nothing_that_is_looked_at_takes_a_scan(site: Site) -> None:
             inspect.count(status)
         statements[f"count {status}"] = asked[-1]["sql"]
     statements["count ready"] = DEPTH
-    looked = {"_GROUPS", "_ELDEST", "_HELD", "_NAMES", "_FAILURES", "_IN_FLIGHT"}
+    looked = {"_READY", "_HELD", "_NAMES", "_FAILURES", "_IN_FLIGHT"}
     assert looked <= statements.keys()
     for name, text in statements.items():
         if "SELECT" not in text or name in ("_RUNNING", "_RAISED"):

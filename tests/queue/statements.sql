@@ -71,23 +71,12 @@ DELETE FROM snappea_stat WHERE id IN (
 DELETE FROM snappea_stat WHERE id IN (
     SELECT id FROM snappea_stat WHERE minute < %s ORDER BY minute LIMIT %s)
 
--- monitoring.inspect._ELDEST, SQLite
-SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ? AND priority = ?
-    ORDER BY id LIMIT ?) AS eldest
-
--- monitoring.inspect._ELDEST, PostgreSQL
-SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s AND priority = %s
-    ORDER BY id LIMIT %s) AS eldest
+-- monitoring.inspect._COUNTS, both
+SELECT 'scheduled', count(*) FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT 'interrupted', count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT 'successful', count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT 'cancelled', count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')
 
 -- monitoring.inspect._FAILURES, both
 SELECT exception, place, task_name, count(*) AS number FROM snappea_task WHERE status = 'failed'
 GROUP BY exception, place, task_name ORDER BY number DESC
-
--- monitoring.inspect._GROUPS, both
-SELECT queue, priority, is_async, count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0
-GROUP BY is_async, queue, priority
 
 -- monitoring.inspect._HELD, SQLite
 SELECT queue, count(*) FROM (SELECT queue FROM snappea_task
@@ -114,6 +103,22 @@ SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
 -- monitoring.inspect._NAMES, PostgreSQL
 SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
     WHERE status = 'ready' AND gate = 0 LIMIT %s) AS few GROUP BY task_name
+
+-- monitoring.inspect._READY, SQLite
+SELECT queue, number, (SELECT min(since) FROM (
+    SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
+    WHERE status = 'ready' AND gate = 0 AND is_async = kind.is_async AND queue = kind.queue
+        AND priority = kind.priority ORDER BY id LIMIT ?) AS eldest)
+FROM (SELECT queue, priority, is_async, count(*) AS number FROM snappea_task
+    WHERE status = 'ready' AND gate = 0 GROUP BY is_async, queue, priority) AS kind
+
+-- monitoring.inspect._READY, PostgreSQL
+SELECT queue, number, (SELECT min(since) FROM (
+    SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
+    WHERE status = 'ready' AND gate = 0 AND is_async = kind.is_async AND queue = kind.queue
+        AND priority = kind.priority ORDER BY id LIMIT %s) AS eldest)
+FROM (SELECT queue, priority, is_async, count(*) AS number FROM snappea_task
+    WHERE status = 'ready' AND gate = 0 GROUP BY is_async, queue, priority) AS kind
 
 -- monitoring.inspect._RUNNING, SQLite
 SELECT id, claims, +started_at FROM snappea_task
