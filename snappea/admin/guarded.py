@@ -43,11 +43,6 @@ def guarded(view: Callable[..., HttpResponse], site: admin.AdminSite) -> Callabl
 class GuardedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
     """A list of rows that users neither add nor edit."""
 
-    sortable_by = ()
-
-    class Media:
-        css = {"all": ["snappea/admin.css"]}
-
     @property
     def urls(self) -> list[URLPattern]:
         """Return the pages, each guarded."""

@@ -4,11 +4,10 @@ These functions return text, never markup. The templates escape it.
 """
 
 import json
-import re
 import unicodedata
 from datetime import datetime
 from inspect import Parameter
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext_lazy as _
@@ -138,28 +137,3 @@ def cut(text: str) -> str:
         return text
     omitted = ngettext("%(count)s character is left out", "%(count)s characters are left out", left)
     return f"{text[:MOST]}\n… {omitted % {'count': number(left)}}"
-
-
-class Line(NamedTuple):
-    """A line of a traceback; `kind` is "place", "code" or "error"."""
-
-    kind: str
-    text: str
-
-
-_PLACE = re.compile(
-    r'[\s|+-]*File ".*", line \d+|Traceback \(most recent call last\):'
-    r"|During handling of the above exception|The above exception was|and then:"
-)
-
-
-def traceback_lines(text: str) -> list[Line]:
-    """Return the lines of a traceback with their kinds."""
-    found: list[Line] = []
-    for line in cut(plain(text)).splitlines():
-        if _PLACE.match(line):
-            kind = "place"
-        else:
-            kind = "code" if line.startswith(("    ", "  |")) and found else "error"
-        found.append(Line(kind, line))
-    return found

@@ -338,14 +338,6 @@ def test_letters_of_all_languages_stay_what_they_are() -> None:
     assert formatting.plain("Grüße, 世界 👍\n") == "Grüße, 世界 👍\n"
 
 
-@given(st.text())
-def test_a_traceback_is_shown_line_by_line(text: str) -> None:
-    lines = formatting.traceback_lines(text)
-    assert "\n".join(line.text for line in lines) == "\n".join(
-        formatting.cut(formatting.plain(text)).splitlines()
-    )
-
-
 def test_a_queue_is_paused_once(browser: Client) -> None:
     for _ in range(2):
         browser.post(f"{DASHBOARD}pause/", {"queue": "default"})
