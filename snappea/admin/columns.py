@@ -9,7 +9,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from ..models import Gate, Status, Task
-from ..monitoring.formatting import MOST, NOTHING, duration, exact, named_arguments, one_line, plain
+from ..monitoring.formatting import MOST, NOTHING, duration, named_arguments, one_line, plain, when
 from ..tasks.discovery import find
 from ..tasks.function import is_sensitive
 
@@ -17,15 +17,15 @@ from ..tasks.function import is_sensitive
 MOST_OF_ARGUMENTS = 240
 
 
-def ago(moment: datetime | None) -> str:
-    """Show a time relative to now, with the exact time as a tooltip."""
+def ago(moment: datetime | None, units: int = 2) -> str:
+    """Show a time relative to now, in so many units, with the exact time as a tooltip."""
     if moment is None:
         return NOTHING
     seconds = (timezone.now() - moment).total_seconds()
     words = _("%(duration)s ago") if seconds >= 0 else _("in %(duration)s")
     seconds = abs(seconds)  # without seconds that change with each refresh
-    shown = words % {"duration": duration(seconds - seconds % 60 if seconds >= 60 else seconds)}
-    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact(moment), shown)
+    shown = words % {"duration": duration(seconds - seconds % 60 if seconds >= 60 else seconds, units)}
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), when(moment), shown)
 
 
 def state_label(status: str) -> str:
@@ -53,8 +53,8 @@ def listed(row: Task, paused: Collection[str] = ()) -> dict[str, Any]:
         "state": state_label(row.status),
         "arguments": arguments(row),
         "queue": plain(row.queue),
-        "age": ago(row.enqueued_at),
-        "moment": ago(moment),
+        "age": ago(row.enqueued_at, 1),
+        "moment": ago(moment, 1),
         "moment_label": label,
         "duration": _run_time(row),
         "note": _note(row, paused),

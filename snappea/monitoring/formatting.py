@@ -52,8 +52,8 @@ def one_line(text: str, most: int = 160) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def duration(seconds: float | None) -> str:
-    """Return a duration in one or two units: "12 ms", "3.4 s", "2 min 5 s", "3 d 4 h"."""
+def duration(seconds: float | None, units: int = 2) -> str:
+    """Return a duration in at most so many units: "12 ms", "3.4 s", "2 min 5 s", "3 d 4 h"."""
     if seconds is None:
         return NOTHING
     if seconds < 0.9995:
@@ -65,7 +65,7 @@ def duration(seconds: float | None) -> str:
         amount, rest = divmod(rest, size)
         parts.append(_amount(unit, amount) if amount else "")
     first = next(index for index, part in enumerate(parts) if part)
-    return " ".join(part for part in parts[first : first + 2] if part)
+    return " ".join(part for part in parts[first : first + units] if part)
 
 
 def _amount(unit: str, value: float, digits: int = 0) -> str:
