@@ -148,7 +148,7 @@ def snapshot() -> dict[str, Any]:
     failures = inspect.failures()
     return {
         "foremen": [_described(info, runs) for info in foremen],
-        "counts": inspect.counts(claims, sum(group.number for group in failures)),
+        "counts": inspect.counts(claims),
         "oldest": inspect.oldest_wait(queues),
         "queues": [state._asdict() for state in queues],
         "running": [run._asdict() for run in runs],

@@ -83,6 +83,7 @@ class ConsoleAdmin(GuardedAdmin):
             "media": self.media,
             "is_popup": False,
             "tabs": "" if live else self._tabs(request),
+            "warnings": [] if live else _warnings(request),
             "search_page": self.page("snappea_task_changelist"),
             **context,
         }
@@ -108,7 +109,7 @@ class ConsoleAdmin(GuardedAdmin):
             context = {"template": template, **allowed, **build()}
             context["tabs"] = self._tabs(request, **context)
             if "warnings" not in context:
-                context["warnings"] = shared(("warnings", _database()), inspect.look_for_warnings)
+                context["warnings"] = _warnings(request)
             # without the request: what its context processors add depends on the user
             bound: Any = Context(context)
             bound.request = SimpleNamespace(current_app=self.admin_site.name)  # for {% url %}
@@ -139,6 +140,15 @@ def counted(request: HttpRequest) -> dict[str, int]:
 def snapshot(request: HttpRequest) -> dict[str, Any]:
     """Return a `stats.snapshot()` that all pages share for a second."""
     return shared(("snapshot", _database()), stats.snapshot, is_fresh=_has_messages(request))
+
+
+def queues(request: HttpRequest) -> list[inspect.QueueState]:
+    """Return the state of the queues, without what runs, which all pages share for a second."""
+    return shared(("queues", _database()), inspect.queues, is_fresh=_has_messages(request))
+
+
+def _warnings(request: HttpRequest) -> list[str]:
+    return inspect.warnings(bool(foremen_at_work()), inspect.oldest_wait(queues(request)))
 
 
 def _database() -> str:

@@ -165,10 +165,10 @@ def _ends(seconds: float) -> Iterator[None]:
         db.execute("PRAGMA mmap_size = 0")
 
 
-def neighbours(search: Search, pk: int) -> tuple[int | None, int | None]:
+def neighbours(search: Search, task: Task) -> tuple[int | None, int | None]:
     """Return the ids of the tasks before and after one in the list; None if there is none nearby."""
-    value = Task.objects.filter(pk=pk).values_list(search.column, flat=True).first()
-    before, after = (_next(search, is_reversed, pk, value) for is_reversed in (True, False))
+    value = getattr(task, search.column)
+    before, after = (_next(search, is_reversed, task.pk, value) for is_reversed in (True, False))
     return before, after
 
 

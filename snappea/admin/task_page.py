@@ -55,7 +55,7 @@ class TaskPage(ConsoleAdmin):
         if task is None:
             return self._gone(request, object_id[:19])
         live = self.live(request, "snappea/task_live.html", lambda: self._details(request, task))
-        context = {"title": f"{plain(task.task_name)} #{task.pk}", "live": live, **_list(request, task.pk)}
+        context = {"title": f"{plain(task.task_name)} #{task.pk}", "live": live, **_list(request, task)}
         return self.render(request, "snappea/task_page.html", **context)
 
     def _gone(self, request: HttpRequest, number: str) -> HttpResponse:
@@ -118,12 +118,12 @@ class TaskPage(ConsoleAdmin):
         return HttpResponseRedirect(self.page(*page) if number else self.page("snappea_task_changelist"))
 
 
-def _list(request: HttpRequest, pk: int) -> dict[str, Any]:
+def _list(request: HttpRequest, task: Task) -> dict[str, Any]:
     """Return the search that the page was opened from, and the tasks before and after in its list."""
     if LIVE in request.headers or (q := request.GET.get("q")) is None:
         return {}
     try:
-        before, after = neighbours(Search(q), pk)
+        before, after = neighbours(Search(q), task)
     except SearchError:
         before = after = None
     return {"has_list": True, "q": q, "previous": before, "next": after}

@@ -12,18 +12,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from .. import stats
-from ..conf import declared_queues
 from ..models import Status, Task
 from ..monitoring import inspect
 from ..monitoring.formatting import number, plain
 from ..monitoring.permissions import may
-from ..queue import store
-from ..queue.database import connect, raw
-from ..queue.operations import paused
 from ..tasks.function import registry
 from .actions import VERBS, verbs_of
 from .columns import listed
-from .console import ConsoleAdmin, counted
+from .console import ConsoleAdmin, counted, queues
 from .export import export
 from .guarded import GuardedAdmin
 from .search import LONGEST, MOST, SECONDS, Search, SearchError, scan
@@ -110,7 +106,7 @@ class TaskList(ConsoleAdmin):
             title=str(view.search.state.label) if view.search.state else _("Tasks"),
             live=live,
             q=f"{plain(view.search.text)} ".lstrip(),
-            menus=lambda: _menus(view),  # not for the live part
+            menus=lambda: _menus(request, view),  # not for the live part
             exports=f"{self.page('snappea_task_export')}?{urlencode({'q': view.search.text})}",
         )
 
@@ -132,7 +128,7 @@ class TaskList(ConsoleAdmin):
         known = counts[search.state] if search.state else sum(counts.values())
         ids, count, is_all = view.ids(known if search.is_plain else None)
         rows = {row.pk: row for row in Task.objects.filter(pk__in=ids).defer("errors", "result", "log")}
-        stopped = paused() if any(row.status == Status.READY for row in rows.values()) else ()
+        stopped = {queue.name for queue in queues(request) if queue.paused_since}
         pages = max(1, -(-(count if search.state else min(count, MOST)) // ON_A_PAGE))
         return {
             "view": view,
@@ -166,14 +162,12 @@ class TaskList(ConsoleAdmin):
         }
 
 
-def _menus(view: View) -> list[dict[str, Any]]:
+def _menus(request: HttpRequest, view: View) -> list[dict[str, Any]]:
     """Return the filters to choose from, without a scan, and what is chosen."""
-    db = raw(connect())
-    waiting = store.waiting_queues(db) + store.waiting_queues(db, is_async=True)
     of_tasks = {task.options.queue for task in registry.values()}
     groups = inspect.failures()
     choices: dict[str, tuple[str, Iterable[str]]] = {
-        "queue": (_("Queue"), {*of_tasks, *(declared_queues() or ()), *waiting}),
+        "queue": (_("Queue"), {*of_tasks, *(queue.name for queue in queues(request))}),
         "task": (_("Task"), {*stats.names(A_DAY), *(group.task_name for group in groups)}),
         "exception": (_("Exception"), {group.exception for group in groups} - {""}),
     }

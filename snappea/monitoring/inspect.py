@@ -15,13 +15,12 @@ from django.db.models.expressions import RawSQL
 from ..conf import current, declared_queues, uses_celery
 from ..memory import resident
 from ..models import Gate, Status, Task
-from ..queue import logbook, store
+from ..queue import logbook
 from ..queue.clock import as_datetime, now
 from ..queue.database import RawConnection, connect, file_of, raw
 from ..queue.dialects import statement
 from ..queue.foremen import foremen_at_work
 from ..queue.logbook import Entry, Note
-from ..queue.operations import paused
 from ..queue.records import ForemanInfo
 from ..tasks.discovery import find
 
@@ -36,36 +35,31 @@ LEFT_BEHIND = (
 MOST_SHOWN = 100
 
 _KEPT = "NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')"
-#: Which rows are in a state, written so that the partial indexes apply.
-IN_STATE: dict[Status, str] = {
-    Status.READY: f"""snappea_task.id IN (
+_READY = f"""
         SELECT id FROM snappea_task WHERE status = 'ready' AND gate = {Gate.OPEN}
         UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
-            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {Gate.OPEN})""",
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {Gate.OPEN}"""
+#: Which rows are in a state, written so that the partial indexes apply.
+IN_STATE: dict[Status, str] = {
+    Status.READY: f"snappea_task.id IN ({_READY})",
     Status.SCHEDULED: "status = 'scheduled'",
     **{
         status: f"status = '{status}' AND {_KEPT}"
         for status in (Status.FAILED, Status.INTERRUPTED, Status.SUCCESSFUL, Status.CANCELLED)
     },
 }
-#: The states that an index counts, but for those that are counted otherwise.
-_COUNTS = " UNION ALL ".join(
-    f"SELECT '{status}', count(*) FROM snappea_task WHERE {where}"
-    for status, where in IN_STATE.items()
-    if status not in (Status.READY, Status.FAILED)
-)
 _RAISED = "snappea_task.id IN (SELECT id FROM snappea_task WHERE status = 'failed' AND exception = %s)"
-_READY = statement("""
-    SELECT queue, number, (SELECT min(since) FROM (
+_QUEUES = statement("""
+    SELECT queue, ready, 0, (SELECT min(since) FROM (
         SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-        WHERE status = 'ready' AND gate = {OPEN} AND is_async = kind.is_async AND queue = kind.queue
-            AND priority = kind.priority ORDER BY id LIMIT ?) AS eldest)
-    FROM (SELECT queue, priority, is_async, count(*) AS number FROM snappea_task
-        WHERE status = 'ready' AND gate = {OPEN} GROUP BY is_async, queue, priority) AS kind""")
-_HELD = statement("""
-    SELECT queue, count(*) FROM (SELECT queue FROM snappea_task
-        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {OPEN} LIMIT ?) AS few GROUP BY queue""")
+        WHERE status = 'ready' AND gate = {OPEN} AND is_async = alike.is_async AND queue = alike.queue
+        AND priority = alike.priority ORDER BY id LIMIT ?) AS eldest)
+    FROM (SELECT queue, priority, is_async, count(*) AS ready FROM snappea_task
+        WHERE status = 'ready' AND gate = {OPEN} GROUP BY is_async, queue, priority) AS alike
+    UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
+        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {OPEN} LIMIT ?) AS few GROUP BY queue
+    UNION ALL SELECT queue, 0, 0, {untyped}since FROM snappea_pause""")
 _NAMES = statement("""
     SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
         WHERE status = 'ready' AND gate = {OPEN} LIMIT ?) AS few GROUP BY task_name""")
@@ -76,6 +70,12 @@ _IN_FLIGHT = statement("""
     SELECT id, claims, task_name, queue, {untyped}started_at, attempts,
         progress_done, progress_total, progress_note, {untyped}is_revoked, foreman_id, {untyped}is_async
     FROM snappea_task WHERE id {ids} AND status = 'running' ORDER BY id""")
+_COUNTS = {
+    **{status: f"SELECT count(*) FROM snappea_task WHERE {where}" for status, where in IN_STATE.items()},
+    Status.READY: f"SELECT count(*) FROM ({_READY}) AS waiting",
+    Status.RUNNING: "SELECT count(*) FROM snappea_task WHERE id {ids} AND status = 'running'",
+}
+_ALL_COUNTS = statement(f"SELECT {', '.join(f'({_COUNTS[status]})' for status in Status)}")
 #: Used without a logbook: no Foreman has run since the machine started, or there may be several.
 _RUNNING = statement("""
     SELECT id, claims, {untyped}started_at FROM snappea_task
@@ -202,31 +202,26 @@ def described(info: ForemanInfo) -> dict[str, Any]:
     return shown
 
 
-def count(status: Status, claims: Mapping[Entry, Note] | None = None) -> int:
-    """Return how many tasks are in a state. `claims`: the claims in flight, if known."""
-    if status == Status.READY:
-        return store.depth()
-    return in_state(Task.objects.all(), status, claims).count()
-
-
-def counts(claims: Mapping[Entry, Note] | None = None, failed: int | None = None) -> dict[str, int]:
-    """Return how many tasks are in each state. If known, `claims`: those in flight; `failed`: how many."""
-    found = dict(_db().execute(_COUNTS).fetchall())
-    if failed is not None:
-        found[Status.FAILED] = failed
-    return {str(status): found[status] if status in found else count(status, claims) for status in Status}
+def counts(claims: Mapping[Entry, Note] | None = None) -> dict[str, int]:
+    """Return how many tasks are in each state. `claims`: those in flight, if known."""
+    ids = json.dumps([entry.id for entry in (in_flight() if claims is None else claims)])
+    return dict(zip(map(str, Status), _db().execute(_ALL_COUNTS, (ids,)).fetchone(), strict=True))
 
 
 def queues(runs: Collection[Running] = ()) -> list[QueueState]:
     """Return the state of the queues, sorted by name. `runs`: the running tasks."""
-    db = _db()
     ready: dict[str, int] = {}
     oldest: dict[str, float] = {}
-    for name, count, since in db.execute(_READY, (ELDERS,)).fetchall():
-        ready[name] = ready.get(name, 0) + count
-        oldest[name] = max(oldest.get(name, 0.0), age(since) or 0.0)
-    held = dict(db.execute(_HELD, (SAMPLE,)).fetchall())
-    stopped = paused()
+    held: dict[str, int] = {}
+    stopped: dict[str, str] = {}
+    for name, waiting, blocked, since in _db().execute(_QUEUES, (ELDERS, SAMPLE)).fetchall():
+        if blocked:
+            held[name] = blocked
+        elif waiting:
+            ready[name] = ready.get(name, 0) + waiting
+            oldest[name] = max(oldest.get(name, 0.0), age(since) or 0.0)
+        else:
+            stopped[name] = since
     busy = [run.queue for run in runs]
     names = {"default", *(declared_queues() or ()), *ready, *held, *stopped, *busy}
     limits = {name: limits.get("max_concurrency") for name, limits in (current().QUEUES or {}).items()}

@@ -6,13 +6,16 @@ import time
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
 from snappea.admin.console import LIVE
-from snappea.models import Task
+from snappea.models import Status, Task
 from snappea.monitoring import shared as sharing
 from snappea.monitoring.shared import shared
+from snappea.queue.database import connect, raw
+from tests.admin.test_lists import note_running
 from tests.site import Site
 from tests.web import user
 
@@ -132,3 +135,44 @@ def test_an_error_is_not_kept() -> None:
     with pytest.raises(ZeroDivisionError):
         shared("y", lambda: 1 / 0)
     assert shared("y", lambda: 2) == 2
+
+
+#: The address of each page, and how many queries it needs at most.
+PAGES = {
+    "overview": (OVERVIEW, 17),
+    "failures": ("/admin/snappea/dashboard/failures/", 12),
+    "workers": ("/admin/snappea/dashboard/workers/", 12),
+    "type": ("/admin/snappea/dashboard/type/?name=shop.charge", 16),
+    "schedules": ("/admin/snappea/schedule/", 12),
+    **{
+        f"list {q}": (f"/admin/snappea/task/?q={q}", 12)
+        for q in ("", "args.order:77", "word", "log:word", *(f"state:{status}" for status in Status))
+    },
+    **{f"task {status}": (f"/admin/snappea/task/%d/change/?q=state:{status}", 12) for status in Status},
+    "confirmation": ("/admin/snappea/task/bulk/requeue/", 12),
+}
+
+
+@pytest.mark.usefixtures("for_a_second")
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_needs_few_queries(browser: Client, page: str) -> None:
+    """Those of the session and the user included, whatever the number of queues, priorities and rows."""
+    rest = {"task_name": "shop.charge", "kwargs": {"order": 77}, "log": '{"message": "word"}\n'}
+    for number, status in enumerate([*Status, *Status, *Status]):
+        failed = {"finished_at": timezone.now(), "exception": "KeyError", "place": f"shop.py:{number}"}
+        Task.objects.create(status=status, queue=f"q{number}", priority=number, **rest, **failed)
+    note_running(*Task.objects.filter(status="running"))
+    address, most = PAGES[page]
+    if "%d" in address:
+        address %= Task.objects.filter(status=page.split()[1]).latest("pk").pk
+    asked: list[str] = []
+    databases = [raw(connect()), connections["default"].connection]
+    for database in databases:
+        database.set_trace_callback(asked.append)
+    try:
+        answer = browser.post(address, {"q": "state:failed"}) if "bulk" in address else browser.get(address)
+    finally:
+        for database in databases:
+            database.set_trace_callback(None)
+    asked = [sql for sql in asked if not sql.lstrip().startswith(("PRAGMA", "BEGIN", "COMMIT"))]
+    assert answer.status_code == 200 and 5 < len(asked) <= most, "\n".join(asked)

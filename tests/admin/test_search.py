@@ -228,5 +228,5 @@ def test_neighbors_follow_the_list(site: Site, status: str) -> None:
     listed = scan(search.ordered()).ids
     assert len(listed) == 6
     for before, here, after in zip([None, *listed], listed, [*listed[1:], None], strict=False):
-        assert neighbours(search, here) == (before, after)
-    assert neighbours(Search("queue:none"), listed[0]) == (None, None)
+        assert neighbours(search, Task.objects.get(pk=here)) == (before, after)
+    assert neighbours(Search("queue:none"), Task.objects.get(pk=listed[0])) == (None, None)

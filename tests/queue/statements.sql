@@ -71,20 +71,23 @@ DELETE FROM snappea_stat WHERE id IN (
 DELETE FROM snappea_stat WHERE id IN (
     SELECT id FROM snappea_stat WHERE minute < %s ORDER BY minute LIMIT %s)
 
--- monitoring.inspect._COUNTS, both
-SELECT 'scheduled', count(*) FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT 'interrupted', count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT 'successful', count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT 'cancelled', count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')
+-- monitoring.inspect._ALL_COUNTS, SQLite
+SELECT (SELECT count(*) FROM snappea_task WHERE status = 'scheduled'), (SELECT count(*) FROM (
+        SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0
+        UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
+        UNION ALL SELECT id FROM snappea_task
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0) AS waiting), (SELECT count(*) FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running'), (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running'))
+
+-- monitoring.inspect._ALL_COUNTS, PostgreSQL
+SELECT (SELECT count(*) FROM snappea_task WHERE status = 'scheduled'), (SELECT count(*) FROM (
+        SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0
+        UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
+        UNION ALL SELECT id FROM snappea_task
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0) AS waiting), (SELECT count(*) FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running'), (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running'))
 
 -- monitoring.inspect._FAILURES, both
 SELECT exception, place, task_name, count(*) AS number FROM snappea_task WHERE status = 'failed'
 GROUP BY exception, place, task_name ORDER BY number DESC
-
--- monitoring.inspect._HELD, SQLite
-SELECT queue, count(*) FROM (SELECT queue FROM snappea_task
-    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT ?) AS few GROUP BY queue
-
--- monitoring.inspect._HELD, PostgreSQL
-SELECT queue, count(*) FROM (SELECT queue FROM snappea_task
-    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT %s) AS few GROUP BY queue
 
 -- monitoring.inspect._IN_FLIGHT, SQLite
 SELECT id, claims, task_name, queue, +started_at, attempts,
@@ -104,21 +107,33 @@ SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
 SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
     WHERE status = 'ready' AND gate = 0 LIMIT %s) AS few GROUP BY task_name
 
--- monitoring.inspect._READY, SQLite
-SELECT queue, number, (SELECT min(since) FROM (
+-- monitoring.inspect._QUEUES, SQLite
+SELECT queue, ready, 0, (SELECT min(since) FROM (
     SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 AND is_async = kind.is_async AND queue = kind.queue
-        AND priority = kind.priority ORDER BY id LIMIT ?) AS eldest)
-FROM (SELECT queue, priority, is_async, count(*) AS number FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 GROUP BY is_async, queue, priority) AS kind
+    WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue
+    AND priority = alike.priority ORDER BY id LIMIT ?) AS eldest)
+FROM (SELECT queue, priority, is_async, count(*) AS ready FROM snappea_task
+    WHERE status = 'ready' AND gate = 0 GROUP BY is_async, queue, priority) AS alike
+UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
+    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT ?) AS few GROUP BY queue
+UNION ALL SELECT queue, 0, 0, +since FROM snappea_pause
 
--- monitoring.inspect._READY, PostgreSQL
-SELECT queue, number, (SELECT min(since) FROM (
+-- monitoring.inspect._QUEUES, PostgreSQL
+SELECT queue, ready, 0, (SELECT min(since) FROM (
     SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 AND is_async = kind.is_async AND queue = kind.queue
-        AND priority = kind.priority ORDER BY id LIMIT %s) AS eldest)
-FROM (SELECT queue, priority, is_async, count(*) AS number FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 GROUP BY is_async, queue, priority) AS kind
+    WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue
+    AND priority = alike.priority ORDER BY id LIMIT %s) AS eldest)
+FROM (SELECT queue, priority, is_async, count(*) AS ready FROM snappea_task
+    WHERE status = 'ready' AND gate = 0 GROUP BY is_async, queue, priority) AS alike
+UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
+    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT %s) AS few GROUP BY queue
+UNION ALL SELECT queue, 0, 0, since FROM snappea_pause
+
+-- monitoring.inspect._READY, both
+SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0
+UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
+UNION ALL SELECT id FROM snappea_task
+    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
 
 -- monitoring.inspect._RUNNING, SQLite
 SELECT id, claims, +started_at FROM snappea_task
