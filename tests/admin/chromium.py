@@ -85,8 +85,8 @@ class Browser:
 
     def log_in(self, name: str = "boss") -> None:
         self.open("/admin/login/?next=/admin/snappea/dashboard/")
-        self.find("#id_username").send_keys(name)
-        self.find("#id_password").send_keys(PASSWORD, Keys.ENTER)
+        self.find("input[name=username]").send_keys(name)
+        self.find("input[name=password]").send_keys(PASSWORD, Keys.ENTER)
         self.find("#content-main, .sp, #snappea-live")
 
     def look_like(self, width: int = 1280, scheme: str = "light") -> None:
