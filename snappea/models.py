@@ -54,7 +54,7 @@ def read_errors(errors: str) -> list[dict[str, Any]]:
     for line in errors.splitlines():
         try:
             error = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # truncated to limit the column, or written by hand
         if isinstance(error, dict):
             found.append(error)

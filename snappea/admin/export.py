@@ -31,9 +31,11 @@ def export(search: Search, kind: str) -> StreamingHttpResponse:
     """Return a file of what a search finds, the newest first. `kind`: "csv" or "json"."""
     rows = _rows(search)
     if kind == "csv":
-        response = StreamingHttpResponse(_csv(rows), content_type="text/csv; charset=utf-8")
+        lines, content_type = _csv(rows), "text/csv; charset=utf-8"
     else:
-        response = StreamingHttpResponse(_json(rows), content_type="application/json")
+        lines, content_type = _json(rows), "application/json"
+    parts = (line.encode(errors="replace") for line in lines)  # JSON may contain half of a surrogate pair
+    response = StreamingHttpResponse(parts, content_type=content_type)
     response["Content-Disposition"] = f'attachment; filename="tasks.{kind}"'
     return response
 

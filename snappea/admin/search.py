@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
 from django.db import OperationalError, transaction
-from django.db.models import BooleanField, Q, QuerySet
-from django.db.models.expressions import RawSQL
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -22,6 +21,7 @@ from ..monitoring.task_log import containing
 from ..queue.database import connect
 from ..queue.states import KEPT
 from ..tasks.function import registry
+from .arguments import has
 
 #: How long a page searches, in seconds; if the user asks for all; and a task's page, for each neighbor.
 SECONDS, LONGEST, MOMENT = 0.25, 30.0, 0.1
@@ -33,16 +33,6 @@ _MAPPED = 4 * 1024**3
 _TERM = re.compile(r'(?:(?P<key>[A-Za-z_]+|args\.[^\s":]+):)?(?P<value>"(?:[^"\\]|\\.)*"|[^\s"]\S*|"\S*)')
 _SPAN = re.compile(r"([<>])(\d{1,6}(?:\.\d{1,6})?)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-#: Whether an argument, by its name or place, is a value as text. Only valid JSON is parsed.
-_ARGUMENT = {
-    "sqlite": """CASE WHEN snappea_task.{column} LIKE %s AND json_valid(snappea_task.{column}) THEN EXISTS (
-        SELECT 1 FROM json_each(snappea_task.{column}) AS one WHERE one.key = %s AND %s =
-            CASE WHEN one.type IN ('true', 'false', 'null') THEN one.type ELSE CAST(one.value AS TEXT) END)
-        ELSE 0 END""",
-    "postgresql": """CASE WHEN snappea_task.{column} LIKE %s {and_valid} THEN coalesce(
-        snappea_task.{column}::json ->> %s::{kind}, (snappea_task.{column}::json -> %s::{kind})::text) = %s
-        ELSE false END""",
-}
 
 
 class SearchError(ValueError):
@@ -131,11 +121,14 @@ def scan(tasks: QuerySet[Task], most: int = MOST + 1, seconds: float = SECONDS) 
     ids: list[int] = []
     end = time.monotonic() + seconds
     try:
-        sql, parameters = tasks.values_list("pk")[:most].query.sql_with_params()
-        with _ends(seconds), connect().cursor() as cursor:
+        query = tasks.values_list("pk")[:most].query
+        sql, parameters = query.get_compiler(connect().alias).as_sql()
+        with _ends(seconds), connect().chunked_cursor() as cursor:
             cursor.execute(sql, parameters)
             for (pk,) in cursor:
                 ids.append(pk)
+                if time.monotonic() >= end:  # PostgreSQL limits the time of each chunk
+                    return Found(ids, False)
     except EmptyResultSet:
         pass
     except OperationalError:
@@ -150,9 +143,13 @@ def _ends(seconds: float) -> Iterator[None]:
     """Make a long query of the block end with OperationalError."""
     connection = connect()
     if connection.vendor != "sqlite":
+        limit = "SELECT set_config('statement_timeout', %s, true)"
         with transaction.atomic(connection.alias), connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(int(seconds * 1000))])
+            cursor.execute("SELECT current_setting('statement_timeout')")
+            before = cursor.fetchone()
+            cursor.execute(limit, [str(max(1, int(seconds * 1000)))])
             yield
+            cursor.execute(limit, before)  # a transaction may be open that continues
         return
     connection.ensure_connection()
     db, end = connection.connection, time.monotonic() + seconds
@@ -264,27 +261,16 @@ def _since(column: str, text: str, at: datetime) -> Q:
 def _argument(name: str, value: str) -> Q:
     """Find calls by the value of an argument: named, or in the place that the function's parameter has."""
     certain = max(re.findall("[0-9A-Za-z]+", value), key=len, default="")  # the same in each encoding
-    found, places = _has("kwargs", name, value, certain), dict[int, list[str]]()
+    found, places = has("kwargs", name, value, certain), dict[int, list[str]]()
     for task_name, task in registry.items():
         kinds = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
         names = [one.name for one in task.signature.parameters.values() if one.kind in kinds]
         if name in names:
             places.setdefault(names.index(name), []).append(task_name)
     for place, task_names in places.items():
-        found |= _has("args", place, value, certain) & Q(task_name__in=task_names)
+        found |= has("args", place, value, certain) & Q(task_name__in=task_names)
     maybe = Q(kwargs__contains=certain) | Q(args__contains=certain)  # twice as fast
     return maybe & found & _shown()
-
-
-def _has(column: str, key: str | int, value: str, certain: str) -> Q:
-    connection: Any = connect()
-    sql, parameters = _ARGUMENT[connection.vendor], [f"%{certain}%", key, value]
-    is_valid = ""
-    if connection.vendor == "postgresql":
-        parameters.insert(1, key)
-        is_valid = f"AND snappea_task.{column} IS JSON" if connection.pg_version >= 160_000 else ""
-    sql = sql.format(column=column, kind="int" if isinstance(key, int) else "text", and_valid=is_valid)
-    return Q(RawSQL(sql, parameters, output_field=BooleanField()))
 
 
 CONDITIONS: dict[str, Callable[[str], Q]] = {

@@ -13,6 +13,7 @@ from snappea.models import Status, Task
 from snappea.tasks.function import registry
 from tests.site import Site
 
+pytestmark = pytest.mark.on_both
 NAME = "shop.tasks.charge"
 HOSTILE = [
     *(
