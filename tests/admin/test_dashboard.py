@@ -112,8 +112,8 @@ def test_threads_the_event_loop_and_processes_are_counted_apart(site: Site, brow
 
 def test_many_workers_are_on_a_page_of_their_own(site: Site, browser: Client) -> None:
     site.foreman(NUM_WORKERS=20)
-    text = text_of(browser)
-    assert text.count(">idle<") == dashboard.SLOTS and "and 8 more" in text
+    wait_until(lambda: text_of(browser).count(">idle<") == dashboard.SLOTS)
+    assert "and 8 more" in text_of(browser)
     assert text_of(browser, f"{DASHBOARD}workers/").count(">idle<") == 20
 
 
