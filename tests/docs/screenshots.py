@@ -20,7 +20,7 @@ from tests.docs.manual import PAGES
 from tests.site import ROOT, wait_until
 
 IMAGES = PAGES / "images"
-WIDTH, HEIGHT = 1200, 820
+WIDTH, HEIGHT = 1200, 1180
 #: Runs in the demo's project, beside it.
 MORE = """
 import math, random
