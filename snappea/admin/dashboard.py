@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -19,7 +20,7 @@ from ..monitoring.inspect import Failures
 from ..monitoring.permissions import may
 from ..queue import operations
 from . import failures, queues, task_type, workers
-from .actions import note
+from .actions import VERBS, decide, note
 from .charts import SPANS, history_charts, hours_of, periods_of
 from .console import ConsoleAdmin, snapshot
 from .health import health
@@ -52,7 +53,7 @@ class DashboardAdmin(ConsoleAdmin):
             path("type/", wrap(require_GET(partial(task_type.show, self))), name="snappea_task_type"),
             *(
                 path(f"{act.__name__}/", wrap(require_POST(act)), name=f"snappea_dashboard_{act.__name__}")
-                for act in (self.pause, self.resume)
+                for act in (self.pause, self.resume, self.terminate)
             ),
         ]
 
@@ -69,7 +70,7 @@ class DashboardAdmin(ConsoleAdmin):
 
     def pause(self, request: HttpRequest) -> HttpResponse:
         """Pause a queue."""
-        name = _queue(request)
+        name = _require(request, "queue")
         try:
             if operations.pause(name):
                 note(request, "paused", f"the queue {name}")
@@ -81,14 +82,26 @@ class DashboardAdmin(ConsoleAdmin):
 
     def resume(self, request: HttpRequest) -> HttpResponse:
         """Resume a queue."""
-        name = _queue(request)
+        name = _require(request, "queue")
         if operations.resume(name):
             note(request, "resumed", f"the queue {name}")
             messages.success(request, _("Queue %(queue)s was resumed.") % {"queue": plain(name)})
         return self._back(request)
 
+    def terminate(self, request: HttpRequest) -> HttpResponse:
+        """Ask the Foreman to end a task."""
+        number = _require(request, "task")
+        decide(request, VERBS["terminate"], [int(number)] if number.isdecimal() and len(number) < 19 else [])
+        return self._back(request)
+
     def _back(self, request: HttpRequest) -> HttpResponse:
-        return HttpResponseRedirect(f"{self.page('snappea_dashboard_changelist')}?hours={hours_of(request)}")
+        """Redirect to the page with the button."""
+        pages, came_from = (
+            [self.page(page.name) for page in PAGES],
+            urlsplit(request.headers.get("Referer", "")),
+        )
+        page = came_from.path if came_from.path in pages else pages[0]
+        return HttpResponseRedirect(f"{page}?hours={hours_of(request)}")
 
 
 def overview(request: HttpRequest) -> dict[str, Any]:
@@ -114,11 +127,11 @@ def overview(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def _queue(request: HttpRequest) -> str:
-    """Return the queue that the form names, if the user may change tasks."""
-    if not may(request, "change") or "queue" not in request.POST:
+def _require(request: HttpRequest, key: str) -> str:
+    """Return a value of the form, if the user may change tasks."""
+    if not may(request, "change") or key not in request.POST:
         raise PermissionDenied
-    return request.POST["queue"][:600]
+    return request.POST[key][:600]
 
 
 PAGES = (
