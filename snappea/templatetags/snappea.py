@@ -5,7 +5,7 @@ from typing import Any
 from django import template
 
 from ..errors import QueueUnavailable
-from ..models import Status
+from ..models import LISTS, Status
 from ..monitoring import formatting, inspect
 from ..monitoring.permissions import may
 from ..queue.availability import UNUSABLE, usable
@@ -43,10 +43,10 @@ def snappea_counts(context: Any) -> str:
         counts = inspect.counts()
     except UNUSABLE:
         return ""  # the warnings say why
-    lists = {f"{status.label}Task": (place, counts[status]) for place, status in enumerate(Status)}
+    lists = {LISTS[status].__name__: (place, counts[status]) for place, status in enumerate(Status)}
     for app in apps:
         app["models"].sort(key=lambda model: lists.get(model["object_name"], (-1, 0))[0])
         for model in app["models"]:
             if model["object_name"] in lists:
-                model["name"] += f" ({lists[model['object_name']][1]:,})"
+                model["name"] += f" ({formatting.number(lists[model['object_name']][1])})"
     return ""

@@ -17,7 +17,7 @@ from django.db.models import Model
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from snappea.admin import export, tasks
 from snappea.management import console
@@ -129,6 +129,10 @@ def test_the_index_counts_them(site: Site) -> None:
         for number, status in enumerate(Status):
             assert f"{status.label} ({number + 1})" in text
         assert text.index(">Tasks<") < text.index("Future (") < text.index("Cancelled (")
+    with translation.override("de"):
+        text = client("in German").get("/admin/").content.decode()
+        for number, status in enumerate(Status):
+            assert f"{status.label} ({number + 1})" in text
 
 
 def test_tasks_that_wait_for_their_turn_are_pending_as_well(site: Site) -> None:
