@@ -27,6 +27,8 @@ from .columns import state_label
 
 #: Up to this many tasks get separate entries in the admin's log. More tasks share one entry.
 ENTRIES = 100
+#: How many entries of the log a page shows.
+ENTRIES_SHOWN = 50
 #: The longest delay of "Requeue with a delay", in seconds: a year.
 LONGEST_DELAY = 366 * 86_400
 #: Why tasks were skipped that are in a state that the action applies to, or in none.
@@ -163,6 +165,13 @@ def note(
 ) -> None:
     """Write an entry to the admin's log."""
     write_entry(request.user.pk, past, what, pk, is_deletion, of)
+
+
+def entries(pk: int, of: type[Model] = Task) -> QuerySet[LogEntry]:
+    """Return what the admin's log says about a task, or an object of another model, the newest first."""
+    kind = ContentType.objects.get_for_model(of)
+    found = LogEntry.objects.filter(content_type=kind, object_id=str(pk))
+    return found.select_related("user").order_by("-action_time")[:ENTRIES_SHOWN]
 
 
 def write_entry(

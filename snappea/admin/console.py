@@ -10,7 +10,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template import Context
 from django.template.loader import get_template
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils.cache import add_never_cache_headers, get_conditional_response, patch_vary_headers
 from django.utils.safestring import SafeString
 from django.utils.timezone import get_current_timezone_name
@@ -101,7 +100,7 @@ class ConsoleAdmin(GuardedAdmin):
         """
         allowed = self._allowed(request)
         key = (
-            *(_database(), self.admin_site.name, request.path, request.META.get("QUERY_STRING", "")),
+            *(database(), self.admin_site.name, request.path, request.META.get("QUERY_STRING", "")),
             *(get_language(), get_current_timezone_name(), *allowed.values()),
         )
 
@@ -118,10 +117,6 @@ class ConsoleAdmin(GuardedAdmin):
 
         return shared(key, render, is_fresh=_has_messages(request))
 
-    def page(self, name: str, *args: Any) -> str:
-        """Return the URL of a page of the console, such as "snappea_workers"."""
-        return reverse(f"{self.admin_site.name}:{name}", args=args)
-
     def _allowed(self, request: HttpRequest) -> dict[str, bool]:
         return {"may_change": may(request, "change"), "may_delete": may(request, "delete")}
 
@@ -134,24 +129,25 @@ class ConsoleAdmin(GuardedAdmin):
 
 def counted(request: HttpRequest) -> dict[str, int]:
     """Return how many tasks are in each state, which all pages share for a second."""
-    return shared(("counts", _database()), inspect.counts, is_fresh=_has_messages(request))
+    return shared(("counts", database()), inspect.counts, is_fresh=_has_messages(request))
 
 
 def snapshot(request: HttpRequest) -> dict[str, Any]:
     """Return a `stats.snapshot()` that all pages share for a second."""
-    return shared(("snapshot", _database()), stats.snapshot, is_fresh=_has_messages(request))
+    return shared(("snapshot", database()), stats.snapshot, is_fresh=_has_messages(request))
 
 
 def queues(request: HttpRequest) -> list[inspect.QueueState]:
     """Return the state of the queues, without what runs, which all pages share for a second."""
-    return shared(("queues", _database()), inspect.queues, is_fresh=_has_messages(request))
+    return shared(("queues", database()), inspect.queues, is_fresh=_has_messages(request))
 
 
 def _warnings(request: HttpRequest) -> list[str]:
     return inspect.warnings(bool(foremen_at_work()), inspect.oldest_wait(queues(request)))
 
 
-def _database() -> str:
+def database() -> str:
+    """Return the name of the queue's database, which what is shared depends on."""
     return str(connect().settings_dict["NAME"])
 
 

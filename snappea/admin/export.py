@@ -44,7 +44,7 @@ def _rows(search: Search) -> Iterator[dict[str, Any]]:
     found = search.tasks().order_by("-pk").defer("errors", "result", "log")
     tasks, rows = found, list[Task]()
     while True:
-        rows = quarantined(lambda tasks=tasks: list(tasks[:AT_ONCE]))  # type: ignore[misc]
+        rows = quarantined(lambda tasks=tasks: list(tasks[:AT_ONCE]))  # type: ignore[misc]  # mypy infers no lambda with a default
         yield from map(_row, rows)
         if len(rows) < AT_ONCE:
             return

@@ -5,7 +5,6 @@ from functools import wraps
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, reverse
@@ -51,10 +50,9 @@ class GuardedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscript
             page.callback = guarded(page.callback, self.admin_site)
         return found
 
-    def address(self, page: str, *args: Any, of: type[Model] | None = None) -> str:
-        """Return the URL of a page such as "changelist", of this model or another one."""
-        name = f"{self.admin_site.name}:snappea_{(of or self.model)._meta.model_name}_{page}"
-        return reverse(name, args=args)
+    def page(self, name: str, *args: Any) -> str:
+        """Return the URL of a page, such as "snappea_workers"."""
+        return reverse(f"{self.admin_site.name}:{name}", args=args)
 
     # The permissions are those for tasks, for all models.
 

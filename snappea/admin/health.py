@@ -6,9 +6,9 @@ from typing import Any
 from django.utils import timezone
 
 from .. import stats
-from ..conf import current, uses_celery
+from ..conf import current
 from ..models import Status, Task
-from ..monitoring.inspect import in_state
+from ..monitoring.inspect import in_state, troubles
 
 #: How many minutes may pass until the numbers of a minute are written.
 _DELAY = 3
@@ -20,19 +20,18 @@ def health(seen: dict[str, Any]) -> dict[str, Any]:
     The template "snappea/health.html" has a sentence for each problem.
     """
     foremen, oldest = seen["foremen"], seen["oldest"]
-    limit = current().WARN_BACKLOG_SECONDS
-    is_late = limit is not None and (oldest or 0.0) > limit
+    found = troubles(bool(foremen), oldest)
     problems = {
-        "left_behind": uses_celery() and oldest is not None,
-        "no_foreman": not foremen and not uses_celery(),
+        "left_behind": "left_behind" in found,
+        "no_foreman": "no_foreman" in found,
         "stuck": sum(len(info["stuck"]) for info in foremen),
-        "backlog": oldest if is_late and not uses_celery() else None,
+        "backlog": oldest if "backlog" in found else None,
         "paused": [queue for queue in seen["queues"] if queue["paused_since"]],
         "failed": _failed_lately(),
     }
     return {
         "problems": {name: fact for name, fact in problems.items() if fact},
-        "limit": limit,
+        "limit": current().WARN_BACKLOG_SECONDS,
         "per_minute": _per_minute(),
         **{what: sum(info[what] for info in foremen) for what in ("busy", "workers", "on_loop", "isolated")},
     }

@@ -5,8 +5,8 @@ from typing import Any
 
 from ..models import Status
 from ..queue.clock import steady_clock
-from ..queue.database import connect
 from .columns import ago
+from .console import database
 from .search import Search
 
 #: Over how many seconds a change is measured, at most and at least.
@@ -23,7 +23,7 @@ def rows(queues: list[dict[str, Any]]) -> list[dict[str, Any]]:
     `change`: how many more tasks are ready than a minute ago, as this process saw; None until it saw
     enough. `empty_in`: when none is ready at this rate, in seconds.
     """
-    here, looks = steady_clock(), _looks[str(connect().settings_dict["NAME"])]
+    here, looks = steady_clock(), _looks[database()]
     looks.append((here, {queue["name"]: queue["ready"] for queue in queues}))
     while here - looks[0][0] > LONGEST:
         looks.popleft()

@@ -25,7 +25,7 @@ _FIRST = ["name", "expression", "timezone"]
 
 
 def _as_stored(field: str, **options: Any) -> Any:
-    column: models.Field[Any, Any] = Schedule._meta.get_field(field)  # type: ignore[assignment]
+    column: models.Field[Any, Any] = Schedule._meta.get_field(field)  # type: ignore[assignment]  # no relation
     return forms.CharField(max_length=column.max_length, **options)
 
 

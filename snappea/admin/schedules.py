@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.admin.models import LogEntry
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
@@ -21,7 +20,7 @@ from ..monitoring.permissions import Access, may
 from ..schedules.plans import Plan
 from ..tasks.discovery import discover, find
 from ..tasks.function import declared
-from .actions import note
+from .actions import entries, note
 from .columns import ago, state_label
 from .console import ConsoleAdmin
 from .schedule_form import ScheduleForm
@@ -89,8 +88,8 @@ class ScheduleAdmin(ConsoleAdmin):
     def get_urls(self) -> list[URLPattern]:
         pages: dict[str, tuple[Callable[..., HttpResponse], str]] = {
             "": (self.changelist_view, "changelist"),
-            "add/": (self.add_view, "add"),
-            "<int:pk>/change/": (self.change_view, "change"),
+            "add/": (self.add, "add"),
+            "<int:pk>/change/": (self.edit, "change"),
             "<int:pk>/<str:verb>/": (self.act, "act"),
         }
         wrap = self.admin_site.admin_view
@@ -101,7 +100,8 @@ class ScheduleAdmin(ConsoleAdmin):
         live = self.live(request, "snappea/schedules_live.html", self._list)
         return self.render(request, "snappea/schedules.html", title=_("Schedules"), live=live)
 
-    def change_view(self, request: HttpRequest, pk: int, **more: Any) -> HttpResponse:  # type: ignore[override]
+    def edit(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Show a schedule, and the form that changes it."""
         _require(request, "change" if request.method == "POST" else "view")
         listed = _find(pk)
         planned = listed.planned
@@ -117,7 +117,6 @@ class ScheduleAdmin(ConsoleAdmin):
             )
             return HttpResponseRedirect(request.path)
         was = facts(planned.declaration()) if planned.declared else {}
-        log = LogEntry.objects.filter(content_type__app_label="snappea", content_type__model="schedule")
         return self.render(
             request,
             "snappea/schedule.html",
@@ -126,10 +125,11 @@ class ScheduleAdmin(ConsoleAdmin):
             facts=[(label, value, was.get(label, value)) for label, value in facts(planned.plan).items()],
             form=form,
             checked=_checked(request, form),
-            log=log.filter(object_id=str(pk)).select_related("user").order_by("-action_time")[:50],
+            log=entries(pk, Schedule),
         )
 
-    def add_view(self, request: HttpRequest, **more: Any) -> HttpResponse:  # type: ignore[override]
+    def add(self, request: HttpRequest) -> HttpResponse:
+        """Show the form that adds a schedule."""
         _require(request, "change")
         discover()
         tasks = {task.name: task for task in declared() if task.options.schedulable}

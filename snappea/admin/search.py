@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from inspect import Parameter
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
@@ -17,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from ..models import Status, Task
 from ..monitoring import inspect
+from ..monitoring.formatting import positional
 from ..monitoring.task_log import containing
 from ..queue.database import connect
 from ..queue.states import KEPT
@@ -263,9 +263,7 @@ def _argument(name: str, value: str) -> Q:
     certain = max(re.findall("[0-9A-Za-z]+", value), key=len, default="")  # the same in each encoding
     found, places = has("kwargs", name, value, certain), dict[int, list[str]]()
     for task_name, task in registry.items():
-        kinds = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
-        names = [one.name for one in task.signature.parameters.values() if one.kind in kinds]
-        if name in names:
+        if name in (names := positional(task.signature)):
             places.setdefault(names.index(name), []).append(task_name)
     for place, task_names in places.items():
         found |= has("args", place, value, certain) & Q(task_name__in=task_names)

@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.admin.models import LogEntry
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path
@@ -17,15 +16,15 @@ from ..monitoring.tracebacks import traceback_parts
 from ..monitoring.why import why_it_waits
 from ..tasks.discovery import find
 from ..tasks.function import TaskFunction, is_sensitive, registry
-from .actions import note, verbs_of
+from .actions import entries, note, verbs_of
 from .columns import state_label
 from .console import LIVE, ConsoleAdmin
 from .enqueue import EnqueueForm
 from .search import Search, SearchError, neighbours
 from .timeline import timeline
 
-#: How many children a page lists, and how many actions.
-CHILDREN, ACTIONS = 20, 50
+#: How many children a page lists.
+CHILDREN = 20
 #: The delays that "Requeue with a delay" offers, in seconds.
 DELAYS = 60, 300, 900, 3600, 6 * 3600, 86_400
 
@@ -69,7 +68,6 @@ class TaskPage(ConsoleAdmin):
     def _details(self, request: HttpRequest, task: Task) -> dict[str, Any]:
         """Return the template's context."""
         hides = is_sensitive(task, find(task.task_name))
-        actions = LogEntry.objects.filter(content_type__app_label="snappea", object_id=str(task.pk))
         children = Task.objects.filter(parent_id=task.pk).order_by("pk").only("task_name", "status")
         listed, errors = list(children[: CHILDREN + 1]), task.attempt_errors()
         return {
@@ -77,7 +75,7 @@ class TaskPage(ConsoleAdmin):
             "label": state_label(task.status),
             "lane": plain(task.task_name if hides and task.lane else task.lane or ""),
             "why": why_it_waits(task),
-            "events": timeline(task, actions.select_related("user").order_by("-action_time")[:ACTIONS]),
+            "events": timeline(task, entries(task.pk)),
             "hides": hides,
             "arguments": [(plain(name), pretty(text)) for name, text in named_arguments(task)],
             "result": pretty(task.result),

@@ -205,11 +205,10 @@ class StateAdmin(GuardedAdmin):
             if (value := request.GET.get(old)) is not None:
                 search = search.with_term(key, value)
         query = urlencode({"q": f"{search.text} {request.GET.get('q', '')}".strip()})
-        return HttpResponseRedirect(f"{self.address('changelist', of=Task)}?{query}")
+        return HttpResponseRedirect(f"{self.page('snappea_task_changelist')}?{query}")
 
     def to_task(self, request: HttpRequest, pk: str) -> HttpResponse:
         """Redirect to a task's page."""
         is_number = pk.isdecimal() and len(pk) < 19
-        return HttpResponseRedirect(
-            self.address("change", pk, of=Task) if is_number else self.address("changelist", of=Task)
-        )
+        page = ("snappea_task_change", pk) if is_number else ("snappea_task_changelist",)
+        return HttpResponseRedirect(self.page(*page))

@@ -6,8 +6,7 @@ These functions return text, never markup. The templates escape it.
 import json
 import unicodedata
 from datetime import datetime
-from inspect import Parameter
-from typing import Any
+from inspect import Parameter, Signature
 
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext_lazy as _
@@ -19,7 +18,7 @@ from ..models import Task
 from ..queue.clock import as_local
 from ..tasks.arguments import decode
 from ..tasks.discovery import find
-from ..tasks.function import TaskFunction, is_sensitive
+from ..tasks.function import is_sensitive
 
 #: How much a page shows of an argument, a result or a note, in characters.
 MOST = 20_000
@@ -115,7 +114,7 @@ def named_arguments(row: Task) -> list[tuple[str, str]]:
         return []
     try:
         args, kwargs = decode(row.args, row.kwargs)
-        names = _positional(task, args, kwargs)
+        names = positional(task.spelling(tuple(args), kwargs)) if task else []
         found = [*zip(names, args, strict=False), *kwargs.items()]
         if rest := args[len(names) :]:
             found.insert(len(names), ("*args", rest))
@@ -124,10 +123,10 @@ def named_arguments(row: Task) -> list[tuple[str, str]]:
         return [("args", row.args), ("kwargs", row.kwargs)]
 
 
-def _positional(task: TaskFunction[..., Any] | None, args: list[Any], kwargs: dict[str, Any]) -> list[str]:
+def positional(signature: Signature) -> list[str]:
+    """Return the names of the parameters that arguments without a name go to, in their order."""
     kinds = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
-    parameters = task.spelling(tuple(args), kwargs).parameters.values() if task else ()
-    return [one.name for one in parameters if one.kind in kinds]
+    return [one.name for one in signature.parameters.values() if one.kind in kinds]
 
 
 def cut(text: str) -> str:

@@ -31,6 +31,11 @@ ELDERS = 20
 LEFT_BEHIND = (
     "Tasks wait in the queue's database, but Celery is the engine. Run: python manage.py snappea handover"
 )
+_SENTENCES = {
+    "left_behind": LEFT_BEHIND,
+    "no_foreman": "No Foreman runs, so no tasks are executed. Start it: python manage.py runsnappea",
+    "backlog": "The oldest ready task has waited for {oldest:,.0f} s. The limit is {limit:g} s.",
+}
 #: How many groups of failures to show.
 MOST_SHOWN = 100
 
@@ -257,16 +262,18 @@ def failures() -> list[Failures]:
 
 
 def warnings(is_alive: bool, oldest: float | None) -> list[str]:
-    """Return what needs attention. `oldest`: the longest wait of a ready task."""
+    """Return what needs attention, in sentences. `oldest`: the longest wait of a ready task."""
+    facts = {"oldest": oldest, "limit": current().WARN_BACKLOG_SECONDS}
+    return [_SENTENCES[trouble].format_map(facts) for trouble in troubles(is_alive, oldest)]
+
+
+def troubles(is_alive: bool, oldest: float | None) -> list[str]:
+    """Return the names of what needs attention: "left_behind", "no_foreman", "backlog"."""
     if uses_celery():
-        return [] if oldest is None else [LEFT_BEHIND]
-    found = []
-    if not is_alive:
-        found.append("No Foreman runs, so no tasks are executed. Start it: python manage.py runsnappea")
+        return ["left_behind"] if oldest is not None else []
     limit = current().WARN_BACKLOG_SECONDS
-    if limit is not None and (oldest or 0.0) > limit:
-        found.append(f"The oldest ready task has waited for {oldest:,.0f} s. The limit is {limit:g} s.")
-    return found
+    is_late = limit is not None and (oldest or 0.0) > limit
+    return ["no_foreman"] * (not is_alive) + ["backlog"] * is_late
 
 
 def look_for_warnings() -> list[str]:

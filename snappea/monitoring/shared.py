@@ -37,7 +37,8 @@ def shared(key: Hashable, build: Callable[[], Value], is_fresh: bool = False) ->
         if is_fresh or time.monotonic() >= entry.until:
             entry.value = build()
             entry.until = time.monotonic() + SECONDS
-        return entry.value  # type: ignore[no-any-return]
+        value: Value = entry.value
+        return value
 
 
 def forget() -> None:

@@ -1,8 +1,19 @@
 """What the tests of the admin share."""
 
 import pytest
+from django.test import Client
 
 from snappea.monitoring import shared
+from tests.site import Site
+from tests.web import user
+
+
+@pytest.fixture
+def browser(site: Site) -> Client:
+    """Return the client of a superuser."""
+    browser = Client()
+    browser.force_login(user(is_superuser=True))
+    return browser
 
 
 @pytest.fixture(autouse=True)

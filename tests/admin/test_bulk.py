@@ -21,13 +21,6 @@ from tests.web import user
 HOSTILE = "<script>alert(1)</script></pre>\u202e'\"&"
 
 
-@pytest.fixture
-def browser(site: Site) -> Client:
-    browser = Client()
-    browser.force_login(user(is_superuser=True))
-    return browser
-
-
 def put(number: int, status: str = "failed", function: Any = record, **columns: Any) -> None:
     """Insert tasks that ended a minute ago."""
     ago = timezone.now() - timedelta(minutes=1)

@@ -16,17 +16,9 @@ from snappea.monitoring import shared as sharing
 from snappea.monitoring.shared import shared
 from snappea.queue.database import connect, raw
 from tests.admin.test_lists import note_running
-from tests.site import Site
 from tests.web import user
 
 OVERVIEW = "/admin/snappea/dashboard/"
-
-
-@pytest.fixture
-def browser(site: Site) -> Client:
-    browser = Client()
-    browser.force_login(user(is_superuser=True))
-    return browser
 
 
 def live(browser: Client, address: str = OVERVIEW, **headers: str) -> Any:

@@ -31,13 +31,6 @@ from tests.web import user
 DASHBOARD = "/admin/snappea/dashboard/"
 
 
-@pytest.fixture
-def browser(site: Site) -> Client:
-    browser = Client()
-    browser.force_login(user(is_superuser=True))
-    return browser
-
-
 def text_of(browser: Client, address: str = DASHBOARD) -> str:
     response = browser.get(address)
     assert response.status_code == 200

@@ -26,13 +26,6 @@ from tests.web import user
 HOSTILE = "</script><img src=x onerror=1>\"'&\u202e"
 
 
-@pytest.fixture
-def browser(site: Site) -> Client:
-    browser = Client()
-    browser.force_login(user(is_superuser=True))
-    return browser
-
-
 def page(browser: Client, name: str, more: str = "") -> str:
     shared.forget()
     response = browser.get(f"/admin/snappea/dashboard/type/?name={quote(name)}{more}")
