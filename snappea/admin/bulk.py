@@ -1,32 +1,41 @@
 """Actions on one task or on many: the page to confirm them, and the task that acts in the background."""
 
+import math
 import re
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib import messages
 from django.db import DatabaseError, IntegrityError
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from ..conf import declared_queues
 from ..errors import SnappeaError
-from ..models import MOVES, Task
-from ..monitoring.formatting import duration, named_arguments, plain
-from ..queue.clock import as_datetime, now
+from ..models import Task
+from ..monitoring.formatting import number, plain
+from ..queue.clock import as_datetime, as_text, now, seconds_until
 from ..queue.operations import paused
 from ..tasks import engine
 from ..tasks.context import current_task
 from ..tasks.function import task
-from .actions import VERBS, Verb, decide, delay_of, left_alone, note, outcome, require, some, write_entry
+from .actions import VERBS, Verb, note, require, verbs_of
+from .columns import arguments, state_label
 from .console import ConsoleAdmin
 from .search import Search, SearchError, scan
 
-#: Up to this many tasks are changed in the request, so that no Foreman is needed.
+#: Up to this many tasks are changed in the request, so that no Foreman is needed. Each gets an entry in the
+#: admin's log.
 FEW = 100
 #: The same for running tasks: the background task might wait until one of them ends.
 FEW_RUNNING = 5_000
@@ -36,68 +45,123 @@ TYPED_ABOVE = 1_000
 MOST_COUNTED, SECONDS = 100_000, 2.0
 SAMPLES = 3
 A_DAY = 86_400
+#: The longest delay of "Requeue with a delay", in seconds: a year.
+LONGEST_DELAY = 366 * A_DAY
 
 
 class Selection(NamedTuple):
-    """Tasks that a user chose, by their `ids`, or else by the search text `q`.
+    """Tasks that a user chose: by their `ids`, or, if that is None, by the search text `q`.
 
     Tasks that were enqueued, started or ended after the time `at`, if it is not empty, are not part of it. So
     an action that is repeated, after a double click or a crash, changes no task twice.
     """
 
-    ids: list[int]
-    q: str
-    at: str
+    ids: list[int] | None
+    q: str = ""
+    at: str = ""
 
     @classmethod
     def of(cls, request: HttpRequest, pk: int | None = None) -> "Selection":
         """Return the task `pk`, or what a form chose, as of when its page was made. `all`: not only `ids`."""
         sent, at = request.POST, ""
-        numbers = [str(pk)] if pk is not None else sent.getlist("ids") if sent.get("all") != "1" else []
-        # an invalid number is that of no task: without numbers it would be the search
-        ids = {int(number) if number.isdecimal() and len(number) < 19 else 0 for number in numbers}
+        sent_ids = [str(pk)] if pk is not None else sent.getlist("ids") if sent.get("all") != "1" else []
+        ids = {int(one) for one in sent_ids if one.isdecimal() and len(one) < 19}
         with suppress(ValueError):
             at = str(as_datetime(sent.get("at", "")).replace(tzinfo=None))
-        return cls(sorted(ids), sent.get("q", ""), at)
+        return cls(sorted(ids) if sent_ids else None, sent.get("q", ""), at)
 
     def tasks(self) -> QuerySet[Task]:
         """Return the tasks, in no order. Raises SearchError."""
         at = as_datetime(self.at) if self.at else None
-        found = Task.objects.filter(pk__in=self.ids) if self.ids else Search(self.q, at).tasks()
+        found = Search(self.q, at).tasks() if self.ids is None else Task.objects.filter(pk__in=self.ids)
         for column in ("enqueued_at", "started_at", "finished_at") if at else ():
             found = found.exclude(**{f"{column}__gt": at})
         return found.order_by()
 
     def tasks_for(self, verb: Verb) -> QuerySet[Task]:
-        """Return the tasks in the states that an action applies to."""
-        return self.tasks().filter(status__in=MOVES[verb.move].origins)
+        """Return the tasks in the states that an action applies to.
 
-    def described(self, count: int) -> str:
-        """Return what the admin's log says."""
-        return f"{some(count)}: {plain(self.q)}" if self.q and not self.ids else some(count)
+        An action that runs as a task is not requeued: its user may be allowed more than the one who asks.
+        """
+        found = self.tasks().filter(status__in=verb.origins)
+        return found.exclude(task_name=apply.name) if verb.move == "requeue" else found
 
 
 @task(
     priority=100, acks_late=True, unique="running", result_ttl=A_DAY, soft_time_limit=A_DAY,
     autoretry_for=(DatabaseError,), default_retry_delay=5,
 )  # fmt: skip
-def apply(verb: str, ids: list[int], q: str, at: str, delay: float | None, user: str) -> dict[str, Any]:
-    """Apply an action to many tasks; return how many it changed, and how many it skipped and why.
+def apply(
+    verb: str, ids: list[int] | None, q: str, at: str, delay: float | None, user: str
+) -> dict[str, Any]:
+    """Apply an action to tasks; return how many it changed, and how many it skipped and why.
 
     `user`: the primary key of the user to name in the admin's log.
     """
     found, chosen, changed = VERBS[verb], Selection(ids, q, at), 0
-    states = dict(chosen.tasks().values_list("status").annotate(Count("pk")))
-    total = sum(states.get(origin, 0) for origin in MOVES[found.move].origins)
+    states = Counter(dict(chosen.tasks().values_list("status").annotate(Count("pk"))))
+    names = dict(chosen.tasks_for(found).values_list("pk", "task_name")[: FEW + 1])
+    others = {status: count for status, count in states.items() if status not in found.origins}
+    total = states.total() - sum(others.values())
     try:
         for count in found.act(chosen.tasks_for(found), delay):
             changed += count
-            current_task.progress(changed, total)
+            if current_task:
+                current_task.progress(changed, total)
     finally:  # even if it is terminated
-        past, is_deletion = str(found.past) % {"delay": duration(delay)}, found.move == "delete"
         with suppress(IntegrityError):  # the user was deleted
-            write_entry(user, past, chosen.described(changed), current_task.id or None, is_deletion)
-    return {"changed": changed, "skipped": left_alone(found, states, changed)}
+            _note_changes(found.done(delay), chosen, names, changed, user, found.move == "delete")
+    skipped = {
+        **others,
+        "changed": (states.total() if ids is None else len(ids)) - sum(others.values()) - changed,
+    }
+    return {"changed": changed, "skipped": +Counter(skipped)}
+
+
+def verbs_for(row: Task) -> list[Verb]:
+    """Return the actions for a task."""
+    return [verb for verb in verbs_of(row.status) if verb.move != "requeue" or row.task_name != apply.name]
+
+
+def _note_changes(
+    past: str, chosen: Selection, names: Mapping[int, str], changed: int, user: str, is_deletion: bool
+) -> None:
+    """Write to the admin's log: an entry for each of a few tasks, or else one for all."""
+    if not current_task and len(names) <= FEW:
+        for pk, name in names.items() if changed else ():
+            note(user, past, f"{name} #{pk}", pk, is_deletion)
+    elif changed or current_task:
+        what = (
+            _some(changed)
+            if chosen.ids is not None or not chosen.q
+            else f"{_some(changed)}: {plain(chosen.q)}"
+        )
+        note(user, past, what, current_task.id or None if current_task else None, is_deletion)
+
+
+def decide(request: HttpRequest, verb: Verb, chosen: Selection, delay: float | None = None) -> None:
+    """Apply an action to a few tasks, and show a message. Tasks that it does not apply to are skipped."""
+    _tell(request, verb, delay, **apply(verb.name, *chosen, delay, str(request.user.pk)))
+
+
+def _tell(
+    request: HttpRequest, verb: Verb, delay: float | None, changed: int, skipped: Mapping[str, int]
+) -> None:
+    """Show how many tasks an action changed, and which ones it skipped."""
+    said = _("%(past)s: %(name)s.") % {"past": verb.done(delay), "name": _some(changed)}
+    reasons = [
+        f"{number(count)} {_('changed or gone in the meantime') if why == 'changed' else state_label(why)}"
+        for why, count in skipped.items()
+    ]
+    if reasons:
+        rest = _("%(number)s skipped: %(reasons)s.")
+        said += f" {rest % {'number': number(sum(skipped.values())), 'reasons': ', '.join(reasons)}}"
+    messages.add_message(request, messages.WARNING if reasons else messages.SUCCESS, said)
+
+
+def _some(count: int) -> str:
+    """Return "1,234 tasks"."""
+    return ngettext("%(number)s task", "%(number)s tasks", count) % {"number": number(count)}
 
 
 class BulkAdmin(ConsoleAdmin):
@@ -118,7 +182,7 @@ class BulkAdmin(ConsoleAdmin):
         found, chosen = require(request, verb), Selection.of(request, pk)
         is_sure = request.POST.get("confirmed") == "1" or not (pk is None or found.move == "delete")
         try:
-            if "list" in request.POST and not chosen.ids and "all" not in request.POST:
+            if "list" in request.POST and chosen.ids is None and "all" not in request.POST:
                 raise SearchError(_("Select tasks, or all that match."))
             if not is_sure or (delay := _delay(request, found)) is None or not (pk or _is_typed(request)):
                 return self._ask(request, found, chosen, pk)
@@ -126,7 +190,7 @@ class BulkAdmin(ConsoleAdmin):
             few = scan(chosen.tasks_for(found), most + 1, SECONDS)
             if not few.is_all:
                 return self._start(request, found, chosen, delay)
-            decide(request, found, chosen.ids or few.ids, delay)
+            decide(request, found, chosen if chosen.ids else chosen._replace(ids=few.ids), delay)
         except (SearchError, SnappeaError) as error:
             messages.error(request, plain(str(error)))
         return self._back(chosen.q, pk)
@@ -136,7 +200,7 @@ class BulkAdmin(ConsoleAdmin):
         at, tasks = now(), chosen._replace(at="").tasks_for(verb)
         ids, is_all = scan(tasks, MOST_COUNTED + 1, SECONDS)
         if is_all and not ids:
-            decide(request, verb, chosen.ids)  # says why
+            decide(request, verb, chosen._replace(ids=chosen.ids or []))  # says why
             return self._back(chosen.q, pk)
         count = min(len(ids), MOST_COUNTED)
         samples = Task.objects.filter(pk__in=ids[:SAMPLES])
@@ -147,8 +211,8 @@ class BulkAdmin(ConsoleAdmin):
             "at": at,
             "count": count,
             "is_more": not is_all,
-            "skipped": max(0, len(chosen.ids) - count),
-            "samples": [(row, named_arguments(row)) for row in samples],
+            "skipped": max(0, len(chosen.ids or ()) - count),
+            "samples": [(row, arguments(row)) for row in samples],
             "is_typed": count > TYPED_ABOVE or not is_all,
             "waits": in_background and engine.choose().trouble(),
             "delay": request.POST.get("delay", "60"),
@@ -162,10 +226,10 @@ class BulkAdmin(ConsoleAdmin):
         chosen = chosen._replace(at=chosen.at or now())
         started = apply.apply_async((verb.name, *chosen, delay, str(request.user.pk)), queue=_queue())
         if started.id is None:  # TASK_ALWAYS_EAGER
-            messages.success(request, outcome(verb, **started.get(), delay=delay))
+            _tell(request, verb, delay, **started.get())
             return self._back(chosen.q)
         pk = started.id if isinstance(started.id, int) else None  # Celery's task has no page
-        note(request, _("%(action)s: started") % {"action": verb.label}, plain(chosen.q), pk)
+        note(request.user.pk, _("%(action)s: started") % {"action": verb.label}, plain(chosen.q), pk)
         messages.success(request, _("The action runs in the background."))
         return self._back("" if pk else chosen.q, pk)
 
@@ -177,11 +241,22 @@ class BulkAdmin(ConsoleAdmin):
 
 
 def _delay(request: HttpRequest, verb: Verb) -> float | None:
-    """Return the entered delay, 0 if the action has none; None, with a message, if it is invalid."""
-    delay = delay_of(request) if verb.takes_delay else 0.0
-    if delay is None:
-        messages.error(request, _("Enter a delay in seconds, from 0 to a year."))
-    return delay
+    """Return the entered delay in seconds, or the seconds until the time `due`; 0 if the action has none.
+
+    If it is invalid, return None, and show a message.
+    """
+    if not verb.takes_delay:
+        return 0.0
+    delay = math.nan
+    with suppress(ValueError):
+        if due := parse_datetime(request.POST.get("due", "")):
+            delay = seconds_until(as_text(timezone.make_aware(due) if settings.USE_TZ else due))
+        else:
+            delay = float(request.POST.get("delay", ""))
+    if 0 <= delay <= LONGEST_DELAY:
+        return delay
+    messages.error(request, _("Enter a delay in seconds, from 0 to a year."))
+    return None
 
 
 def _is_typed(request: HttpRequest) -> bool:

@@ -20,7 +20,8 @@ from ..monitoring.inspect import Failures
 from ..monitoring.permissions import may
 from ..queue import operations
 from . import failures, queues, task_type, workers
-from .actions import VERBS, decide, note
+from .actions import VERBS, note
+from .bulk import Selection, decide
 from .charts import SPANS, history_charts, hours_of, periods_of
 from .console import ConsoleAdmin, snapshot
 from .health import health
@@ -73,10 +74,10 @@ class DashboardAdmin(ConsoleAdmin):
         name = _require(request, "queue")
         try:
             if operations.pause(name):
-                note(request, "paused", f"the queue {name}")
+                _note(request, _("Paused"), name)
                 messages.success(request, _("Queue %(queue)s was paused.") % {"queue": plain(name)})
         except PauseUnconfirmed as error:
-            note(request, "paused", f"the queue {name}")
+            _note(request, _("Paused"), name)
             messages.warning(request, plain(str(error)))
         return self._back(request)
 
@@ -84,14 +85,15 @@ class DashboardAdmin(ConsoleAdmin):
         """Resume a queue."""
         name = _require(request, "queue")
         if operations.resume(name):
-            note(request, "resumed", f"the queue {name}")
+            _note(request, _("Resumed"), name)
             messages.success(request, _("Queue %(queue)s was resumed.") % {"queue": plain(name)})
         return self._back(request)
 
     def terminate(self, request: HttpRequest) -> HttpResponse:
         """Ask the Foreman to end a task."""
         number = _require(request, "task")
-        decide(request, VERBS["terminate"], [int(number)] if number.isdecimal() and len(number) < 19 else [])
+        ids = [int(number)] if number.isdecimal() and len(number) < 19 else []
+        decide(request, VERBS["terminate"], Selection(ids))
         return self._back(request)
 
     def _back(self, request: HttpRequest) -> HttpResponse:
@@ -125,6 +127,10 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         "hours": hours,
         "spans": list(SPANS),
     }
+
+
+def _note(request: HttpRequest, past: str, queue: str) -> None:
+    note(request.user.pk, past, _("the queue %(name)s") % {"name": queue})
 
 
 def _require(request: HttpRequest, key: str) -> str:

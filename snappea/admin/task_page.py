@@ -16,7 +16,8 @@ from ..monitoring.tracebacks import traceback_parts
 from ..monitoring.why import why_it_waits
 from ..tasks.discovery import find
 from ..tasks.function import TaskFunction, is_sensitive, registry
-from .actions import entries, note, verbs_of
+from .actions import entries, note
+from .bulk import verbs_for
 from .columns import state_label
 from .console import LIVE, ConsoleAdmin
 from .enqueue import EnqueueForm
@@ -82,7 +83,7 @@ class TaskPage(ConsoleAdmin):
             "note": plain(task.progress_note[:MOST]),
             "headline": plain(str(errors[-1].get("error", ""))) if errors else one_line(task.error),
             "parts": traceback_parts(task.error),
-            "verbs": [verb for verb in verbs_of(task.status) if may(request, verb.permission)],
+            "verbs": [verb for verb in verbs_for(task) if may(request, verb.permission)],
             "log_records": records(task),
             "queue_search": Search().with_term("queue", task.queue).text,
             "was_requeued": any((error.get("attempt") or 0) > task.attempts for error in errors),
@@ -110,7 +111,7 @@ class TaskPage(ConsoleAdmin):
 
     def _enqueued(self, request: HttpRequest, summary: str, name: str, pk: Any) -> HttpResponse:
         number = pk if isinstance(pk, int) else None  # not with Celery, nor if it has run already
-        note(request, summary, name if pk is None else f"{name} #{pk}", number)
+        note(request.user.pk, summary, name if pk is None else f"{name} #{pk}", number)
         messages.success(request, _("Enqueued: %(name)s.") % {"name": f"{plain(name)} #{pk or '—'}"})
         page = "snappea_task_change", number
         return HttpResponseRedirect(self.page(*page) if number else self.page("snappea_task_changelist"))

@@ -57,7 +57,7 @@ def test_a_failing_task_appears_is_requeued_and_moves(site: Site, browser: Brows
     browser.wait_for_text("no luck with x")
     browser.shoot("failed-task")
     browser.driver.find_element(By.XPATH, "//button[.='Requeue']").click()
-    browser.wait_for_text("1 task was requeued.")
+    browser.wait_for_text("Requeued: 1 task.")
     wait_until(lambda: site.ledger.count("start", "x") == 2)
     browser.open("/admin/snappea/failedtask/")
     browser.wait_for_text("1 task")
@@ -82,7 +82,7 @@ def test_a_running_task_is_terminated(site: Site, browser: Browser) -> None:
     wait_until(lambda: site.ledger.count("start", "x"))
     browser.log_in()
     browser.click("#running button")
-    browser.wait_for_text("1 task was asked to end.")
+    browser.wait_for_text("Asked to end: 1 task.")
     browser.open("/admin/snappea/dashboard/")
     wait_until(lambda: browser.text_of("#tile-cancelled").split() == ["1", "Cancelled"])
     assert site.counts() == {"cancelled": 1}
@@ -121,7 +121,7 @@ def test_by_the_keyboard_alone(site: Site, browser: Browser) -> None:
     browser.open(f"/admin/snappea/failedtask/{task.pk}/change/")
     browser.tab_to(lambda element: element.text == "Requeue")
     browser.press(Keys.SPACE)
-    browser.wait_for_text("1 task was requeued.")
+    browser.wait_for_text("Requeued: 1 task.")
     assert site.counts() == {"ready": 1}
 
 
@@ -372,6 +372,6 @@ def test_from_failure_to_failure_on_the_pages_of_tasks(site: Site, browser: Brow
         browser.look_like(width)
         assert browser.driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     browser.press(Keys.ENTER)
-    browser.wait_for_text("1 task was requeued.")
+    browser.wait_for_text("Requeued: 1 task.")
     wait_until(lambda: site.ledger.count("start", "a") == 2)
     assert browser.driver.current_url.endswith(f"/task/{first}/change/?q=state%3Afailed")

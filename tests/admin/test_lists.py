@@ -334,16 +334,16 @@ def test_rows_written_by_hand_are_exported(site: Site) -> None:
 def test_requeue_cancel_terminate_delete(site: Site) -> None:
     browser = client()
     for status, verb, after, words in (
-        ("failed", "requeue", "ready", "1 task was requeued."),
-        ("interrupted", "requeue", "ready", "1 task was requeued."),
-        ("cancelled", "requeue", "ready", "1 task was requeued."),
-        ("successful", "requeue", "ready", "1 task was requeued."),
-        ("scheduled", "requeue", "ready", "1 task was requeued."),
-        ("ready", "cancel", None, "1 task was cancelled."),
-        ("scheduled", "cancel", None, "1 task was cancelled."),
-        ("running", "terminate", "running", "1 task was asked to end."),
-        ("failed", "delete", None, "1 task was deleted."),
-        ("cancelled", "delete", None, "1 task was deleted."),
+        ("failed", "requeue", "ready", "Requeued: 1 task."),
+        ("interrupted", "requeue", "ready", "Requeued: 1 task."),
+        ("cancelled", "requeue", "ready", "Requeued: 1 task."),
+        ("successful", "requeue", "ready", "Requeued: 1 task."),
+        ("scheduled", "requeue", "ready", "Requeued: 1 task."),
+        ("ready", "cancel", None, "Cancelled: 1 task."),
+        ("scheduled", "cancel", None, "Cancelled: 1 task."),
+        ("running", "terminate", "running", "Asked to end: 1 task."),
+        ("failed", "delete", None, "Deleted: 1 task."),
+        ("cancelled", "delete", None, "Deleted: 1 task."),
     ):
         for by_list in (True, False):
             task = put(status)
@@ -369,9 +369,9 @@ def test_requeue_with_a_delay(site: Site) -> None:
     task.refresh_from_db()
     assert task.status == "scheduled" and task.run_after
     assert 80 < (task.run_after - timezone.now()).total_seconds() <= 90
-    assert messages_of(response) == ["1 task was requeued with a delay of 2 min."] or messages_of(
-        response
-    ) == ["1 task was requeued with a delay of 1 min 30 s."]
+    assert messages_of(response) == ["Requeued with a delay of 2 min: 1 task."] or messages_of(response) == [
+        "Requeued with a delay of 1 min 30 s: 1 task."
+    ]
 
 
 @pytest.mark.parametrize("delay", ["", "x", "-1", "nan", "inf", "1e99"])
@@ -392,8 +392,8 @@ def test_what_has_moved_on_is_reported_and_left_alone(site: Site) -> None:
     Task.objects.filter(pk=gone.pk).delete()
     response = act(browser, "requeue", failed, running, waiting, gone)
     (said,) = messages_of(response)
-    assert said.startswith("1 task was requeued. 3 skipped: ")
-    for reason in ("1 Active", "1 Pending", "1 gone"):
+    assert said.startswith("Requeued: 1 task. 3 skipped: ")
+    for reason in ("1 Active", "1 Pending", "1 changed or gone"):
         assert reason in said
     assert Task.objects.get(pk=running.pk).status == "running"
 
@@ -402,7 +402,7 @@ def test_a_state_that_was_written_by_hand_is_reported_as_it_is(site: Site) -> No
     task = put("failed")
     site.sql("UPDATE snappea_task SET status = 'bogus'")
     (said,) = messages_of(act(client(), "requeue", task))
-    assert said == "0 tasks were requeued. 1 skipped: 1 bogus."
+    assert said == "Requeued: 0 tasks. 1 skipped: 1 bogus."
 
 
 @pytest.mark.parametrize("verb", ["cancel", "requeue"])
@@ -418,8 +418,8 @@ def test_decisions_race_with_the_foreman_and_nothing_breaks(site: Site, verb: st
         ids = [task_id for task_id, _is_new in tasks[at : at + 20]]
         data = {"ids": ids, "confirmed": "1", "shown": "20"}
         response = browser.post(f"{LIST}bulk/{verb}/", data, follow=True)
-        said = next(said for said in messages_of(response) if " were " in said or " was " in said)
-        changed += int(said.split()[0])
+        (found,) = re.findall(r"^(?:Requeued|Cancelled): (\d+) task", "\n".join(messages_of(response)), re.M)
+        changed += int(found)
     wait_until(lambda: not site.counts())
     starts = site.ledger.keys("start")
     assert set(starts.values()) <= {1}

@@ -14,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from snappea import task
-from snappea.admin.actions import write_entry
+from snappea.admin.actions import note
 from snappea.models import Schedule, Status, Task
 from snappea.tasks.function import registry
 from tests.admin.test_lists import HOSTILE, client, put
@@ -261,7 +261,7 @@ def test_a_task_is_requeued_at_a_time(site: Site, settings: Any) -> None:
 def test_it_shows_what_was_done_to_the_task_and_to_nothing_else(site: Site) -> None:
     """A schedule may have the same number."""
     row, someone = put("failed"), user("someone")
-    write_entry(someone.pk, "requeued", "x", row.pk)
-    write_entry(someone.pk, "fired", "x", row.pk, of=Schedule)
+    note(someone.pk, "Requeued", "x", row.pk)
+    note(someone.pk, "Fired", "x", row.pk, of=Schedule)
     text = boss().get(f"{PAGES}{row.pk}/change/").content.decode()
     assert "Requeued" in text and "Fired" not in text
