@@ -65,7 +65,9 @@ def time_step(least: float) -> float:
 
 
 def _time_tick(value: float, step: float) -> str:
-    size, unit = next((pair for pair in _SIZES if step >= pair[0] * (1 - 1e-9)), _SIZES[-1])
+    size, unit = next(
+        (pair for pair in _SIZES if max(step, min(value, 1.0)) >= pair[0] * (1 - 1e-9)), _SIZES[-1]
+    )
     return UNITS[unit] % {"amount": _short(value / size)}
 
 

@@ -15,13 +15,14 @@ from django.utils.translation import gettext_lazy
 from .. import schedules
 from ..errors import ConfigurationError, SnappeaError
 from ..models import Schedule, ScheduleRun, Status, Task
-from ..monitoring.formatting import named_arguments, plain, when
+from ..monitoring.formatting import duration, plain, when
 from ..monitoring.permissions import Access, may
 from ..schedules.plans import Plan
+from ..schedules.triggers import Cron
 from ..tasks.discovery import discover, find
 from ..tasks.function import declared
 from .actions import entries, note
-from .columns import ago, state_label
+from .columns import ago, arguments, state_label
 from .console import ConsoleAdmin
 from .schedule_form import ScheduleForm
 from .search import Search
@@ -41,12 +42,6 @@ _GONE = {
     "handed over": gettext_lazy("handed over to Celery"),
     "skipped": gettext_lazy("skipped, because it was too late"),
 }
-_LABELS = {
-    "expression": gettext_lazy("Times"),
-    "timezone": gettext_lazy("Time zone"),
-    "args": gettext_lazy("Arguments"),
-    "queue": gettext_lazy("Queue"),
-}
 
 
 class Bar(NamedTuple):
@@ -61,23 +56,24 @@ class Bar(NamedTuple):
 
 def facts(plan: Plan) -> dict[str, str]:
     """Return what a user may change, by its label. Arguments are left out if they must not be shown."""
-    task = find(plan.task_name)
-    given = named_arguments(Task(task_name=plan.task_name, args=plan.args, kwargs=plan.kwargs))
-    said = ", ".join(f"{name}={value}" for name, value in given)
-    is_hidden = task is None or task.options.sensitive
-    shown = plan._replace(args=_("not shown: the task is sensitive or unknown") if is_hidden else said)
-    shown = shown._replace(queue=plan.queue or _("the task's own"))
-    found = {str(label): plain(str(getattr(shown, field))) for field, label in _LABELS.items()}
-    return {**found, _("Catch up"): _("yes") if plan.catch_up else _("no")}
+    call = Task(task_name=plan.task_name, args=plan.args, kwargs=plan.kwargs)
+    return {
+        _("Times"): plain(plan.expression),
+        _("Time zone"): plain(plan.timezone),
+        _("Arguments"): arguments(call) if find(plan.task_name) else _("hidden"),
+        _("Queue"): plain(plan.queue or _("the task's own")),
+        _("Catch up"): _("yes") if plan.catch_up else _("no"),
+    }
 
 
-def difference(before: Plan | None, after: Plan) -> str:
-    """Return the old and the new values of what differs, for the admin's log; None: all new values."""
-    old, new = facts(before) if before else {}, facts(after)
-    said = [
-        f"{label}: {old[label]} → {value}" for label, value in new.items() if old.get(label, value) != value
-    ]
-    return ", ".join(said if before else [f"{label}: {value}" for label, value in new.items()])
+def difference(before: Plan | None, after: Plan | None) -> str:
+    """Return the old and the new values of what differs, for the admin's log; all values if one is None."""
+    old, new = (facts(plan) if plan else {} for plan in (before, after))
+    if not old or not new:
+        return ", ".join(f"{label}: {value}" for label, value in (old or new).items())
+    return ", ".join(
+        f"{label}: {old[label]} → {value}" for label, value in new.items() if old[label] != value
+    )
 
 
 class ScheduleAdmin(ConsoleAdmin):
@@ -107,14 +103,8 @@ class ScheduleAdmin(ConsoleAdmin):
         planned = listed.planned
         task = find(planned.plan.task_name)
         form = ScheduleForm(task, planned, request.POST or None) if task and may(request, "change") else None
-        if form and self._is_saved(request, form):
-            note(
-                request,
-                f"{_('Changed')}: {difference(planned.plan, form.plan)}",
-                planned.plan.name,
-                pk,
-                of=Schedule,
-            )
+        if form and form.is_valid() and form.save():
+            _tell(request, _("Changed"), pk, planned.plan, _find(pk).planned.plan)
             return HttpResponseRedirect(request.path)
         was = facts(planned.declaration()) if planned.declared else {}
         return self.render(
@@ -124,7 +114,6 @@ class ScheduleAdmin(ConsoleAdmin):
             schedule=self._described(listed, schedules.runs()),
             facts=[(label, value, was.get(label, value)) for label, value in facts(planned.plan).items()],
             form=form,
-            checked=_checked(request, form),
             log=entries(pk, Schedule),
         )
 
@@ -135,17 +124,12 @@ class ScheduleAdmin(ConsoleAdmin):
         tasks = {task.name: task for task in declared() if task.options.schedulable}
         task = tasks.get(request.GET.get("task", ""))
         form = ScheduleForm(task, None, request.POST or None) if task else None
-        if form and self._is_saved(request, form):
-            row = Schedule.objects.get(name=form.plan.name)
-            note(request, f"{_('Added')}: {difference(None, form.plan)}", row.name, row.pk, of=Schedule)
+        if form and form.is_valid() and form.save():
+            row = Schedule.objects.get(name=form.cleaned_data["name"])
+            _tell(request, _("Added"), row.pk, None, _find(row.pk).planned.plan)
             return HttpResponseRedirect(self.page("snappea_schedule_change", row.pk))
         return self.render(
-            request,
-            "snappea/schedule_add.html",
-            title=_("Add a schedule"),
-            tasks=sorted(tasks),
-            form=form,
-            checked=_checked(request, form),
+            request, "snappea/schedule_add.html", title=_("Add a schedule"), tasks=sorted(tasks), form=form
         )
 
     def _list(self) -> dict[str, Any]:
@@ -179,39 +163,30 @@ class ScheduleAdmin(ConsoleAdmin):
         page = self.page("snappea_task_change", task_id) if task_id else alike
         return Bar(kind, run.at, label, task_id, page)
 
-    def _is_saved(self, request: HttpRequest, form: ScheduleForm) -> bool:
-        """Save a form, unless the user only wants to check it, or something is wrong."""
-        if request.method != "POST" or not form.is_valid() or "check" in request.POST or not form.apply():
-            return False
-        messages.success(request, _("Saved: %(name)s.") % {"name": plain(form.plan.name)})
-        return True
-
     def act(self, request: HttpRequest, pk: int, verb: str) -> HttpResponse:
         """Apply an action to a schedule."""
         _require(request, "change")
         if request.method != "POST" or verb not in VERBS:
             raise Http404
         plan, (apply, past) = _find(pk).planned.plan, VERBS[verb]
-        said = {"name": plain(plan.name), "past": past}
         try:
             apply(plan.name)
         except (SnappeaError, LookupError, TypeError, ValueError) as error:  # the errors of `delay()`
             why = plain(schedules.reason(plan.task_name, error))
-            messages.error(request, _("%(name)s: %(why)s") % {**said, "why": why})
+            messages.error(request, _("%(name)s: %(why)s") % {"name": plain(plan.name), "why": why})
         else:
-            messages.success(request, _("%(past)s: %(name)s.") % said)
-            changed = difference(None, plan) if verb == "remove" else difference(plan, _find(pk).planned.plan)
-            note(
-                request,
-                f"{past}: {changed}" if changed else str(past),
-                plan.name,
-                pk,
-                verb == "remove",
-                Schedule,
-            )
+            _tell(request, str(past), pk, plan, None if verb == "remove" else _find(pk).planned.plan)
         is_there = "page" in request.POST and verb != "remove"
         page = ("snappea_schedule_change", pk) if is_there else ("snappea_schedule_changelist",)
         return HttpResponseRedirect(self.page(*page))
+
+
+def _tell(request: HttpRequest, past: str, pk: int, before: Plan | None, after: Plan | None) -> None:
+    """Show what a user has done to a schedule, and write it to the admin's log."""
+    plan: Any = after or before
+    messages.success(request, _("%(past)s: %(name)s.") % {"past": past, "name": plain(plan.name)})
+    what = ": ".join(filter(None, (past, difference(before, after))))
+    note(request.user.pk, what, plan.name, pk, after is None, Schedule)
 
 
 def _require(request: HttpRequest, access: Access) -> None:
@@ -220,10 +195,14 @@ def _require(request: HttpRequest, access: Access) -> None:
 
 
 def _words(plan: Plan) -> str:
+    """Return the times in words; those of cron in English."""
     try:
-        return plan.trigger().words()
+        trigger = plan.trigger()
     except ConfigurationError:  # the page shows the problem
         return ""
+    if isinstance(trigger, Cron):
+        return trigger.words()
+    return _("Every %(span)s") % {"span": duration(trigger.interval.total_seconds(), units=4)}
 
 
 def _find(pk: int) -> schedules.Listed:
@@ -231,8 +210,3 @@ def _find(pk: int) -> schedules.Listed:
         if listed.row and listed.row.pk == pk:
             return listed
     raise Http404
-
-
-def _checked(request: HttpRequest, form: ScheduleForm | None) -> list[Any]:
-    """Return the next ticks of a form that the user wants to check."""
-    return form.upcoming() if form and "check" in request.POST and form.is_valid() else []

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
-from ..models import Task
+from ..models import Schedule, ScheduleRun, Task
 from ..monitoring.formatting import MOST, duration, named_arguments, one_line, plain, pretty
 from ..monitoring.permissions import may
 from ..monitoring.task_log import records
@@ -90,6 +90,9 @@ class TaskPage(ConsoleAdmin):
             "delays": [(seconds, duration(seconds)) for seconds in DELAYS],
             "can_enqueue": _function(task.task_name) is not None,
             "parent": task.parent_id and Task.objects.filter(pk=task.parent_id).first(),
+            "schedule": Schedule.objects.filter(
+                name__in=ScheduleRun.objects.filter(task_id=task.pk).values("schedule")
+            ).first(),
             "children": listed[:CHILDREN],
             "number_of_children": children.count() if len(listed) > CHILDREN else len(listed),
         }

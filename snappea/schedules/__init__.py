@@ -96,7 +96,7 @@ def change(name: str, **changes: Unpack[Options]) -> None:
     db = _editable()
     with transact(db) as below:
         planned = _one(below, name)
-        plan = revised(planned, changes)
+        plan = _revised(planned, changes)
         _write(db, below, planned, planned.changed(plan))
     ring_on_commit(db)
 
@@ -142,8 +142,7 @@ def remove(name: str) -> bool:
     return is_added
 
 
-def revised(planned: Planned, changes: Mapping[str, Any]) -> Plan:
-    """Return a schedule's plan with changes. Raises the errors of `change()`."""
+def _revised(planned: Planned, changes: Mapping[str, Any]) -> Plan:
     plan = planned.plan
     if unknown := changes.keys() - Options.__annotations__:
         raise TypeError(f"A schedule has no option {', '.join(sorted(unknown))}.")

@@ -10,7 +10,6 @@ from ..errors import ConfigurationError, ExtraMissing
 
 FIELDS = ("second", "minute", "hour", "day-of-month", "month", "day-of-week")
 _EVERY = "every "
-_UNITS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
 #: If a run of `every` is later than this, the following ticks move.
 LATE = timedelta(seconds=1)
 
@@ -79,14 +78,6 @@ class Every:
     def counted(self, moment: datetime, latest: datetime) -> datetime:
         """Return the tick that a run counts as: its own time if it is late, which moves the next ones."""
         return moment if moment - latest > LATE else latest
-
-    def words(self) -> str:
-        """Return the times in words, such as "Every 10 minutes"."""
-        for unit, seconds in _UNITS.items():
-            count = self.interval / timedelta(seconds=seconds)
-            if count >= 1 and count.is_integer():
-                return f"Every {unit}" if count == 1 else f"Every {count:g} {unit}s"
-        return f"Every {self.interval.total_seconds():g} seconds"
 
 
 #: Computes the ticks of an expression. All times are aware.

@@ -69,6 +69,7 @@ def test_ticks_are_round_few_and_cover_the_values(name: str, data: st.DataObject
         (4000.0, ["0 min", "15 min", "30 min", "45 min", "60 min", "75 min"]),
         (86400.0, ["0 h", "5 h", "10 h", "15 h", "20 h", "25 h"]),
         (9 * 86400.0, ["0 d", "2 d", "4 d", "6 d", "8 d", "10 d"]),
+        (1.4, ["0 ms", "500 ms", "1 s", "1.5 s"]),
         (0.0004, ["0 ms", "0.1 ms", "0.2 ms", "0.3 ms", "0.4 ms"]),
     ],
 )
