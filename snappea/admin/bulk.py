@@ -149,9 +149,9 @@ def _tell(
 ) -> None:
     """Show how many tasks an action changed, and which ones it skipped."""
     said = _("%(past)s: %(name)s.") % {"past": verb.done(delay), "name": _some(changed)}
+    gone = _("changed or gone in the meantime")
     reasons = [
-        f"{number(count)} {_('changed or gone in the meantime') if why == 'changed' else state_label(why)}"
-        for why, count in skipped.items()
+        f"{number(count)} {gone if why == 'changed' else state_label(why)}" for why, count in skipped.items()
     ]
     if reasons:
         rest = _("%(number)s skipped: %(reasons)s.")
