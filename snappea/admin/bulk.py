@@ -81,7 +81,7 @@ class Selection(NamedTuple):
     def tasks_for(self, verb: Verb) -> QuerySet[Task]:
         """Return the tasks in the states that an action applies to.
 
-        An action that runs as a task is not requeued: its user may be allowed more than the one who asks.
+        An action that runs as a task is not requeued: it has the permissions of the user that started it.
         """
         found = self.tasks().filter(status__in=verb.origins)
         return found.exclude(task_name=apply.name) if verb.move == "requeue" else found

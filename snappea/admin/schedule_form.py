@@ -46,7 +46,7 @@ class ScheduleForm(CallForm):
         for name in self.argument_fields if self.hides_arguments else ():
             del self.fields[name]
 
-    def save(self) -> bool:
+    def apply(self) -> bool:
         """Change or add the schedule of a valid form. Return False if it is refused; the form says why."""
         given = self.cleaned_data
         try:

@@ -103,7 +103,7 @@ class ScheduleAdmin(ConsoleAdmin):
         planned = listed.planned
         task = find(planned.plan.task_name)
         form = ScheduleForm(task, planned, request.POST or None) if task and may(request, "change") else None
-        if form and form.is_valid() and form.save():
+        if form and form.is_valid() and form.apply():
             _tell(request, _("Changed"), pk, planned.plan, _find(pk).planned.plan)
             return HttpResponseRedirect(request.path)
         was = facts(planned.declaration()) if planned.declared else {}
@@ -124,7 +124,7 @@ class ScheduleAdmin(ConsoleAdmin):
         tasks = {task.name: task for task in declared() if task.options.schedulable}
         task = tasks.get(request.GET.get("task", ""))
         form = ScheduleForm(task, None, request.POST or None) if task else None
-        if form and form.is_valid() and form.save():
+        if form and form.is_valid() and form.apply():
             row = Schedule.objects.get(name=form.cleaned_data["name"])
             _tell(request, _("Added"), row.pk, None, _find(row.pk).planned.plan)
             return HttpResponseRedirect(self.page("snappea_schedule_change", row.pk))

@@ -238,7 +238,7 @@ def test_the_background_task_is_not_enqueued_by_hand(site: Site) -> None:
 
 
 def test_an_action_that_runs_as_a_task_is_not_requeued(browser: Client) -> None:
-    """It would delete for a user who may only change, in the name of another."""
+    """It has the permissions of the user that started it."""
     put(1, "interrupted", bulk.apply)
     put(1, "interrupted")
     own, other = Task.objects.order_by("pk")
