@@ -54,15 +54,13 @@ def resume(name: str) -> bool:
     refuse_event_loop("schedules")
     db = connect()
     with transact(db) as below:
-        found = below.execute(ONE, (name,)).fetchall()
-        for planned in map(Planned.of, found):
-            moment = now(db)
+        planned, moment = _find(below, name), now(db)
+        if planned:
             is_missed = planned.next_run is None or planned.next_run <= moment
             kept = planned._replace(next_run=None) if is_missed else planned
-            following = next_run(planned.plan, kept, moment)
-            below.execute(_RESUME, (following, name))
+            below.execute(_RESUME, (next_run(planned.plan, kept, moment), name))
     ring_on_commit(db)
-    return bool(found)
+    return planned is not None
 
 
 def fire(name: str) -> AsyncResult:
@@ -105,12 +103,12 @@ def reset(name: str) -> bool:
     """Undo the changes to a schedule in the code. Return whether there were any."""
     db = _editable()
     with transact(db) as below:
-        found = below.execute(ONE, (name,)).fetchall()
-        changed = [planned for planned in map(Planned.of, found) if planned.declared]
-        for planned in changed:
+        planned = _find(below, name)
+        is_changed = planned is not None and bool(planned.declared)
+        if planned and is_changed:
             _write(db, below, planned, planned.changed(planned.declaration()))
     ring_on_commit(db)
-    return bool(changed)
+    return is_changed
 
 
 def add(name: str, task: str | TaskFunction[..., Any], **options: Unpack[Options]) -> None:
@@ -136,8 +134,8 @@ def remove(name: str) -> bool:
     """Remove a schedule that was added. Return whether there was one. Those in the code stay."""
     refuse_event_loop("schedules")
     with transact(connect()) as below:
-        found = map(Planned.of, below.execute(ONE, (name,)).fetchall())
-        if is_added := any(planned.is_added for planned in found):
+        planned = _find(below, name)
+        if is_added := bool(planned and planned.is_added):
             rows.remove(below, name)
     return is_added
 
@@ -163,9 +161,14 @@ def _editable() -> BaseDatabaseWrapper:
     return connect()
 
 
+def _find(db: RawConnection, name: str) -> Planned | None:
+    row = db.execute(ONE, (name,)).fetchone()
+    return Planned.of(row) if row else None
+
+
 def _one(db: RawConnection, name: str) -> Planned:
-    for row in db.execute(ONE, (name,)).fetchall():
-        return Planned.of(row)
+    if planned := _find(db, name):
+        return planned
     raise LookupError(f"There is no schedule {name!r}.")
 
 
