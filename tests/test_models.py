@@ -99,7 +99,7 @@ def test_the_indexes_are_partial(site: Site) -> None:
         site.sql("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND name LIKE 'snappea%'")
     )
     assert set(found) == {
-        *("snappea_ready", "snappea_scheduled", "snappea_kept_since", "snappea_revoked", "snappea_new"),
+        *("snappea_in_turn", "snappea_scheduled", "snappea_kept_since", "snappea_revoked", "snappea_new"),
         *(
             "snappea_failures",
             "snappea_parent",

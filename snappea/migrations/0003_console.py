@@ -1,9 +1,8 @@
 """What the console shows: logs of tasks, runs of schedules and changes to them, waiting times, Foreman starts."""
 
-from typing import Any
-
 from django.db import migrations, models
-from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+
+from ._columns import AddColumn
 
 LABELS = {
     "futuretask": "Future",
@@ -15,16 +14,6 @@ LABELS = {
     "cancelledtask": "Cancelled",
     "dashboard": "Overview",
 }
-
-
-class AddColumn(migrations.AddField):
-    """Adds a column without copying the table, after which SQLite could assign the ids of deleted rows again."""
-
-    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        """Add the column with ALTER TABLE, also on SQLite."""
-        model = to_state.apps.get_model(app_label, self.model_name)
-        if self.allow_migrate_model(schema_editor.connection.alias, model):
-            BaseDatabaseSchemaEditor.add_field(schema_editor, model, model._meta.get_field(self.name))
 
 
 #: The row with an empty name becomes the sum of the other ones of its minute.

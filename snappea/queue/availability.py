@@ -232,7 +232,8 @@ def _of_error(error: BaseException) -> Iterator[QueueUnavailable]:
 
 @functools.cache
 def _our_migrations() -> frozenset[str]:
-    return frozenset(module.name for module in pkgutil.iter_modules(migrations.__path__))
+    names = (module.name for module in pkgutil.iter_modules(migrations.__path__))
+    return frozenset(name for name in names if name[0] != "_")  # as Django's loader does
 
 
 def _of_tables(error: BaseException | None) -> Iterator[QueueUnavailable]:

@@ -292,7 +292,7 @@ UPDATE snappea_task SET status = 'running',
     started_at = ?, attempts = attempts + 1, claims = claims + 1 WHERE id IN (
     SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = ?)
-    ORDER BY priority DESC, id LIMIT ? )
+    ORDER BY priority DESC, turn, id LIMIT ? )
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
@@ -308,7 +308,7 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
     started_at = %s, attempts = attempts + 1, claims = claims + 1 WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = %s)
-    ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED))
+    ORDER BY priority DESC, turn, id LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
@@ -438,11 +438,11 @@ WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status 
 
 -- queue.statements.FIRST, SQLite
 SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
-ORDER BY priority DESC, id LIMIT ?
+ORDER BY priority DESC, turn, id LIMIT ?
 
 -- queue.statements.FIRST, PostgreSQL
 SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
-ORDER BY priority DESC, id LIMIT %s
+ORDER BY priority DESC, turn, id LIMIT %s
 
 -- queue.statements.GIVE_BACK, SQLite
 UPDATE snappea_task SET

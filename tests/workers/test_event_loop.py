@@ -261,7 +261,7 @@ def test_a_claim_costs_no_more_behind_a_million_of_the_other_kind(site: Site) ->
             (is_async,),
         ).fetchall()
         assert [step[3] for step in plan] == [
-            "SEARCH snappea_task USING INDEX snappea_ready (is_async=? AND queue=?)"
+            "SEARCH snappea_task USING INDEX snappea_in_turn (is_async=? AND queue=?)"
         ]
 
 
