@@ -114,7 +114,9 @@ def test_the_indexes_are_partial(site: Site) -> None:
         "snappea_run_of_task",
         "snappea_foreman",
         "snappea_next_run",
+        *("snappea_members", "snappea_batches_of", "snappea_fair", "snappea_unique_until"),
     }
+    del found["snappea_unique_until"]
     del found["snappea_stat_minute"], found["snappea_stat_of_task"], found["snappea_runs"]
     assert all(" WHERE " in sql for sql in found.values())
     assert connections["snappea"].vendor == "sqlite"
