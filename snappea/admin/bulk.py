@@ -131,11 +131,8 @@ def _note_changes(
         for pk, name in names.items() if changed else ():
             note(user, past, f"{name} #{pk}", pk, is_deletion)
     elif changed or current_task:
-        what = (
-            _some(changed)
-            if chosen.ids is not None or not chosen.q
-            else f"{_some(changed)}: {plain(chosen.q)}"
-        )
+        by_search = f": {plain(chosen.q)}" if chosen.q and chosen.ids is None else ""
+        what = f"{_some(changed)}{by_search}"
         note(user, past, what, current_task.id or None if current_task else None, is_deletion)
 
 

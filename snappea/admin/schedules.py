@@ -1,8 +1,7 @@
 """The schedules in the console: their times, their last runs, and the actions on them."""
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
@@ -42,16 +41,6 @@ _GONE = {
     "handed over": gettext_lazy("handed over to Celery"),
     "skipped": gettext_lazy("skipped, because it was too late"),
 }
-
-
-class Bar(NamedTuple):
-    """A run. `kind`: its color; `href`: the page of its task, or the list of such tasks if it has no row."""
-
-    kind: str
-    at: datetime
-    label: str
-    task_id: int | None
-    href: str
 
 
 def facts(plan: Plan) -> dict[str, str]:
@@ -155,13 +144,14 @@ class ScheduleAdmin(ConsoleAdmin):
             "bars": [self._bar(run, outcome, alike) for run, outcome in runs.get(plan.name, [])],
         }
 
-    def _bar(self, run: ScheduleRun, outcome: str, alike: str) -> Bar:
+    def _bar(self, run: ScheduleRun, outcome: str, alike: str) -> dict[str, Any]:
+        """Return a run. `href`: the page of its task, or the list of such tasks if it has no row."""
         is_state = outcome in Status.values
         kind = outcome if is_state else "gone" if outcome in _GONE else "failed"
         label = state_label(outcome) if is_state else str(_GONE.get(outcome) or plain(outcome[:500]))
         task_id = run.task_id if getattr(run, "status", None) else None
         page = self.page("snappea_task_change", task_id) if task_id else alike
-        return Bar(kind, run.at, label, task_id, page)
+        return {"kind": kind, "at": run.at, "label": label, "task_id": task_id, "href": page}
 
     def act(self, request: HttpRequest, pk: int, verb: str) -> HttpResponse:
         """Apply an action to a schedule."""

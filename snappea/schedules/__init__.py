@@ -205,9 +205,9 @@ def listing(count: int = 3) -> list[Listed]:
     moment, known = now(db), {row.name: row for row in Schedule.objects.all()}
     found = []
     for before, new, is_gone in matched(raw(db), rows.EACH):
-        plan, problem = new.plan, "no longer in the code" if is_gone else ""
-        for error in [] if is_gone else problems_of(plan, new.is_added):
-            problem = problem or reason(plan.task_name, error)
+        plan = new.plan
+        problems = (reason(plan.task_name, error) for error in problems_of(plan, new.is_added))
+        problem = "no longer in the code" if is_gone else next(problems, "")
         try:
             runs = upcoming(plan, before, moment, count)
         except ConfigurationError:
