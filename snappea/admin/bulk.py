@@ -61,7 +61,7 @@ class Selection(NamedTuple):
     at: str = ""
 
     @classmethod
-    def of(cls, request: HttpRequest, pk: int | None = None) -> "Selection":
+    def of(cls, request: HttpRequest, pk: int | str | None = None) -> "Selection":
         """Return the task `pk`, or what a form chose, as of when its page was made. `all`: not only `ids`."""
         sent, at = request.POST, ""
         sent_ids = [str(pk)] if pk is not None else sent.getlist("ids") if sent.get("all") != "1" else []

@@ -91,9 +91,7 @@ class DashboardAdmin(ConsoleAdmin):
 
     def terminate(self, request: HttpRequest) -> HttpResponse:
         """Ask the Foreman to end a task."""
-        number = _require(request, "task")
-        ids = [int(number)] if number.isdecimal() and len(number) < 19 else []
-        decide(request, VERBS["terminate"], Selection(ids))
+        decide(request, VERBS["terminate"], Selection.of(request, _require(request, "task")))
         return self._back(request)
 
     def _back(self, request: HttpRequest) -> HttpResponse:

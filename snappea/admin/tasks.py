@@ -209,6 +209,4 @@ class StateAdmin(GuardedAdmin):
 
     def to_task(self, request: HttpRequest, pk: str) -> HttpResponse:
         """Redirect to a task's page."""
-        is_number = pk.isdecimal() and len(pk) < 19
-        page = ("snappea_task_change", pk) if is_number else ("snappea_task_changelist",)
-        return HttpResponseRedirect(self.page(*page))
+        return HttpResponseRedirect(self.page("snappea_task_change", pk))
