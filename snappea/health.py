@@ -26,7 +26,7 @@ def health(request: HttpRequest) -> HttpResponse:
     found: dict[str, Any]
     try:
         with usable():
-            foremen, oldest = foremen_at_work(), inspect.oldest_wait(inspect.queues())
+            foremen, oldest = foremen_at_work(), inspect.oldest_wait(inspect.queues(most=1))
             found = {
                 "foremen": [inspect.described(info) for info in foremen],
                 "oldest": oldest,

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from .queue.clock import later, minute_of, now
 from .queue.database import connect, raw
 from .queue.dialects import statement
 from .queue.foremen import foremen_at_work
+from .queue.logbook import Entry, Note
 from .queue.records import ForemanInfo
 
 _SINCE = """
@@ -135,26 +136,33 @@ def snapshot() -> dict[str, Any]:
     """Return the state of the queue as plain data, as the console shows it.
 
     `foremen` (`busy`: threads, without stuck ones; `on_loop`: coroutines; `isolated`: tasks in processes of
-    their own), `counts` by state, `oldest` (the longest wait of a task that could run), `queues`, `running`,
-    `tasks` (with the numbers of the last hour) and `failures`. Times are in seconds.
+    their own), `counts` by state, the number of `schedules`, `failed_lately` (how many tasks failed in the
+    last hour), `oldest` (the longest wait of a task that could run), `queues`, `running`, `tasks` (with the
+    numbers of the last hour) and `failures`. Times are in seconds.
 
     >>> snapshot()["counts"]["failed"]
     3
     """
     claims = inspect.in_flight()
-    foremen = foremen_at_work()
-    runs = inspect.running(claims, [task_id for info in foremen for task_id in info.stuck])
+    foremen, runs = at_work(claims)
     queues = inspect.queues(runs)
     failures = inspect.failures()
     return {
-        "foremen": [_described(info, runs) for info in foremen],
-        "counts": inspect.counts(claims),
+        "foremen": foremen,
+        **inspect.totals(claims, sum(queue.ready for queue in queues), sum(one.number for one in failures)),
         "oldest": inspect.oldest_wait(queues),
         "queues": [state._asdict() for state in queues],
         "running": [run._asdict() for run in runs],
         "tasks": _tasks(runs, failures),
         "failures": [group._asdict() for group in failures[: inspect.MOST_SHOWN]],
     }
+
+
+def at_work(claims: Mapping[Entry, Note]) -> tuple[list[dict[str, Any]], list[inspect.Running]]:
+    """Return the `foremen` of a snapshot, and the running tasks. `claims`: those in flight."""
+    foremen = foremen_at_work()
+    runs = inspect.running(claims, [task_id for info in foremen for task_id in info.stuck])
+    return [_described(info, runs) for info in foremen], runs
 
 
 def _tasks(runs: Iterable[inspect.Running], failures: Iterable[inspect.Failures]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -16,7 +17,6 @@ from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language, gettext_lazy
 
 from .. import stats
-from ..models import Schedule, Status
 from ..monitoring import inspect
 from ..monitoring.formatting import number
 from ..monitoring.permissions import may
@@ -95,8 +95,8 @@ class ConsoleAdmin(GuardedAdmin):
     def live(self, request: HttpRequest, template: str, build: Callable[[], dict[str, Any]]) -> str:
         """Render the tabs and the part of a page that refreshes itself. All viewers share it for a second.
 
-        `build` returns the template's context, perhaps with its `tab` or the `counts` by state. Neither may
-        depend on the user, but for the permissions.
+        `build` returns the template's context, perhaps with its `tab` or what `counted()` returns. Neither
+        may depend on the user, but for the permissions.
         """
         allowed = self._allowed(request)
         key = (
@@ -120,16 +120,21 @@ class ConsoleAdmin(GuardedAdmin):
     def _allowed(self, request: HttpRequest) -> dict[str, bool]:
         return {"may_change": may(request, "change"), "may_delete": may(request, "delete")}
 
-    def _tabs(
-        self, request: HttpRequest, tab: str = "", counts: dict[str, int] | None = None, **context: Any
-    ) -> list[tuple[Tab, str, str, bool]]:
-        labels, here = _labels(counts or counted(request)), tab or self.tab
+    def _tabs(self, request: HttpRequest, tab: str = "", **context: Any) -> list[tuple[Tab, str, str, bool]]:
+        here, counts = tab or self.tab, context.get("counts")
+        known = {**context, **counts, "tasks": sum(counts.values())} if counts else few_counted(request)
+        labels = _labels(known)
         return [(one, self.page(one.page), labels.get(one.name, ""), one.name == here) for one in TABS]
 
 
-def counted(request: HttpRequest) -> dict[str, int]:
-    """Return how many tasks are in each state, which all pages share for a second."""
-    return shared(("counts", database()), inspect.counts, is_fresh=_has_messages(request))
+def counted(request: HttpRequest) -> dict[str, Any]:
+    """Return the `inspect.totals()`, which all pages share for a second."""
+    return shared(("counts", database()), inspect.totals, is_fresh=_has_messages(request))
+
+
+def few_counted(request: HttpRequest) -> dict[str, int]:
+    """Return the `inspect.few_totals()`, which all pages share for a second."""
+    return shared(("few", database()), inspect.few_totals, is_fresh=_has_messages(request))
 
 
 def snapshot(request: HttpRequest) -> dict[str, Any]:
@@ -138,8 +143,8 @@ def snapshot(request: HttpRequest) -> dict[str, Any]:
 
 
 def queues(request: HttpRequest) -> list[inspect.QueueState]:
-    """Return the state of the queues, without what runs, which all pages share for a second."""
-    return shared(("queues", database()), inspect.queues, is_fresh=_has_messages(request))
+    """Return the queues, without how many tasks are ready or run, which all pages share for a second."""
+    return shared(("queues", database()), partial(inspect.queues, most=1), is_fresh=_has_messages(request))
 
 
 def _warnings(request: HttpRequest) -> list[str]:
@@ -156,14 +161,19 @@ def is_paused(request: HttpRequest) -> bool:
     return request.COOKIES.get(PAUSED) == "1"
 
 
-def _labels(counts: dict[str, int]) -> dict[str, str]:
+def _labels(counts: dict[str, Any]) -> dict[str, str]:
     workers = sum(foreman.workers for foreman in foremen_at_work())
     return {
-        "tasks": number(sum(counts.values())),
-        "failures": number(counts[Status.FAILED]),
-        "schedules": number(Schedule.objects.count()),
-        "workers": f"{number(counts[Status.RUNNING])} / {number(workers)}",
+        "tasks": _some(counts["tasks"]),
+        "failures": _some(counts["failed"]),
+        "schedules": number(counts["schedules"]),
+        "workers": f"{number(counts['running'])} / {number(workers)}",
     }
+
+
+def _some(count: int) -> str:
+    most = inspect.MOST_COUNTED
+    return number(count) if count <= most else f"{number(most)}+"
 
 
 def _has_messages(request: HttpRequest) -> bool:

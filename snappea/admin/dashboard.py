@@ -107,12 +107,13 @@ class DashboardAdmin(ConsoleAdmin):
 def overview(request: HttpRequest) -> dict[str, Any]:
     """Return what the overview shows. `?hours=`: the time span of the charts."""
     seen, hours = snapshot(request), hours_of(request)
+    periods = periods_of(hours)
     groups = [Failures(**group) for group in seen["failures"][:GROUPS]]
     rows = workers.slots(seen["foremen"], seen["running"])
     return {
         **seen,
         "warnings": [],  # the health sentence says the same
-        "health": health(seen),
+        "health": health(seen, periods, SPANS[hours]),
         "states": [(status.label, seen["counts"][status], str(status)) for status in Status],
         "queues": queues.rows(seen["queues"]),
         "groups": failures.group_rows(groups),
@@ -121,7 +122,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         "more_slots": max(0, len(rows) - SLOTS),
         "tasks": seen["tasks"][:NAMES],
         "more_tasks": max(0, len(seen["tasks"]) - NAMES),
-        "charts": history_charts(periods_of(hours), hours),
+        "charts": history_charts(periods, hours),
         "hours": hours,
         "spans": list(SPANS),
     }

@@ -1,6 +1,7 @@
 """What all pages share: permissions, and the error page if the queue cannot be used."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any
 
@@ -12,8 +13,12 @@ from django.utils.cache import add_never_cache_headers
 
 from ..errors import QueueUnavailable
 from ..monitoring.permissions import may
-from ..queue.availability import usable
+from ..queue.availability import UNUSABLE, usable, was_usable
+from ..queue.database import connect, raw
 from ..queue.quarantine import quarantined
+
+#: How much of an SQLite file is mapped into memory, in bytes.
+_MOST_MAPPED = 4 * 1024**3
 
 
 def guarded(view: Callable[..., HttpResponse], site: admin.AdminSite) -> Callable[..., HttpResponse]:
@@ -28,7 +33,8 @@ def guarded(view: Callable[..., HttpResponse], site: admin.AdminSite) -> Callabl
             return response
 
         try:
-            with usable(looks_first=may(request, "view")):
+            may_view = may(request, "view")
+            with usable(looks_first=may_view and not was_usable()), _mapped(may_view):
                 return quarantined(render) if request.method == "GET" else render()
         except QueueUnavailable as error:
             context = {**site.each_context(request), "title": "The queue cannot be used", "why": error}
@@ -37,6 +43,20 @@ def guarded(view: Callable[..., HttpResponse], site: admin.AdminSite) -> Callabl
             return response
 
     return answer
+
+
+@contextmanager
+def _mapped(is_read: bool) -> Iterator[None]:
+    """Map an SQLite file into memory in a block, so that counting and searching take half as long."""
+    if not is_read or connect().vendor != "sqlite":
+        yield
+        return
+    raw(connect()).execute(f"PRAGMA mmap_size = {_MOST_MAPPED}")
+    try:
+        yield
+    finally:
+        with suppress(*UNUSABLE):
+            raw(connect()).execute("PRAGMA mmap_size = 0")
 
 
 class GuardedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time

@@ -18,8 +18,7 @@ from ..monitoring.inspect import age
 from ..monitoring.permissions import may
 from ..queue.database import connect, raw
 from ..queue.dialects import statement
-from ..queue.foremen import foremen_at_work
-from ..stats import Histogram, border
+from ..stats import Histogram, at_work, border
 from ..tasks.discovery import find
 from ..tasks.function import TaskFunction
 from ..tasks.options import Options
@@ -67,8 +66,7 @@ def show(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 def _contents(request: HttpRequest, name: str) -> dict[str, Any]:
     hours = hours_of(request)
-    stuck = [task_id for info in foremen_at_work() for task_id in info.stuck]
-    running = monitoring.running(monitoring.in_flight(), stuck)
+    _foremen, running = at_work(monitoring.in_flight())
     runs = [run._asdict() for run in running if run.task_name == name]
     failures = [group for group in monitoring.failures() if group.task_name == name]
     periods = periods_of(hours, name)

@@ -72,6 +72,8 @@ class View(NamedTuple):
             ids, is_all = scan(ordered, MOST + 1, LONGEST if self.is_patient else SECONDS)
             return ids[start : start + ON_A_PAGE], min(len(ids), MOST), is_all
         start = min(start, count)  # or an address could make it read all
+        if self.search.state == Status.READY:
+            return inspect.ready_ids(start, ON_A_PAGE, self.is_reversed), count, True
         return list(ordered.values_list("pk", flat=True)[start : start + ON_A_PAGE]), count, True
 
 
@@ -124,13 +126,14 @@ class TaskList(ConsoleAdmin):
         return export(search, kind)
 
     def _contents(self, request: HttpRequest, view: View) -> dict[str, Any]:
-        search, counts = view.search, counted(request)
-        known = counts[search.state] if search.state else sum(counts.values())
-        ids, count, is_all = view.ids(known if search.is_plain else None)
+        search, totals = view.search, counted(request) if view.search.is_plain else {}
+        counts = {None: sum(totals["counts"].values()), **totals["counts"]} if totals else {}
+        ids, count, is_all = view.ids(counts.get(search.state))
         rows = {row.pk: row for row in Task.objects.filter(pk__in=ids).defer("errors", "result", "log")}
         stopped = {queue.name for queue in queues(request) if queue.paused_since}
         pages = max(1, -(-(count if search.state else min(count, MOST)) // ON_A_PAGE))
         return {
+            **totals,
             "view": view,
             "facets": [self._facet(view, status, counts) for status in (None, *STATES)],
             "rows": [listed(rows[pk], stopped) for pk in ids if pk in rows],
@@ -150,14 +153,13 @@ class TaskList(ConsoleAdmin):
             "query": urlencode({"q": search.text}),
         }
 
-    def _facet(self, view: View, status: Status | None, counts: dict[str, int]) -> dict[str, Any]:
+    def _facet(self, view: View, status: Status | None, counts: dict[str | None, int]) -> dict[str, Any]:
         search = view.search.with_term("state", status)
-        count = number(counts[status] if status else sum(counts.values()))
         return {
             "name": status or "all",
             "label": status.label if status else _("All"),
             "address": view._replace(search=search).address(is_reversed=False, is_patient=False),
-            "count": count if view.search.is_plain else "",
+            "count": number(counts[status]) if counts else "",
             "is_current": status == view.search.state,
         }
 
@@ -165,11 +167,11 @@ class TaskList(ConsoleAdmin):
 def _menus(request: HttpRequest, view: View) -> list[dict[str, Any]]:
     """Return the filters to choose from, without a scan, and what is chosen."""
     of_tasks = {task.options.queue for task in registry.values()}
-    groups = inspect.failures()
+    failed = inspect.kinds_of_failure()
     choices: dict[str, tuple[str, Iterable[str]]] = {
         "queue": (_("Queue"), {*of_tasks, *(queue.name for queue in queues(request))}),
-        "task": (_("Task"), {*stats.names(A_DAY), *(group.task_name for group in groups)}),
-        "exception": (_("Exception"), {group.exception for group in groups} - {""}),
+        "task": (_("Task"), {*stats.names(A_DAY), *(name for _exception, name in failed)}),
+        "exception": (_("Exception"), {exception for exception, _name in failed} - {""}),
     }
     return [
         {"label": label, "chosen": view.search.value(key), "choices": _choices(view, key, values)}

@@ -5,11 +5,11 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from .. import stats
 from ..models import Task
 from ..monitoring import inspect
 from ..monitoring.formatting import named_arguments
 from .columns import ago
-from .console import snapshot
 
 #: For how many running tasks of a Foreman to show a row.
 MOST_ROWS = 200
@@ -17,19 +17,16 @@ MOST_ROWS = 200
 
 def contents(request: HttpRequest) -> dict[str, Any]:
     """Return what the tab shows: each Foreman with its rows, and the tasks that a dead one left running."""
-    seen = snapshot(request)
-    known: dict[int | None, list[dict[str, Any]]] = {info["number"]: [] for info in seen["foremen"]}
+    foremen, runs = stats.at_work(inspect.in_flight())
+    known: dict[int | None, list[dict[str, Any]]] = {info["number"]: [] for info in foremen}
     left: list[dict[str, Any]] = []
-    for run in seen["running"]:
-        known.get(run["foreman"], left).append(run)
+    for run in runs:
+        known.get(run.foreman, left).append(run._asdict())
     return {
         "foremen": [
-            {**info, "since": ago(info["since"]), **_rows([info], known[info["number"]])}
-            for info in seen["foremen"]
+            {**info, "since": ago(info["since"]), **_rows([info], known[info["number"]])} for info in foremen
         ],
         "left": _rows([], left),
-        "counts": seen["counts"],
-        "warnings": inspect.warnings(bool(seen["foremen"]), seen["oldest"]),
     }
 
 

@@ -6,12 +6,10 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from ..models import Task
 from ..queue.clock import as_datetime, later, now
 from ..queue.database import connect, raw
 from ..queue.dialects import statement
 from ..tasks.discovery import find
-from ..tasks.function import is_sensitive
 from .formatting import one_line
 from .inspect import Failures
 
@@ -28,7 +26,8 @@ _DETAILS = ", ".join(
     (
         f"(SELECT min(finished_at) FROM snappea_task WHERE {_ALIKE})",
         _LAST,
-        f"(SELECT id FROM snappea_task WHERE {_ALIKE} ORDER BY finished_at DESC LIMIT 1)",
+        f"(SELECT CASE WHEN is_sensitive THEN '' ELSE error END FROM snappea_task WHERE {_ALIKE}"
+        " ORDER BY finished_at DESC LIMIT 1)",
         *[_IN_PERIOD] * HOURS,
     )
 )
@@ -37,8 +36,8 @@ _DETAILS = ", ".join(
 class Group(NamedTuple):
     """A group of failures. `first` and `last`: when the oldest and the newest of them failed.
 
-    `hours`: how many failed in each of the last 24 hours. `newest` is the id of the newest, and `sample` the
-    last line of its error; empty if the task is sensitive.
+    `hours`: how many failed in each of the last 24 hours. `sample`: the last line of the newest error; empty
+    if the task is sensitive.
     """
 
     exception: str
@@ -48,7 +47,6 @@ class Group(NamedTuple):
     first: datetime | None
     last: datetime | None
     hours: list[int]
-    newest: int | None
     sample: str
 
 
@@ -58,10 +56,9 @@ def groups(failures: Sequence[Failures]) -> list[Group]:
     begins = [later(this_hour, 3600.0 * back) for back in range(1 - HOURS, 2)]
     periods = [border for period in pairwise(begins) for border in period]
     rows = _ask(_DETAILS, failures, periods)
-    samples = _samples([newest for _, _, newest, *_ in rows if newest])
     return [
-        Group(*failed, _moment(first), _moment(last), hours, newest, samples.get(newest, ""))
-        for failed, (first, last, newest, *hours) in zip(failures, rows, strict=True)
+        Group(*failed, _moment(first), _moment(last), hours, _sample(failed.task_name, error))
+        for failed, (first, last, error, *hours) in zip(failures, rows, strict=True)
     ]
 
 
@@ -86,9 +83,9 @@ def _statement(columns: str, count: int) -> str:
     return statement(f"WITH kind(exception, place, task_name) AS (VALUES {kinds}) SELECT {columns} FROM kind")
 
 
-def _samples(ids: Sequence[int]) -> dict[int | None, str]:
-    rows = Task.objects.filter(pk__in=ids).only("error", "task_name", "is_sensitive")
-    return {row.pk: "" if is_sensitive(row, find(row.task_name)) else one_line(row.error) for row in rows}
+def _sample(task_name: str, error: str | None) -> str:
+    task = find(task_name)
+    return "" if error is None or (task and task.options.sensitive) else one_line(error)
 
 
 def _moment(text: str | None) -> datetime | None:

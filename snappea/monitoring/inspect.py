@@ -5,7 +5,7 @@ Foreman's logbook lists running tasks.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,13 +16,34 @@ from ..conf import current, declared_queues, uses_celery
 from ..memory import resident
 from ..models import Gate, Status, Task
 from ..queue import logbook
-from ..queue.clock import as_datetime, now
+from ..queue.clock import as_datetime, later, now
 from ..queue.database import RawConnection, connect, file_of, raw
 from ..queue.dialects import statement
 from ..queue.foremen import foremen_at_work
 from ..queue.logbook import Entry, Note
 from ..queue.records import ForemanInfo
 from ..tasks.discovery import find
+
+
+def _first_of_each(rows: str, *order: str) -> str:
+    """Return the query of `first(id)`, the ids of one row of each group, by an index and without a scan.
+
+    It jumps from a group to the next one. `rows`: the condition of the index; `order`: its columns, whose
+    values a group shares.
+    """
+    columns = [column.partition(" ")[0] for column in order]
+    ways = ["<" if column.endswith(" DESC") else ">" for column in order]
+    jumps = []
+    for place in range(len(order) - 1, -1, -1):
+        alike = "".join(f" AND {column} = here.{column}" for column in columns[:place])
+        beyond = f"{columns[place]} {ways[place]} here.{columns[place]}"
+        jumps.append(f"""(SELECT id FROM snappea_task WHERE {rows}{alike} AND {beyond}
+            ORDER BY {", ".join(order[place:])} LIMIT 1)""")
+    return f"""WITH RECURSIVE first(id) AS (
+        SELECT (SELECT id FROM snappea_task WHERE {rows} ORDER BY {", ".join(order)} LIMIT 1)
+        UNION ALL SELECT coalesce({", ".join(jumps)})
+        FROM first JOIN snappea_task AS here ON here.id = first.id)"""
+
 
 #: How many waiting tasks to count by name. If there are more, the numbers end with "+".
 SAMPLE = 5_000
@@ -36,15 +57,20 @@ _SENTENCES = {
     "no_foreman": "No Foreman runs, so no tasks are executed. Start it: python manage.py runsnappea",
     "backlog": "The oldest ready task has waited for {oldest:,.0f} s. The limit is {limit:g} s.",
 }
-#: How many groups of failures to show.
-MOST_SHOWN = 100
+#: How many groups of failures to show, and from how many to offer the exceptions and names.
+MOST_SHOWN, MOST_KINDS = 100, 1000
+#: How many tasks the tabs of the console count. If there are more, the numbers end with "+".
+MOST_COUNTED = 100_000
+#: More tasks than a queue has.
+ALL = 10**12
 
 _KEPT = "NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')"
-_READY = f"""
-        SELECT id FROM snappea_task WHERE status = 'ready' AND gate = {Gate.OPEN}
-        UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
+_OPEN = f"status = 'ready' AND gate = {Gate.OPEN}"
+_SHUT = f"""
+        SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
             WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {Gate.OPEN}"""
+_READY = f"SELECT id FROM snappea_task WHERE {_OPEN} UNION ALL {_SHUT}"
 #: Which rows are in a state, written so that the partial indexes apply.
 IN_STATE: dict[Status, str] = {
     Status.READY: f"snappea_task.id IN ({_READY})",
@@ -55,19 +81,22 @@ IN_STATE: dict[Status, str] = {
     },
 }
 _RAISED = "snappea_task.id IN (SELECT id FROM snappea_task WHERE status = 'failed' AND exception = %s)"
-_QUEUES = statement("""
-    SELECT queue, ready, 0, (SELECT min(since) FROM (
-        SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-        WHERE status = 'ready' AND gate = {OPEN} AND is_async = alike.is_async AND queue = alike.queue
-        AND priority = alike.priority ORDER BY id LIMIT ?) AS eldest)
-    FROM (SELECT queue, priority, is_async, count(*) AS ready FROM snappea_task
-        WHERE status = 'ready' AND gate = {OPEN} GROUP BY is_async, queue, priority) AS alike
+_ALIKE = f"{_OPEN} AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority"
+_QUEUES = statement(f"""
+    {_first_of_each(_OPEN, "is_async", "queue", "priority DESC")}
+    SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE {_ALIKE} LIMIT ?) AS counted), 0,
+        (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
+            WHERE {_ALIKE} ORDER BY id LIMIT ?) AS eldest)
+    FROM first JOIN snappea_task AS alike ON alike.id = first.id
     UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
-        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {OPEN} LIMIT ?) AS few GROUP BY queue
-    UNION ALL SELECT queue, 0, 0, {untyped}since FROM snappea_pause""")
+        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {{OPEN}} LIMIT ?) AS few GROUP BY queue
+    UNION ALL SELECT queue, 0, 0, {{untyped}}since FROM snappea_pause""")
 _NAMES = statement("""
     SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
         WHERE status = 'ready' AND gate = {OPEN} LIMIT ?) AS few GROUP BY task_name""")
+_KINDS_OF_FAILURE = statement(f"""
+    {_first_of_each("status = 'failed'", "exception", "place", "task_name")}
+    SELECT exception, task_name FROM first JOIN snappea_task ON snappea_task.id = first.id LIMIT ?""")
 _FAILURES = statement("""
     SELECT exception, place, task_name, count(*) AS number FROM snappea_task WHERE status = 'failed'
     GROUP BY exception, place, task_name ORDER BY number DESC""")
@@ -77,10 +106,25 @@ _IN_FLIGHT = statement("""
     FROM snappea_task WHERE id {ids} AND status = 'running' ORDER BY id""")
 _COUNTS = {
     **{status: f"SELECT count(*) FROM snappea_task WHERE {where}" for status, where in IN_STATE.items()},
-    Status.READY: f"SELECT count(*) FROM ({_READY}) AS waiting",
+    Status.READY: f"""SELECT count(*) + coalesce(?, (SELECT count(*) FROM snappea_task WHERE {_OPEN}))
+        FROM ({_SHUT}) AS shut""",
     Status.RUNNING: "SELECT count(*) FROM snappea_task WHERE id {ids} AND status = 'running'",
+    Status.FAILED: f"SELECT coalesce(?, (SELECT count(*) FROM snappea_task WHERE {IN_STATE[Status.FAILED]}))",
 }
-_ALL_COUNTS = statement(f"SELECT {', '.join(f'({_COUNTS[status]})' for status in Status)}")
+_SCHEDULES = "SELECT count(*) FROM snappea_schedule"
+_SOME = {
+    status: _READY if status == Status.READY else f"SELECT id FROM snappea_task WHERE {where}"
+    for status, where in IN_STATE.items()
+}
+_FEW_COUNTS = statement(f"""SELECT ({_COUNTS[Status.RUNNING]}), ({_SCHEDULES}),
+    (SELECT count(*) FROM ({_SOME[Status.FAILED]} LIMIT ?) AS found),
+    (SELECT count(*) FROM ({" UNION ALL ".join(_SOME.values())} LIMIT ?) AS counted)""")
+_READY_IDS = tuple(
+    statement(f"SELECT id FROM ({_READY}) AS waiting ORDER BY +id {way} LIMIT ? OFFSET ?")
+    for way in ("", "DESC")
+)
+_ALL_COUNTS = statement(f"""SELECT {", ".join(f"({_COUNTS[status]})" for status in Status)}, ({_SCHEDULES}),
+    (SELECT count(*) FROM snappea_task WHERE {IN_STATE[Status.FAILED]} AND finished_at >= ?)""")
 #: Used without a logbook: no Foreman has run since the machine started, or there may be several.
 _RUNNING = statement("""
     SELECT id, claims, {untyped}started_at FROM snappea_task
@@ -207,19 +251,61 @@ def described(info: ForemanInfo) -> dict[str, Any]:
     return shown
 
 
-def counts(claims: Mapping[Entry, Note] | None = None) -> dict[str, int]:
-    """Return how many tasks are in each state. `claims`: those in flight, if known."""
-    ids = json.dumps([entry.id for entry in (in_flight() if claims is None else claims)])
-    return dict(zip(map(str, Status), _db().execute(_ALL_COUNTS, (ids,)).fetchone(), strict=True))
+def ready_ids(start: int, most: int, is_falling: bool = False) -> list[int]:
+    """Return the ids of ready tasks in order, without reading the rows: at most so many from `start` on."""
+    found = _db().execute(_READY_IDS[is_falling], (most, start)).fetchall()
+    return list(dict.fromkeys(pk for (pk,) in found))
 
 
-def queues(runs: Collection[Running] = ()) -> list[QueueState]:
-    """Return the state of the queues, sorted by name. `runs`: the running tasks."""
+def few_totals() -> dict[str, int]:
+    """Return the numbers of `tasks`, `failed` and `running` tasks, and `schedules`.
+
+    It stops counting at MOST_COUNTED + 1 tasks, and so does not read every row of an index.
+    """
+    numbers = _ids(in_flight()), *[MOST_COUNTED + 1] * 2
+    running, schedules, failed, others = _db().execute(_FEW_COUNTS, numbers).fetchone()
+    return {"tasks": running + others, "failed": failed, "running": running, "schedules": schedules}
+
+
+def _ids(claims: Iterable[Entry]) -> str:
+    return json.dumps([entry.id for entry in claims])
+
+
+def totals(
+    claims: Mapping[Entry, Note] | None = None, ready: int | None = None, failed: int | None = None
+) -> dict[str, Any]:
+    """Return `counts`, the number of `schedules`, and how many tasks `failed_lately`: in the last hour.
+
+    If they are known, `claims`: those in flight; `ready`: the number of tasks that are ready and not held;
+    `failed`: that of failed ones.
+    """
+    known = {
+        Status.READY: ready,
+        Status.RUNNING: _ids(in_flight() if claims is None else claims),
+        Status.FAILED: failed,
+    }
+    numbers = *(known[status] for status in Status if status in known), later(now(connect()), -3600.0)
+    *states, schedules, failed = _db().execute(_ALL_COUNTS, numbers).fetchone()
+    found = dict(zip(map(str, Status), states, strict=True))
+    return {"counts": found, "schedules": schedules, "failed_lately": failed}
+
+
+def counts() -> dict[str, int]:
+    """Return how many tasks are in each state."""
+    found: dict[str, int] = totals()["counts"]
+    return found
+
+
+def queues(runs: Collection[Running] = (), most: int = ALL) -> list[QueueState]:
+    """Return the state of the queues, sorted by name. `runs`: the running tasks.
+
+    `most`: how many ready tasks of a queue and priority to count, if not all.
+    """
     ready: dict[str, int] = {}
     oldest: dict[str, float] = {}
     held: dict[str, int] = {}
     stopped: dict[str, str] = {}
-    for name, waiting, blocked, since in _db().execute(_QUEUES, (ELDERS, SAMPLE)).fetchall():
+    for name, waiting, blocked, since in _db().execute(_QUEUES, (most, ELDERS, SAMPLE)).fetchall():
         if blocked:
             held[name] = blocked
         elif waiting:
@@ -256,6 +342,11 @@ def waiting_names() -> tuple[dict[str, int], bool]:
     return found, sum(found.values()) >= SAMPLE
 
 
+def kinds_of_failure() -> list[tuple[str, str]]:
+    """Return the exceptions and names of failed tasks, without counting them."""
+    return _db().execute(_KINDS_OF_FAILURE, (MOST_KINDS,)).fetchall()
+
+
 def failures() -> list[Failures]:
     """Return failed tasks grouped by exception, place and task, the most frequent first."""
     return list(map(Failures._make, _db().execute(_FAILURES).fetchall()))
@@ -278,4 +369,4 @@ def troubles(is_alive: bool, oldest: float | None) -> list[str]:
 
 def look_for_warnings() -> list[str]:
     """Return what needs attention now."""
-    return warnings(bool(foremen_at_work()), oldest_wait(queues()))
+    return warnings(bool(foremen_at_work()), oldest_wait(queues(most=1)))

@@ -8,6 +8,7 @@ import os
 import pkgutil
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,13 @@ from .database import connect
 from .files import writers
 
 
+class _Usable(threading.local):
+    link: object = None
+
+
+_usable = _Usable()
+
+
 def trouble(error: BaseException | None = None) -> QueueUnavailable | None:
     """Return what keeps this process from using the queue, with the cure; None if nothing is found.
 
@@ -46,8 +54,10 @@ def explain(error: BaseException) -> QueueUnavailable:
 @contextmanager
 def usable(looks_first: bool = True) -> Iterator[None]:
     """Raise QueueUnavailable, with the cure, if the queue cannot be used before or during the block."""
-    if looks_first and (found := trouble()):
-        raise found
+    if looks_first:
+        if found := trouble():
+            raise found
+        _usable.link = _link()
     try:
         yield
     except ConfigurationError as error:
@@ -56,6 +66,16 @@ def usable(looks_first: bool = True) -> Iterator[None]:
         raise
     except UNUSABLE as error:
         raise explain(error) from error
+
+
+def was_usable() -> bool:
+    """Tell whether usable() has looked since this thread connected: it need not list the tables again."""
+    return _usable.link is not None and _usable.link is _link()
+
+
+def _link() -> object:
+    found = [one for one in connections.all(initialized_only=True) if one.alias == alias() and one.connection]
+    return getattr(found[0], "snappea_link", None) if found else None
 
 
 def run_migrate() -> str:

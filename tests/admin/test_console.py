@@ -131,10 +131,10 @@ def test_an_error_is_not_kept() -> None:
 
 #: The address of each page, and how many queries it needs at most.
 PAGES = {
-    "overview": (OVERVIEW, 17),
+    "overview": (OVERVIEW, 12),
     "failures": ("/admin/snappea/dashboard/failures/", 12),
     "workers": ("/admin/snappea/dashboard/workers/", 12),
-    "type": ("/admin/snappea/dashboard/type/?name=shop.charge", 16),
+    "type": ("/admin/snappea/dashboard/type/?name=shop.charge", 12),
     "schedules": ("/admin/snappea/schedule/", 12),
     **{
         f"list {q}": (f"/admin/snappea/task/?q={q}", 12)
@@ -157,6 +157,8 @@ def test_a_page_needs_few_queries(browser: Client, page: str) -> None:
     address, most = PAGES[page]
     if "%d" in address:
         address %= Task.objects.filter(status=page.split()[1]).latest("pk").pk
+    browser.get("/admin/snappea/schedule/")  # a process looks at the tables once
+    sharing.forget()
     asked: list[str] = []
     databases = [raw(connect()), connections["default"].connection]
     for database in databases:

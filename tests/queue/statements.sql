@@ -72,22 +72,40 @@ DELETE FROM snappea_stat WHERE id IN (
     SELECT id FROM snappea_stat WHERE minute < %s ORDER BY minute LIMIT %s)
 
 -- monitoring.inspect._ALL_COUNTS, SQLite
-SELECT (SELECT count(*) FROM snappea_task WHERE status = 'scheduled'), (SELECT count(*) FROM (
-        SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0
-        UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
+SELECT (SELECT count(*) FROM snappea_task WHERE status = 'scheduled'), (SELECT count(*) + coalesce(?, (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0))
+        FROM (
+        SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
-            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0) AS waiting), (SELECT count(*) FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running'), (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running'))
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0) AS shut), (SELECT count(*) FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running'), (SELECT coalesce(?, (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')))), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_schedule),
+    (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') AND finished_at >= ?)
 
 -- monitoring.inspect._ALL_COUNTS, PostgreSQL
-SELECT (SELECT count(*) FROM snappea_task WHERE status = 'scheduled'), (SELECT count(*) FROM (
-        SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0
-        UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
+SELECT (SELECT count(*) FROM snappea_task WHERE status = 'scheduled'), (SELECT count(*) + coalesce(%s, (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0))
+        FROM (
+        SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
-            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0) AS waiting), (SELECT count(*) FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running'), (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running'))
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0) AS shut), (SELECT count(*) FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running'), (SELECT coalesce(%s, (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')))), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_schedule),
+    (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') AND finished_at >= %s)
 
 -- monitoring.inspect._FAILURES, both
 SELECT exception, place, task_name, count(*) AS number FROM snappea_task WHERE status = 'failed'
 GROUP BY exception, place, task_name ORDER BY number DESC
+
+-- monitoring.inspect._FEW_COUNTS, SQLite
+SELECT (SELECT count(*) FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running'), (SELECT count(*) FROM snappea_schedule),
+    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT ?) AS found),
+    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
+        SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
+        UNION ALL SELECT id FROM snappea_task
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 UNION ALL SELECT id FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT ?) AS counted)
+
+-- monitoring.inspect._FEW_COUNTS, PostgreSQL
+SELECT (SELECT count(*) FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running'), (SELECT count(*) FROM snappea_schedule),
+    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT %s) AS found),
+    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
+        SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
+        UNION ALL SELECT id FROM snappea_task
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 UNION ALL SELECT id FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT %s) AS counted)
 
 -- monitoring.inspect._IN_FLIGHT, SQLite
 SELECT id, claims, task_name, queue, +started_at, attempts,
@@ -99,6 +117,26 @@ SELECT id, claims, task_name, queue, started_at, attempts,
     progress_done, progress_total, progress_note, is_revoked, foreman_id, is_async
 FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running' ORDER BY id
 
+-- monitoring.inspect._KINDS_OF_FAILURE, SQLite
+WITH RECURSIVE first(id) AS (
+    SELECT (SELECT id FROM snappea_task WHERE status = 'failed' ORDER BY exception, place, task_name LIMIT 1)
+    UNION ALL SELECT coalesce((SELECT id FROM snappea_task WHERE status = 'failed' AND exception = here.exception AND place = here.place AND task_name > here.task_name
+        ORDER BY task_name LIMIT 1), (SELECT id FROM snappea_task WHERE status = 'failed' AND exception = here.exception AND place > here.place
+        ORDER BY place, task_name LIMIT 1), (SELECT id FROM snappea_task WHERE status = 'failed' AND exception > here.exception
+        ORDER BY exception, place, task_name LIMIT 1))
+    FROM first JOIN snappea_task AS here ON here.id = first.id)
+SELECT exception, task_name FROM first JOIN snappea_task ON snappea_task.id = first.id LIMIT ?
+
+-- monitoring.inspect._KINDS_OF_FAILURE, PostgreSQL
+WITH RECURSIVE first(id) AS (
+    SELECT (SELECT id FROM snappea_task WHERE status = 'failed' ORDER BY exception, place, task_name LIMIT 1)
+    UNION ALL SELECT coalesce((SELECT id FROM snappea_task WHERE status = 'failed' AND exception = here.exception AND place = here.place AND task_name > here.task_name
+        ORDER BY task_name LIMIT 1), (SELECT id FROM snappea_task WHERE status = 'failed' AND exception = here.exception AND place > here.place
+        ORDER BY place, task_name LIMIT 1), (SELECT id FROM snappea_task WHERE status = 'failed' AND exception > here.exception
+        ORDER BY exception, place, task_name LIMIT 1))
+    FROM first JOIN snappea_task AS here ON here.id = first.id)
+SELECT exception, task_name FROM first JOIN snappea_task ON snappea_task.id = first.id LIMIT %s
+
 -- monitoring.inspect._NAMES, SQLite
 SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
     WHERE status = 'ready' AND gate = 0 LIMIT ?) AS few GROUP BY task_name
@@ -108,32 +146,42 @@ SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
     WHERE status = 'ready' AND gate = 0 LIMIT %s) AS few GROUP BY task_name
 
 -- monitoring.inspect._QUEUES, SQLite
-SELECT queue, ready, 0, (SELECT min(since) FROM (
-    SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue
-    AND priority = alike.priority ORDER BY id LIMIT ?) AS eldest)
-FROM (SELECT queue, priority, is_async, count(*) AS ready FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 GROUP BY is_async, queue, priority) AS alike
+WITH RECURSIVE first(id) AS (
+    SELECT (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 ORDER BY is_async, queue, priority DESC LIMIT 1)
+    UNION ALL SELECT coalesce((SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = here.is_async AND queue = here.queue AND priority < here.priority
+        ORDER BY priority DESC LIMIT 1), (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = here.is_async AND queue > here.queue
+        ORDER BY queue, priority DESC LIMIT 1), (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async > here.is_async
+        ORDER BY is_async, queue, priority DESC LIMIT 1))
+    FROM first JOIN snappea_task AS here ON here.id = first.id)
+SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority LIMIT ?) AS counted), 0,
+    (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
+        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY id LIMIT ?) AS eldest)
+FROM first JOIN snappea_task AS alike ON alike.id = first.id
 UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
     WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT ?) AS few GROUP BY queue
 UNION ALL SELECT queue, 0, 0, +since FROM snappea_pause
 
 -- monitoring.inspect._QUEUES, PostgreSQL
-SELECT queue, ready, 0, (SELECT min(since) FROM (
-    SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue
-    AND priority = alike.priority ORDER BY id LIMIT %s) AS eldest)
-FROM (SELECT queue, priority, is_async, count(*) AS ready FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 GROUP BY is_async, queue, priority) AS alike
+WITH RECURSIVE first(id) AS (
+    SELECT (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 ORDER BY is_async, queue, priority DESC LIMIT 1)
+    UNION ALL SELECT coalesce((SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = here.is_async AND queue = here.queue AND priority < here.priority
+        ORDER BY priority DESC LIMIT 1), (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = here.is_async AND queue > here.queue
+        ORDER BY queue, priority DESC LIMIT 1), (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async > here.is_async
+        ORDER BY is_async, queue, priority DESC LIMIT 1))
+    FROM first JOIN snappea_task AS here ON here.id = first.id)
+SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority LIMIT %s) AS counted), 0,
+    (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
+        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY id LIMIT %s) AS eldest)
+FROM first JOIN snappea_task AS alike ON alike.id = first.id
 UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
     WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT %s) AS few GROUP BY queue
 UNION ALL SELECT queue, 0, 0, since FROM snappea_pause
 
 -- monitoring.inspect._READY, both
-SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0
-UNION ALL SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
-UNION ALL SELECT id FROM snappea_task
-    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
+SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
+        SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
+        UNION ALL SELECT id FROM snappea_task
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
 
 -- monitoring.inspect._RUNNING, SQLite
 SELECT id, claims, +started_at FROM snappea_task
@@ -142,6 +190,14 @@ WHERE status = 'running'  LIMIT ?
 -- monitoring.inspect._RUNNING, PostgreSQL
 SELECT id, claims, started_at FROM snappea_task
 WHERE status = 'running' AND foreman_id IS NOT NULL LIMIT %s
+
+-- monitoring.inspect._SCHEDULES, both
+SELECT count(*) FROM snappea_schedule
+
+-- monitoring.inspect._SHUT, both
+SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
+UNION ALL SELECT id FROM snappea_task
+    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
 
 -- monitoring.why._BEFORE, SQLite
 SELECT (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0
