@@ -309,12 +309,12 @@ def test_a_task_that_is_due_again_has_not_waited_since_it_was_enqueued(site: Sit
 def test_all_queues_and_groups_of_failures_are_found_without_a_scan(site: Site) -> None:
     made = []
     for is_async, queue, priority in (
-        (0, "b", 5),
-        (1, "a", 0),
-        (0, "b", -3),
-        (0, "b", 5),
-        (0, "c", 0),
-        (1, "b", 1),
+        (False, "b", 5),
+        (True, "a", 0),
+        (False, "b", -3),
+        (False, "b", 5),
+        (False, "c", 0),
+        (True, "b", 1),
     ):
         made.append(Task.objects.create(task_name="x", is_async=is_async, queue=queue, priority=priority).pk)
     found = {state.name: state.ready for state in inspect.queues()}
