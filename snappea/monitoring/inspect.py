@@ -28,8 +28,8 @@ from ..tasks.discovery import find
 def _first_of_each(rows: str, *order: str) -> str:
     """Return the query of `first(id)`, the ids of one row of each group, by an index and without a scan.
 
-    It jumps from a group to the next one. `rows`: the condition of the index; `order`: its columns, whose
-    values a group shares.
+    It jumps from a group to the next one. `rows`: the condition of the index; `order`: its columns. A
+    group has equal values in them.
     """
     columns = [column.partition(" ")[0] for column in order]
     ways = ["<" if column.endswith(" DESC") else ">" for column in order]
