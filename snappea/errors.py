@@ -7,6 +7,7 @@ SnappeaError
 ├── UnserializableArgument  an argument is not strict JSON (also a TypeError)
 ├── ArgumentsTooLarge       the arguments exceed MAX_ARGUMENT_BYTES (also a ValueError)
 ├── UnknownQueue            a task's queue is not in QUEUES (also a ValueError)
+├── AlreadyEnqueued         an identical call was enqueued, and the task has on_conflict="raise"
 ├── PauseUnconfirmed        a queue is paused, but a Foreman may still start tasks that it has claimed
 ├── QueueUnavailable        the queue cannot be used; names the cause and the cure (also an OperationalError)
 │   └── EnqueueError        from delay(): nothing was written
@@ -103,6 +104,17 @@ class EnqueueError(QueueUnavailable):
     def __init__(self, message: str, what: str = "", cure: str = "") -> None:
         super().__init__(what, cure)
         self.args = (message,)
+
+
+class AlreadyEnqueued(SnappeaError):
+    """From `delay()` of a task with `on_conflict="raise"`: an identical call exists, nothing was written.
+
+    `id`: the primary key of that call.
+    """
+
+    def __init__(self, task_name: str, id: int) -> None:
+        self.id = id
+        super().__init__(f"{task_name} was not enqueued: task #{id} is an identical call.")
 
 
 class PauseUnconfirmed(SnappeaError):

@@ -19,6 +19,9 @@ from ..tasks.function import TaskFunction, declared, registry
 #: Options without an equivalent in Celery, and what happens instead.
 GAPS = {
     "unique": "identical calls all run",
+    "unique_for": "identical calls all run",
+    "debounce": "each of identical calls runs, so long after it was enqueued",
+    "throttle": "identical calls all run",
     "max_concurrency": "as many calls run at a time as there are workers; give the task a queue of its own, "
     "served by one worker with --concurrency",
     "concurrency_key": "it is not called",

@@ -76,7 +76,7 @@ class DjangoTask(TaskFunction[..., Any]):
         return call._replace(
             priority=int(task.priority),
             extras=extras._replace(
-                run_after=None if task.run_after is None else as_text(task.run_after),
+                run_after=extras.run_after if task.run_after is None else as_text(task.run_after),
                 result_ttl=extras.result_ttl or 0,  # not None: the row must exist after it has ended
                 backend=self.alias,
                 overrides=overrides_of(task, declared(self.name)),
@@ -114,8 +114,11 @@ class _Enqueueing:
 
     def accepted(self, call_id: Any, is_new: bool) -> AnyResult:
         """Return the result of the call, or of the identical call that already waits."""
-        if not is_new and (row := engine.of(call_id).find(call_id)):
-            return result_of_row(row)
+        if not is_new:
+            if row := engine.of(call_id).find(call_id):
+                return result_of_row(row)
+            set_fields(self.result, id=str(call_id))  # it has ended, within `unique_for`
+            return self.result
         self._tell_enqueued(str(call_id), call_id)
         return self.result
 

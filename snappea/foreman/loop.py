@@ -178,6 +178,7 @@ class Foreman:
                 self.pool.loop.look()
             self._scheduler.look(self.connection, now(self.connection))
             self.stats.look(raw(self.connection))
+            store.forget_unique(raw(self.connection), now(self.connection))
         if here >= self._peek_at:
             self._peek_at = here + self.bell.patience
             has_news = self.host.may_have_news()

@@ -62,10 +62,11 @@ def cancel(tasks: QuerySet[Task]) -> int:
 def cancel_in_batches(tasks: QuerySet[Task]) -> Iterator[int]:
     """Do the same, and yield how many tasks each batch deleted."""
     lanes = set()
-    for page in _chosen(tasks, "cancel", "pk", "lane"):
-        yield from _in_batches(sql.CANCEL, [(pk,) for pk, _lane in page])
-        _note_gone((pk for pk, _lane in page), "cancelled")
-        lanes |= {lane for _pk, lane in page if lane is not None}
+    for page in _chosen(tasks, "cancel", "pk", "lane", "unique_key"):
+        yield from _in_batches(sql.CANCEL, [(pk,) for pk, _lane, _key in page])
+        _note_gone((pk for pk, _lane, _key in page), "cancelled")
+        _apply(sql.RELEASE, [(key, pk) for pk, _lane, key in page if key is not None])
+        lanes |= {lane for _pk, lane, _key in page if lane is not None}
     _recheck(lanes)
 
 

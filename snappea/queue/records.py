@@ -20,8 +20,19 @@ LEFT_OUT = re.compile(r"\d{1,18}").fullmatch
 _TRACEBACK_LINE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
 
+class UniqueRule(NamedTuple):
+    """What decides about identical calls, in addition to the indexes of `unique_key`."""
+
+    #: For how many seconds after a call no identical one is enqueued.
+    seconds: float | None = None
+    #: What happens to an identical call: "discard", "replace" or "raise".
+    on_conflict: str = "discard"
+    #: How many seconds after the first call a replaced one is due at the latest.
+    latest: float | None = None
+
+
 class Extras(NamedTuple):
-    """The columns that few calls set, in the order of INSERT_MORE."""
+    """The columns that few calls set, in the order of INSERT_MORE; the last field is not a column."""
 
     run_after: str | None = None
     expires_at: str | None = None
@@ -35,6 +46,7 @@ class Extras(NamedTuple):
     is_sensitive: bool = False
     backend: str | None = None
     overrides: str | None = None
+    unique_rule: UniqueRule | None = None
 
 
 class Call(NamedTuple):

@@ -60,6 +60,28 @@ IDENTICAL = statement("""
         AND unique_running AND unique_running = {true} AND status IN ('ready', 'scheduled', 'running')
     LIMIT 1""")
 
+#: What an identical call with `on_conflict="replace"` may change.
+WAITING_TWIN = statement("""
+    SELECT id, lane, {untyped}enqueued_at FROM snappea_task
+    WHERE unique_key = ? AND unique_key IS NOT NULL AND status IN ('ready', 'scheduled')""")
+REPLACE = statement("""
+    UPDATE snappea_task SET
+        args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
+        lane = ?, lane_limit = ?, lane_interval = ?, attempts = 0, interruptions = 0
+    WHERE id = ? AND status IN ('ready', 'scheduled')""")
+#: Calls with `unique_for`: the parameters of HELD are the key and the current time.
+HELD = "SELECT task_id FROM snappea_uniqueuntil WHERE key = ? AND until > ?"
+HOLD = """
+    INSERT INTO snappea_uniqueuntil (key, task_id, until) VALUES (?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET task_id = excluded.task_id, until = excluded.until
+    WHERE snappea_uniqueuntil.until <= ?"""
+RELEASE = "DELETE FROM snappea_uniqueuntil WHERE key = ? AND task_id = ?"
+OUTDATED = "SELECT 1 FROM snappea_uniqueuntil WHERE until <= ? LIMIT 1"
+FORGET_UNIQUE = statement("""
+    DELETE FROM snappea_uniqueuntil WHERE key IN (
+        SELECT key FROM snappea_uniqueuntil WHERE until <= ? ORDER BY until LIMIT ? {skip_locked})
+    AND until <= ?""")
+
 # the Foreman's round
 
 #: What there is to do: see `records.Peek`. With min() PostgreSQL might read all rows, if it planned the

@@ -15,12 +15,25 @@ from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 
 from ..conf import current
-from ..errors import EnqueueError, QueueUnavailable, refuse_event_loop
+from ..errors import AlreadyEnqueued, EnqueueError, QueueUnavailable, refuse_event_loop
 from ..models import Gate, Status, Task
 from . import statements as sql
 from .clock import later, now
 from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
-from .records import Call, Claim, Expired, Extras, Fence, Outcome, Peek, Progress, Unusable, added, error_line
+from .records import (
+    Call,
+    Claim,
+    Expired,
+    Extras,
+    Fence,
+    Outcome,
+    Peek,
+    Progress,
+    UniqueRule,
+    Unusable,
+    added,
+    error_line,
+)
 
 #: The most rows that a round promotes, expires or blocks, so that 100,000 of them do not stall it.
 AT_ONCE = 1000
@@ -40,7 +53,7 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
     """Write a task, and wake the Foreman after the commit. `moment`: the current time, if known.
 
     Returns the task's id, and False if it belongs to an identical unique call that was enqueued before.
-    Raises EnqueueError if the database refuses; then nothing was written.
+    Raises EnqueueError if the database refuses, or AlreadyEnqueued; then nothing was written.
     """
     try:
         connection = connect()
@@ -52,12 +65,12 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
                 task_id, is_new = insert(raw(connection), call, moment or now(connection))
             else:
                 with transact(connection) as db:
-                    task_id, is_new = insert(db, call, moment or now(connection))
+                    task_id, is_new = _insert_or_raise(db, call, moment or now(connection))
     except UNUSABLE as error:
         if is_left_behind(error):
             return enqueue(call, moment)
         raise _refusal(error, call.task_name) from error
-    if is_new:
+    if is_new or (call.extras and call.extras.unique_rule):  # it may have been replaced
         ring_on_commit(connection)
     return task_id, is_new
 
@@ -71,7 +84,7 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
         with connection.wrap_database_errors, transact(connection) as db:
             moment = now(connection)
             if any(call.extras for call in calls):
-                written = [insert(db, call, moment) for call in calls]
+                written = [_insert_or_raise(db, call, moment) for call in calls]
             else:
                 written = [(task_id, True) for task_id in _insert_plain(db, calls, moment)]
     except UNUSABLE as error:
@@ -98,15 +111,68 @@ def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
     extras = call.extras or Extras()
     status = SCHEDULED if (extras.run_after or "") > moment else READY
     gate = OPEN if extras.lane is None else NEW
+    rule = extras.unique_rule
     for _ in range(TRIES):
-        written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *extras))
+        if rule and (earlier := _earlier(db, call, extras, rule, moment)):
+            return earlier, False
+        written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *extras[:-1]))
         if written.rowcount:
-            return written.lastrowid, True
-        if found := db.execute(sql.IDENTICAL, (extras.unique_key,) * 2).fetchone():
+            task_id: int = written.lastrowid
+            if not rule or rule.seconds is None:
+                return task_id, True
+            until = later(moment, rule.seconds)
+            if db.execute(sql.HOLD, (extras.unique_key, task_id, until, moment)).rowcount:
+                return task_id, True
+            db.execute(sql.CANCEL, (task_id,))  # PostgreSQL: another process enqueued it just now
+        elif rule and rule.on_conflict == "replace":  # PostgreSQL, for the same reason
+            continue
+        elif found := db.execute(sql.IDENTICAL, (extras.unique_key,) * 2).fetchone():
             return found[0], False
     raise EnqueueError(
         f"{call.task_name} was not enqueued: an identical call blocks it, but cannot be found."
     )
+
+
+def _insert_or_raise(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
+    task_id, is_new = insert(db, call, moment)
+    rule = call.extras.unique_rule if call.extras else None
+    if rule and rule.on_conflict == "raise" and not is_new:
+        raise AlreadyEnqueued(call.task_name, task_id)
+    return task_id, is_new
+
+
+def _earlier(db: RawConnection, call: Call, extras: Extras, rule: UniqueRule, moment: str) -> int | None:
+    """Return the id of an identical call that is still in force, or that this one has replaced."""
+    if rule.seconds is not None:
+        held = db.execute(sql.HELD, (extras.unique_key, moment)).fetchone()
+        return held[0] if held else None
+    if rule.on_conflict != "replace":
+        return None
+    for task_id, lane, enqueued_at in db.execute(sql.WAITING_TWIN, (extras.unique_key,)).fetchall():
+        due = replaced_due(extras.run_after, enqueued_at, rule)
+        status = SCHEDULED if (due or "") > moment else READY
+        gate = OPEN if extras.lane is None else NEW
+        limits = extras.lane, extras.lane_limit, extras.lane_interval
+        values = *call[1:5], status, gate, due, extras.expires_at, *limits
+        if db.execute(sql.REPLACE, (*values, task_id)).rowcount:
+            if lane is not None:
+                db.execute(sql.RECHECK, (lane,))  # it may have been the next of its group
+            found: int = task_id
+            return found
+    return None
+
+
+def replaced_due(run_after: str | None, enqueued_at: str, rule: UniqueRule) -> str | None:
+    """Return when a call is due that has replaced one of `enqueued_at`."""
+    if run_after is None or rule.latest is None:
+        return run_after
+    return min(run_after, later(enqueued_at, rule.latest))
+
+
+def forget_unique(db: RawConnection, moment: str) -> None:
+    """Delete what is remembered of calls whose `unique_for` is over."""
+    if db.execute(sql.OUTDATED, (moment,)).fetchone():
+        db.execute(sql.FORGET_UNIQUE, (moment, AT_ONCE, moment))
 
 
 def _refusal(error: Exception, task_name: str) -> EnqueueError:

@@ -18,6 +18,7 @@ from ..conf import declared_queues
 from ..errors import ArgumentsTooLarge, UnfinishedResult, UnknownQueue
 from ..queue.clock import as_text, later, now, seconds_of
 from ..queue.records import Extras
+from .arguments import simplified
 from .engine import AsyncResult
 from .options import MOST, is_queue, is_seconds
 
@@ -140,24 +141,30 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
         if options.concurrency_key is not None:
             lane = f"{lane}:{options.concurrency_key(*args, **kwargs)}"[:MAX_LANE]
     return Extras(
+        run_after=None if options.debounce is None else moment_of(options.debounce),
         expires_at=None if options.expires is None else moment_of(options.expires),
         result_ttl=options.result_ttl,
         parent_id=parent_id,
-        unique_key=_unique_key(task, args, kwargs) if options.unique else None,
+        unique_key=_unique_key(task, args, kwargs) if options.is_unique else None,
         unique_running=options.unique == "running",
         lane=lane,
         lane_limit=options.max_concurrency,
         lane_interval=options.interval,
         is_sensitive=options.sensitive,
+        unique_rule=options.unique_rule,
     )
 
 
 def _unique_key(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Return the key that identical calls share, whether arguments are positional, named or defaults."""
-    signature = task.spelling(args, kwargs)
-    arguments = {p.name: p.default for p in signature.parameters.values() if _is_json(p.default)}
-    arguments |= signature.bind(*args, **kwargs).arguments
-    text = json.dumps([task.name, arguments], sort_keys=True)
+    if callable(task.options.unique):
+        same = [task.name, "key", task.options.unique(*args, **kwargs)]
+    else:
+        signature = task.spelling(args, kwargs)
+        defaults = {p.name: simplified(p.default) for p in signature.parameters.values()}
+        arguments = {name: default for name, default in defaults.items() if _is_json(default)}
+        same = [task.name, arguments | signature.bind(*args, **kwargs).arguments]
+    text = json.dumps(same, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -202,7 +209,8 @@ def with_options(
 ) -> Extras | None:
     """Return the extras of a call with the options of apply_async(). Raises TypeError or ValueError."""
     changes: dict[str, Any] = {}
-    if due := run_after(countdown, eta):
+    due = run_after(countdown, eta)
+    if due or (countdown is not None and extras):
         changes["run_after"] = due
     if expires is not None:
         changes["expires_at"] = moment_of(expires, "expires")

@@ -55,7 +55,7 @@ class TaskFunction(Generic[P, R]):
         # integers: sqlite3 binds them faster than booleans
         self._flags = int(options.acks_late), int(self.is_async)
         special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
-        self._is_plain = special == (None,) * 4 and not options.unique and not options.sensitive
+        self._is_plain = special == (None,) * 4 and not options.is_unique and not options.sensitive
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -112,7 +112,7 @@ class TaskFunction(Generic[P, R]):
         """
         refuse_event_loop(self.__name__, self.name)
         options = self.options
-        if options.unique or options.max_concurrency is not None or options.interval is not None:
+        if options.is_unique or options.max_concurrency is not None or options.interval is not None:
             raise TypeError(
                 f"{self.name} cannot be broadcast: with unique, max_concurrency or rate_limit it might not "
                 "run on every Foreman. Declare a task without these options for it."

@@ -7,12 +7,14 @@ import copy
 import functools
 import threading
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import count
 from typing import Any
 
+from ..errors import AlreadyEnqueued
 from ..models import WAITING, Status, Task
 from ..queue.clock import as_datetime, as_text, later, now
-from ..queue.records import Call, Claim, ClaimExtras, Extras, Origin, Outcome
+from ..queue.records import Call, Claim, ClaimExtras, Extras, Origin, Outcome, UniqueRule
 from .engine import Engine, require_kept, result_of
 
 
@@ -23,33 +25,54 @@ class MemoryEngine(Engine):
         self._lock = threading.RLock()  # threads of a live server enqueue, too
         self._ids = count(1)
         self._rows: dict[int, Task] = {}
+        #: Until when no identical call is accepted after one with `unique_for`, and the id of that one.
+        self._until: dict[str | None, tuple[datetime, int]] = {}
 
     def enqueue(self, call: Call, moment: str | None = None) -> tuple[int, bool]:
         """Keep a call. Return its id, and whether it is new."""
         enqueued_at = as_datetime(moment or now())
         columns = call._asdict() | (call.extras or Extras())._asdict()
         del columns["extras"]
+        rule = columns.pop("unique_rule")
         for name in ("run_after", "expires_at"):
             columns[name] = columns[name] and as_datetime(columns[name])
         with self._lock:
             _clear_before_each_test()
-            if call.extras and call.extras.unique_key and (same := self._identical(call.extras.unique_key)):
-                return same.pk, False
-            is_later = columns["run_after"] is not None and columns["run_after"] > enqueued_at
-            status = Status.SCHEDULED.value if is_later else Status.READY.value
-            row = Task(id=next(self._ids), enqueued_at=enqueued_at, status=status, **columns)
+            same = self._identical(columns["unique_key"], enqueued_at)
+            if same and rule and rule.on_conflict == "raise":
+                raise AlreadyEnqueued(call.task_name, same)
+            if same and rule and rule.on_conflict == "replace":
+                self._replace(self._rows[same], columns, rule)
+            if same:
+                return same, False
+            row = Task(id=next(self._ids), enqueued_at=enqueued_at, **columns)
+            row.status = _status_of(row, enqueued_at)
             self._rows[row.pk] = row
+            if rule and rule.seconds is not None:
+                until = as_datetime(later(as_text(enqueued_at), rule.seconds))
+                self._until[columns["unique_key"]] = until, row.pk
         return row.pk, True
 
     def enqueue_many(self, calls: Sequence[Call]) -> list[tuple[int, bool]]:
         """Keep many calls."""
         return [self.enqueue(call) for call in calls]
 
-    def _identical(self, key: str) -> Task | None:
+    def _replace(self, row: Task, columns: dict[str, Any], rule: UniqueRule) -> None:
+        for name, value in columns.items():
+            setattr(row, name, value)
+        row.attempts = 0
+        if row.run_after and rule.latest is not None:
+            row.run_after = min(row.run_after, as_datetime(later(as_text(row.enqueued_at), rule.latest)))
+        row.status = _status_of(row, as_datetime(now()))
+
+    def _identical(self, key: str | None, moment: datetime) -> int | None:
+        until, call_id = self._until.get(key, (moment, None))
+        if key is None or until > moment:
+            return call_id
         for row in self._rows.values():
             is_running = row.unique_running and row.status == Status.RUNNING
             if row.unique_key == key and (is_running or row.status in WAITING):
-                return row
+                return row.pk
         return None
 
     def find(self, call_id: Any) -> Task | None:
@@ -74,6 +97,8 @@ class MemoryEngine(Engine):
             if row is None or row.status not in WAITING:
                 return False
             del self._rows[call_id]
+            if self._until.get(row.unique_key, (None, 0))[1] == call_id:
+                del self._until[row.unique_key]
             return True
 
     # for snappea.testing
@@ -127,10 +152,16 @@ class MemoryEngine(Engine):
         """Forget all of them."""
         with self._lock:
             self._rows.clear()
+            self._until.clear()
 
 
 #: The calls of this process.
 MEMORY = MemoryEngine()
+
+
+def _status_of(row: Task, moment: datetime) -> str:
+    is_later = row.run_after is not None and row.run_after > moment
+    return Status.SCHEDULED.value if is_later else Status.READY.value
 
 
 def _claim_of(row: Task) -> Claim:

@@ -15,7 +15,8 @@ from asgiref.sync import iscoroutinefunction
 
 from ..conf import is_interval, parse_size, shown
 from ..errors import Retry, TaskDefinitionError
-from ..queue.clock import as_text, seconds_until
+from ..queue.clock import as_text, seconds_of, seconds_until
+from ..queue.records import UniqueRule
 
 Exceptions = tuple[type[BaseException], ...]
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
@@ -60,8 +61,21 @@ class Options:
     retry_backoff_factor: float = 2
     #: Use a random part of the backoff, so that tasks that failed together are not retried together.
     retry_jitter: bool = True
-    #: Enqueue nothing while an identical call waits (True), or waits or runs ("running").
-    unique: bool | Literal["running"] = False
+    #: Enqueue nothing while an identical call waits (True), or waits or runs ("running"). With a function of
+    #: the arguments, calls for which it returns the same value are identical.
+    unique: bool | Literal["running"] | Callable[..., Any] = False
+    #: Enqueue nothing for so long after an identical call was enqueued, even if it has ended: seconds or a
+    #: timedelta. Includes `unique`.
+    unique_for: float | timedelta | None = None
+    #: What happens to a call if an identical one was enqueued: it is discarded; it replaces the arguments and
+    #: the time of the one that waits; or it raises AlreadyEnqueued.
+    on_conflict: Literal["discard", "replace", "raise"] = "discard"
+    #: Start so long after the last of identical calls: seconds or a timedelta. Includes `unique`.
+    debounce: float | timedelta | None = None
+    #: Start so long after the first of them at the latest: seconds or a timedelta.
+    debounce_max: float | timedelta | None = None
+    #: Enqueue one of identical calls in each such time: seconds or a timedelta. The same as `unique_for`.
+    throttle: float | timedelta | None = None
     #: How many calls of the task run at the same time.
     max_concurrency: int | None = None
     #: A function of the arguments: `max_concurrency` applies to each value that it returns.
@@ -132,6 +146,21 @@ class Options:
     def interval(self) -> float | None:
         """The seconds between two starts, from `rate_limit`."""
         return _interval(self.rate_limit or "")
+
+    @cached_property
+    def is_unique(self) -> bool:
+        """Whether identical calls count as one."""
+        return bool(self.unique) or self.unique_rule is not None
+
+    @cached_property
+    def unique_rule(self) -> UniqueRule | None:
+        """What decides about identical calls in addition to `unique`."""
+        span = self.throttle if self.unique_for is None else self.unique_for
+        on_conflict = self.on_conflict if self.debounce is None else "replace"
+        if span is None and on_conflict == "discard":
+            return None
+        latest = None if self.debounce_max is None else seconds_of(self.debounce_max, "debounce_max")
+        return UniqueRule(None if span is None else seconds_of(span, "unique_for"), on_conflict, latest)
 
     def retry_after(self, failure: BaseException, retries: int) -> float | None:
         """Return in how many seconds to retry a task; None if it has failed. `retries`: how many so far."""
@@ -208,6 +237,7 @@ def _interval(rate: str) -> float | None:
 _FLAG = ("True or False", _is_flag)
 _DELAY = (f"a number of seconds, at most {MOST:,.0f}", is_seconds)
 _LIMIT = (f"more than 0 seconds, and at most {MOST:,.0f}", lambda v: is_seconds(v) and v > 0)
+_SPAN = ("more than 0 seconds, or a timedelta", is_interval)
 _EXCEPTIONS = ("a tuple of exceptions", _are_exceptions)
 #: What each value must be, and the check. None is valid where it is the default.
 _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -227,7 +257,15 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "retry_backoff_max": _DELAY,
     "retry_backoff_factor": ("a number from 1 to 1,000", lambda v: _is_number(v) and 1 <= v <= 1000),
     "retry_jitter": _FLAG,
-    "unique": ('True, False or "running"', lambda v: _is_flag(v) or v == "running"),
+    "unique": (
+        'True, False, "running" or a function of the arguments',
+        lambda v: _is_flag(v) or v == "running" or callable(v),
+    ),
+    "unique_for": _SPAN,
+    "on_conflict": ('"discard", "replace" or "raise"', lambda v: v in ("discard", "replace", "raise")),
+    "debounce": _SPAN,
+    "debounce_max": _SPAN,
+    "throttle": _SPAN,
     "max_concurrency": (
         f"a whole number of at least 1 and at most {MOST:,.0f}",
         lambda v: _is_number(v, int) and 1 <= v <= MOST,
@@ -244,13 +282,28 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "keep_log": _FLAG,
     "aliases": ("a list of names", lambda v: isinstance(v, (list, tuple)) and all(map(_is_text, v))),
     "cron": ("a string", lambda v: isinstance(v, str)),
-    "every": ("more than 0 seconds, or a timedelta", is_interval),
+    "every": _SPAN,
     "timezone": ("the name of a time zone", lambda v: isinstance(v, str)),
     "catch_up": _FLAG,
     "schedulable": _FLAG,
 }
 #: Rules for options that depend on each other, checked last. Only the first broken rule is reported.
 _COMBINATIONS: dict[str, Callable[[Options], bool]] = {
+    "unique must not be `async def`: delay() calls it": lambda o: not iscoroutinefunction(o.unique),
+    "give one of unique_for, debounce and throttle": lambda o: (
+        sum(value is not None for value in (o.unique_for, o.debounce, o.throttle)) < 2
+    ),
+    "debounce_max needs debounce": lambda o: o.debounce_max is None or o.debounce is not None,
+    "on_conflict={on_conflict!r} needs unique, unique_for or throttle": lambda o: (
+        o.on_conflict == "discard" or any((o.unique, o.unique_for, o.throttle, o.debounce))
+    ),
+    'a call cannot replace another one with unique_for, throttle or unique="running"': lambda o: (
+        "replace" not in (o.unique_rule or ())
+        or (not o.unique_for and not o.throttle and o.unique != "running")
+    ),
+    "debounce replaces the call that waits: remove on_conflict={on_conflict!r}": lambda o: (
+        o.debounce is None or o.on_conflict != "raise"
+    ),
     "concurrency_key must not be `async def`: delay() calls it": lambda o: (
         not iscoroutinefunction(o.concurrency_key)
     ),

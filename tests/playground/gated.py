@@ -104,3 +104,50 @@ def only_with_any_defaults(
     how: Color = Color.RED,
 ) -> None:
     """Have defaults of any kind."""
+
+
+@task(unique=lambda key, *_, **__: key)
+def only_by_key(key: str, value: int = 0) -> None:
+    """Be alone for its key while waiting."""
+    note("end", f"{key}-{value}")
+
+
+@task(unique_for=3600)
+def hourly(key: str) -> None:
+    """Be enqueued once an hour."""
+    _behave(key, "")
+
+
+@task(throttle=0.3)
+def throttled(key: str) -> None:
+    """Be enqueued once in a while."""
+    _behave(key, "")
+
+
+@task(unique=lambda key, *_, **__: key, on_conflict="replace")
+def latest(key: str, value: int = 0) -> None:
+    """Take the place of the one that waits."""
+    note("end", f"{key}-{value}")
+
+
+@task(
+    unique=lambda key, *_, **__: key,
+    on_conflict="replace",
+    max_concurrency=1,
+    concurrency_key=lambda _key, value: value,
+)
+def latest_in_group(key: str, value: int = 0) -> None:
+    """Take the place of the one that waits, and perhaps change its group."""
+    note("end", f"{key}-{value}")
+
+
+@task(unique=lambda key, *_, **__: key, debounce=3600, debounce_max=5400)
+def debounced(key: str, value: int = 0) -> None:
+    """Wait until it is quiet."""
+    note("end", f"{key}-{value}")
+
+
+@task(unique=True, on_conflict="raise")
+def only_or_error(key: str) -> None:
+    """Refuse a second one."""
+    _behave(key, "")

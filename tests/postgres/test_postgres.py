@@ -201,6 +201,24 @@ def test_unique_calls_from_many_sides(site: PostgresSite) -> None:
     assert words == ["start", "end"] * (len(words) // 2) != [], "one at a time"
 
 
+def test_conflicts_from_many_sides(site: PostgresSite) -> None:
+    """One call within `unique_for`, although Foremen run it at once; the last arguments are never lost."""
+    foremen(site, 2)
+    code = """
+from tests.playground.gated import hourly, latest
+from tests.playground.ledger import note
+for value in range(100):
+    note("id", f"{hourly.delay(str(value % 20)).id}")
+    latest.delay(sys.argv[1][0], value)
+"""
+    writers = [site.program(code, name) for name in ("a", "ab", "c")]
+    assert [writer.wait() for writer in writers] == [0, 0, 0], writers[0].output()
+    site.wait_until_empty()
+    assert len(site.ledger.keys("id")) == 20
+    assert dict.fromkeys(map(str, range(20)), 1) == site.ledger.keys("start")
+    assert {"a-99", "c-99"} <= site.ledger.keys("end").keys()
+
+
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
 def test_an_identical_call_that_is_not_yet_committed_is_waited_for(site: PostgresSite, end: str) -> None:
     only_waiting.delay("same")

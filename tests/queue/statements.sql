@@ -500,6 +500,16 @@ ORDER BY priority DESC, turn, id LIMIT ?
 SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
 ORDER BY priority DESC, turn, id LIMIT %s
 
+-- queue.statements.FORGET_UNIQUE, SQLite
+DELETE FROM snappea_uniqueuntil WHERE key IN (
+    SELECT key FROM snappea_uniqueuntil WHERE until <= ? ORDER BY until LIMIT ? )
+AND until <= ?
+
+-- queue.statements.FORGET_UNIQUE, PostgreSQL
+DELETE FROM snappea_uniqueuntil WHERE key IN (
+    SELECT key FROM snappea_uniqueuntil WHERE until <= %s ORDER BY until LIMIT %s FOR UPDATE SKIP LOCKED)
+AND until <= %s
+
 -- queue.statements.GIVE_BACK, SQLite
 UPDATE snappea_task SET
     status = CASE WHEN is_revoked THEN 'cancelled' ELSE 'ready' END,
@@ -543,6 +553,22 @@ SELECT heard_by FROM snappea_pause WHERE queue = ?
 
 -- queue.statements.HEARD_BY, PostgreSQL
 SELECT heard_by FROM snappea_pause WHERE queue = %s
+
+-- queue.statements.HELD, SQLite
+SELECT task_id FROM snappea_uniqueuntil WHERE key = ? AND until > ?
+
+-- queue.statements.HELD, PostgreSQL
+SELECT task_id FROM snappea_uniqueuntil WHERE key = %s AND until > %s
+
+-- queue.statements.HOLD, SQLite
+INSERT INTO snappea_uniqueuntil (key, task_id, until) VALUES (?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET task_id = excluded.task_id, until = excluded.until
+WHERE snappea_uniqueuntil.until <= ?
+
+-- queue.statements.HOLD, PostgreSQL
+INSERT INTO snappea_uniqueuntil (key, task_id, until) VALUES (%s, %s, %s)
+ON CONFLICT (key) DO UPDATE SET task_id = excluded.task_id, until = excluded.until
+WHERE snappea_uniqueuntil.until <= %s
 
 -- queue.statements.IDENTICAL, SQLite
 SELECT id FROM snappea_task WHERE unique_key = ?
@@ -672,6 +698,12 @@ SELECT lane_limit, lane_interval, priority FROM snappea_task
 WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
         AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, id LIMIT 1
 
+-- queue.statements.OUTDATED, SQLite
+SELECT 1 FROM snappea_uniqueuntil WHERE until <= ? LIMIT 1
+
+-- queue.statements.OUTDATED, PostgreSQL
+SELECT 1 FROM snappea_uniqueuntil WHERE until <= %s LIMIT 1
+
 -- queue.statements.PAUSE, SQLite
 INSERT INTO snappea_pause (queue, since) VALUES (?, ?) ON CONFLICT DO NOTHING
 
@@ -781,6 +813,24 @@ UPDATE snappea_task SET gate = 1 WHERE id IN (
 UPDATE snappea_task SET gate = 1 WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready'
         AND gate IN (0, 2) FOR UPDATE SKIP LOCKED))
+
+-- queue.statements.RELEASE, SQLite
+DELETE FROM snappea_uniqueuntil WHERE key = ? AND task_id = ?
+
+-- queue.statements.RELEASE, PostgreSQL
+DELETE FROM snappea_uniqueuntil WHERE key = %s AND task_id = %s
+
+-- queue.statements.REPLACE, SQLite
+UPDATE snappea_task SET
+    args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
+    lane = ?, lane_limit = ?, lane_interval = ?, attempts = 0, interruptions = 0
+WHERE id = ? AND status IN ('ready', 'scheduled')
+
+-- queue.statements.REPLACE, PostgreSQL
+UPDATE snappea_task SET
+    args = %s, kwargs = %s, queue = %s, priority = %s, status = %s, gate = %s, run_after = %s, expires_at = %s,
+    lane = %s, lane_limit = %s, lane_interval = %s, attempts = 0, interruptions = 0
+WHERE id = %s AND status IN ('ready', 'scheduled')
 
 -- queue.statements.REQUEUE, SQLite
 UPDATE snappea_task SET
@@ -927,6 +977,14 @@ WHERE replace(heard_by, ' ' || 0 || ' ', '') = heard_by
 -- queue.statements.UNHEARD, PostgreSQL
 SELECT queue, since FROM snappea_pause
 WHERE replace(heard_by, ' ' || nullif(current_setting('snappea.foreman', true), '')::bigint || ' ', '') = heard_by
+
+-- queue.statements.WAITING_TWIN, SQLite
+SELECT id, lane, +enqueued_at FROM snappea_task
+WHERE unique_key = ? AND unique_key IS NOT NULL AND status IN ('ready', 'scheduled')
+
+-- queue.statements.WAITING_TWIN, PostgreSQL
+SELECT id, lane, enqueued_at FROM snappea_task
+WHERE unique_key = %s AND unique_key IS NOT NULL AND status IN ('ready', 'scheduled')
 
 -- queue.statements.YIELD, SQLite
 UPDATE snappea_task SET gate = 2 WHERE id IN (

@@ -211,12 +211,13 @@ def test_an_encoder_makes_json_of_other_values(site: Site, settings: Any, made: 
 def test_an_encoder_counts_for_unique_calls_and_keys(site: Site, settings: Any) -> None:
     settings.SNAPPEA = site.settings | {"JSON_ENCODER": DJANGOS}
 
-    def report(day: Any) -> None: ...
+    def report(day: Any = datetime.date(2026, 1, 2)) -> None: ...
 
     made = task(name="tests.report", unique=True)(report)
     try:
         day = datetime.date(2026, 1, 2)
         assert made.delay(day) == made.delay(day=day) == made.delay("2026-01-02")
+        assert made.delay() == made.delay(day) != made.delay("2026-01-03")
     finally:
         del registry["tests.report"]
 

@@ -15,6 +15,7 @@ from django.db import connections, transaction
 from snappea import AsyncResult, Retry, TaskFunction, current_task, errors, signals, task
 from snappea.conf import collects
 from snappea.django_tasks.framework import TaskResultStatus, task_finished
+from snappea.errors import AlreadyEnqueued
 from snappea.models import Task
 from snappea.tasks import memory_engine
 from snappea.testing import assert_enqueued, clear, drain, enqueued, override_snappea
@@ -348,6 +349,32 @@ def test_unique_calls(calls: str, made: Made) -> None:
     assert drain() == 2
     assert results[0] == first, "it is alone while it runs"
     assert once.delay("x") != first
+
+
+def test_identical_calls_in_conflict(calls: str, made: Made) -> None:
+    seen: list[tuple[str, int]] = []
+
+    @task(name="tests.latest", unique=lambda key, _: key, debounce=600)
+    def later_on(key: str, value: int) -> None:
+        seen.append((key, value))
+
+    @task(name="tests.hourly", unique_for=timedelta(hours=1))
+    def once(key: str) -> None:
+        seen.append((key, 0))
+
+    @task(name="tests.alone", unique=True, on_conflict="raise")
+    def alone(key: str) -> None: ...
+
+    first = later_on.delay("x", 1)
+    assert later_on.delay("x", 2) == first and first.status == "scheduled"
+    second = once.delay("y")
+    alone.delay("z")
+    with pytest.raises(AlreadyEnqueued):
+        alone.delay("z")
+    assert drain() == 2 and once.delay("y") == second
+    assert drain(including_scheduled=True) == 1 and seen == [("y", 0), ("x", 2)]
+    third = once.delay("w")
+    assert third.revoke() and once.delay("w") != third
 
 
 def test_expired_calls_are_not_run(site: Site, calls: str) -> None:
