@@ -17,7 +17,7 @@ from django.db import IntegrityError
 from ..conf import HOOKS, current, hook
 from ..errors import CannotStart
 from ..log import foreman, say, say_seldom
-from ..queue import store
+from ..queue import store, unique
 from ..queue.clock import now
 from ..queue.database import ADAPTERS, FAULTS, adapter, connect, raw, transact
 from ..queue.quarantine import Quarantine, quarantined
@@ -178,7 +178,7 @@ class Foreman:
                 self.pool.loop.look()
             self._scheduler.look(self.connection, now(self.connection))
             self.stats.look(raw(self.connection))
-            store.forget_unique(raw(self.connection), now(self.connection))
+            unique.forget(raw(self.connection), now(self.connection))
         if here >= self._peek_at:
             self._peek_at = here + self.bell.patience
             has_news = self.host.may_have_news()

@@ -69,7 +69,7 @@ REPLACE = statement("""
         args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
         lane = ?, lane_limit = ?, lane_interval = ?, attempts = 0, interruptions = 0
     WHERE id = ? AND status IN ('ready', 'scheduled')""")
-#: Calls with `unique_for`: the parameters of HELD are the key and the current time.
+#: Calls with `unique_for`: HELD takes the key and the current time.
 HELD = "SELECT task_id FROM snappea_uniqueuntil WHERE key = ? AND until > ?"
 HOLD = """
     INSERT INTO snappea_uniqueuntil (key, task_id, until) VALUES (?, ?, ?)

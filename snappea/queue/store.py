@@ -20,20 +20,7 @@ from ..models import Gate, Status, Task
 from . import statements as sql
 from .clock import later, now
 from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
-from .records import (
-    Call,
-    Claim,
-    Expired,
-    Extras,
-    Fence,
-    Outcome,
-    Peek,
-    Progress,
-    UniqueRule,
-    Unusable,
-    added,
-    error_line,
-)
+from .records import Call, Claim, Expired, Extras, Fence, Outcome, Peek, Progress, Unusable, added, error_line
 
 #: The most rows that a round promotes, expires or blocks, so that 100,000 of them do not stall it.
 AT_ONCE = 1000
@@ -112,18 +99,18 @@ def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
     status = SCHEDULED if (extras.run_after or "") > moment else READY
     gate = OPEN if extras.lane is None else NEW
     rule = extras.unique_rule
+    if rule:
+        from . import unique  # rarely needed
+
     for _ in range(TRIES):
-        if rule and (earlier := _earlier(db, call, extras, rule, moment)):
+        if rule and (earlier := unique.earlier(db, call, extras, rule, moment)):
             return earlier, False
         written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *extras[:-1]))
         if written.rowcount:
             task_id: int = written.lastrowid
-            if not rule or rule.seconds is None:
+            if not rule or unique.hold(db, extras, rule, task_id, moment):
                 return task_id, True
-            until = later(moment, rule.seconds)
-            if db.execute(sql.HOLD, (extras.unique_key, task_id, until, moment)).rowcount:
-                return task_id, True
-            db.execute(sql.CANCEL, (task_id,))  # PostgreSQL: another process enqueued it just now
+            db.execute(sql.CANCEL, (task_id,))
         elif rule and rule.on_conflict == "replace":  # PostgreSQL, for the same reason
             continue
         elif found := db.execute(sql.IDENTICAL, (extras.unique_key,) * 2).fetchone():
@@ -139,40 +126,6 @@ def _insert_or_raise(db: RawConnection, call: Call, moment: str) -> tuple[int, b
     if rule and rule.on_conflict == "raise" and not is_new:
         raise AlreadyEnqueued(call.task_name, task_id)
     return task_id, is_new
-
-
-def _earlier(db: RawConnection, call: Call, extras: Extras, rule: UniqueRule, moment: str) -> int | None:
-    """Return the id of an identical call that is still in force, or that this one has replaced."""
-    if rule.seconds is not None:
-        held = db.execute(sql.HELD, (extras.unique_key, moment)).fetchone()
-        return held[0] if held else None
-    if rule.on_conflict != "replace":
-        return None
-    for task_id, lane, enqueued_at in db.execute(sql.WAITING_TWIN, (extras.unique_key,)).fetchall():
-        due = replaced_due(extras.run_after, enqueued_at, rule)
-        status = SCHEDULED if (due or "") > moment else READY
-        gate = OPEN if extras.lane is None else NEW
-        limits = extras.lane, extras.lane_limit, extras.lane_interval
-        values = *call[1:5], status, gate, due, extras.expires_at, *limits
-        if db.execute(sql.REPLACE, (*values, task_id)).rowcount:
-            if lane is not None:
-                db.execute(sql.RECHECK, (lane,))  # it may have been the next of its group
-            found: int = task_id
-            return found
-    return None
-
-
-def replaced_due(run_after: str | None, enqueued_at: str, rule: UniqueRule) -> str | None:
-    """Return when a call is due that has replaced one of `enqueued_at`."""
-    if run_after is None or rule.latest is None:
-        return run_after
-    return min(run_after, later(enqueued_at, rule.latest))
-
-
-def forget_unique(db: RawConnection, moment: str) -> None:
-    """Delete what is remembered of calls whose `unique_for` is over."""
-    if db.execute(sql.OUTDATED, (moment,)).fetchone():
-        db.execute(sql.FORGET_UNIQUE, (moment, AT_ONCE, moment))
 
 
 def _refusal(error: Exception, task_name: str) -> EnqueueError:

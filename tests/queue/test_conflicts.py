@@ -12,7 +12,7 @@ from django.utils import timezone
 from snappea import task
 from snappea.errors import AlreadyEnqueued
 from snappea.models import Task, UniqueUntil
-from snappea.queue import store
+from snappea.queue import store, unique
 from snappea.queue.clock import later, now
 from snappea.queue.database import connect, raw
 from tests.playground.gated import (
@@ -91,7 +91,7 @@ def test_a_rollback_takes_it_back(site: Site) -> None:
 def test_what_is_over_is_forgotten(site: Site) -> None:
     hourly.delay("x")
     throttled.delay("x")
-    store.forget_unique(raw(connect()), later(now(), 60))
+    unique.forget(raw(connect()), later(now(), 60))
     assert UniqueUntil.objects.count() == 1
     site.foreman()
     UniqueUntil.objects.update(until=timezone.now())
