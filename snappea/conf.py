@@ -76,6 +76,12 @@ def is_interval(value: object) -> bool:
     return is_number(seconds) and 0.001 <= seconds <= _MOST
 
 
+def is_span(value: object) -> bool:
+    """Tell whether a value is from 0 to 1e9 seconds, or a timedelta of that length."""
+    seconds: Any = value.total_seconds() if isinstance(value, timedelta) else value
+    return is_number(seconds) and 0 <= seconds <= _MOST
+
+
 def parse_size(written: object) -> int | None:
     """Return a size such as 1048576, "512M" or "1.5G" in bytes; None if it is invalid."""
     if is_number(written, int):
@@ -163,6 +169,10 @@ class Settings:
     LOG_ARGUMENTS: bool = _flag()
     #: Whether each task keeps what it logs while it runs, on its row, unless its option keep_log is False.
     KEEP_LOG: bool = _flag()
+    #: How long the row of a succeeded task is kept, without its result, for the lists; 0 or None: not at all.
+    KEEP: float | timedelta | None = _valid(
+        None, f"a number of seconds from 0 to {_MOST:,.0f}, a timedelta", lambda value: is_span(value)
+    )
     #: How often a task with acks_late may be interrupted before it is no longer repeated.
     MAX_INTERRUPTIONS: int = _whole(3, 1)
     #: The maximum size of a call's arguments as JSON. SQLite allows 1 GB per row.

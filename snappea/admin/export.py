@@ -18,7 +18,7 @@ from .search import Search
 AT_ONCE = 1000
 COLUMNS = (
     *("id", "task_name", "status", "queue", "priority", "enqueued_at", "run_after", "started_at"),
-    *("finished_at", "attempts", "exception", "place", "error"),
+    *("finished_at", "attempts", "exception", "place", "error", "tags"),
 )
 
 

@@ -213,8 +213,8 @@ def _condition(key: str, value: str, at: datetime | None) -> Q:
     if not name and key not in CONDITIONS.keys() | AGES.keys():
         raise SearchError(
             _(
-                "There is no key “%(key)s”. The keys are: state, task, queue, exception, place, error, log, "
-                "args.NAME, age, ended. To search for a text with a colon, put it in double quotes."
+                "There is no key “%(key)s”. The keys are: state, task, queue, tag, exception, place, error, "
+                "log, args.NAME, age, ended. To search for a text with a colon, put it in double quotes."
             )
             % {"key": key}
         )
@@ -284,6 +284,7 @@ CONDITIONS: dict[str, Callable[[str], Q]] = {
     "exception": lambda text: Q(exception=text),
     "place": lambda text: Q(place=text),
     "error": lambda text: Q(error__icontains=text) & _shown(),
+    "tag": lambda text: Q(tags__contains=f" {text} "),
     "log": lambda text: containing(text) & _shown(),
 }
 #: The column of each key that takes an age.

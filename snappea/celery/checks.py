@@ -29,6 +29,8 @@ GAPS = {
     "isolate": "the task runs in a process of the prefork pool, where other tasks ran before",
     "max_memory": "its memory is not limited; see worker_max_memory_per_child",
     "keep_log": "what the task logs is in the log of Celery's worker only",
+    "keep": "finished tasks are in no list",
+    "tags": "nothing finds tasks by them",
     "retry_on_kill": "a killed task fails; see acks_late",
     "sensitive": "the result appears in the log of Celery's worker and in its result backend",
 }

@@ -186,7 +186,7 @@ def _send(call: Call, moment: str | None = None, producer: Any = None) -> CallId
             'TASKS, or remove SNAPPEA["ENGINE"].'
         )
     sent = CallId(_publish(call, moment or now(), producer=producer).id)
-    sent.keeps = extras is not None and extras.result_ttl is not None
+    sent.keeps = extras is not None and extras.keeps_result and extras.result_ttl is not None
     return sent
 
 

@@ -137,6 +137,8 @@ def _pack(task: Task) -> tuple[str, str]:
         result_ttl=task.result_ttl,
         parent_id=task.parent_id,
         is_sensitive=task.is_sensitive,
+        keeps_result=task.keeps_result,
+        tags=task.tags,
     )
     how = task.queue, task.priority, task.acks_late, task.is_async, extras
     call = Call(task.task_name, task.args, task.kwargs, *how)

@@ -50,7 +50,7 @@ def message_of(call: Call, enqueued_at: str, app: Any, ticket: Ticket | None = N
     extras, task = call.extras or Extras(), find(call.task_name)
     header: dict[str, Any] = {
         "enqueued_at": enqueued_at,
-        "result_ttl": extras.result_ttl,
+        "result_ttl": extras.result_ttl if extras.keeps_result else None,
         "parent_id": extras.parent_id,
         "expires_at": extras.expires_at,
     }
@@ -59,7 +59,7 @@ def message_of(call: Call, enqueued_at: str, app: Any, ticket: Ticket | None = N
     options: dict[str, Any] = {
         "headers": {HEADER: header},
         "priority": priority_of(call.priority, _driver_of(app)),
-        "ignore_result": extras.result_ttl is None,
+        "ignore_result": header["result_ttl"] is None,
     }
     if call.queue != DEFAULT_QUEUE:
         options["queue"] = call.queue

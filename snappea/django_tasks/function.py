@@ -78,6 +78,7 @@ class DjangoTask(TaskFunction[..., Any]):
             extras=extras._replace(
                 run_after=extras.run_after if task.run_after is None else as_text(task.run_after),
                 result_ttl=extras.result_ttl or 0,  # not None: the row must exist after it has ended
+                keeps_result=True,
                 backend=self.alias,
                 overrides=overrides_of(task, declared(self.name)),
             ),

@@ -131,7 +131,7 @@ class InFlight:
         self._progress += take_progress(None if is_due else [task_id for task_id, *_fence in ended])
         for fence in [*ended, *(list(unwritten_logs) if is_due else [])]:
             lines, outcome = take_log(fence, closes=fence in ended), ended.get(fence)
-            if lines and (outcome is None or outcome.error or outcome.result is not None):
+            if lines and (outcome is None or outcome.error or outcome.claim.is_kept):
                 self._logs[fence] = added(self._logs.get(fence, ""), lines)
 
     def _settle(self, db: RawConnection, moment: str) -> int:

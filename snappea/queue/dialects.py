@@ -74,7 +74,8 @@ class SqliteDialect(Dialect):
         "after_result_ttl": "datetime(?, '+' || result_ttl || ' seconds')",
         "json_extras": """CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
             nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
-        THEN json_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+        THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
+            'lane', lane, 'lane_interval', lane_interval,
             'interruptions', interruptions, 'parent_id', parent_id, 'expires_at', expires_at,
             'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
             json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,

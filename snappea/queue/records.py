@@ -46,6 +46,8 @@ class Extras(NamedTuple):
     is_sensitive: bool = False
     backend: str | None = None
     overrides: str | None = None
+    keeps_result: bool = True
+    tags: str = ""
     unique_rule: UniqueRule | None = None
 
 
@@ -76,8 +78,10 @@ class Origin(NamedTuple):
 class ClaimExtras(NamedTuple):
     """The values that few tasks have. A claim carries them as a JSON object with these names."""
 
-    #: How long to keep the result, in seconds; None: not at all.
+    #: How long to keep the row, in seconds; None: not at all.
     result_ttl: int | float | None = None
+    #: Whether to keep the result with it.
+    keeps_result: int = True
     #: The concurrency group, and the seconds between two starts in it.
     lane: str | None = None
     lane_interval: int | float | None = None
@@ -155,6 +159,11 @@ class Claim(NamedTuple):
     def is_sensitive(self) -> bool:
         """Whether its arguments must not be shown."""
         return bool(self.extras.is_sensitive)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its row is kept after it has succeeded."""
+        return self.extras_json is not None and self.extras.result_ttl is not None
 
     @property
     def due(self) -> str:

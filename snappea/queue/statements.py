@@ -50,8 +50,8 @@ INSERT_MORE = statement("""
     INSERT INTO snappea_task (
         task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
         expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-        is_sensitive, backend, overrides)
-    VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        is_sensitive, backend, overrides, keeps_result, tags)
+    VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING {returning_id}""")
 IDENTICAL = statement("""
     SELECT id FROM snappea_task WHERE unique_key = ?
@@ -170,10 +170,16 @@ KEEP = statement("""
     UPDATE snappea_task SET {no_foreman}
         status = 'successful', finished_at = ?, result = ?, expires_at = ?, error = ''
     WHERE {FENCE}""")
-#: Does nothing to a task that keeps no result.
+#: The same for several tasks without results, by a JSON list of ids.
+KEEP_ALL = statement("""
+    UPDATE snappea_task SET {no_foreman}
+        status = 'successful', finished_at = ?, expires_at = ?, error = ''
+    WHERE id {ids} AND claims = ? AND {untyped}started_at {is} ? AND status = 'running'""")
+#: Does nothing to a task that is not kept.
 KEEP_WITHOUT_RESULT = statement("""
     UPDATE snappea_task SET {no_foreman}
-        status = 'successful', finished_at = ?, expires_at = {after_result_ttl}, error = ?
+        status = 'successful', finished_at = ?, expires_at = {after_result_ttl},
+        error = CASE WHEN keeps_result THEN ? ELSE '' END
     WHERE {FENCE} AND result_ttl IS NOT NULL""")
 RETRY = statement("""
     UPDATE snappea_task SET {keep_addressee}

@@ -261,12 +261,15 @@ def give_back(db: RawConnection, claims: Iterable[Claim]) -> None:
 def settle(db: RawConnection, moment: str, outcomes: Sequence[Outcome]) -> int:
     """Write the outcomes of claims. Return how many claims were no longer valid."""
     done: defaultdict[tuple[int, str | None], list[int]] = defaultdict(list)
+    kept: defaultdict[tuple[float, int, str | None], list[int]] = defaultdict(list)
     settled = 0
     for outcome in outcomes:
         claim = outcome.claim
         if outcome.error or outcome.result is not None:
             statement, values = _settlement(outcome, moment)
             settled += db.execute(statement, (*values, *claim.fence)).rowcount
+        elif claim.extras_json and (ttl := claim.extras.result_ttl) is not None:
+            kept[ttl, claim.claims, claim.started_at].append(claim.id)
         else:
             done[claim.claims, claim.started_at].append(claim.id)
     for (claims, started_at), ids in done.items():
@@ -275,6 +278,8 @@ def settle(db: RawConnection, moment: str, outcomes: Sequence[Outcome]) -> int:
             settled += db.executemany(sql.SUCCEED, fences).rowcount
         else:
             settled += db.execute(sql.SUCCEED_ALL, (json.dumps(ids), claims, started_at)).rowcount
+    for (ttl, *fence), ids in kept.items():
+        settled += db.execute(sql.KEEP_ALL, (moment, later(moment, ttl), json.dumps(ids), *fence)).rowcount
     return len(outcomes) - settled
 
 

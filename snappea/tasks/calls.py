@@ -14,13 +14,13 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
-from ..conf import declared_queues
+from ..conf import current, declared_queues, is_span, shown
 from ..errors import ArgumentsTooLarge, UnfinishedResult, UnknownQueue
 from ..queue.clock import as_text, later, now, seconds_of
 from ..queue.records import Extras
 from .arguments import simplified
 from .engine import AsyncResult
-from .options import MOST, is_queue, is_seconds
+from .options import MOST, TAGS, are_tags, is_queue, is_seconds
 
 #: What a time may be, besides a number of seconds from now.
 MOMENT = ", a timedelta or an aware datetime"
@@ -143,7 +143,8 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
     return Extras(
         run_after=None if options.debounce is None else moment_of(options.debounce),
         expires_at=None if options.expires is None else moment_of(options.expires),
-        result_ttl=options.result_ttl,
+        **_kept(options.result_ttl, options.keep),
+        tags=_tagged(options.tags),
         parent_id=parent_id,
         unique_key=_unique_key(task, args, kwargs) if options.is_unique else None,
         unique_running=options.unique == "running",
@@ -153,6 +154,19 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
         is_sensitive=options.sensitive,
         unique_rule=options.unique_rule,
     )
+
+
+def _kept(result_ttl: float | None, keep: float | timedelta | None) -> dict[str, Any]:
+    """Return how long to keep the row, and whether with its result, by the columns of Extras."""
+    span = current().KEEP if keep is None else keep
+    seconds = span.total_seconds() if isinstance(span, timedelta) else span or 0
+    longest = max(seconds, result_ttl or 0)
+    is_kept = result_ttl is not None or seconds > 0
+    return {"result_ttl": longest if is_kept else None, "keeps_result": result_ttl is not None or not is_kept}
+
+
+def _tagged(tags: Sequence[str]) -> str:
+    return f" {' '.join(dict.fromkeys(tags))} " if tags else ""
 
 
 def _unique_key(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -201,11 +215,14 @@ def run_after(countdown: float | timedelta | None, eta: datetime | None) -> str 
 
 
 def with_options(
+    task: Any,
     extras: Extras | None,
     countdown: float | timedelta | None,
     eta: datetime | None,
     expires: float | timedelta | datetime | None,
     result_ttl: float | None,
+    keep: float | timedelta | None,
+    tags: Sequence[str] | None,
 ) -> Extras | None:
     """Return the extras of a call with the options of apply_async(). Raises TypeError or ValueError."""
     changes: dict[str, Any] = {}
@@ -214,11 +231,21 @@ def with_options(
         changes["run_after"] = due
     if expires is not None:
         changes["expires_at"] = moment_of(expires, "expires")
-    if result_ttl is not None:
-        if not is_seconds(result_ttl):
-            kind = ValueError if isinstance(result_ttl, (int, float)) else TypeError
-            raise kind(f"result_ttl={result_ttl!r} must be a number of seconds, from 0 to {MOST:,.0f}")
-        changes["result_ttl"] = result_ttl
+    if result_ttl is not None and not is_seconds(result_ttl):
+        kind = ValueError if isinstance(result_ttl, (int, float)) else TypeError
+        raise kind(f"result_ttl={result_ttl!r} must be a number of seconds, from 0 to {MOST:,.0f}")
+    if keep is not None and not is_span(keep):
+        kind = ValueError if isinstance(keep, (int, float, timedelta)) else TypeError
+        raise kind(f"keep={keep!r} must be a number of seconds, from 0 to {MOST:,.0f}, or a timedelta")
+    if result_ttl is not None or keep is not None:
+        own = task.options
+        changes |= _kept(
+            own.result_ttl if result_ttl is None else result_ttl, own.keep if keep is None else keep
+        )
+    if tags is not None:
+        if not are_tags(tags) or not are_tags(tags := [*task.options.tags, *tags]):
+            raise ValueError(f"tags={shown(tags)} must be a list of {TAGS}")
+        changes["tags"] = _tagged(tags)
     return (extras or Extras())._replace(**changes) if changes else extras
 
 

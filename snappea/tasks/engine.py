@@ -244,15 +244,21 @@ def require_kept(task: Task | None, task_id: int) -> Task | None:
         )
     if task.status not in (Status.SCHEDULED, Status.READY, Status.RUNNING):
         return task
-    if task.result_ttl is None:
-        raise ResultNotKept(f"{task.task_name} keeps no result. Declare it with @task(result_ttl=3600).")
+    if task.result_ttl is None or not task.keeps_result:
+        raise _keeps_none(task)
     return None
+
+
+def _keeps_none(task: Task) -> ResultNotKept:
+    return ResultNotKept(f"{task.task_name} keeps no result. Declare it with @task(result_ttl=3600).")
 
 
 def result_of(task: Task) -> Any:
     """Return the result of a task that has ended. Raises TaskFailed or ResultNotKept."""
     if task.status != Status.SUCCESSFUL:
         raise TaskFailed(f"{task} is {task.status}.", task.error)
+    if task.result is None and not task.keeps_result:
+        raise _keeps_none(task)
     if task.result is None:
         raise ResultNotKept(f"{task}: {task.error}")
     return loads(task.result)

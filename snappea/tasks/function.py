@@ -55,7 +55,8 @@ class TaskFunction(Generic[P, R]):
         # integers: sqlite3 binds them faster than booleans
         self._flags = int(options.acks_late), int(self.is_async)
         special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
-        self._is_plain = special == (None,) * 4 and not options.is_unique and not options.sensitive
+        flags = (options.is_unique, options.sensitive, options.tags, options.keep)
+        self._is_plain = special == (None,) * 4 and not any(flags)
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -151,6 +152,8 @@ class TaskFunction(Generic[P, R]):
         priority: int | None = None,
         queue: str | None = None,
         result_ttl: float | None = None,
+        keep: float | timedelta | None = None,
+        tags: Sequence[str] | None = None,
         ignore_result: bool | None = None,
         add_to_parent: bool | None = None,
         **unknown: Never,
@@ -159,9 +162,10 @@ class TaskFunction(Generic[P, R]):
 
         `countdown` (seconds or a timedelta) or `eta` (an aware datetime): when the call may start. `expires`
         (seconds, a timedelta or an aware datetime): when to delete it if it has not started. `priority`: from
-        -100 to 100. `result_ttl`: how long to keep its result, in seconds. Celery's `ignore_result` and
-        `add_to_parent` are accepted and have no effect. Raises the same errors as `delay()`, and TypeError or
-        ValueError for an unknown or invalid option.
+        -100 to 100. `result_ttl`: how long to keep its result, in seconds. `keep` (seconds or a timedelta):
+        how long to keep its row, without a result. `tags`: tags to add to the task's. Celery's
+        `ignore_result` and `add_to_parent` are accepted and have no effect. Raises the same errors as
+        `delay()`, and TypeError or ValueError for an unknown or invalid option.
 
         >>> send_mail.apply_async((42,), countdown=60, priority=10)
         """
@@ -174,7 +178,7 @@ class TaskFunction(Generic[P, R]):
         if priority is not None and not is_priority(priority):
             raise ValueError(f"{self.name}: priority={shown(priority)} must be from -100 to 100.")
         try:
-            extras = calls.with_options(call.extras, countdown, eta, expires, result_ttl)
+            extras = calls.with_options(self, call.extras, countdown, eta, expires, result_ttl, keep, tags)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.name}: {error}") from None
         call = call._replace(extras=extras, priority=call.priority if priority is None else priority)
@@ -228,7 +232,7 @@ class TaskFunction(Generic[P, R]):
             calls.require_queue(options.queue if queue is None else queue, self.name)
         parent = context.parent_id()
         extras = None
-        if not self._is_plain or parent is not None:
+        if not self._is_plain or parent is not None or configured.KEEP:
             extras = calls.extras_of(self, args, kwargs, parent)
         return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, extras)
 

@@ -139,7 +139,7 @@ class MemoryEngine(Engine):
             row.error, row.finished_at = outcome.error, as_datetime(moment)
             if not outcome.error:
                 row.status, row.result = Status.SUCCESSFUL.value, outcome.result
-                if outcome.result is None:
+                if row.result_ttl is None:
                     del self._rows[row.pk]
                 return
             row.errors += outcome.error_line(moment) + "\n"
@@ -168,6 +168,7 @@ def _claim_of(row: Task) -> Claim:
     """Return the claim that a worker would get."""
     extras = ClaimExtras(
         result_ttl=row.result_ttl,
+        keeps_result=row.keeps_result,
         lane=row.lane,
         lane_interval=row.lane_interval,
         parent_id=row.parent_id,

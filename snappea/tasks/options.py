@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from asgiref.sync import iscoroutinefunction
 
-from ..conf import is_interval, parse_size, shown
+from ..conf import is_interval, is_span, parse_size, shown
 from ..errors import Retry, TaskDefinitionError
 from ..queue.clock import as_text, seconds_of, seconds_until
 from ..queue.records import UniqueRule
@@ -25,6 +25,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 MOST_NAME = 255
 #: A larger number is a mistake or cannot be stored; in seconds it is 31 years.
 MOST = 1e9
+TAGS = "strings of 1 to 50 characters without spaces, at most 20"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,11 @@ class Options:
     rate_limit: str | None = None
     #: How long the result is kept; None: the row is deleted when the task succeeds.
     result_ttl: float | None = None
+    #: How long the row is kept after the task succeeded, without a result: seconds or a timedelta; None: as
+    #: the setting KEEP says.
+    keep: float | timedelta | None = None
+    #: Words to find its calls by: strings without spaces.
+    tags: Sequence[str] = ()
     #: After how long SoftTimeLimitExceeded is raised in it; None: the limit of its queue, or the setting.
     soft_time_limit: float | None = None
     #: After how long the task is killed. It then runs in its own process.
@@ -203,6 +209,15 @@ def is_seconds(value: Any) -> bool:
     return _is_number(value) and value <= MOST
 
 
+def are_tags(value: object) -> bool:
+    """Tell whether a value is a list of at most 20 tags: strings of up to 50 characters, without spaces."""
+    return isinstance(value, (list, tuple)) and len(value) <= 20 and all(map(_is_tag, value))
+
+
+def _is_tag(value: object) -> bool:
+    return _is_text(value, 50) and str(value).isprintable() and not re.search(r"\s", str(value))
+
+
 def _is_text(value: object, most: int = MOST_NAME) -> bool:
     if not isinstance(value, str) or not issubclass(type(value), str) or not 0 < len(value) <= most:
         return False
@@ -273,6 +288,8 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "concurrency_key": ("a function of the arguments", callable),
     "rate_limit": ('a number and a unit, as in "10/m" (s, m or h)', _is_rate),
     "result_ttl": _DELAY,
+    "keep": (f"{_DELAY[0]}, or a timedelta", is_span),
+    "tags": (f"a list of {TAGS}", are_tags),
     "soft_time_limit": _LIMIT,
     "time_limit": _LIMIT,
     "isolate": _FLAG,

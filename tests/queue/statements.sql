@@ -352,7 +352,8 @@ UPDATE snappea_task SET status = 'running',
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
-    THEN json_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+    THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
+        'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id, 'expires_at', expires_at,
         'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
         json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
@@ -368,7 +369,8 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
-    THEN json_build_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+    THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
+        'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id,
         'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
         'is_sensitive', is_sensitive, 'origin',
@@ -386,7 +388,8 @@ UPDATE snappea_task SET status = 'running',
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
-    THEN json_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+    THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
+        'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id, 'expires_at', expires_at,
         'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
         json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
@@ -403,7 +406,8 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
-    THEN json_build_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+    THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
+        'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id,
         'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
         'is_sensitive', is_sensitive, 'origin',
@@ -418,7 +422,8 @@ UPDATE snappea_task SET status = 'running',
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
-    THEN json_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+    THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
+        'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id, 'expires_at', expires_at,
         'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
         json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
@@ -432,7 +437,8 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
-    THEN json_build_object('result_ttl', result_ttl, 'lane', lane, 'lane_interval', lane_interval,
+    THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
+        'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id,
         'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
         'is_sensitive', is_sensitive, 'origin',
@@ -610,16 +616,16 @@ RETURNING id
 INSERT INTO snappea_task (
     task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
     expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-    is_sensitive, backend, overrides)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    is_sensitive, backend, overrides, keeps_result, tags)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 
 -- queue.statements.INSERT_MORE, PostgreSQL
 INSERT INTO snappea_task (
     task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
     expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-    is_sensitive, backend, overrides)
-VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    is_sensitive, backend, overrides, keeps_result, tags)
+VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING RETURNING id
 
 -- queue.statements.INTERRUPT, SQLite
@@ -672,14 +678,26 @@ UPDATE snappea_task SET foreman_id = NULL,
     status = 'successful', finished_at = %s, result = %s, expires_at = %s, error = ''
 WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
 
+-- queue.statements.KEEP_ALL, SQLite
+UPDATE snappea_task SET
+    status = 'successful', finished_at = ?, expires_at = ?, error = ''
+WHERE id IN (SELECT value FROM json_each(?)) AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.KEEP_ALL, PostgreSQL
+UPDATE snappea_task SET foreman_id = NULL,
+    status = 'successful', finished_at = %s, expires_at = %s, error = ''
+WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
 -- queue.statements.KEEP_WITHOUT_RESULT, SQLite
 UPDATE snappea_task SET
-    status = 'successful', finished_at = ?, expires_at = datetime(?, '+' || result_ttl || ' seconds'), error = ?
+    status = 'successful', finished_at = ?, expires_at = datetime(?, '+' || result_ttl || ' seconds'),
+    error = CASE WHEN keeps_result THEN ? ELSE '' END
 WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running' AND result_ttl IS NOT NULL
 
 -- queue.statements.KEEP_WITHOUT_RESULT, PostgreSQL
 UPDATE snappea_task SET foreman_id = NULL,
-    status = 'successful', finished_at = %s, expires_at = CAST(%s AS timestamptz) + make_interval(secs => result_ttl), error = %s
+    status = 'successful', finished_at = %s, expires_at = CAST(%s AS timestamptz) + make_interval(secs => result_ttl),
+    error = CASE WHEN keeps_result THEN %s ELSE '' END
 WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running' AND result_ttl IS NOT NULL
 
 -- queue.statements.LOG, SQLite
