@@ -54,9 +54,7 @@ class TaskFunction(Generic[P, R]):
         self.is_isolated = options.is_isolated
         # integers: sqlite3 binds them faster than booleans
         self._flags = int(options.acks_late), int(self.is_async)
-        special = (options.expires, options.max_concurrency, options.rate_limit, options.result_ttl)
-        flags = (options.is_unique, options.sensitive, options.tags, options.keep)
-        self._is_plain = special == (None,) * 4 and not any(flags)
+        self._is_plain = options.is_plain
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"

@@ -149,6 +149,12 @@ class Options:
         return self.isolate or self.time_limit is not None or self.max_memory is not None
 
     @cached_property
+    def is_plain(self) -> bool:
+        """Whether its calls set no columns of `Extras`."""
+        special = (self.expires, self.max_concurrency, self.rate_limit, self.result_ttl)
+        return special == (None,) * 4 and not (self.is_unique or self.sensitive or self.tags or self.keep)
+
+    @cached_property
     def interval(self) -> float | None:
         """The seconds between two starts, from `rate_limit`."""
         return _interval(self.rate_limit or "")
