@@ -54,7 +54,6 @@ class TaskFunction(Generic[P, R]):
         self.is_isolated = options.is_isolated
         # integers: sqlite3 binds them faster than booleans
         self._flags = int(options.acks_late), int(self.is_async)
-        self._is_plain = options.is_plain
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -161,9 +160,9 @@ class TaskFunction(Generic[P, R]):
         `countdown` (seconds or a timedelta) or `eta` (an aware datetime): when the call may start. `expires`
         (seconds, a timedelta or an aware datetime): when to delete it if it has not started. `priority`: from
         -100 to 100. `result_ttl`: how long to keep its result, in seconds. `keep` (seconds or a timedelta):
-        how long to keep its row, without a result. `tags`: tags to add to the task's. Celery's
-        `ignore_result` and `add_to_parent` are accepted and have no effect. Raises the same errors as
-        `delay()`, and TypeError or ValueError for an unknown or invalid option.
+        how long to keep its row. `tags`: tags to add to the task's. Celery's `ignore_result` and
+        `add_to_parent` have no effect. Raises the same errors as `delay()`, and TypeError or ValueError for
+        an unknown or invalid option.
 
         >>> send_mail.apply_async((42,), countdown=60, priority=10)
         """
@@ -230,7 +229,7 @@ class TaskFunction(Generic[P, R]):
             calls.require_queue(options.queue if queue is None else queue, self.name)
         parent = context.parent_id()
         extras = None
-        if not self._is_plain or parent is not None or configured.KEEP:
+        if not options.is_plain or parent is not None or configured.KEEP:
             extras = calls.extras_of(self, args, kwargs, parent)
         return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, extras)
 
