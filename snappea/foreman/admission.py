@@ -15,8 +15,12 @@ from ..errors import CannotStart
 from ..queue import operations, store
 from ..queue.database import RawConnection
 from ..queue.records import Claim, Expired, Peek
+from ..queue.states import Status
 from ..workers.threads import WorkerPool
 from .in_flight import InFlight
+
+#: How often a portion of expired results is deleted, in seconds, so that they do not delay waiting tasks.
+PURGE_EVERY = 0.01
 
 
 class SharedLimits(Protocol):
@@ -61,6 +65,8 @@ class Admission:
         }
         #: When to check the gates again, by time.monotonic().
         self.opening = inf
+        #: When to delete expired results again, by time.monotonic(), if there were some.
+        self.purge_at = inf
         #: When the next task of a rate-limited group may start.
         self._openings: dict[str, float] = {}
         #: Groups that tasks have left since the last committed claim.
@@ -108,9 +114,8 @@ class Admission:
         is_due = peek.due is not None and peek.due <= moment
         if is_due:
             store.promote(db, moment)
-        if peek.expiry is not None and peek.expiry <= moment:
-            expired = store.expire(db, moment)
-            self.note_left(expired)
+        if (peek.expiry is not None and peek.expiry <= moment) or self.purge_at != inf:
+            expired = self._expire(db, moment)
         if is_due or expired:
             peek = store.peek(db)
         addressed = store.claim_addressed(db, moment, room) if peek.has_addressed else []
@@ -130,6 +135,17 @@ class Admission:
                 claims = [claim for claim in claims if claim not in late]
         self.opening = 0.0 if self._has_more else min(self._openings.values(), default=inf)
         return claims, expired, peek
+
+    def _expire(self, db: RawConnection, moment: str) -> list[Expired]:
+        """Delete some expired tasks, but expired results only every PURGE_EVERY."""
+        here = time.monotonic()
+        if here < self.purge_at < inf:
+            return []
+        expired = store.expire(db, moment)
+        self.note_left(expired)
+        is_purge = any(task.status == Status.SUCCESSFUL for task in expired)
+        self.purge_at = here + PURGE_EVERY if is_purge else inf
+        return expired
 
     def claim(
         self, db: RawConnection, moment: str, room: int, peek: Peek, in_flight: InFlight

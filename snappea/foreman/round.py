@@ -116,7 +116,9 @@ class Planner:
         room = min(self.pool.size + len(self.pool.stuck) + ahead - in_threads, most)
         loop_room = min(self._most_on_loop - len(in_flight.on_loop), most) if self._uses_loop else 0
         has_room = room > 0 or loop_room > 0
-        claim_at = min(self._due_at, opening, 0 if self.may_have_more else inf) if has_room else inf
+        claim_at = min(self._due_at, opening, self._admission.purge_at) if has_room else inf
+        if self.may_have_more and has_room:
+            claim_at = 0
         writes_stats = self._stats.backlog is not None
         work_at = min(claim_at, self._tick_at, self._confirm_at)
         has_work = here >= work_at or writes_stats or in_flight.is_to_be_written(here)

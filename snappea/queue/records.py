@@ -163,7 +163,7 @@ class Claim(NamedTuple):
     @property
     def is_kept(self) -> bool:
         """Whether its row is kept after it has succeeded."""
-        return self.extras_json is not None and self.extras.result_ttl is not None
+        return self.extras.result_ttl is not None
 
     @property
     def due(self) -> str:

@@ -22,8 +22,10 @@ from .clock import later, now
 from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
 from .records import Call, Claim, Expired, Extras, Fence, Outcome, Peek, Progress, Unusable, added, error_line
 
-#: The most rows that a round promotes, expires or blocks, so that 100,000 of them do not stall it.
+#: The most rows that a round promotes or blocks, so that 100,000 of them do not stall it.
 AT_ONCE = 1000
+#: The most rows that a round expires, in a millisecond.
+EXPIRE_AT_ONCE = 100
 #: How often to retry if an identical call ends at that moment, which cannot happen on SQLite.
 TRIES = 100
 #: From how many tasks on it is faster to settle them together.
@@ -177,7 +179,7 @@ def promote(db: RawConnection, moment: str) -> int:
 
 def expire(db: RawConnection, moment: str) -> list[Expired]:
     """Delete expired waiting tasks and expired results."""
-    expired = list(map(Expired._make, db.execute(sql.EXPIRE, (moment, AT_ONCE)).fetchall()))
+    expired = list(map(Expired._make, db.execute(sql.EXPIRE, (moment, EXPIRE_AT_ONCE)).fetchall()))
     gone = [("expired", task.id) for task in expired if task.status != Status.SUCCESSFUL]
     for note in sql.NOTE_GONE:
         db.executemany(note, gone)

@@ -121,8 +121,8 @@ def begin(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> tuple[
 
 def succeed(task: TaskFunction[..., Any], claim: Claim, result: Any) -> str | None:
     """Return the result as JSON if it is kept. Raises UnserializableResult."""
-    keeps_result = claim.is_kept and claim.extras.keeps_result
-    encoded = encode_result(result, claim.task_name) if keeps_result else None
+    is_kept = claim.extras_json is not None and claim.is_kept and claim.extras.keeps_result
+    encoded = encode_result(result, claim.task_name) if is_kept else None
     if task_succeeded.receivers:
         tell(task_succeeded, task, id=claim.id, result=result)
     return encoded

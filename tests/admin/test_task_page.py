@@ -261,3 +261,9 @@ def test_it_shows_what_was_done_to_the_task_and_to_nothing_else(site: Site) -> N
     note(someone.pk, "Fired", "x", row.pk, of=Schedule)
     text = boss().get(f"{PAGES}{row.pk}/change/").content.decode()
     assert "Requeued" in text and "Fired" not in text
+
+
+def test_tags_lead_to_the_tasks_that_have_them(site: Site) -> None:
+    row = put("ready", tags=" vip <b> ")
+    page = page_of(row)
+    assert "?q=tag%3Avip" in page and ">vip</bdi>" in page and "&lt;b&gt;" in page and "<b>" not in page

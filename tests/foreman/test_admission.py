@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
+from math import inf
 from typing import Any
 
 import pytest
@@ -518,6 +519,27 @@ def test_100_000_newcomers_are_sorted_in_with_a_bounded_effort_for_each_round(si
         claim(keeper, db, 1)
         held.append(Task.objects.filter(gate=2).count())
     assert held[0] == store.AT_ONCE - 1 and held[-1] == 5_000 - 1
+
+
+def test_expired_results_go_in_portions_that_do_not_hold_up_a_claim(site: Site) -> None:
+    """Each round deletes a few, and none that follows at once; expired tasks that wait go each round."""
+    portion = store.EXPIRE_AT_ONCE
+    insert_waiting(site, 3 * portion, 0, status="successful")
+    Task.objects.update(expires_at=timezone.now() - timedelta(hours=1))
+    db: RawConnection = raw(connect())
+    keeper = Admission()
+    admit = partial(keeper.admit_and_claim, room=1, loop_room=0, most=1, in_flight=InFlight())
+    admit(db, now(), peek=store.peek(db))
+    assert Task.objects.count() == 2 * portion and keeper.purge_at > time.monotonic() - 60
+    keeper.purge_at = time.monotonic() + 60
+    insert_waiting(site, 1, 0)
+    assert len(admit(db, now(), peek=store.peek(db))[0]) == 1, "a task is claimed meanwhile"
+    assert Task.objects.filter(status="successful").count() == 2 * portion
+    for left in (portion, 0, 0):
+        keeper.purge_at = min(keeper.purge_at, time.monotonic())
+        admit(db, now(), peek=store.peek(db))
+        assert Task.objects.filter(status="successful").count() == left
+    assert keeper.purge_at == inf, "nothing wakes the Foreman any more"
 
 
 # rates
