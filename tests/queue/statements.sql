@@ -155,7 +155,7 @@ WITH RECURSIVE first(id) AS (
     FROM first JOIN snappea_task AS here ON here.id = first.id)
 SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority LIMIT ?) AS counted), 0,
     (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY id LIMIT ?) AS eldest)
+        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY turn, id LIMIT ?) AS eldest)
 FROM first JOIN snappea_task AS alike ON alike.id = first.id
 UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
     WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT ?) AS few GROUP BY queue
@@ -171,7 +171,7 @@ WITH RECURSIVE first(id) AS (
     FROM first JOIN snappea_task AS here ON here.id = first.id)
 SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority LIMIT %s) AS counted), 0,
     (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY id LIMIT %s) AS eldest)
+        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY turn, id LIMIT %s) AS eldest)
 FROM first JOIN snappea_task AS alike ON alike.id = first.id
 UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
     WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT %s) AS few GROUP BY queue
