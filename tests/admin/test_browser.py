@@ -375,3 +375,41 @@ def test_from_failure_to_failure_on_the_pages_of_tasks(site: Site, browser: Brow
     browser.wait_for_text("Requeued: 1 task.")
     wait_until(lambda: site.ledger.count("start", "a") == 2)
     assert browser.driver.current_url.endswith(f"/task/{first}/change/?q=state%3Afailed")
+
+
+def test_what_the_user_ticked_and_opened_survives_a_refresh(site: Site, browser: Browser) -> None:
+    """In the list and on the overview; the focus stays too."""
+    put = partial(Task.objects.create, task_name=fail.name, status="failed")
+    first, last = (put(finished_at=timezone.now()).pk for _ in range(2))
+    browser.log_in()
+    browser.open("/admin/snappea/task/?q=state:failed")
+    box = browser.find(f"#run-{first} input")
+    box.click()
+    new = put(finished_at=timezone.now()).pk
+    browser.find(f"#run-{new}")
+    assert box.is_selected() and browser.driver.switch_to.active_element == box
+    assert not browser.find(f"#run-{last} input").is_selected()
+    assert not browser.find(f"#run-{new} input").is_selected()
+    browser.open("/admin/snappea/dashboard/")
+    summary = browser.find("#chart-ended-table summary")
+    summary.click()
+    put(finished_at=timezone.now())
+    wait_until(lambda: browser.text_of("#tile-failed").split() == ["4", "Failed"])
+    assert browser.find("#chart-ended-table").get_attribute("open")
+    assert browser.driver.switch_to.active_element == summary
+
+
+def test_a_page_says_that_it_is_stale_or_logged_out(site: Site, browser: Browser) -> None:
+    browser.log_in()
+    browser.wait_for_text("The page refreshes itself.")
+    browser.driver.execute_cdp_cmd("Network.enable", {})
+    offline = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **offline})
+    try:
+        browser.wait_for_text("The page could not be refreshed. It shows how things were at")
+    finally:
+        browser.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **offline})
+    wait_until(lambda: not browser.find("#sp-stale").is_displayed())
+    assert all("ERR_INTERNET_DISCONNECTED" in message for message in browser.complaints())
+    browser.driver.delete_all_cookies()
+    browser.wait_for_text("You are no longer logged in. The page shows how things were at")
