@@ -110,12 +110,6 @@ class Task(models.Model):
     tags = models.TextField(default="", db_default="", blank=True)
     #: The task that enqueued this one.
     parent_id = models.BigIntegerField(null=True, blank=True)
-    #: The batch that it is a member of.
-    batch_id = models.BigIntegerField(null=True, blank=True)
-    #: The calls that follow when it has succeeded, as a JSON list.
-    then = JSONText(null=True, blank=True)
-    #: The results of its finished steps by name, as a JSON object.
-    steps = JSONText(null=True, blank=True)
     #: Whether it was asked to end while it ran.
     is_revoked = models.BooleanField(default=False, db_default=False)
     #: Whether its arguments and its result must not be shown.
@@ -135,13 +129,6 @@ class Task(models.Model):
     #: How many of the group may be claimed at a time, and the seconds between two starts.
     lane_limit = models.IntegerField(null=True, blank=True)
     lane_interval = models.FloatField(null=True, blank=True)
-    #: How many may start at once after a pause, within the rate of the group.
-    lane_burst = models.IntegerField(null=True, blank=True)
-    #: Whether it is deleted if the limit of its group is reached, instead of waiting.
-    lane_discards = models.BooleanField(default=False, db_default=False)
-    #: Tasks with different keys take turns in their queue; `turn` orders them, within their priority.
-    fair_key = models.CharField(max_length=200, null=True, blank=True)
-    turn = models.BigIntegerField(default=0, db_default=0)
     gate = models.SmallIntegerField(choices=Gate.choices, default=Gate.OPEN, db_default=Gate.OPEN.value)
 
     #: The backend of django.tasks that enqueued it: its alias in TASKS.
@@ -158,8 +145,8 @@ class Task(models.Model):
         # lists more than two values.
         indexes = [
             InOrder(
-                fields=["is_async", "queue", "-priority", "turn"],
-                name="snappea_in_turn",
+                fields=["is_async", "queue", "-priority"],
+                name="snappea_ready",
                 condition=Q(status="ready") & Q(gate=Gate.OPEN.value),
             ),
             models.Index(fields=["run_after"], name="snappea_scheduled", condition=Q(status="scheduled")),
@@ -188,14 +175,6 @@ class Task(models.Model):
                 condition=Q(expires_at__isnull=False) & Q(status__in=(*WAITING, "successful")),
             ),
             models.Index(fields=["parent_id"], name="snappea_parent", condition=Q(parent_id__isnull=False)),
-            models.Index(
-                fields=["batch_id", "status"], name="snappea_members", condition=Q(batch_id__isnull=False)
-            ),
-            models.Index(
-                fields=["queue", "fair_key", "turn"],
-                name="snappea_fair",
-                condition=Q(fair_key__isnull=False) & Q(status="ready"),
-            ),
             models.Index(
                 fields=["foreman_id"], name="snappea_foreman", condition=Q(foreman_id__isnull=False)
             ),
@@ -231,40 +210,6 @@ class Task(models.Model):
                     before = highest
                 error["attempt"] = highest = before + number
         return errors
-
-
-class Batch(models.Model):
-    """Tasks that belong together, and the calls that follow when all of them have ended."""
-
-    description = models.TextField(default="", blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
-    #: When its last member ended; None while one waits or runs.
-    finished_at = models.DateTimeField(null=True, blank=True)
-    #: The batch that it is a member of.
-    parent_id = models.BigIntegerField(null=True, blank=True)
-    #: Whether the `with` block that creates it has not ended yet.
-    is_open = models.BooleanField(default=True, db_default=True)
-    #: How many members it ever had, and how many of them succeeded.
-    total = models.IntegerField(default=0, db_default=0)
-    succeeded = models.IntegerField(default=0, db_default=0)
-    #: The calls to enqueue, as JSON, and the tasks that were enqueued for them.
-    on_success = JSONText(null=True, blank=True)
-    on_failure = JSONText(null=True, blank=True)
-    on_complete = JSONText(null=True, blank=True)
-    success_id = models.BigIntegerField(null=True, blank=True)
-    failure_id = models.BigIntegerField(null=True, blank=True)
-    complete_id = models.BigIntegerField(null=True, blank=True)
-
-    class Meta:
-        verbose_name, verbose_name_plural = _("batch"), _("batches")
-        indexes = [
-            models.Index(
-                fields=["parent_id"], name="snappea_batches_of", condition=Q(parent_id__isnull=False)
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return self.description or f"#{self.pk}"
 
 
 class UniqueUntil(models.Model):
@@ -369,16 +314,6 @@ class Opening(models.Model):
 
     lane = models.CharField(max_length=600, primary_key=True)
     opens_at = models.DateTimeField()
-
-
-class Limit(models.Model):
-    """The limits of a concurrency group that were changed at run time. They replace those of its tasks."""
-
-    lane = models.CharField(max_length=600, primary_key=True)
-    max_concurrency = models.IntegerField(null=True, blank=True)
-    #: The seconds between two starts, and how many may start at once after a pause.
-    interval = models.FloatField(null=True, blank=True)
-    burst = models.IntegerField(null=True, blank=True)
 
 
 class Handover(models.Model):

@@ -86,7 +86,7 @@ _QUEUES = statement(f"""
     {_first_of_each(_OPEN, "is_async", "queue", "priority DESC")}
     SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE {_ALIKE} LIMIT ?) AS counted), 0,
         (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-            WHERE {_ALIKE} ORDER BY turn, id LIMIT ?) AS eldest)
+            WHERE {_ALIKE} ORDER BY id LIMIT ?) AS eldest)
     FROM first JOIN snappea_task AS alike ON alike.id = first.id
     UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
         WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {{OPEN}} LIMIT ?) AS few GROUP BY queue

@@ -128,7 +128,7 @@ QUEUES = statement("""
     SELECT queue FROM waiting WHERE queue IS NOT NULL""")
 FIRST = statement("""
     SELECT -priority, id FROM snappea_task WHERE {CLAIMABLE} AND is_async = ? AND queue = ?
-    ORDER BY priority DESC, turn, id LIMIT ?""")
+    ORDER BY priority DESC, id LIMIT ?""")
 
 PHRASES.update(
     START="""UPDATE snappea_task SET status = 'running', {set_foreman}
@@ -141,7 +141,7 @@ CLAIM = statement("""
     {START} WHERE id {among}(
         SELECT id FROM snappea_task WHERE {CLAIMABLE} AND is_async = ? AND queue = ?
             AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = ?)
-        ORDER BY priority DESC, turn, id LIMIT ? {skip_locked}){end}
+        ORDER BY priority DESC, id LIMIT ? {skip_locked}){end}
     RETURNING {CLAIM}""")
 CLAIM_THESE = statement("""
     {START} WHERE id {among}(

@@ -60,6 +60,6 @@ def test_many_tasks_before_one_are_counted_by_an_index(site: Site) -> None:
     of = (False, "default", 0)
     plan = site.sql(f"EXPLAIN QUERY PLAN {why._BEFORE}", *of, MOST, *of, row.pk, MOST)
     steps = [step[3] for step in plan if "snappea_task" in step[3]]
-    assert len(steps) == 2 and all("snappea_in_turn" in step and "queue=?" in step for step in steps)
+    assert len(steps) == 2 and all("snappea_ready" in step and "queue=?" in step for step in steps)
     (step,) = [step[3] for step in site.sql(f"EXPLAIN QUERY PLAN {why._OF_GROUP}", "x", 1)]
     assert "snappea_lane" in step

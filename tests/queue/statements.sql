@@ -155,7 +155,7 @@ WITH RECURSIVE first(id) AS (
     FROM first JOIN snappea_task AS here ON here.id = first.id)
 SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority LIMIT ?) AS counted), 0,
     (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY turn, id LIMIT ?) AS eldest)
+        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY id LIMIT ?) AS eldest)
 FROM first JOIN snappea_task AS alike ON alike.id = first.id
 UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
     WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT ?) AS few GROUP BY queue
@@ -171,7 +171,7 @@ WITH RECURSIVE first(id) AS (
     FROM first JOIN snappea_task AS here ON here.id = first.id)
 SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority LIMIT %s) AS counted), 0,
     (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY turn, id LIMIT %s) AS eldest)
+        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY id LIMIT %s) AS eldest)
 FROM first JOIN snappea_task AS alike ON alike.id = first.id
 UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
     WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT %s) AS few GROUP BY queue
@@ -348,7 +348,7 @@ UPDATE snappea_task SET status = 'running',
     started_at = ?, attempts = attempts + 1, claims = claims + 1 WHERE id IN (
     SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = ?)
-    ORDER BY priority DESC, turn, id LIMIT ? )
+    ORDER BY priority DESC, id LIMIT ? )
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
@@ -365,7 +365,7 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
     started_at = %s, attempts = attempts + 1, claims = claims + 1 WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = %s)
-    ORDER BY priority DESC, turn, id LIMIT %s FOR UPDATE SKIP LOCKED))
+    ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
@@ -500,11 +500,11 @@ WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status 
 
 -- queue.statements.FIRST, SQLite
 SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
-ORDER BY priority DESC, turn, id LIMIT ?
+ORDER BY priority DESC, id LIMIT ?
 
 -- queue.statements.FIRST, PostgreSQL
 SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
-ORDER BY priority DESC, turn, id LIMIT %s
+ORDER BY priority DESC, id LIMIT %s
 
 -- queue.statements.FORGET_UNIQUE, SQLite
 DELETE FROM snappea_uniqueuntil WHERE key IN (

@@ -75,12 +75,12 @@ LANE = "lane10"
 FENCE = (10, 1, None)
 HOT: dict[str, tuple[tuple[Any, ...], str]] = {
     "IDENTICAL": (("key", "key"), "unique_waiting unique_running"),
-    "PEEK": ((), "scheduled in_turn expires revoked new foreman"),
+    "PEEK": ((), "scheduled ready expires revoked new foreman"),
     "PROMOTE": (("now", 10), "scheduled"),
     "EXPIRE": (("now", 10), "expires"),
-    "QUEUES": ((False, False), "in_turn"),
-    "FIRST": ((False, "default", 10), "in_turn"),
-    "CLAIM": (("now", False, "default", "default", 10), "in_turn"),
+    "QUEUES": ((False, False), "ready"),
+    "FIRST": ((False, "default", 10), "ready"),
+    "CLAIM": (("now", False, "default", "default", 10), "ready"),
     "CLAIM_THESE": (("now", "[1, 2]"), ""),
     "CLAIM_ADDRESSED": (("now", False, 10), "foreman"),
     "GIVE_BACK": (FENCE, ""),
