@@ -60,6 +60,7 @@ def test_no_second_call_even_after_it_ran(site: Site) -> None:
     site.wait_until_empty()
     assert hourly.delay("x") == first and first.status is None
     assert hourly.delay_many([("x",), ("x",), ("y",)])[:2] == [first, first]
+    site.wait_until_empty()
     foreman.kill()
     site.foreman()
     assert hourly.delay("x") == first
