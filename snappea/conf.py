@@ -72,14 +72,13 @@ def is_number(value: object, kind: Any = (int, float)) -> bool:
 
 def is_interval(value: object) -> bool:
     """Tell whether a value is an interval: from 0.001 to 1e9 seconds, or a timedelta of that length."""
-    seconds: Any = value.total_seconds() if isinstance(value, timedelta) else value
-    return is_number(seconds) and 0.001 <= seconds <= _MOST
+    return is_span(value, 0.001)
 
 
-def is_span(value: object) -> bool:
-    """Tell whether a value is from 0 to 1e9 seconds, or a timedelta of that length."""
+def is_span(value: object, least: float = 0) -> bool:
+    """Tell whether a value is from `least` to 1e9 seconds, or a timedelta of that length."""
     seconds: Any = value.total_seconds() if isinstance(value, timedelta) else value
-    return is_number(seconds) and 0 <= seconds <= _MOST
+    return is_number(seconds) and least <= seconds <= _MOST
 
 
 def parse_size(written: object) -> int | None:

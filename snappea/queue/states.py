@@ -67,3 +67,12 @@ MOVES = {
     "dismiss": Move((Status.SCHEDULED, Status.READY), (DELETED,)),
     "purge": Move((Status.SUCCESSFUL,), (DELETED,)),
 }
+
+# plain values, which sqlite3 binds faster than members of an enumeration
+_SCHEDULED, _READY = Status.SCHEDULED.value, Status.READY.value
+_NEW, _OPEN = Gate.NEW.value, Gate.OPEN.value
+
+
+def waiting_state(run_after: str | None, lane: str | None, moment: str) -> tuple[str, int]:
+    """Return the status and the gate of a call with this due time and concurrency group at a moment."""
+    return _SCHEDULED if (run_after or "") > moment else _READY, _OPEN if lane is None else _NEW

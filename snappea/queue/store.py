@@ -21,6 +21,7 @@ from . import statements as sql
 from .clock import later, now
 from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
 from .records import Call, Claim, Expired, Extras, Fence, Outcome, Peek, Progress, Unusable, added, error_line
+from .states import waiting_state
 
 #: The most rows that a round promotes or blocks, so that 100,000 of them do not stall it.
 AT_ONCE = 1000
@@ -30,9 +31,8 @@ EXPIRE_AT_ONCE = 100
 TRIES = 100
 #: From how many tasks on it is faster to settle them together.
 SEVERAL = 8
-#: Plain values, which sqlite3 binds faster than members of an enumeration.
-OPEN, NEW = Gate.OPEN.value, Gate.NEW.value
-READY, SCHEDULED = Status.READY.value, Status.SCHEDULED.value
+#: A plain value, as it comes from the database.
+READY = Status.READY.value
 
 
 # enqueue
@@ -98,8 +98,7 @@ def _insert_plain(db: RawConnection, calls: Sequence[Call], moment: str) -> Iter
 def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
     """Write a task in the caller's transaction, without a wakeup. Return what `enqueue()` does."""
     extras = call.extras or Extras()
-    status = SCHEDULED if (extras.run_after or "") > moment else READY
-    gate = OPEN if extras.lane is None else NEW
+    state = waiting_state(extras.run_after, extras.lane, moment)
     rule = extras.unique_rule
     if rule:
         from . import unique  # rarely needed
@@ -107,7 +106,7 @@ def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
     for _ in range(TRIES):
         if rule and (earlier := unique.earlier(db, call, extras, rule, moment)):
             return earlier, False
-        written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, status, gate, *extras[:-1]))
+        written = db.execute(sql.INSERT_MORE, (*call[:-1], moment, *state, *extras[:-1]))
         if written.rowcount:
             task_id: int = written.lastrowid
             if not rule or unique.hold(db, extras, rule, task_id, moment):

@@ -3,11 +3,11 @@
 All of it runs in the transaction that enqueues.
 """
 
-from ..models import Gate, Status
 from . import statements as sql
 from .clock import later
 from .database import RawConnection
 from .records import Call, Extras, UniqueRule
+from .states import waiting_state
 
 #: The most rows that are deleted at once.
 AT_ONCE = 1000
@@ -35,10 +35,9 @@ def _replacing(
     due = extras.run_after
     if due is not None and rule.latest is not None:
         due = min(due, later(enqueued_at, rule.latest))
-    status = Status.SCHEDULED if (due or "") > moment else Status.READY
-    gate = Gate.OPEN if extras.lane is None else Gate.NEW
+    state = waiting_state(due, extras.lane, moment)
     limits = extras.lane, extras.lane_limit, extras.lane_interval
-    return *call[1:5], status.value, gate.value, due, extras.expires_at, *limits
+    return *call[1:5], *state, due, extras.expires_at, *limits
 
 
 def hold(db: RawConnection, extras: Extras, rule: UniqueRule, task_id: int, moment: str) -> bool:
