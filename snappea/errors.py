@@ -18,6 +18,7 @@ SnappeaError
 ├── OutcomeNotWritten       the database refused the outcome of a task; kept on the row
 ├── UnserializableResult    a result is not strict JSON (also a TypeError); kept on the row
 ├── Retry                   raise it in a task to retry the task
+├── MaxRetriesExceededError from retry() of a task with bind=True: no retries are left
 ├── SoftTimeLimitExceeded   raised inside a task that exceeds its soft_time_limit
 ├── TaskKilled              a task's process was killed or died; kept on the row
 ├── TaskInterrupted         in the results of django.tasks: the Foreman died or stopped while the task ran
@@ -188,6 +189,10 @@ class Retry(SnappeaError):
             raise ValueError(f"Retry: max_retries={self.max_retries} must be at least 0.")
         if self.eta is not None and self.eta.tzinfo is None and settings.USE_TZ:
             raise ValueError(f"Retry: {self.eta!r} is naive: pass an aware datetime.")
+
+
+class MaxRetriesExceededError(SnappeaError):
+    """From `self.retry()` of a task with `bind=True`, without `exc`: it has no retries left."""
 
 
 class SoftTimeLimitExceeded(SnappeaError):

@@ -8,6 +8,8 @@ from pathlib import Path
 from tests.site import ROOT
 
 SAMPLE = """
+from typing import Any
+
 from snappea import AsyncResult, Signature, TaskFunction, shared_task, task
 
 @task
@@ -24,6 +26,16 @@ def charge(order_id: int) -> None: ...
 def bill(account: str) -> int:
     return 0
 
+@task(bind=True, max_retries=2)
+def fetch(self: TaskFunction[..., Any], url: str, depth: int = 0) -> int:
+    return self.request.retries
+
+@shared_task(queue="mail", bind=True)
+async def poll(self, url: str) -> None: ...  # type: ignore[no-untyped-def]
+
+@shared_task(bind=False)
+def count(number: int) -> None: ...
+
 def right() -> None:
     result: AsyncResult = send_mail.delay(42)
     send_mail.delay(42, subject="hello")
@@ -38,6 +50,13 @@ def right() -> None:
     signature: Signature = charge.s(42).set(countdown=60)
     signature.delay()
     amount: int = bill("x")
+    fetch.delay("https://example.org", depth=1)
+    retries: int = fetch("https://example.org")
+    bound: TaskFunction[[str, int], int] = fetch
+    poll.delay("https://example.org")
+    count.delay(1)
+    failed: bool = fetch.apply(("https://example.org",)).failed()
+    fetch.si("https://example.org").delay()
 
 async def right_as_well() -> None:
     await refresh("https://example.org")
@@ -61,6 +80,12 @@ def wrong() -> None:
     charge.delay()  # wrong
     charge.delay("42")  # wrong
     bill.delay(account=42)  # wrong
+    fetch.delay(fetch, "https://example.org")  # wrong
+    fetch.delay(42)  # wrong
+    fetch("https://example.org", "deep")  # wrong
+    poll.delay()  # wrong
+    task(bind="self")  # wrong
+    task(bind=True, priority="high")  # wrong
     charge.apply_async((42,), delay=60)  # wrong
     charge.apply_async((42,), eta=60)  # wrong
 """

@@ -36,6 +36,7 @@ MOST_KEPT = 1000
 #: The value of an option that a task does not set.
 UNSET: Any = ...
 _NOT_OURS = {"name", "queue", "priority", "aliases", "cron", "every", "timezone", "catch_up", "schedulable"}
+_NOT_OURS |= {"bind", "ignore_result", "track_started"}  # Celery's
 #: The options that a task may have in addition to Django's.
 OWN = tuple(field.name for field in fields(Options) if field.name not in _NOT_OURS)
 _own_values = attrgetter(*OWN)

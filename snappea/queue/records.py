@@ -151,6 +151,11 @@ class Claim(NamedTuple):
         return parse_extras(self.extras_json) if self.extras_json else _NO_EXTRAS
 
     @property
+    def retries(self) -> int:
+        """How often it was retried so far."""
+        return self.attempts - 1 - self.extras.interruptions
+
+    @property
     def lane(self) -> str | None:
         """Its concurrency group."""
         return self.extras.lane

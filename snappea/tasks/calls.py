@@ -15,7 +15,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 
 from ..conf import current, declared_queues, is_span, shown
-from ..errors import ArgumentsTooLarge, UnfinishedResult, UnknownQueue
+from ..errors import ArgumentsTooLarge, TaskDefinitionError, UnfinishedResult, UnknownQueue
 from ..queue.clock import as_text, later, now, seconds_of
 from ..queue.records import Extras
 from .arguments import simplified
@@ -25,6 +25,7 @@ from .options import MOST, TAGS, are_tags, is_queue, is_seconds
 #: What a time may be, besides a number of seconds from now.
 MOMENT = ", a timedelta or an aware datetime"
 MAX_LANE = 600  # characters
+_RETRY = ("exc", "countdown", "eta", "max_retries")
 Params = inspect.Parameter
 #: The code of decorators that pass on all arguments: context managers such as transaction.atomic().
 _DECORATORS: tuple[Any, ...] = ContextDecorator(), AsyncContextDecorator()
@@ -87,6 +88,15 @@ def without_context(signature: inspect.Signature) -> inspect.Signature:
     """Return a signature without its first parameter, which django.tasks fills in."""
     first, *parameters = signature.parameters.values()
     return signature if first.kind is Params.VAR_POSITIONAL else signature.replace(parameters=parameters)
+
+
+def require_self(signature: inspect.Signature, name: str) -> None:
+    """Raise TaskDefinitionError if a function with `bind=True` has no first parameter for its task."""
+    first = next(iter(signature.parameters.values()), None)
+    if first is None or first.kind in (Params.KEYWORD_ONLY, Params.VAR_KEYWORD):
+        raise TaskDefinitionError(
+            f"{name}: bind=True passes the task as the first argument. Add the parameter `self`."
+        )
 
 
 def require_finished(result: Any, name: str) -> None:
@@ -249,27 +259,33 @@ def with_options(
     return (extras or Extras())._replace(**changes) if changes else extras
 
 
-def require_known(options: Iterable[str], task: Any) -> None:
-    """Raise TypeError for an option that apply_async() does not have."""
-    known = type(task).apply_async.__kwdefaults__
+def require_known(options: Iterable[str], task: Any, method: str = "apply_async") -> None:
+    """Raise TypeError for an option that a method does not have: apply_async(), apply() or retry()."""
+    known = _RETRY if method == "retry" else type(task).apply_async.__kwdefaults__
     for key in options:
         if key not in known:
             from . import foreign  # needed for this error only
 
-            hint = foreign.instead(key, foreign.CALL_OPTIONS, known)
-            raise TypeError(f"{task.name}: apply_async() has no option {key!r}; {hint}")
+            theirs = foreign.RETRY_OPTIONS if method == "retry" else foreign.CALL_OPTIONS
+            hint = foreign.instead(key, theirs, known)
+            raise TypeError(f"{task.name}: {method}() has no option {key!r}; {hint}")
 
 
 class Signature:
     """A call that is not enqueued yet. `TaskFunction.s()` returns one.
 
+    An immutable one, from `si()`, ignores arguments that are added when it is enqueued.
+
     >>> send_mail.s(42).set(countdown=60).delay()
     """
 
-    def __init__(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], immutable: bool = False
+    ) -> None:
         self.task = task
         self.args = args
         self.kwargs = kwargs
+        self.immutable = immutable
         self.options: dict[str, Any] = {}
 
     def set(self, **options: Any) -> "Signature":
@@ -282,10 +298,17 @@ class Signature:
         """Enqueue it. These arguments come before its own. Raises the same errors as the task's `delay()`."""
         return self.apply_async(args, kwargs)
 
+    def apply(self) -> AsyncResult:
+        """Run it here and now, as the task's `apply()` does."""
+        result: AsyncResult = self.task.apply(self.args, self.kwargs, **self.options)
+        return result
+
     def apply_async(
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncResult:
         """Enqueue it. These arguments come before its own, and these options override its own."""
+        if self.immutable:
+            args, kwargs = (), None
         result: AsyncResult = self.task.apply_async(
             (*(args or ()), *self.args), {**self.kwargs, **(kwargs or {})}, **{**self.options, **options}
         )

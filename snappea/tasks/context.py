@@ -126,6 +126,11 @@ def _claim() -> Claim:
     return claim
 
 
+def cause_of(failure: BaseException) -> BaseException:
+    """Return the exception that a Retry wraps; any other exception as it is."""
+    return failure.exc if isinstance(failure, Retry) and failure.exc else failure
+
+
 def current_claim() -> Claim | None:
     """Return the running task's claim, if a task runs here."""
     return _running.get()

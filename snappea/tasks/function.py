@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from types import MethodType, NoneType
-from typing import Any, Generic, Never, NoReturn, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, Literal, Never, ParamSpec, Protocol, TypeVar, cast, overload
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.db import DEFAULT_DB_ALIAS, transaction
@@ -20,7 +20,8 @@ from ..queue.records import Call, Claim
 from ..signals import task_enqueued, tell
 from . import calls, context, engine
 from .arguments import encode, simplified
-from .calls import FINISHED, Signature
+from .bound import BoundTask
+from .calls import FINISHED
 from .engine import AsyncResult
 from .options import Options, is_priority
 
@@ -30,7 +31,7 @@ R = TypeVar("R")
 _NO_CONTEXT = nullcontext()
 
 
-class TaskFunction(Generic[P, R]):
+class TaskFunction(BoundTask, Generic[P, R]):
     """A function that can be enqueued: what `@task` returns. Calling it runs the plain function."""
 
     __name__: str
@@ -38,13 +39,17 @@ class TaskFunction(Generic[P, R]):
 
     def __init__(self, function: Callable[P, R], options: Options) -> None:
         functools.update_wrapper(self, function)
-        self.function = function
+        #: What runs: the function; with `bind`, a method of this task.
+        self.function = cast(Callable[P, R], MethodType(function, self) if options.bind else function)
         self.options = options
         self.name = options.name
         #: What the arguments of a call are checked against.
         self.signature = calls.signature_of(function)
-        self._arity = calls.plain_arity(self.signature)
         self._inside = inspect.signature(function)  # of the function inside decorators
+        if options.bind:
+            calls.require_self(self.signature, self.name)
+            self.signature, self._inside = map(calls.without_context, (self.signature, self._inside))
+        self._arity = calls.plain_arity(self.signature)
         self._takes_using = "using" in {**self.signature.parameters, **self._inside.parameters}
         #: Whether it is an `async def` function.
         self.is_coroutine = iscoroutinefunction(function)
@@ -181,17 +186,6 @@ class TaskFunction(Generic[P, R]):
         call = call._replace(extras=extras, priority=call.priority if priority is None else priority)
         return self._enqueue(call)
 
-    def s(self, /, *args: Any, **kwargs: Any) -> "Signature":
-        """Return a Signature: a call to pass around and enqueue later, as in Celery.
-
-        >>> send_mail.s(42).set(countdown=60).delay()
-        """
-        return Signature(self, args, kwargs)
-
-    def retry(self, /, *args: Any, **kwargs: Any) -> NoReturn:
-        """Retry the running task: the same as `current_task.retry(...)`."""
-        raise context.current_task.retry(*args, **kwargs)
-
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
         """Check the arguments and encode them. `queue` overrides the task's. Raises as `delay()` does."""
         if kwargs or self._arity is None or len(args) not in self._arity:
@@ -308,6 +302,10 @@ class _Decorator(Protocol[Opts]):
     def __call__(  # type: ignore[overload-overlap]  # no option is positional
         self, function: Callable[P, R], /
     ) -> TaskFunction[P, R]: ...
+    @overload
+    def __call__(
+        self, bind: Literal[True], *_: Opts.args, **options: Opts.kwargs
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], TaskFunction[P, R]]: ...
     @overload
     def __call__(
         self, *_: Opts.args, **options: Opts.kwargs

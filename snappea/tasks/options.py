@@ -116,6 +116,12 @@ class Options:
     catch_up: bool = True
     #: Let users add schedules for the task at run time.
     schedulable: bool = False
+    #: Pass the task itself to the function as its first argument, usually `self`, as in Celery.
+    bind: bool = False
+    #: Celery's option. True, as without it: keep no result. False needs `result_ttl`.
+    ignore_result: bool | None = None
+    #: Celery's option, without an effect: a running task always has the status `running`.
+    track_started: bool | None = None
     #: django-taskq's dict for `max_retries` and (as `countdown`) `default_retry_delay`.
     retry_kwargs: dataclasses.InitVar[Mapping[str, Any] | None] = None
 
@@ -309,6 +315,9 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "timezone": ("the name of a time zone", lambda v: isinstance(v, str)),
     "catch_up": _FLAG,
     "schedulable": _FLAG,
+    "bind": _FLAG,
+    "ignore_result": _FLAG,
+    "track_started": _FLAG,
 }
 #: Rules for options that depend on each other, checked last. Only the first broken rule is reported.
 _COMBINATIONS: dict[str, Callable[[Options], bool]] = {
@@ -341,6 +350,12 @@ _COMBINATIONS: dict[str, Callable[[Options], bool]] = {
     ),
     "retry_on_kill needs a process of its own: add time_limit, isolate or max_memory": lambda o: (
         not o.retry_on_kill or o.is_isolated
+    ),
+    "ignore_result=True keeps no result, and result_ttl={result_ttl!r} does: remove one": lambda o: (
+        not o.ignore_result or o.result_ttl is None
+    ),
+    "ignore_result=False needs result_ttl, in seconds, to keep results": lambda o: (
+        o.ignore_result is not False or o.result_ttl is not None
     ),
     "give cron or every, not both": lambda o: o.cron is None or o.every is None,
     "timezone needs cron": lambda o: o.timezone is None or o.cron is not None,

@@ -21,7 +21,7 @@ from logging import DEBUG, ERROR
 from typing import Any
 
 from ..conf import current
-from ..errors import Retry, SoftTimeLimitExceeded, TaskKilled, TaskRevoked
+from ..errors import SoftTimeLimitExceeded, TaskKilled, TaskRevoked
 from ..log import ENDINGS, clean, foreman, say, say_failure, shortened, storable
 from ..queue.files import at_fork
 from ..queue.logbook import Note
@@ -144,7 +144,7 @@ def fail(
     if limit and isinstance(failure, SoftTimeLimitExceeded) and not failure.args:
         failure.args = (f"it took more than {limit:g} s",)
     retry_after = None if task is None or is_revoked else _retry_after(task, claim, failure)
-    cause, was_raised = cause_of(failure), failure.__traceback__ is not None
+    cause, was_raised = context.cause_of(failure), failure.__traceback__ is not None
     # TaskKilled of the supervisor, which was never raised, contains no arguments
     hides = is_sensitive(claim, task) and (was_raised or not isinstance(cause, TaskKilled))
     outcome = Outcome(
@@ -181,16 +181,11 @@ def note_of(outcome: Outcome) -> Note:
     return Note.FAILED if outcome.retry_after is None else Note.TO_RETRY
 
 
-def cause_of(failure: BaseException) -> BaseException:
-    """Return the exception that a Retry wraps; any other exception as it is."""
-    return failure.exc if isinstance(failure, Retry) and failure.exc else failure
-
-
 def _retry_after(task: TaskFunction[..., Any], claim: Claim, failure: BaseException) -> float | None:
     """Return the delay before the retry, or None if the task has failed, and send the signal for it."""
-    retry_after, cause = None, cause_of(failure)
+    retry_after, cause = None, context.cause_of(failure)
     try:
-        retry_after = task.options.retry_after(failure, claim.attempts - 1 - claim.extras.interruptions)
+        retry_after = task.options.retry_after(failure, claim.retries)
         if retry_after is None:
             tell(task_failed, task, id=claim.id, exception=cause)
         else:

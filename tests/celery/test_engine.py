@@ -60,6 +60,15 @@ def test_a_call_goes_to_celery_and_its_result_comes_back(celery_site: CelerySite
     assert AsyncResult(str(result.id)).get(timeout=DEADLINE) == 3
 
 
+def test_self_of_a_bound_task(celery_site: CelerySite) -> None:
+    result = celery_site.tasks.fetch.delay("x", failures=2)
+    told = [str(result.id), 2, ["x"], {"failures": 2, "_caller": "alice"}, False]
+    assert result.get(timeout=DEADLINE) == told
+    assert [line[-1] for line in celery_site.ledger.lines() if line[0] == "start"] == ["0", "1", "2"]
+    with pytest.raises(TaskFailed, match="LookupError"):
+        celery_site.tasks.fetch.delay("x", failures=9, limit=1).get(timeout=DEADLINE)
+
+
 def test_an_action_of_the_admin_on_many_tasks(celery_site: CelerySite) -> None:
     """On tasks that were left in the queue's table."""
     ago = timezone.now() - timedelta(minutes=1)

@@ -381,6 +381,7 @@ def test_a_retry_is_no_end(site: Site) -> None:
 
 def test_own_options_are_those_of_snappea_but_for_what_django_names() -> None:
     theirs = {"name", "queue", "priority", "aliases", "cron", "every", "timezone", "catch_up", "schedulable"}
+    theirs |= {"bind", "ignore_result", "track_started"}  # Celery's
     assert set(OWN) == {field.name for field in dataclasses.fields(Options)} - theirs
 
 

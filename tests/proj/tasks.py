@@ -28,6 +28,16 @@ async def echo(*args: Any, **kwargs: Any) -> Any:
     return [args, kwargs]
 
 
+@task(bind=True, result_ttl=60)
+def fetch(self: Any, key: str, failures: int = 0, *, limit: int | None = None) -> Any:
+    """Fail so many times; return what it knows of itself."""
+    request = self.request
+    note("start", key, request.retries)
+    if request.retries < failures:
+        self.retry(exc=LookupError(key), countdown=0.05, max_retries=limit)
+    return [request.id, request.retries, request.args, request.kwargs, request.called_directly]
+
+
 @task(queue="mail", priority=50, result_ttl=60)
 def describe(depth: int = 0) -> Any:
     """Return what it knows of itself; note what a child of it knows."""

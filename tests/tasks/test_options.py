@@ -1,11 +1,16 @@
 """The options of @task: valid values, and the errors for invalid ones."""
 
 import dataclasses
+import inspect
+import re
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import pytest
+from celery import Celery
+from celery import Task as CeleryTask
+from kombu.messaging import Producer
 
 from snappea import task
 from snappea.errors import TaskDefinitionError
@@ -28,7 +33,7 @@ def declared(**options: Any) -> TaskFunction[..., None]:
     def function(*args: Any, **kwargs: Any) -> None: ...
 
     function.__module__, function.__qualname__ = "shop.tasks", "ship"
-    return task(**options)(function)
+    return cast(Any, task)(**options)(function)  # type: ignore[no-any-return]
 
 
 def test_every_option_has_a_default_and_none_is_positional() -> None:
@@ -226,11 +231,11 @@ def test_an_option_that_there_is_not(wrong: str, hint: str) -> None:
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     [
-        ("bind", "use current_task instead of `self`"),
-        ("ignore_result", "remove it: no result is kept without result_ttl"),
+        ("pass_context", "use current_task instead of the argument"),
+        ("acks_on_failure", "remove it: a failed task is kept"),
+        ("retry_on_worker_lost", "use acks_late=True"),
         ("base", "there are no task classes: use HOOK_RUN_TASK_CONTEXT"),
         ("throws", "use dont_autoretry_for for exceptions after which the task is not retried"),
-        ("track_started", "remove it"),
         ("timeout", "use soft_time_limit, or time_limit"),
         ("ttl", "use expires"),
         ("retries", "use autoretry_for, max_retries and default_retry_delay"),
@@ -248,6 +253,47 @@ def test_an_option_of_another_queue_is_refused_with_its_equivalent(theirs: str, 
     assert (
         f"@task has no option {theirs!r}; " in said and ours in said.partition("; ")[2] and said.endswith(".")
     )
+
+
+def test_each_option_of_celery_works_or_has_an_equivalent() -> None:
+    internal = {"request", "request_stack", "Request", "Strategy", "from_config", "self", "fun", "options"}
+    of_tasks = {
+        name
+        for name, value in vars(CeleryTask).items()
+        if name[0] != "_" and not callable(value) and not isinstance(value, classmethod)
+    }
+    of_tasks |= {*inspect.signature(Celery._task_from_fun).parameters, "after_return", "before_start"}
+    of_tasks |= {name for name in vars(CeleryTask) if name.startswith("on_")} - {"on_bound"}
+    of_tasks -= internal
+    ours = {field.name for field in dataclasses.fields(Options)}
+    assert not of_tasks - ours - foreign.TASK_OPTIONS.keys()
+    sending = (CeleryTask.apply_async, CeleryTask.apply, Celery.send_task, Producer.publish)
+    of_calls = {name for method in sending for name in inspect.signature(method).parameters}
+    of_calls -= {"self", "options", "name", "body", "properties"}
+    known = {*inspect.signature(TaskFunction.apply_async).parameters, "throw"}
+    assert not of_calls - known - foreign.CALL_OPTIONS.keys()
+    of_retries = set(inspect.signature(CeleryTask.retry).parameters) - {"self", "options"}
+    known = {*inspect.signature(TaskFunction.retry).parameters}
+    assert not of_retries - known - foreign.RETRY_OPTIONS.keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ignore_result": False}, "ignore_result=False needs result_ttl, in seconds, to keep results."),
+        ({"ignore_result": True, "result_ttl": 9}, "ignore_result=True keeps no result, and result_ttl=9"),
+        ({"bind": "yes"}, "bind='yes' must be True or False."),
+        ({"track_started": 1}, "track_started=1 must be True or False."),
+    ],
+)
+def test_options_from_celery_that_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TaskDefinitionError, match=re.escape(message)):
+        declared(**options)
+
+
+def test_options_from_celery_that_work() -> None:
+    assert declared(ignore_result=True, track_started=True).options.result_ttl is None
+    assert declared(ignore_result=False, track_started=False, result_ttl=9).options.result_ttl == 9
 
 
 def test_no_option_of_ours_is_among_those_of_others() -> None:

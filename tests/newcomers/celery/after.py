@@ -3,7 +3,7 @@
 from django.db import transaction
 from shop.ledger import note, unsteady
 
-from snappea import current_task, shared_task
+from snappea import shared_task
 
 
 @shared_task
@@ -11,13 +11,13 @@ def welcome(name):
     note(f"welcome {name}")
 
 
-@shared_task(max_retries=2)
-def fetch(url):
+@shared_task(bind=True, max_retries=2)
+def fetch(self, url):
     try:
         unsteady(f"fetch {url}")
     except OSError as error:
-        note(f"retry {current_task.attempt}")
-        raise current_task.retry(exc=error, countdown=0.2)
+        note(f"retry {self.request.retries + 1}")
+        raise self.retry(exc=error, countdown=0.2)
 
 
 @shared_task(autoretry_for=(OSError,), max_retries=1, default_retry_delay=0.2, acks_late=True)
