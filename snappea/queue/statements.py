@@ -9,7 +9,8 @@ from .dialects import PHRASES, statement
 
 PHRASES.update(
     # a late outcome touches neither a task that was claimed again nor a new one with the same id
-    FENCE="id = ? AND claims = ? AND {untyped}started_at {is} ? AND status = 'running'",
+    HELD_CLAIM="claims = ? AND {untyped}started_at {is} ? AND status = 'running'",
+    FENCE="id = ? AND {HELD_CLAIM}",
     KEPT="status IN ('failed', 'interrupted', 'cancelled', 'successful')",
     CLAIMABLE="status = 'ready' AND gate = {OPEN}",
     # a task that waits again gives up its uniqueness if an identical call is waiting
@@ -165,7 +166,7 @@ SUCCEED = EXPIRE_CLAIMED
 #: Several tasks with the same `claims` and `started_at`, by a JSON list of ids: twice as fast.
 SUCCEED_ALL = statement("""
     DELETE FROM snappea_task
-    WHERE id {ids} AND claims = ? AND {untyped}started_at {is} ? AND status = 'running'""")
+    WHERE id {ids} AND {HELD_CLAIM}""")
 KEEP = statement("""
     UPDATE snappea_task SET {no_foreman}
         status = 'successful', finished_at = ?, result = ?, expires_at = ?, error = ''
@@ -174,7 +175,7 @@ KEEP = statement("""
 KEEP_ALL = statement("""
     UPDATE snappea_task SET {no_foreman}
         status = 'successful', finished_at = ?, expires_at = ?, error = ''
-    WHERE id {ids} AND claims = ? AND {untyped}started_at {is} ? AND status = 'running'""")
+    WHERE id {ids} AND {HELD_CLAIM}""")
 #: Does nothing to a task that is not kept.
 KEEP_WITHOUT_RESULT = statement("""
     UPDATE snappea_task SET {no_foreman}
