@@ -38,6 +38,8 @@ from .statistics import Stats
 
 #: How long to pause after a wakeup that brought no work, in seconds, so that a flood of them costs little.
 FALSE_ALARM = 0.001
+#: How long to wait, once all are deleted, before the next look at outdated `unique_for` rows, in seconds.
+FORGET_EVERY = 60.0
 #: How long to wait before the next try after a database error, in seconds.
 BACK_OFF = 0.2
 #: How many conflicts in a row over a unique call are retried immediately.
@@ -83,7 +85,7 @@ class Foreman:
         self._scheduler = Scheduler()
         parts = self.in_flight, self.admission, self.stats, self.restart, self.shutdown
         self._planner = Planner(self.settings, self.host.most_ahead, *parts)
-        self._peek_at = 0.0
+        self._peek_at = self._forget_at = 0.0
         self._failures = 0  # failed turns in a row
         self._stuck_told = -1  # the last known number of stuck workers
 
@@ -178,7 +180,8 @@ class Foreman:
                 self.pool.loop.look()
             self._scheduler.look(self.connection, now(self.connection))
             self.stats.look(raw(self.connection))
-            unique.forget(raw(self.connection), now(self.connection))
+            if here >= self._forget_at and not unique.forget(raw(self.connection), now(self.connection)):
+                self._forget_at = here + FORGET_EVERY
         if here >= self._peek_at:
             self._peek_at = here + self.bell.patience
             has_news = self.host.may_have_news()

@@ -51,7 +51,8 @@ def hold(db: RawConnection, extras: Extras, rule: UniqueRule, task_id: int, mome
     return db.execute(sql.HOLD, (extras.unique_key, task_id, until, moment)).rowcount == 1
 
 
-def forget(db: RawConnection, moment: str) -> None:
-    """Delete what `unique_for` keeps of calls for which it is over."""
-    if db.execute(sql.OUTDATED, (moment,)).fetchone():
-        db.execute(sql.FORGET_UNIQUE, (moment, AT_ONCE, moment))
+def forget(db: RawConnection, moment: str) -> bool:
+    """Delete what `unique_for` keeps of calls for which it is over. Return whether there may be more."""
+    if not db.execute(sql.OUTDATED, (moment,)).fetchone():
+        return False
+    return db.execute(sql.FORGET_UNIQUE, (moment, AT_ONCE, moment)).rowcount >= AT_ONCE

@@ -19,7 +19,7 @@ from snappea.foreman.restart import Restart
 from snappea.foreman.round import Planner
 from snappea.foreman.shutdown import Shutdown
 from snappea.foreman.statistics import Stats
-from snappea.queue.database import connect, file_of
+from snappea.queue.database import connect, file_of, raw
 from snappea.queue.logbook import Logbook
 from snappea.queue.records import Claim
 from snappea.tasks.function import registry
@@ -171,3 +171,19 @@ def test_time_limits_hold_while_the_database_cannot_be_used(foreman: Foreman) ->
     with running(foreman, endless, soft_time_limit=0.3), without_tables(foreman):
         wait_until(lambda: turn(foreman) and ended.is_set())
         assert foreman._failures
+
+
+def test_outdated_unique_rows_are_looked_for_once_a_minute(foreman: Foreman) -> None:
+    asked: list[str] = []
+    raw(foreman.connection).set_trace_callback(asked.append)
+
+    def look(times: int) -> int:
+        asked.clear()
+        for _ in range(times):
+            foreman.host.next_look = foreman._planner.look_at = 0.0
+            foreman._turn(rang=False)
+        return sum("snappea_uniqueuntil" in statement for statement in asked)
+
+    assert look(3) == 1 and look(3) == 0
+    foreman._forget_at = 0.0  # a minute later
+    assert look(3) == 1

@@ -92,11 +92,14 @@ def test_a_rollback_takes_it_back(site: Site) -> None:
 def test_what_is_over_is_forgotten(site: Site) -> None:
     hourly.delay("x")
     throttled.delay("x")
-    unique.forget(raw(connect()), later(now(), 60))
+    assert not unique.forget(raw(connect()), later(now(), 60))
     assert UniqueUntil.objects.count() == 1
+    over = [UniqueUntil(key=str(number), task_id=1, until=timezone.now()) for number in range(1500)]
+    UniqueUntil.objects.bulk_create(over)
+    assert unique.forget(raw(connect()), now()) and UniqueUntil.objects.count() == 501
+    UniqueUntil.objects.bulk_create(over, ignore_conflicts=True)
     site.foreman()
-    UniqueUntil.objects.update(until=timezone.now())
-    wait_until(lambda: not UniqueUntil.objects.exists())
+    wait_until(lambda: UniqueUntil.objects.count() == 1)
 
 
 def test_throttled_calls_of_several_processes(site: Site) -> None:
