@@ -68,7 +68,7 @@ WAITING_TWIN = statement("""
 REPLACE = statement("""
     UPDATE snappea_task SET
         args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
-        lane = ?, lane_limit = ?, lane_interval = ?, attempts = 0, interruptions = 0
+        lane = ?, lane_limit = ?, lane_interval = ?, tags = ?, attempts = 0, interruptions = 0
     WHERE id = ? AND status IN ('ready', 'scheduled')""")
 #: Calls with `unique_for`: HELD takes the key and the current time.
 HELD = "SELECT task_id FROM snappea_uniqueuntil WHERE key = ? AND until > ?"

@@ -37,7 +37,7 @@ def _replacing(
         due = min(due, later(enqueued_at, rule.latest))
     state = waiting_state(due, extras.lane, moment)
     limits = extras.lane, extras.lane_limit, extras.lane_interval
-    return *call[1:5], *state, due, extras.expires_at, *limits
+    return *call[1:5], *state, due, extras.expires_at, *limits, extras.tags
 
 
 def hold(db: RawConnection, extras: Extras, rule: UniqueRule, task_id: int, moment: str) -> bool:

@@ -841,13 +841,13 @@ DELETE FROM snappea_uniqueuntil WHERE key = %s AND task_id = %s
 -- queue.statements.REPLACE, SQLite
 UPDATE snappea_task SET
     args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
-    lane = ?, lane_limit = ?, lane_interval = ?, attempts = 0, interruptions = 0
+    lane = ?, lane_limit = ?, lane_interval = ?, tags = ?, attempts = 0, interruptions = 0
 WHERE id = ? AND status IN ('ready', 'scheduled')
 
 -- queue.statements.REPLACE, PostgreSQL
 UPDATE snappea_task SET
     args = %s, kwargs = %s, queue = %s, priority = %s, status = %s, gate = %s, run_after = %s, expires_at = %s,
-    lane = %s, lane_limit = %s, lane_interval = %s, attempts = 0, interruptions = 0
+    lane = %s, lane_limit = %s, lane_interval = %s, tags = %s, attempts = 0, interruptions = 0
 WHERE id = %s AND status IN ('ready', 'scheduled')
 
 -- queue.statements.REQUEUE, SQLite

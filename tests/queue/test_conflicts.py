@@ -137,6 +137,15 @@ def test_a_call_replaces_the_one_that_waits(site: Site) -> None:
     assert latest.delay("x", 4) != first
 
 
+@pytest.mark.on_both
+def test_the_tags_of_the_later_call_count(site: Site) -> None:
+    first = latest.apply_async(("x", 1), countdown=600, tags=["old", "both"])
+    assert latest.apply_async(("x", 2), countdown=600, tags=["both", "new"]) == first
+    assert row(first).tags == " both new "
+    assert latest.apply_async(("x", 3), countdown=600) == first
+    assert row(first).tags == ""
+
+
 def test_a_call_that_is_replaced_leaves_its_group(site: Site) -> None:
     first = latest_in_group.delay("x", 1)
     other = latest_in_group.delay("y", 1)
