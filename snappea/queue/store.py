@@ -8,10 +8,13 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.signals import post_save, pre_save
+from django.db.transaction import atomic
 from django.dispatch import receiver
 
 from ..conf import current
@@ -73,7 +76,8 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
         with connection.wrap_database_errors, transact(connection) as db:
             moment = now(connection)
             if any(call.extras for call in calls):
-                written = [_insert_or_raise(db, call, moment) for call in calls]
+                with _all_or_none(connection, calls):
+                    written = [_insert_or_raise(db, call, moment) for call in calls]
             else:
                 written = [(task_id, True) for task_id in _insert_plain(db, calls, moment)]
     except UNUSABLE as error:
@@ -127,6 +131,13 @@ def _insert_or_raise(db: RawConnection, call: Call, moment: str) -> tuple[int, b
     if rule and rule.on_conflict == "raise" and not is_new:
         raise AlreadyEnqueued(call.task_name, task_id)
     return task_id, is_new
+
+
+def _all_or_none(connection: BaseDatabaseWrapper, calls: Sequence[Call]) -> AbstractContextManager[None]:
+    """Return a savepoint of the caller's atomic(), if AlreadyEnqueued may be raised."""
+    rules = (call.extras.unique_rule for call in calls if call.extras)
+    may_raise = any(rule is not None and rule.on_conflict == "raise" for rule in rules)
+    return atomic(connection.alias) if connection.in_atomic_block and may_raise else nullcontext()
 
 
 def _refusal(error: Exception, task_name: str) -> EnqueueError:

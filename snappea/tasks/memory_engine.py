@@ -54,8 +54,14 @@ class MemoryEngine(Engine):
         return row.pk, True
 
     def enqueue_many(self, calls: Sequence[Call]) -> list[tuple[int, bool]]:
-        """Keep many calls."""
-        return [self.enqueue(call) for call in calls]
+        """Keep many calls, or none if AlreadyEnqueued is raised."""
+        with self._lock:
+            before = dict(self._rows), dict(self._until)
+            try:
+                return [self.enqueue(call) for call in calls]
+            except AlreadyEnqueued:
+                self._rows, self._until = before
+                raise
 
     def _replace(self, row: Task, columns: dict[str, Any], rule: UniqueRule) -> None:
         for name, value in columns.items():

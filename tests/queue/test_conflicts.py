@@ -211,6 +211,18 @@ def test_a_call_that_is_refused(site: Site) -> None:
     assert site.counts() == {"ready": 2}
 
 
+@pytest.mark.on_both
+def test_none_of_many_calls_is_kept_in_the_transaction_of_the_caller(site: Site) -> None:
+    only_or_error.delay("x")
+    with transaction.atomic(using="snappea"):
+        only_or_error.delay("before")
+        with pytest.raises(AlreadyEnqueued):
+            only_or_error.delay_many([("y",), ("z",), ("x",)])
+        only_or_error.delay_many([("after",), ("z",)])
+    found = Task.objects.order_by("id").values_list("args", flat=True)
+    assert [json.loads(args) for args in found] == [["x"], ["before"], ["after"], ["z"]]
+
+
 # without a queue
 
 

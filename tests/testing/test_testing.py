@@ -370,7 +370,7 @@ def test_identical_calls_in_conflict(calls: str, made: Made) -> None:
     second = once.delay("y")
     alone.delay("z")
     with pytest.raises(AlreadyEnqueued):
-        alone.delay("z")
+        alone.delay_many([("v",), ("z",)])
     assert drain() == 2 and once.delay("y") == second
     assert drain(including_scheduled=True) == 1 and seen == [("y", 0), ("x", 2)]
     third = once.delay("w")
