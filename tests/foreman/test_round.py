@@ -175,7 +175,9 @@ def test_time_limits_hold_while_the_database_cannot_be_used(foreman: Foreman) ->
 
 def test_outdated_unique_rows_are_looked_for_once_a_minute(foreman: Foreman) -> None:
     asked: list[str] = []
-    raw(foreman.connection).set_trace_callback(asked.append)
+    below = raw(foreman.connection)
+    assert isinstance(below, sqlite3.Connection)
+    below.set_trace_callback(asked.append)
 
     def look(times: int) -> int:
         asked.clear()
