@@ -116,7 +116,9 @@ class Shutdown:
         """Leave signals to the process after its restart, which counts them in count_signals().
 
         They stay blocked until then. If another thread still takes one, it is in the wakeup descriptor: the
-        restarted process inherits its other end, `reader_fd`.
+        restarted process inherits its other end, `reader_fd`. Only a signal that a thread has taken, but not
+        yet written there when execv() ends the thread, is lost: a matter of microseconds. Blocking signals in
+        all threads would prevent that, but programs that tasks start would inherit it.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
         os.set_inheritable(reader_fd, True)

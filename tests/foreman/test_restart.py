@@ -195,6 +195,10 @@ with shutdown.count_signals(writer.fileno(), lambda: None):
         elif sys.argv[1] == "taken":
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
+            reader.settimeout(60)
+            while len(reader.recv(2, socket.MSG_PEEK)) < 2:
+                time.sleep(0.001)  # until the other thread has noted both
+            reader.setblocking(False)
         restart_process(at_once=sys.argv[1] == "taken")
 print("after")
 """
