@@ -194,7 +194,9 @@ class BulkAdmin(ConsoleAdmin):
 
     def _ask(self, request: HttpRequest, verb: Verb, chosen: Selection, pk: int | None) -> HttpResponse:
         """Show what would be changed, with a form to confirm it."""
-        at, tasks = now(), chosen._replace(at="").tasks_for(verb)
+        at, fresh = now(), chosen._replace(at="")
+        # a search is counted by an index alone, with the tasks of actions that `tasks_for` leaves out
+        tasks = fresh.tasks_for(verb) if chosen.ids else fresh.tasks().filter(status__in=verb.origins)
         ids, is_all = scan(tasks, MOST_COUNTED + 1, SECONDS)
         if is_all and not ids:
             decide(request, verb, chosen._replace(ids=chosen.ids or []))  # says why

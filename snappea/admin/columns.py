@@ -11,10 +11,13 @@ from django.utils.translation import gettext as _
 from ..models import Gate, Status, Task
 from ..monitoring.formatting import MOST, NOTHING, duration, named_arguments, one_line, plain, when
 from ..tasks.discovery import find
-from ..tasks.function import is_sensitive
+from ..tasks.function import is_sensitive, registry
+from .search import spelled
 
 #: How much of the arguments is shown, in characters.
 MOST_OF_ARGUMENTS = 240
+#: How many tags are shown: a row may have been written by hand.
+MOST_TAGS = 40
 
 
 def ago(moment: datetime | None, units: int = 2) -> str:
@@ -33,6 +36,17 @@ def state_label(status: str) -> str:
     return str(Status(status).label) if status in Status.values else plain(status)
 
 
+def short_name(name: str) -> str:
+    """Return the last part of a task's name, or all of it if another task's name ends in the same way."""
+    last = name.rpartition(".")[2]
+    return plain(name if any(one != name and one.endswith(f".{last}") for one in registry) else last)
+
+
+def tags(row: Task) -> list[tuple[str, str]]:
+    """Return the tags of a task, each with the search that finds the tasks that have it."""
+    return [(plain(tag), spelled("tag", tag)) for tag in row.tags.split()[:MOST_TAGS]]
+
+
 def arguments(row: Task) -> str:
     """Return the arguments of a call in one line, cut: `order=77, customer="x"`."""
     if is_sensitive(row, find(row.task_name)):
@@ -49,6 +63,8 @@ def listed(row: Task, paused: Collection[str] = ()) -> dict[str, Any]:
     return {
         "id": row.pk,
         "name": plain(row.task_name),
+        "short": short_name(row.task_name),
+        "tags": tags(row),
         "status": plain(row.status),
         "state": state_label(row.status),
         "arguments": arguments(row),

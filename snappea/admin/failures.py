@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from ..monitoring import inspect
 from ..monitoring.failures import Group, by_last, groups
 from ..monitoring.inspect import Failures
-from .columns import ago
+from .columns import ago, short_name
 from .search import spelled
 
 #: The height of a sparkline and the width of an hour in it, in pixels.
@@ -34,7 +34,7 @@ def group_rows(failures: Sequence[Failures]) -> list[dict[str, Any]]:
         {
             **group._asdict(),
             "key": f"{crc32(repr(group[:3]).encode(errors='replace')):08x}",
-            "short": group.task_name.rpartition(".")[2],
+            "short": short_name(group.task_name),
             "query": _query(group),
             "spark": _spark(group.hours),
             "seen": (ago(group.first), ago(group.last)),

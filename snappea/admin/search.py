@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, NamedTuple
 
 from django.core.exceptions import EmptyResultSet
@@ -131,8 +132,10 @@ def scan(tasks: QuerySet[Task], most: int = MOST + 1, seconds: float = SECONDS) 
         sql, parameters = query.get_compiler(connect().alias).as_sql()
         with _ends(seconds), connect().chunked_cursor() as cursor:
             cursor.execute(sql, parameters)
-            for (pk,) in cursor:
+            rows = (pk for (pk,) in cursor)
+            for pk in rows:
                 ids.append(pk)
+                ids.extend(islice(rows, 999))
                 if time.monotonic() >= end:  # PostgreSQL limits the time of each chunk
                     return Found(ids, False)
     except EmptyResultSet:

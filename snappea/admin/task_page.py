@@ -18,7 +18,7 @@ from ..tasks.discovery import find
 from ..tasks.function import TaskFunction, is_sensitive, registry
 from .actions import entries, note
 from .bulk import verbs_for
-from .columns import state_label
+from .columns import state_label, tags
 from .console import LIVE, ConsoleAdmin
 from .enqueue import EnqueueForm
 from .search import Search, SearchError, neighbours
@@ -26,8 +26,6 @@ from .timeline import timeline
 
 #: How many children a page lists.
 CHILDREN = 20
-#: The most tags that a page shows: a row may have been written by hand.
-MOST_TAGS = 40
 #: The delays that "Requeue with a delay" offers, in seconds.
 DELAYS = 60, 300, 900, 3600, 6 * 3600, 86_400
 
@@ -88,10 +86,7 @@ class TaskPage(ConsoleAdmin):
             "verbs": [verb for verb in verbs_for(task) if may(request, verb.permission)],
             "log_records": records(task),
             "queue_search": Search().with_term("queue", task.queue).text,
-            "tags": [
-                {"name": tag, "query": Search().with_term("tag", tag).text}
-                for tag in task.tags.split()[:MOST_TAGS]
-            ],
+            "tags": tags(task),
             "was_requeued": any((error.get("attempt") or 0) > task.attempts for error in errors),
             "delays": [(seconds, duration(seconds)) for seconds in DELAYS],
             "can_enqueue": _function(task.task_name) is not None,

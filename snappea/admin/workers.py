@@ -9,7 +9,7 @@ from .. import stats
 from ..models import Task
 from ..monitoring import inspect
 from ..monitoring.formatting import named_arguments
-from .columns import ago
+from .columns import ago, short_name
 
 #: For how many running tasks of a Foreman to show a row.
 MOST_ROWS = 200
@@ -51,7 +51,7 @@ def _slot(run: dict[str, Any]) -> dict[str, Any]:
     done = (run["done"] or 0) if run["total"] else run["elapsed"]
     share = f"{min(max(done / total, 0), 1):.4f}" if total else None
     is_late = bool(run["limit"]) and run["elapsed"] > run["limit"]
-    return {**run, "short": run["task_name"].rpartition(".")[2], "share": share, "is_late": is_late}
+    return {**run, "short": short_name(run["task_name"]), "share": share, "is_late": is_late}
 
 
 def with_arguments(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -186,7 +186,7 @@ def rows_of(response: Any) -> str:
 
 
 def names_in(response: Any) -> set[str]:
-    return set(re.findall(r"<bdi>([^<]*)</bdi> <span", rows_of(response)))
+    return set(re.findall(r'<th scope="row"[^>]* title="([^"]*)"', rows_of(response)))
 
 
 def found(browser: Client, q: str, **query: str) -> set[str]:
@@ -213,6 +213,24 @@ def test_rows_show_what_matters(site: Site, made: Made) -> None:
     ):
         assert words in text
     assert "secret" not in text
+
+
+def test_rows_show_short_names_and_tags(site: Site, made: Made) -> None:
+    def ship() -> None: ...
+
+    name = made(ship).name
+    put("failed", task_name=name, tags=" vip b:c ")
+    put("failed", task_name="another.made")
+    text = rows_of(client().get(FAILED))
+    assert ">made</bdi>" in text and ">another.made</bdi>" in text and f'title="{name}"' in text
+    assert 'href="?q=tag%3Avip"><bdi>vip<' in text and "?q=tag%3Ab%3Ac" in text
+
+
+def test_actions_are_in_a_menu_if_they_do_not_apply_to_all(site: Site) -> None:
+    put("failed")
+    browser = client()
+    menus = ['id="bulk-menu"' in browser.get(page).content.decode() for page in (LIST, FAILED)]
+    assert menus == [True, False]
 
 
 def test_filters_are_offered_and_kept(site: Site) -> None:

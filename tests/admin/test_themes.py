@@ -55,7 +55,7 @@ FAINT = """
 """
 #: What no theme may change.
 STYLE = """
-    const style = getComputedStyle(document.querySelector(".sp-tabs a"));
+    const style = getComputedStyle(document.querySelector(".sp-search input"));
     return [style.fontSize, style.padding];
 """
 
