@@ -48,6 +48,10 @@ SHOWN: dict[tuple[str, str], str] = {
     ("how-to/deploy-docker.md", "yaml"): "tests/test_deploy.py",
     ("how-to/deploy-systemd.md", "ini"): "tests/test_deploy.py",
     ("how-to/deploy-systemd.md", "python"): "tests/test_deploy.py",
+    (
+        "how-to/migrate-from-celery.md",
+        "$ python manage.py snappea import-beat --dry-run",
+    ): "tests/management/test_import_beat.py",
     ("how-to/monitor.md", "$ python manage.py snappea status"): "tests/docs/test_running.py",
     ("how-to/monitor.md", "yaml"): "needs Prometheus; tests/docs/test_running.py reads the files",
     ("how-to/troubleshooting.md", "$ journalctl --unit snappea"): "tests/docs/test_running.py",

@@ -53,8 +53,8 @@ def give_up(self: TaskFunction[..., Any], key: str) -> str:
         return str(error)
 
 
-@shared_task(bind=True)
-def call_again(self: TaskFunction[..., Any], key: str, times: int) -> None:
+@shared_task(bind=True, schedulable=True)
+def call_again(self: TaskFunction[..., Any], key: str, times: int = 0) -> None:
     """Enqueue itself."""
     note("end", key, times)
     if times:

@@ -18,7 +18,8 @@ from django.utils import timezone
 from snappea import schedules, stats
 from snappea.conf import uses_celery
 from snappea.errors import SnappeaError, TaskFailed
-from snappea.management import console
+from snappea.log import clean
+from snappea.management import beat, console
 from snappea.models import MOVES, Status, Task
 from snappea.monitoring import diagnostics, inspect
 from snappea.queue import operations
@@ -57,6 +58,11 @@ class Command(BaseCommand):
         handover.add_argument("--dry-run", action="store_true", help="Only print what would be handed over.")
         again = "Send tasks again that no worker has taken yet. Each still runs only once."
         handover.add_argument("--again", action="store_true", help=again)
+        about = "Import the periodic tasks of django-celery-beat as schedules. Repeat it to import the rest."
+        beats = self._add("import-beat", self._import_beat, about)
+        where = 'The database with its tables ("default").'
+        beats.add_argument("--database", default="default", metavar="ALIAS", help=where)
+        beats.add_argument("--dry-run", action="store_true", help="Only print what would be imported.")
         about = "Check settings, database, disk and Foreman, and run a task. Exits with 0 or 1."
         check = self._add("check", self._check, about)
         check.add_argument("--timeout", type=float, default=10.0, metavar="S", help="Seconds to wait (10).")
@@ -198,6 +204,23 @@ class Command(BaseCommand):
             self._print(f"Left {count} {why}.")
         if (waiting := handover.outstanding()) and not options["dry_run"]:
             self._print(f"{waiting} handed-over tasks wait for a Celery worker.")
+
+    def _import_beat(self, options: dict[str, Any]) -> None:
+        if uses_celery():
+            raise CommandError('With Celery as the engine, beat reads its own tables. Remove "ENGINE" first.')
+        known, done = {listed.planned.plan.name for listed in schedules.listing(0)}, 0
+        verb = "Would import" if options["dry_run"] else "Imported"
+        for entry in beat.entries(options["database"]):
+            name = clean(entry.name)
+            if entry.name in known:
+                self._print(f"Left {name}: there is a schedule of this name.")
+            elif obstacle := beat.load(entry, options["dry_run"]):
+                self._print(f"Left {name} ({clean(entry.task)}): {clean(obstacle.rstrip('.'))}.")
+            else:
+                done += 1
+                lost = (f"    Not imported: {clean(each)}." for each in entry.lost())
+                self._print(f"{verb} {name}{'' if entry.enabled else ', paused'}.", *lost)
+        self._print(f"{verb} {done} schedules.")
 
     def _check(self, options: dict[str, Any]) -> None:
         is_well = True
