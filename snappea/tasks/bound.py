@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from ..errors import MaxRetriesExceededError, Retry
+from ..errors import MaxRetriesExceededError, Retry, refuse_event_loop
 from ..models import Status
 from ..queue.records import Call, Claim
 from . import calls, context
@@ -85,6 +85,7 @@ class EagerResult(AsyncResult):
 class BoundTask:
     """The names of Celery's tasks that every TaskFunction has."""
 
+    __name__: str
     name: str
     options: Options
 
@@ -150,9 +151,11 @@ class BoundTask:
         """Run a call here and now, without a queue, and return its result, even if it failed.
 
         With `throw`, raise what the call raises. A retry counts as a failure. The options of `apply_async()`
-        have no effect. Raises TypeError if the arguments do not fit the function or are not strict JSON.
+        have no effect. Raises TypeError if the arguments do not fit the function or are not strict JSON, and
+        SynchronousOnlyOperation on an event loop.
         """
         calls.require_known(options, self, "apply")
+        refuse_event_loop(self.__name__, self.name)
         call = self.call(tuple(args or ()), dict(kwargs or {}))
         try:
             return EagerResult(self.run_now(call))

@@ -2,9 +2,10 @@
 
 # ruff: noqa: B904  (as in Celery's manual)
 
+import time
 from typing import Any
 
-from snappea import TaskFunction, shared_task
+from snappea import TaskFunction, current_task, shared_task
 from snappea.errors import MaxRetriesExceededError
 
 from .ledger import note
@@ -59,3 +60,11 @@ def call_again(self: TaskFunction[..., Any], key: str, times: int = 0) -> None:
     note("end", key, times)
     if times:
         self.delay(key, times - 1)
+
+
+@shared_task(bind=True, acks_late=True)
+def linger(self: TaskFunction[..., Any], key: str, seconds: float) -> None:
+    """Sleep the first time."""
+    note("start", key, self.request.retries)
+    time.sleep(0 if current_task.attempt > 1 else seconds)
+    note("end", key, self.request.retries)

@@ -5,13 +5,14 @@ import re
 from typing import Any
 
 import pytest
+from django.core.exceptions import SynchronousOnlyOperation
 
 from snappea import Retry, TaskFunction, task
 from snappea.errors import TaskDefinitionError
 from snappea.models import Task
 from snappea.tasks.function import registry
 from snappea.testing import drain, override_snappea
-from tests.playground.bound import call_again, fetch, fetch_isolated, fetch_on_loop, give_up
+from tests.playground.bound import call_again, fetch, fetch_isolated, fetch_on_loop, give_up, linger
 from tests.playground.lifecycle import add, fail_with_result
 from tests.playground.tasks import echo
 from tests.site import Site, wait_until
@@ -48,6 +49,16 @@ def test_no_retries_left_can_be_noticed(site: Site) -> None:
     wait_until(lambda: site.ledger.count("end", "x", 1))
     wait_until(lambda: site.counts() == {"successful": 1})
     assert "was retried 1 times, and has no retries left." in str(Task.objects.get().result)
+
+
+def test_a_killed_foreman_uses_up_no_retries(site: Site) -> None:
+    foreman = site.foreman()
+    linger.delay("x", 600)
+    wait_until(lambda: site.ledger.count("start", "x", 0))
+    foreman.kill()
+    site.foreman()
+    wait_until(lambda: site.ledger.count("end", "x", 0))
+    assert site.ledger.count("start", "x", 0) == 2
 
 
 def test_self_is_the_task(site: Site) -> None:
@@ -146,6 +157,14 @@ def test_apply_keeps_what_the_task_raises(site: Site) -> None:
         fail_with_result.apply(throw=True)
     assert isinstance(fetch.apply(("x", 1)).result, OSError), "what the retry was for"
     assert isinstance(give_up.apply(("x",)).result, Retry)
+
+
+def test_apply_is_refused_on_an_event_loop() -> None:
+    async def view() -> None:
+        add.apply((1, 2))
+
+    with pytest.raises(SynchronousOnlyOperation, match=re.escape("await sync_to_async(add.apply)(...)")):
+        asyncio.run(view())
 
 
 def test_apply_refuses_what_delay_refuses(site: Site) -> None:
