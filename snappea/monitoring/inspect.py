@@ -23,27 +23,7 @@ from ..queue.foremen import foremen_at_work
 from ..queue.logbook import Entry, Note
 from ..queue.records import ForemanInfo
 from ..tasks.discovery import find
-
-
-def _first_of_each(rows: str, *order: str) -> str:
-    """Return the query of `first(id)`, the ids of one row of each group, by an index and without a scan.
-
-    It jumps from a group to the next one. `rows`: the condition of the index; `order`: its columns. A
-    group has equal values in them.
-    """
-    columns = [column.partition(" ")[0] for column in order]
-    ways = ["<" if column.endswith(" DESC") else ">" for column in order]
-    jumps = []
-    for place in range(len(order) - 1, -1, -1):
-        alike = "".join(f" AND {column} = here.{column}" for column in columns[:place])
-        beyond = f"{columns[place]} {ways[place]} here.{columns[place]}"
-        jumps.append(f"""(SELECT id FROM snappea_task WHERE {rows}{alike} AND {beyond}
-            ORDER BY {", ".join(order[place:])} LIMIT 1)""")
-    return f"""WITH RECURSIVE first(id) AS (
-        SELECT (SELECT id FROM snappea_task WHERE {rows} ORDER BY {", ".join(order)} LIMIT 1)
-        UNION ALL SELECT coalesce({", ".join(jumps)})
-        FROM first JOIN snappea_task AS here ON here.id = first.id)"""
-
+from .groups import first_of_each
 
 #: How many waiting tasks to count by name. If there are more, the numbers end with "+".
 SAMPLE = 5_000
@@ -83,7 +63,7 @@ IN_STATE: dict[Status, str] = {
 _RAISED = "snappea_task.id IN (SELECT id FROM snappea_task WHERE status = 'failed' AND exception = %s)"
 _ALIKE = f"{_OPEN} AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority"
 _QUEUES = statement(f"""
-    {_first_of_each(_OPEN, "is_async", "queue", "priority DESC")}
+    {first_of_each(_OPEN, "is_async", "queue", "priority DESC")}
     SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE {_ALIKE} LIMIT ?) AS counted), 0,
         (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
             WHERE {_ALIKE} ORDER BY id LIMIT ?) AS eldest)
@@ -95,7 +75,7 @@ _NAMES = statement("""
     SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
         WHERE status = 'ready' AND gate = {OPEN} LIMIT ?) AS few GROUP BY task_name""")
 _KINDS_OF_FAILURE = statement(f"""
-    {_first_of_each("status = 'failed'", "exception", "place", "task_name")}
+    {first_of_each("status = 'failed'", "exception", "place", "task_name")}
     SELECT exception, task_name FROM first JOIN snappea_task ON snappea_task.id = first.id LIMIT ?""")
 _FAILURES = statement("""
     SELECT exception, place, task_name, count(*) AS number FROM snappea_task WHERE status = 'failed'
