@@ -8,14 +8,11 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from django.conf import settings
 from django.contrib import messages
 from django.db import DatabaseError, IntegrityError
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
@@ -24,7 +21,7 @@ from ..conf import declared_queues
 from ..errors import SnappeaError
 from ..models import Task
 from ..monitoring.formatting import number, plain
-from ..queue.clock import as_datetime, as_text, now, seconds_until
+from ..queue.clock import as_datetime, now
 from ..queue.operations import paused
 from ..tasks import engine
 from ..tasks.context import current_task
@@ -240,18 +237,12 @@ class BulkAdmin(ConsoleAdmin):
 
 
 def _delay(request: HttpRequest, verb: Verb) -> float | None:
-    """Return the entered delay in seconds, or the seconds until the time `due`; 0 if the action has none.
-
-    If it is invalid, return None, and show a message.
-    """
+    """Return the entered delay in seconds; 0 if the action has none. If it is invalid, None and a message."""
     if not verb.takes_delay:
         return 0.0
     delay = math.nan
     with suppress(ValueError):
-        if due := parse_datetime(request.POST.get("due", "")):
-            delay = seconds_until(as_text(timezone.make_aware(due) if settings.USE_TZ else due))
-        else:
-            delay = float(request.POST.get("delay", ""))
+        delay = float(request.POST.get("delay", ""))
     if 0 <= delay <= LONGEST_DELAY:
         return delay
     messages.error(request, _("Enter a delay in seconds, from 0 to a year."))

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -20,8 +19,7 @@ from ..monitoring.inspect import Failures
 from ..monitoring.permissions import may
 from ..queue import operations
 from . import failures, queues, task_type, workers
-from .actions import VERBS, note
-from .bulk import Selection, decide
+from .actions import note
 from .charts import SPANS, history_charts, hours_of, periods_of
 from .console import ConsoleAdmin, snapshot
 from .health import health
@@ -54,7 +52,7 @@ class DashboardAdmin(ConsoleAdmin):
             path("type/", wrap(require_GET(partial(task_type.show, self))), name="snappea_task_type"),
             *(
                 path(f"{act.__name__}/", wrap(require_POST(act)), name=f"snappea_dashboard_{act.__name__}")
-                for act in (self.pause, self.resume, self.terminate)
+                for act in (self.pause, self.resume)
             ),
         ]
 
@@ -71,7 +69,7 @@ class DashboardAdmin(ConsoleAdmin):
 
     def pause(self, request: HttpRequest) -> HttpResponse:
         """Pause a queue."""
-        name = _require(request, "queue")
+        name = _queue_of(request)
         try:
             if operations.pause(name):
                 _note(request, _("Paused"), name)
@@ -83,25 +81,15 @@ class DashboardAdmin(ConsoleAdmin):
 
     def resume(self, request: HttpRequest) -> HttpResponse:
         """Resume a queue."""
-        name = _require(request, "queue")
+        name = _queue_of(request)
         if operations.resume(name):
             _note(request, _("Resumed"), name)
             messages.success(request, _("Queue %(queue)s was resumed.") % {"queue": plain(name)})
         return self._back(request)
 
-    def terminate(self, request: HttpRequest) -> HttpResponse:
-        """Ask the Foreman to end a task."""
-        decide(request, VERBS["terminate"], Selection.of(request, _require(request, "task")))
-        return self._back(request)
-
     def _back(self, request: HttpRequest) -> HttpResponse:
-        """Redirect to the page with the button."""
-        pages, came_from = (
-            [self.page(page.name) for page in PAGES],
-            urlsplit(request.headers.get("Referer", "")),
-        )
-        page = came_from.path if came_from.path in pages else pages[0]
-        return HttpResponseRedirect(f"{page}?hours={hours_of(request)}")
+        """Redirect to the overview."""
+        return HttpResponseRedirect(f"{self.page(PAGES[0].name)}?hours={hours_of(request)}")
 
 
 def overview(request: HttpRequest) -> dict[str, Any]:
@@ -132,11 +120,11 @@ def _note(request: HttpRequest, past: str, queue: str) -> None:
     note(request.user.pk, past, _("the queue %(name)s") % {"name": queue})
 
 
-def _require(request: HttpRequest, key: str) -> str:
-    """Return a value of the form, if the user may change tasks."""
-    if not may(request, "change") or key not in request.POST:
+def _queue_of(request: HttpRequest) -> str:
+    """Return the queue that the form names, if the user may change tasks."""
+    if not may(request, "change") or "queue" not in request.POST:
         raise PermissionDenied
-    return request.POST[key][:600]
+    return request.POST["queue"][:600]
 
 
 PAGES = (

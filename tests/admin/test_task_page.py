@@ -2,16 +2,13 @@
 
 import json
 import re
-from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
-from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
-from django.utils import timezone
 
 from snappea import task
 from snappea.admin.actions import note
@@ -238,20 +235,6 @@ def test_the_page_follows_a_task_to_its_end(site: Site) -> None:
     wait_until(lambda: "Has run" in look())
     path.touch()
     wait_until(lambda: 'data-state="gone"' in look())
-
-
-def test_a_task_is_requeued_at_a_time(site: Site, settings: Any) -> None:
-    settings.TIME_ZONE = "Asia/Tokyo"
-    row, browser = put("failed"), boss()
-    later = timezone.now() + timedelta(hours=2)
-    due = f"{later.astimezone(ZoneInfo('Asia/Tokyo')):%Y-%m-%dT%H:%M}"
-    for wrong in ("2001-01-01T00:00", "9999-12-31T23:59", "2026-02-30T00:00"):
-        browser.post(f"{PAGES}{row.pk}/postpone/", {"due": wrong, "delay": "60"})
-        assert Task.objects.get().status == "failed"
-    browser.post(f"{PAGES}{row.pk}/postpone/", {"due": due, "delay": "60"})
-    row.refresh_from_db()
-    assert row.status == "scheduled" and row.run_after
-    assert abs((row.run_after - later.replace(second=0, microsecond=0)).total_seconds()) < 1
 
 
 def test_it_shows_what_was_done_to_the_task_and_to_nothing_else(site: Site) -> None:
