@@ -224,6 +224,23 @@ def test_the_problems_are_seen_without_scrolling_and_reached_in_15_stops(
     assert len(groups) == 5 and set(groups) <= set(reached)
 
 
+def test_each_group_of_failures_is_reached_by_keyboard_in_15_stops(site: Site, browser: Browser) -> None:
+    """Also without JavaScript: a list of all groups comes first. The wanted one is typed."""
+    for number in range(40):
+        Task.objects.create(task_name="shop.ship", status="failed", exception=f"Error{number:02}")
+    browser.log_in()
+    browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.open("/admin/snappea/dashboard/failures/")
+        browser.press(Keys.TAB, Keys.ENTER)  # to the page's content
+        browser.press(Keys.TAB, Keys.ENTER)  # to the failures
+        browser.press(Keys.TAB, *"Error33", Keys.TAB, Keys.ENTER)
+        wait_until(lambda: "exception%3AError33" in browser.driver.current_url)
+        wait_until(lambda: browser.text_of("#list-count") == "1 task")
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
 def test_a_crosshair_reads_the_charts(site: Site, browser: Browser) -> None:
     """By keyboard and pointer; it stays where it is when the page refreshes."""
     for back in range(20, 0, -1):
