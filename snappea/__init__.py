@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .tasks.function import TaskFunction as TaskFunction
     from .tasks.function import shared_task as shared_task
     from .tasks.function import task as task
+    from .tasks.steps import astep as astep
+    from .tasks.steps import cursor as cursor
+    from .tasks.steps import step as step
 
 __version__ = "0.7.0.dev0"
 
@@ -34,8 +37,11 @@ _HOMES = {
     "SoftTimeLimitExceeded": "errors",
     "TaskFunction": "tasks",
     "TaskRevoked": "errors",
+    "astep": "context",
     "current_task": "context",
+    "cursor": "context",
     "shared_task": "tasks",
+    "step": "context",
     "task": "tasks",
 }
 __all__ = [*_HOMES]

@@ -22,6 +22,7 @@ SnappeaError
 ├── SoftTimeLimitExceeded   raised inside a task that exceeds its soft_time_limit
 ├── TaskKilled              a task's process was killed or died; kept on the row
 ├── TaskInterrupted         in the results of django.tasks: the Foreman died or stopped while the task ran
+├── ClaimLost               from step(): the task no longer belongs to this attempt
 ├── NoCurrentTask           current_task was used outside a task (also a RuntimeError)
 ├── TaskFailed              from get(): the task failed, was interrupted or cancelled
 ├── ResultNotKept           from get(): the task keeps no result, or its row is gone (also a LookupError)
@@ -214,6 +215,18 @@ class TaskInterrupted(SnappeaError):
     """The Foreman died or stopped while the task ran. Only in the results of django.tasks, never raised."""
 
 
+class ClaimLost(SnappeaError):
+    """From `step()`: the task no longer belongs to this attempt; nothing was written.
+
+    Another Foreman has taken it, after the one that runs this attempt was cut off from the database.
+    """
+
+    def __init__(self, id: int) -> None:
+        super().__init__(
+            f"Task #{id} no longer belongs to this attempt: another Foreman took it. Let the attempt end."
+        )
+
+
 class NoCurrentTask(SnappeaError, RuntimeError):
     """`current_task` was used outside a task."""
 
@@ -247,7 +260,7 @@ class CannotStart(SnappeaError):
 #: caller() skips the frames of these modules.
 _OURS = ("snappea.", "django.tasks.", "django_tasks.")
 #: Methods with an asynchronous counterpart.
-_ASYNCHRONOUS = {"delay": "adelay", "enqueue": "aenqueue"}
+_ASYNCHRONOUS = {"delay": "adelay", "enqueue": "aenqueue", "step": "astep"}
 
 #: The event loop of this thread, or None; `asyncio.get_running_loop()` raises, which is slower.
 running_loop = _get_running_loop

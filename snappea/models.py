@@ -91,6 +91,10 @@ class Task(models.Model):
     #: How often it was claimed. Never reset, so that a late outcome of an earlier claim is refused.
     claims = models.IntegerField(default=0, db_default=0)
     interruptions = models.IntegerField(default=0, db_default=0)
+    #: How many of them do not count, because it has finished a step since.
+    interruptions_forgiven = models.IntegerField(default=0, db_default=0)
+    #: The results of its finished steps, by name, as a JSON object; its cursor is named "".
+    steps = models.TextField(default="", db_default="", blank=True)
     #: Why the last attempt failed or was interrupted, with the traceback if there is one.
     error = models.TextField(default="", db_default="", blank=True)
     #: What a failed task raised and where: "ValueError", "shop/tasks.py:42 in ship".

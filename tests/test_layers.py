@@ -152,6 +152,7 @@ def test_only_queue_knows_the_statements() -> None:
         "queue.store",
         "queue.operations",
         "queue.recovery",
+        "queue.steps",
         "queue.unique",
     }
 

@@ -41,7 +41,7 @@ def export(search: Search, kind: str) -> StreamingHttpResponse:
 
 
 def _rows(search: Search) -> Iterator[dict[str, Any]]:
-    found = search.tasks().order_by("-pk").defer("errors", "result", "log")
+    found = search.tasks().order_by("-pk").defer("errors", "result", "log", "steps")
     tasks, rows = found, list[Task]()
     while True:
         rows = quarantined(lambda tasks=tasks: list(tasks[:AT_ONCE]))  # type: ignore[misc]  # mypy infers no lambda with a default

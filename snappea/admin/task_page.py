@@ -1,5 +1,6 @@
 """The page of a task, and the form that enqueues a call."""
 
+import json
 from typing import Any
 
 from django.contrib import messages
@@ -26,6 +27,8 @@ from .timeline import timeline
 
 #: How many children a page lists.
 CHILDREN = 20
+#: The most finished steps that a page shows, the latest ones.
+MOST_STEPS = 50
 #: The delays that "Requeue with a delay" offers, in seconds.
 DELAYS = 60, 300, 900, 3600, 6 * 3600, 86_400
 
@@ -80,6 +83,7 @@ class TaskPage(ConsoleAdmin):
             "hides": hides,
             "arguments": [(plain(name), pretty(text)) for name, text in named_arguments(task)],
             "result": pretty(task.result),
+            **({} if hides else _steps(task)),
             "note": plain(task.progress_note[:MOST]),
             "headline": plain(str(errors[-1].get("error", ""))) if errors else one_line(task.error),
             "parts": traceback_parts(task.error),
@@ -119,6 +123,17 @@ class TaskPage(ConsoleAdmin):
         messages.success(request, _("Enqueued: %(name)s.") % {"name": f"{plain(name)} #{pk or '—'}"})
         page = "snappea_task_change", number
         return HttpResponseRedirect(self.page(*page) if number else self.page("snappea_task_changelist"))
+
+
+def _steps(task: Task) -> dict[str, Any]:
+    """Return the finished steps and the cursor; nothing if the row was written by hand and is invalid."""
+    try:
+        kept = dict(json.loads(task.steps or "{}"))
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    cursor = pretty(json.dumps(kept.pop(""))) if "" in kept else None
+    steps = [(plain(name), pretty(json.dumps(value))) for name, value in [*kept.items()][-MOST_STEPS:]]
+    return {"steps": steps, "steps_left_out": len(kept) - len(steps), "cursor": cursor}
 
 
 def _list(request: HttpRequest, task: Task) -> dict[str, Any]:

@@ -129,7 +129,9 @@ class TaskList(ConsoleAdmin):
         search, totals = view.search, counted(request) if view.search.is_plain else {}
         counts = {None: sum(totals["counts"].values()), **totals["counts"]} if totals else {}
         ids, count, is_all = view.ids(counts.get(search.state))
-        rows = {row.pk: row for row in Task.objects.filter(pk__in=ids).defer("errors", "result", "log")}
+        rows = {
+            row.pk: row for row in Task.objects.filter(pk__in=ids).defer("errors", "result", "log", "steps")
+        }
         stopped = {queue.name for queue in queues(request) if queue.paused_since}
         pages = max(1, -(-(count if search.state else min(count, MOST)) // ON_A_PAGE))
         return {

@@ -108,6 +108,8 @@ def choose(tasks: QuerySet[Task]) -> tuple[list[int], Counter[str]]:
             left[f"in the queue {task.queue}, which is paused"] += 1
         elif find(task.task_name) is None:
             left["of unknown tasks"] += 1
+        elif task.steps:
+            left["that have finished steps"] += 1
         elif not _is_readable(task):
             left["with arguments that cannot be read"] += 1
         else:

@@ -153,7 +153,7 @@ def as_data(task: Task) -> dict[str, Any]:
     data = {key: value.isoformat() if isinstance(value, datetime) else value for key, value in data.items()}
     if is_sensitive(task, find(task.task_name)):
         keys = [key for key in KEYS if data[key] is not None]
-        data |= dict.fromkeys(("args", "kwargs", "result", *keys), HIDDEN)
+        data |= dict.fromkeys(("args", "kwargs", "result", "steps", *keys), HIDDEN)
     return {**data, "errors": task.attempt_errors(), "log": [record._asdict() for record in records(task)]}
 
 

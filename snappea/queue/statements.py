@@ -68,7 +68,8 @@ WAITING_TWIN = statement("""
 REPLACE = statement("""
     UPDATE snappea_task SET
         args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
-        lane = ?, lane_limit = ?, lane_interval = ?, tags = ?, attempts = 0, interruptions = 0
+        lane = ?, lane_limit = ?, lane_interval = ?, tags = ?, attempts = 0, interruptions = 0,
+        interruptions_forgiven = 0, steps = ''
     WHERE id = ? AND status IN ('ready', 'scheduled')""")
 #: Calls with `unique_for`: HELD takes the key and the current time.
 HELD = "SELECT task_id FROM snappea_uniqueuntil WHERE key = ? AND until > ?"
@@ -198,7 +199,8 @@ TERMINATE = statement("""
 INTERRUPT = statement("""
     UPDATE snappea_task SET {no_foreman}
         status = CASE WHEN is_revoked THEN 'cancelled'
-            WHEN acks_late AND gate <> {ADDRESSED} AND interruptions + 1 < ? THEN 'ready'
+            WHEN acks_late AND gate <> {ADDRESSED} AND interruptions - interruptions_forgiven + 1 < ?
+                THEN 'ready'
             ELSE 'interrupted' END,
         interruptions = interruptions + 1, finished_at = ?, error = ?,
         {append_error}, {FIRST_START}, {UNIQUE_KEY}, {GATE}
@@ -211,6 +213,10 @@ SET_ASIDE = """
         finished_at = ?, exception = 'UnusableRow', place = '', error = ? {repairs} WHERE id = ?"""
 PROGRESS = statement("""
     UPDATE snappea_task SET progress_done = ?, progress_total = ?, progress_note = ? WHERE {FENCE}""")
+#: What a task has kept, with its cursor. Interruptions until then do not count.
+STEPS = statement("SELECT CAST(steps AS text) FROM snappea_task WHERE {FENCE}")
+KEEP_STEPS = statement("""
+    UPDATE snappea_task SET steps = ?, interruptions_forgiven = interruptions WHERE {FENCE}""")
 LOG = statement("SELECT CAST(log AS text) FROM snappea_task WHERE {FENCE}")
 SET_LOG = statement("UPDATE snappea_task SET log = ? WHERE {FENCE}")
 
@@ -219,7 +225,8 @@ SET_LOG = statement("UPDATE snappea_task SET log = ? WHERE {FENCE}")
 REQUEUE = statement("""
     UPDATE snappea_task SET
         status = CASE WHEN CAST(? AS text) IS NULL THEN 'ready' ELSE 'scheduled' END, run_after = ?,
-        attempts = 0, interruptions = 0, is_revoked = {false},
+        attempts = 0, interruptions = 0, interruptions_forgiven = 0, is_revoked = {false},
+        steps = CASE WHEN status = 'successful' THEN '' ELSE steps END,
         started_at = NULL, first_started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL,
         progress_done = NULL, progress_total = NULL, progress_note = '', {UNIQUE_KEY}, {GATE}
     WHERE id = ? AND claims = ? AND (status = 'scheduled' OR {KEPT})""")

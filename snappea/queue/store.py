@@ -141,7 +141,7 @@ def _all_or_none(connection: BaseDatabaseWrapper, calls: Sequence[Call]) -> Abst
 
 
 def _refusal(error: Exception, task_name: str) -> EnqueueError:
-    found, said = _explained(error), str(error)
+    found, said = explained(error), str(error)
     # if the connection breaks during a commit, its result is unknown
     written = "It may be enqueued anyway" if "closed the connection" in said else "Nothing was written"
     words = said.partition("\n")[0].rstrip(".")
@@ -150,7 +150,8 @@ def _refusal(error: Exception, task_name: str) -> EnqueueError:
     return EnqueueError(message, found.what, found.cure)
 
 
-def _explained(error: Exception) -> QueueUnavailable:
+def explained(error: Exception) -> QueueUnavailable:
+    """Return what is wrong with the queue, and the cure."""
     try:
         from .availability import explain  # large, and rarely needed
 

@@ -13,6 +13,8 @@ from ..queue.clock import as_datetime, later, now
 from ..queue.records import Claim, Progress
 
 _running: ContextVar[Claim | None] = ContextVar("snappea_current_task", default=None)
+#: What this attempt keeps in memory, shared by its threads and asyncio tasks.
+_own: ContextVar[dict[str, Any]] = ContextVar("snappea_own")
 _deadline: ContextVar[float] = ContextVar("snappea_deadline", default=math.inf)
 #: How often progress is written, in seconds.
 PROGRESS_EVERY = 1.0
@@ -136,6 +138,11 @@ def current_claim() -> Claim | None:
     return _running.get()
 
 
+def own() -> dict[str, Any]:
+    """Return what the running task's attempt keeps in memory."""
+    return _own.get()
+
+
 def parent_id() -> int | None:
     """Return the running task's id, if it has a row."""
     claim = _running.get()
@@ -145,6 +152,7 @@ def parent_id() -> int | None:
 def begin(claim: Claim, deadline: float = math.inf) -> None:
     """Make a claim the current task of this contextvars.Context. `deadline`: by time.monotonic()."""
     _running.set(claim)
+    _own.set({})
     _deadline.set(deadline)
 
 

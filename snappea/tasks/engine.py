@@ -22,7 +22,7 @@ from ..models import Status, Task
 from ..queue import store
 from ..queue.clock import seconds_of, steady_clock
 from ..queue.database import connect, data_version
-from ..queue.records import Call
+from ..queue.records import Call, Claim
 
 logger = logging.getLogger("snappea.tasks")
 R = TypeVar("R")
@@ -92,6 +92,13 @@ class Engine:
         """Cancel a call, as `AsyncResult.revoke()` does."""
         raise NotImplementedError
 
+    def steps_of(self, claim: Claim) -> str:
+        """Return what earlier attempts of a task have kept, as JSON."""
+        return ""
+
+    def keep_steps(self, claim: Claim, steps: str) -> None:
+        """Keep what an attempt has done for the next one, as JSON. Does nothing if the engine cannot."""
+
     def trouble(self) -> str:
         """Return why due calls do not run; empty if nothing is wrong."""
         return ""
@@ -144,6 +151,18 @@ class TableEngine(Engine):
 
         row = Task.objects.filter(pk=call_id)
         return bool(operations.cancel(row) or (terminate and operations.terminate(row)))
+
+    def steps_of(self, claim: Claim) -> str:
+        """Read the row."""
+        from ..queue import steps  # a process that only enqueues does not need it
+
+        return steps.steps_of(claim)
+
+    def keep_steps(self, claim: Claim, steps: str) -> None:
+        """Commit them to the row."""
+        from ..queue.steps import keep_steps
+
+        keep_steps(claim, steps)
 
     def trouble(self) -> str:
         """Tell if no Foreman runs."""

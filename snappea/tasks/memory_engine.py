@@ -66,7 +66,7 @@ class MemoryEngine(Engine):
     def _replace(self, row: Task, columns: dict[str, Any], rule: UniqueRule) -> None:
         for name, value in columns.items():
             setattr(row, name, value)
-        row.attempts = 0
+        row.attempts, row.steps = 0, ""
         if row.run_after and rule.latest is not None:
             row.run_after = min(row.run_after, as_datetime(later(as_text(row.enqueued_at), rule.latest)))
         row.status = _status_of(row, as_datetime(now()))
@@ -80,6 +80,15 @@ class MemoryEngine(Engine):
             if row.unique_key == key and (is_running or row.status in WAITING):
                 return row.pk
         return None
+
+    def steps_of(self, claim: Claim) -> str:
+        """Return the row's steps."""
+        return row.steps if (row := self._rows.get(claim.id)) else ""
+
+    def keep_steps(self, claim: Claim, steps: str) -> None:
+        """Keep them on the row."""
+        if row := self._rows.get(claim.id):
+            row.steps = steps
 
     def find(self, call_id: Any) -> Task | None:
         """Return the current row; None if it is gone."""

@@ -11,6 +11,7 @@ from django.db import connection, connections, transaction
 
 from snappea import task
 
+from . import durable as durable
 from . import isolated as isolated
 from .ledger import note
 

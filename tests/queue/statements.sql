@@ -71,6 +71,18 @@ DELETE FROM snappea_stat WHERE id IN (
 DELETE FROM snappea_stat WHERE id IN (
     SELECT id FROM snappea_stat WHERE minute < %s ORDER BY minute LIMIT %s)
 
+-- management.beat._QUERY, both
+SELECT p.name, p.task, p.args, p.kwargs, p.queue, p.enabled, i.every, i.period,
+    c.minute, c.hour, c.day_of_month, c.month_of_year, c.day_of_week, c.timezone, s.event, o.clocked_time,
+    p.one_off, p.total_run_count, p.start_time, p.expires, p.expire_seconds,
+    p.priority, p.exchange, p.routing_key, p.headers
+FROM django_celery_beat_periodictask p
+LEFT JOIN django_celery_beat_intervalschedule i ON i.id = p.interval_id
+LEFT JOIN django_celery_beat_crontabschedule c ON c.id = p.crontab_id
+LEFT JOIN django_celery_beat_solarschedule s ON s.id = p.solar_id
+LEFT JOIN django_celery_beat_clockedschedule o ON o.id = p.clocked_id
+ORDER BY p.id
+
 -- monitoring.inspect._ALL_COUNTS, SQLite
 SELECT (SELECT count(*) FROM snappea_task WHERE status = 'scheduled'), (SELECT count(*) + coalesce(?, (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0))
         FROM (
@@ -631,7 +643,8 @@ ON CONFLICT DO NOTHING RETURNING id
 -- queue.statements.INTERRUPT, SQLite
 UPDATE snappea_task SET
     status = CASE WHEN is_revoked THEN 'cancelled'
-        WHEN acks_late AND gate <> 3 AND interruptions + 1 < ? THEN 'ready'
+        WHEN acks_late AND gate <> 3 AND interruptions - interruptions_forgiven + 1 < ?
+            THEN 'ready'
         ELSE 'interrupted' END,
     interruptions = interruptions + 1, finished_at = ?, error = ?,
     errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10),
@@ -651,7 +664,8 @@ RETURNING status
 -- queue.statements.INTERRUPT, PostgreSQL
 UPDATE snappea_task SET foreman_id = NULL,
     status = CASE WHEN is_revoked THEN 'cancelled'
-        WHEN acks_late AND gate <> 3 AND interruptions + 1 < %s THEN 'ready'
+        WHEN acks_late AND gate <> 3 AND interruptions - interruptions_forgiven + 1 < %s
+            THEN 'ready'
         ELSE 'interrupted' END,
     interruptions = interruptions + 1, finished_at = %s, error = %s,
     errors = right(errors || '{"attempt": ' || attempts || substr(%s, 17) || chr(10),
@@ -687,6 +701,12 @@ WHERE id IN (SELECT value FROM json_each(?)) AND claims = ? AND +started_at IS ?
 UPDATE snappea_task SET foreman_id = NULL,
     status = 'successful', finished_at = %s, expires_at = %s, error = ''
 WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
+-- queue.statements.KEEP_STEPS, SQLite
+UPDATE snappea_task SET steps = ?, interruptions_forgiven = interruptions WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.KEEP_STEPS, PostgreSQL
+UPDATE snappea_task SET steps = %s, interruptions_forgiven = interruptions WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
 
 -- queue.statements.KEEP_WITHOUT_RESULT, SQLite
 UPDATE snappea_task SET
@@ -841,19 +861,22 @@ DELETE FROM snappea_uniqueuntil WHERE key = %s AND task_id = %s
 -- queue.statements.REPLACE, SQLite
 UPDATE snappea_task SET
     args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
-    lane = ?, lane_limit = ?, lane_interval = ?, tags = ?, attempts = 0, interruptions = 0
+    lane = ?, lane_limit = ?, lane_interval = ?, tags = ?, attempts = 0, interruptions = 0,
+    interruptions_forgiven = 0, steps = ''
 WHERE id = ? AND status IN ('ready', 'scheduled')
 
 -- queue.statements.REPLACE, PostgreSQL
 UPDATE snappea_task SET
     args = %s, kwargs = %s, queue = %s, priority = %s, status = %s, gate = %s, run_after = %s, expires_at = %s,
-    lane = %s, lane_limit = %s, lane_interval = %s, tags = %s, attempts = 0, interruptions = 0
+    lane = %s, lane_limit = %s, lane_interval = %s, tags = %s, attempts = 0, interruptions = 0,
+    interruptions_forgiven = 0, steps = ''
 WHERE id = %s AND status IN ('ready', 'scheduled')
 
 -- queue.statements.REQUEUE, SQLite
 UPDATE snappea_task SET
     status = CASE WHEN CAST(? AS text) IS NULL THEN 'ready' ELSE 'scheduled' END, run_after = ?,
-    attempts = 0, interruptions = 0, is_revoked = 0,
+    attempts = 0, interruptions = 0, interruptions_forgiven = 0, is_revoked = 0,
+    steps = CASE WHEN status = 'successful' THEN '' ELSE steps END,
     started_at = NULL, first_started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL,
     progress_done = NULL, progress_total = NULL, progress_note = '', unique_key = CASE WHEN unique_key IS NOT NULL AND (
         EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
@@ -870,7 +893,8 @@ WHERE id = ? AND claims = ? AND (status = 'scheduled' OR status IN ('failed', 'i
 -- queue.statements.REQUEUE, PostgreSQL
 UPDATE snappea_task SET
     status = CASE WHEN CAST(%s AS text) IS NULL THEN 'ready' ELSE 'scheduled' END, run_after = %s,
-    attempts = 0, interruptions = 0, is_revoked = false,
+    attempts = 0, interruptions = 0, interruptions_forgiven = 0, is_revoked = false,
+    steps = CASE WHEN status = 'successful' THEN '' ELSE steps END,
     started_at = NULL, first_started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL,
     progress_done = NULL, progress_total = NULL, progress_note = '', unique_key = CASE WHEN unique_key IS NOT NULL AND (
         EXISTS (SELECT 1 FROM snappea_task AS other WHERE other.unique_key = snappea_task.unique_key
@@ -957,6 +981,12 @@ UPDATE snappea_task SET log = ? WHERE id = ? AND claims = ? AND +started_at IS ?
 
 -- queue.statements.SET_LOG, PostgreSQL
 UPDATE snappea_task SET log = %s WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
+-- queue.statements.STEPS, SQLite
+SELECT CAST(steps AS text) FROM snappea_task WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
+
+-- queue.statements.STEPS, PostgreSQL
+SELECT CAST(steps AS text) FROM snappea_task WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
 
 -- queue.statements.SUCCEED_ALL, SQLite
 DELETE FROM snappea_task

@@ -1,0 +1,121 @@
+"""Durable steps: a step that has returned never runs again, wherever the Foreman is killed."""
+
+import json
+import os
+import random
+from functools import partial
+from typing import Any
+
+import pytest
+
+from snappea import TaskFunction
+from snappea.models import Task
+from snappea.queue import operations
+from tests.playground.durable import STEPS, count, pay, pay_async, pay_isolated, refund, stand
+from tests.site import DEADLINE, Process, Site, wait_until
+
+#: How many lines run in an attempt that does all steps, at least; in the variable, which lines to kill at.
+LINES = 150
+CHOSEN = os.environ.get("SNAPPEA_KILL_AT", "")
+KINDS: dict[str, TaskFunction[[], Any]] = {"thread": pay, "process": pay_isolated, "loop": pay_async}
+
+
+def assert_each_ran_once(site: Site) -> int:
+    """Check the ledger: only a step in progress may run again. Return how many attempts there were."""
+    kept: set[str] = set()
+    in_progress = None
+    attempts = 0
+    started: list[str] = []
+    for word, key, *_rest in site.ledger.lines():
+        if word == "attempt":
+            attempts += 1
+            in_progress = started[-1] if started else None
+            started = []
+        elif word == "start":
+            assert key not in kept, f"{key} had returned"
+            assert site.ledger.count("start", key) == 1 or key in (in_progress, *STEPS)
+            started.append(key)
+            assert len(started) == 1 or key != in_progress
+        elif word == "kept":
+            kept.add(key)
+    assert kept == set(STEPS)
+    assert sum(site.ledger.keys("start").values()) <= len(STEPS) + attempts - 1
+    return attempts
+
+
+def run_with_kills(site: Site, task: TaskFunction[[], Any], numbers: list[int]) -> int:
+    """Run a task that kills its Foreman at these lines, an attempt after the other. Return how many did."""
+    (site.directory / "kill-at").write_text(" ".join(map(str, numbers)))
+    (site.directory / "ledger").unlink(missing_ok=True)
+    task.delay()
+    kills = 0
+    while not site.ledger.count("end", "pay"):
+        foreman = site.manage("runsnappea")
+        wait_until(partial(_has_ended, site, foreman))
+        kills += int(foreman.popen.poll() is not None)
+    wait_until(lambda: not Task.objects.exists())
+    assert assert_each_ran_once(site) == kills + 1
+    foreman.stop()
+    return kills
+
+
+def _has_ended(site: Site, foreman: Process) -> bool:
+    assert not Task.objects.filter(status__in=("failed", "interrupted")).exists(), Task.objects.get().error
+    return foreman.popen.poll() is not None or bool(site.ledger.count("end", "pay"))
+
+
+@pytest.mark.long
+@pytest.mark.on_both
+@pytest.mark.parametrize("kind", KINDS)
+def test_kills_between_any_two_lines(site: Site, kind: str) -> None:
+    site.settings["MAX_INTERRUPTIONS"] = 1000
+    chance = random.Random(kind)
+    first, last = map(int, CHOSEN.split("-")) if CHOSEN else (0, 0)
+    rounds = [[number] for number in range(first, last)] or [
+        [chance.randrange(1, LINES) for _attempt in range(4)] for _round in range(2)
+    ]
+    kills = sum(run_with_kills(site, KINDS[kind], numbers) for numbers in rounds)
+    assert kills or CHOSEN
+
+
+def _has_more(site: Site, seen: int) -> bool:
+    return len(site.ledger.keys("count")) > seen
+
+
+@pytest.mark.long
+@pytest.mark.on_both
+def test_more_deploys_than_max_interruptions(site: Site) -> None:
+    """A task that makes progress survives them; one that makes none is kept as interrupted."""
+    site.settings["GRACEFUL_TIMEOUT"] = 0.1
+    count.delay(7, 1.5)
+    for deploy in range(5):
+        foreman = site.foreman()
+        seen = len(site.ledger.keys("count"))
+        wait_until(partial(_has_more, site, seen))
+        assert foreman.stop() == 0
+        found = Task.objects.get()
+        assert (found.status, found.interruptions) == ("ready", deploy + 1)
+    stand.delay(DEADLINE)
+    site.foreman(NUM_WORKERS=2)
+    wait_until(lambda: site.ledger.count("end", "count"))
+    site.processes[-1].stop()
+    for attempt in (2, 3):
+        foreman = site.foreman()
+        wait_until(partial(site.ledger.count, "attempt", attempt))
+        foreman.stop()
+    assert Task.objects.get().status == "interrupted"
+
+
+@pytest.mark.on_both
+def test_retries_and_requeues_keep_finished_steps(site: Site) -> None:
+    site.foreman()
+    refund.delay(1)
+    wait_until(lambda: site.ledger.count("end", "charge"))
+    assert site.ledger.keys("start") == {"reserve": 1, "charge": 1}
+    failed = refund.delay(2).id
+    wait_until(lambda: Task.objects.filter(pk=failed, status="failed").exists())
+    assert json.loads(Task.objects.get(pk=failed).steps) == {"reserve": ["reserve"]}
+    operations.requeue(Task.objects.filter(pk=failed))
+    wait_until(lambda: Task.objects.get(pk=failed).attempts == 2)
+    wait_until(lambda: Task.objects.filter(pk=failed, status="failed").exists())
+    assert site.ledger.count("start", "reserve") == 2, "once for each of the two tasks"
