@@ -9,6 +9,6 @@ for name, database in DATABASES.items():
 
 SNAPPEA = {
     "NUM_WORKERS": 4,
-    "HOOK_ADD_TASK_KWARGS": "example_project.recipes.tracing.add_request_id",
-    "HOOK_RUN_TASK_CONTEXT": "example_project.recipes.tracing.with_request_id",
+    "HOOK_ADD_TASK_KWARGS": "example_project.recipes.hooks.add_kwargs",
+    "HOOK_RUN_TASK_CONTEXT": "example_project.recipes.hooks.run_context",
 }

@@ -14,6 +14,7 @@ from . import (  # noqa: F401
     results,
     retry,
     signals,
+    tenants,
     testing,
     time_limit,
     tracing,

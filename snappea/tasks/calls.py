@@ -4,9 +4,18 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Future
-from contextlib import AsyncContextDecorator, ContextDecorator
+from contextlib import AsyncContextDecorator, ContextDecorator, asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import starmap
 from types import CoroutineType, FunctionType
@@ -115,6 +124,17 @@ def require_finished(result: Any, name: str) -> None:
         f"{name} returned a {kind.__name__}: its work has not run or not ended, and nothing waits for it. "
         f"{cure}."
     )
+
+
+@asynccontextmanager
+async def entered(context: Any) -> AsyncIterator[None]:
+    """Enter a context manager on the event loop: with `async with`, if it allows that."""
+    if hasattr(context, "__aenter__"):
+        async with context:
+            yield
+    else:
+        with context:
+            yield
 
 
 # a call

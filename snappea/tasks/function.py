@@ -253,10 +253,10 @@ class TaskFunction(BoundTask, Generic[P, R]):
 
         Raises UnfinishedResult if it returns work that has not run, such as a coroutine.
         """
-        if enter := hook("HOOK_RUN_TASK_CONTEXT"):
-            with enter(kwargs):
-                return self._run(args, kwargs)
-        return self._run(args, kwargs)  # a nullcontext() would cost two calls
+        if (enter := hook("HOOK_RUN_TASK_CONTEXT")) is None:
+            return self._run(args, kwargs)  # a nullcontext() would cost two calls
+        with enter(kwargs):
+            return self._run(args, kwargs)
 
     def _run(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Any:
         function: Any = self.function
@@ -272,7 +272,7 @@ class TaskFunction(BoundTask, Generic[P, R]):
         """Run the coroutine function in the running event loop."""
         function: Any = self.function
         enter = hook("HOOK_RUN_TASK_CONTEXT")
-        with enter(kwargs) if enter else _NO_CONTEXT:
+        async with calls.entered(enter(kwargs)) if enter else _NO_CONTEXT:
             result = await function(*args, **kwargs)
             if type(result) not in FINISHED:
                 calls.require_finished(result, self.name)

@@ -1,7 +1,11 @@
 """Tasks with options, for the tests of a task's whole life."""
 
+import asyncio
 import time
 from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from snappea import Retry, current_task, task
 
@@ -379,3 +383,53 @@ def fail_sensitive(secret: str) -> None:
     """Raise what is not to be known."""
     hidden = secret
     raise ValueError(hidden)
+
+
+class InThread:
+    """Note where the hook and the task's own thread are, as HOOK_RUN_TASK_CONTEXT."""
+
+    def __init__(self, kwargs: dict[str, Any]) -> None:
+        self.caller = kwargs.pop("_caller", "nobody")
+
+    def __enter__(self) -> None:
+        note("enter", self.caller, current_task.name.rpartition(".")[2], current_task.id, _in_loop())
+        connections["default"].tenant = self.caller  # type: ignore[attr-defined]
+
+    def __exit__(self, *failure: object) -> None:
+        note("leave", self.caller, *(kind.__name__ for kind in failure if isinstance(kind, type)))
+
+    async def __aenter__(self) -> None:
+        await sync_to_async(self.__enter__)()
+
+    async def __aexit__(self, *failure: object) -> None:
+        await sync_to_async(self.__exit__)(*failure)
+
+
+def _in_loop() -> str:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return "thread"
+    return "loop"
+
+
+def _note_tenant() -> None:
+    note("tenant", getattr(connections["default"], "tenant", None))
+
+
+@task
+def see_tenant() -> None:
+    """Note the tenant on the connection."""
+    _note_tenant()
+
+
+@task
+async def see_tenant_on_loop() -> None:
+    """Note it from a coroutine."""
+    await sync_to_async(_note_tenant)()
+
+
+@task(isolate=True)
+async def see_tenant_apart() -> None:
+    """Note it from a coroutine in a process."""
+    await sync_to_async(_note_tenant)()

@@ -1,5 +1,6 @@
 """Signals, hooks, and aliases."""
 
+import asyncio
 import importlib
 import json
 import logging
@@ -16,9 +17,13 @@ from snappea import Retry, current_task, signals, task
 from snappea.errors import ConfigurationError, TaskDefinitionError
 from snappea.models import Task
 from snappea.queue import operations
+from snappea.queue.records import Claim
 from snappea.signals import task_enqueued
 from snappea.tasks.discovery import resolve
 from snappea.tasks.function import registry
+from snappea.workers import execute
+from snappea.workers.event_loop import Slot, execute_on_loop
+from snappea.workers.limits import TaskHandle
 from tests.playground.lifecycle import (
     add,
     exit_in_context,
@@ -364,6 +369,83 @@ def test_hooks(site: Site, settings: Any) -> None:
         *(["enter", "nobody"], ["start", "many"], ["end", "many"], ["leave", "nobody"]),
         *(["enter", "alice"], ["start", "async"], ["end", "async"], ["leave", "alice"]),
     ]
+
+
+IN_THREAD = "tests.playground.lifecycle.InThread"
+
+
+@pytest.mark.parametrize("name", ["see_tenant", "see_tenant_on_loop", "see_tenant_apart"])
+def test_a_hook_is_entered_in_the_thread_of_the_connections(site: Site, settings: Any, name: str) -> None:
+    hooks: dict[str, Any] = {
+        "HOOK_ADD_TASK_KWARGS": "tests.playground.lifecycle.add_kwargs",
+        "HOOK_RUN_TASK_CONTEXT": IN_THREAD,
+    }
+    settings.SNAPPEA = site.settings | hooks
+    call = getattr(tests.playground.lifecycle, name).delay()
+    site.foreman(**hooks)
+    site.wait_until_empty()
+    assert site.ledger.lines() == [
+        ["enter", "alice", name, str(call.id), "thread"],
+        ["tenant", "alice"],
+        ["leave", "alice"],
+    ]
+
+
+def test_a_hook_with_a_task_of_django(site: Site, settings: Any) -> None:
+    from tests.playground.djangotasks import add as django_add
+
+    hooks: dict[str, Any] = {
+        "HOOK_ADD_TASK_KWARGS": "tests.playground.lifecycle.add_kwargs",
+        "HOOK_RUN_TASK_CONTEXT": IN_THREAD,
+    }
+    settings.SNAPPEA = site.settings | hooks
+    django_add.enqueue(1, b=2)
+    site.foreman(**hooks)
+    wait_until(lambda: site.counts() == {"successful": 1})
+    lines = [line[:3] for line in site.ledger.lines() if line[0] in ("enter", "leave")]
+    assert lines == [["enter", "alice", "add"], ["leave", "alice"]]
+
+
+class Raising:
+    """A hook that raises before or after the task, or suppresses what the task raises."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __enter__(self) -> None:
+        if self.how == "before":
+            raise KeyError(self.how)
+
+    def __exit__(self, *failure: object) -> bool:
+        if self.how == "after":
+            raise KeyError(self.how)
+        return self.how == "suppress"
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+@pytest.mark.parametrize(
+    ("how", "ran", "reason"),
+    [("before", 0, "KeyError: 'before'"), ("after", 1, "KeyError: 'after'"), ("suppress", 1, "")],
+)
+def test_a_hook_that_raises(
+    site: Site, settings: Any, made: Made, kind: str, how: str, ran: int, reason: str
+) -> None:
+    calls: list[str] = []
+
+    def work() -> None:
+        calls.append(how)
+        raise ValueError
+
+    async def work_on_loop() -> None:
+        work()
+
+    settings.SNAPPEA = site.settings | {"HOOK_RUN_TASK_CONTEXT": lambda kwargs: Raising(how)}
+    claim = Claim(0, 1, 1, made(work if kind == "def" else work_on_loop).name, "[]", "{}")
+    if kind == "def":
+        outcome = execute.execute(claim, TaskHandle())
+    else:
+        outcome = asyncio.run(execute_on_loop(Slot(claim)))
+    assert (len(calls), outcome.reason) == (ran, reason)
 
 
 def test_the_context_is_left_when_the_task_raises(site: Site) -> None:
