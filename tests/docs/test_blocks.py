@@ -34,6 +34,7 @@ RUN_BY = {
     "how-to/test.md": "tests/testing/test_user_projects.py",
     "how-to/use-django-tasks.md": "test_tasks_of_django",
     "how-to/use-postgresql.md": "test_postgres_as_the_queue",
+    "how-to/use-tenants.md": "tests/postgres/test_tenants.py, where django-tenants is installed",
     "how-to/use-the-main-database.md": "test_the_main_database",
     "reference/calls.md": "test_tasks",
     "reference/metrics.md": "test_health_and_metrics",

@@ -93,7 +93,7 @@ class Shop(Project):
         self.run("django", "migrate", "--database=snappea", "--verbosity=0")
 
     def visits(self, schema: str) -> "Counter[tuple[str, str]]":
-        """Return who visited a schema, and how often."""
+        """Count the visits in a schema, by kind of task and tenant."""
         with self.server.connect("shop") as connection:
             return Counter(connection.execute(f"SELECT how, tenant FROM {schema}.visit").fetchall())
 
