@@ -1,9 +1,9 @@
 """Each setting takes one hook: these two combine those of `tenants` and `tracing`.
 
-    SNAPPEA = {
-        "HOOK_ADD_TASK_KWARGS": "example_project.recipes.hooks.add_kwargs",
-        "HOOK_RUN_TASK_CONTEXT": "example_project.recipes.hooks.run_context",
-    }
+SNAPPEA = {
+    "HOOK_ADD_TASK_KWARGS": "example_project.recipes.hooks.add_kwargs",
+    "HOOK_RUN_TASK_CONTEXT": "example_project.recipes.hooks.run_context",
+}
 """
 
 from typing import Any

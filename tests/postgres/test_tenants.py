@@ -111,7 +111,9 @@ def test_each_kind_of_task_runs_in_the_schema_of_its_caller(shop: Shop) -> None:
     for _ in range(2):
         shop.run("call", "plain", "on_loop", "careless", "isolated", "parent", "plain")
     with shop.running(FOREMAN, "tasks ready") as foreman:
-        wait_until(lambda: sum((shop.visits("acme") + shop.visits("globex")).values()) == 20, foreman.output())
+        wait_until(
+            lambda: sum((shop.visits("acme") + shop.visits("globex")).values()) == 20, foreman.output()
+        )
     for tenant in ("acme", "globex"):
         found = {(how, tenant): 2 for how in ("on_loop", "isolated", "child")} | {("plain", tenant): 4}
         assert shop.visits(tenant) == found, foreman.output()
