@@ -128,11 +128,13 @@ class Task(models.Model):
     unique_key = models.CharField(max_length=64, null=True, blank=True)
     #: Whether it is unique until it has finished, not only while it waits.
     unique_running = models.BooleanField(default=False, db_default=False)
-    #: Its concurrency group. Tasks of a group share the two limits below.
+    #: Its concurrency group. Tasks of a group share the limits below.
     lane = models.CharField(max_length=600, null=True, blank=True)
-    #: How many of the group may be claimed at a time, and the seconds between two starts.
+    #: How many of the group may be claimed at a time, the seconds between two starts, and how many may start
+    #: at once after a pause; None: one.
     lane_limit = models.IntegerField(null=True, blank=True)
     lane_interval = models.FloatField(null=True, blank=True)
+    lane_burst = models.IntegerField(null=True, blank=True)
     gate = models.SmallIntegerField(choices=Gate.choices, default=Gate.OPEN, db_default=Gate.OPEN.value)
 
     #: The backend of django.tasks that enqueued it: its alias in TASKS.
@@ -314,10 +316,13 @@ class Presence(models.Model):
 
 
 class Opening(models.Model):
-    """When the next task of a rate-limited group may start, if there may be several Foremen."""
+    """When a rate-limited group may start as many tasks at once as its burst allows."""
 
     lane = models.CharField(max_length=600, primary_key=True)
     opens_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["opens_at"], name="snappea_openings")]
 
 
 class Handover(models.Model):

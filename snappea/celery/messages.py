@@ -20,12 +20,13 @@ DEFAULT_QUEUE = "default"
 #: Celery's priorities are 0 to 9.
 MOST_URGENT = 9
 #: Options that have the same meaning in Celery.
-_COMMON = ["max_retries", "default_retry_delay", "rate_limit", "acks_late", "soft_time_limit", "time_limit"]
+_COMMON = ["max_retries", "default_retry_delay", "acks_late", "soft_time_limit", "time_limit"]
 
 
 def task_options(options: Options) -> dict[str, Any]:
     """Return the attributes of Celery's task. Snappea itself decides on retries."""
     return {name: getattr(options, name) for name in _COMMON} | {
+        "rate_limit": options.rate_limit and options.rate_limit.partition(" ")[0],
         "reject_on_worker_lost": options.acks_late,
         "ignore_result": options.result_ttl is None,
         "track_started": True,

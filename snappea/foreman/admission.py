@@ -4,6 +4,7 @@ Tasks wait while their queue is paused, not served or at its limit, and while th
 its limit.
 """
 
+import heapq
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from typing import Protocol
 
 from ..conf import current, declared_queues
 from ..errors import CannotStart
-from ..queue import operations, store
+from ..queue import groups, operations, store
 from ..queue.database import RawConnection
 from ..queue.records import Claim, Expired, Peek
 from ..queue.states import Status
@@ -32,11 +33,36 @@ class SharedLimits(Protocol):
     def running_in(self, db: RawConnection) -> dict[str, int]:
         """Return how many tasks run in each queue."""
 
-    def opens_in(self, db: RawConnection, lane: str) -> float:
-        """Return in how many seconds the next task of a rate-limited group may start; 0 or less: now."""
+    def clock(self, db: RawConnection) -> str:
+        """Return the time by a clock that all Foremen share."""
 
-    def close_for(self, db: RawConnection, lane: str, seconds: float) -> None:
-        """Let no task of a group start for so many seconds."""
+
+class Openings:
+    """When rate-limited groups may start their next tasks, by time.monotonic(). There may be many groups."""
+
+    def __init__(self) -> None:
+        self._by_lane: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
+        #: The time of the first one.
+        self.first = inf
+
+    def add(self, lane: str, opening: float) -> None:
+        """Note the opening of a group, unless an earlier one is known."""
+        if opening < self._by_lane.get(lane, inf):
+            self._by_lane[lane] = opening
+            heapq.heappush(self._heap, (opening, lane))
+            self.first = self._heap[0][0]
+
+    def take_due(self, here: float) -> set[str]:
+        """Remove and return the groups that may start tasks by now."""
+        due = set()
+        while self._heap and self._heap[0][0] <= here:
+            opening, lane = heapq.heappop(self._heap)
+            if self._by_lane.get(lane) == opening:
+                del self._by_lane[lane]
+                due.add(lane)
+        self.first = self._heap[0][0] if self._heap else inf
+        return due
 
 
 class Admission:
@@ -67,8 +93,7 @@ class Admission:
         self.opening = inf
         #: When to delete expired results again, by time.monotonic(), if there were some.
         self.purge_at = inf
-        #: When the next task of a rate-limited group may start.
-        self._openings: dict[str, float] = {}
+        self._openings = Openings()
         #: Groups that tasks have left since the last committed claim.
         self.left: set[str] = set()
         self._paused: set[str] = set()
@@ -79,6 +104,11 @@ class Admission:
         for task in tasks:
             if task[-1] and task.lane:  # a claim's last field, its extras, is usually empty
                 self.left.add(task.lane)
+
+    def hand_on(self, db: RawConnection) -> None:
+        """Make the other Foremen check the groups that this one would have checked."""
+        if self._shared:
+            groups.recheck(db, self.left | self._openings.take_due(inf))
 
     def heed_pauses(self, db: RawConnection, pool: WorkerPool, in_flight: InFlight) -> Peek:
         """Give back the unbegun tasks of queues that were just paused, and confirm it to `pause()`.
@@ -133,7 +163,7 @@ class Admission:
             if late:
                 expired += store.expire_claimed(db, late)
                 claims = [claim for claim in claims if claim not in late]
-        self.opening = 0.0 if self._has_more else min(self._openings.values(), default=inf)
+        self.opening = 0.0 if self._has_more else self._openings.first
         return claims, expired, peek
 
     def _expire(self, db: RawConnection, moment: str) -> list[Expired]:
@@ -153,11 +183,13 @@ class Admission:
         """Claim up to `room` tasks for threads."""
         self._paused = set(operations.paused_by(db)) if peek.has_pauses else set()
         self._has_more = False
-        gates = peek.has_newcomers or self.left or self._openings
+        if self._openings.first != inf:
+            self.left |= self._openings.take_due(time.monotonic())
+        gates = peek.has_newcomers or self.left
         if self._shared and (gates or self._limits):
             self._shared.hold_gates(db)
         if gates:
-            self._open_gates(db, store.block_new(db) if peek.has_newcomers else [])
+            self._open_gates(db, moment, store.block_new(db) if peek.has_newcomers else [])
         elif peek.first is None:
             return []
         elif peek.first == peek.last and not (self._served or self._limits or self._paused):
@@ -171,24 +203,25 @@ class Admission:
         if not shares:
             return []
         claims = store.claim(db, moment, room, shares, self._is_strict, is_async)
+        rated = []
         for claim in claims:
-            if claim.extras_json and claim.lane and (interval := claim.extras.lane_interval):
-                self._openings[claim.lane] = time.monotonic() + interval
-                if self._shared:
-                    self._shared.close_for(db, claim.lane, interval)
+            if claim.extras_json and claim.extras.lane_interval:
+                rated.append(claim)  # a comprehension is another call in each round
+        if rated:
+            if self._shared:
+                self._shared.hold_gates(db)
+                moment = self._shared.clock(db)
+            for lane in groups.note_starts(db, rated, moment):
+                self._openings.add(lane, 0.0)  # the next round checks it
         return claims
 
-    def _open_gates(self, db: RawConnection, newcomers: list[str]) -> None:
+    def _open_gates(self, db: RawConnection, moment: str, newcomers: list[str]) -> None:
         self._has_more = len(newcomers) == store.AT_ONCE
-        here = time.monotonic()
-        self.left |= {lane for lane, opening in self._openings.items() if opening <= here}
+        here, moment = time.monotonic(), self._shared.clock(db) if self._shared else moment
         for lane in self.left.union(newcomers):
-            if self._openings.get(lane, 0.0) <= here:
-                self._openings.pop(lane, None)
-                if self._shared and (seconds := self._shared.opens_in(db, lane)) > 0:
-                    self._openings[lane] = here + seconds
-                else:
-                    store.admit(db, lane, self._served)
+            wait = groups.admit(db, lane, moment, self._served)
+            if wait is not None:
+                self._openings.add(lane, here + wait)
 
     def _shares(
         self, db: RawConnection, waiting: list[str], room: int, running: Iterable[Claim]

@@ -17,7 +17,7 @@ from django.db import IntegrityError
 from ..conf import HOOKS, current, hook
 from ..errors import CannotStart
 from ..log import foreman, say, say_seldom
-from ..queue import store, unique
+from ..queue import groups, store, unique
 from ..queue.clock import now
 from ..queue.database import ADAPTERS, FAULTS, adapter, connect, raw, transact
 from ..queue.quarantine import Quarantine, quarantined
@@ -180,8 +180,10 @@ class Foreman:
                 self.pool.loop.look()
             self._scheduler.look(self.connection, now(self.connection))
             self.stats.look(raw(self.connection))
-            if here >= self._forget_at and not unique.forget(raw(self.connection), now(self.connection)):
-                self._forget_at = here + FORGET_EVERY
+            if here >= self._forget_at:
+                outdated = raw(self.connection), now(self.connection)
+                has_more = [rows.forget(*outdated) for rows in (unique, groups)]
+                self._forget_at = here if any(has_more) else here + FORGET_EVERY
         if here >= self._peek_at:
             self._peek_at = here + self.bell.patience
             has_news = self.host.may_have_news()
@@ -298,8 +300,9 @@ class Foreman:
             running = self.in_flight.running()
             moment = now(self.connection)
             self.in_flight.next_notes = 0.0  # the last ones of running tasks, too
-            self.in_flight.write(db, moment)
+            self.admission.note_left(self.in_flight.write(db, moment) + running)
             states = [store.interrupt(db, moment, claim.fence, why) for claim in running]
+            self.admission.hand_on(db)
         self._report(self.in_flight.close(), [], moment)
         for claim, status in zip(running, states, strict=True):
             report_interrupted(claim.id, claim.task_name, status)

@@ -1,4 +1,4 @@
-"""Durable steps."""
+"""Durable steps, and bursts of rate-limited tasks."""
 
 from django.db import migrations, models
 
@@ -6,7 +6,7 @@ from ._columns import AddColumn
 
 
 class Migration(migrations.Migration):
-    """Adds columns."""
+    """Adds columns and an index."""
 
     dependencies = [
         ("snappea", "0004_history"),
@@ -22,5 +22,15 @@ class Migration(migrations.Migration):
             model_name="task",
             name="steps",
             field=models.TextField(blank=True, db_default="", default=""),
+        ),
+        # limits
+        AddColumn(
+            model_name="task",
+            name="lane_burst",
+            field=models.IntegerField(blank=True, null=True),
+        ),
+        migrations.AddIndex(
+            model_name="opening",
+            index=models.Index(fields=["opens_at"], name="snappea_openings"),
         ),
     ]

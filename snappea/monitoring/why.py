@@ -14,8 +14,10 @@ from ..queue.database import connect, raw
 from ..queue.dialects import statement
 from ..queue.foremen import foremen_at_work
 from ..queue.operations import paused
+from ..tasks.discovery import find
+from ..tasks.function import is_sensitive
 from . import inspect
-from .formatting import duration, number, when
+from .formatting import duration, number, plain, when
 
 #: How many tasks before a task are counted.
 MOST = 1000
@@ -69,12 +71,24 @@ def _limit_of_group(task: Task) -> Reason | None:
     ids = [pk for (pk,) in raw(connect()).execute(_OF_GROUP, (task.lane, most)).fetchall()]
     if limit is not None and len(ids) >= limit:
         said = _("Its concurrency group is full: it may run %(limit)s at a time.") % {"limit": limit}
+    elif task.lane_interval is not None and task.lane_burst is not None:
+        rate = {"span": duration(task.lane_interval), "burst": number(task.lane_burst)}
+        said = (
+            _("Its rate limit allows one start every %(span)s, and %(burst)s at once after a pause.") % rate
+        )
     elif task.lane_interval is not None:
         span = duration(task.lane_interval)
         said = _("Its rate limit allows one start every %(span)s.") % {"span": span}
     else:
-        said = _("Other tasks of its concurrency group come first.")
-    return Reason(said, ids)
+        return Reason(_("Other tasks of its concurrency group come first."), ids)
+    return Reason(_with_key(said, task), ids)
+
+
+def _with_key(said: str, task: Task) -> str:
+    key = (task.lane or "").removeprefix(f"{task.task_name}:")
+    if key == task.lane or is_sensitive(task, find(task.task_name)):
+        return said
+    return _("%(reason)s The limit is that of the key %(key)s.") % {"reason": said, "key": plain(key)}
 
 
 def _tasks_before(task: Task) -> Reason:

@@ -39,18 +39,10 @@ _RUNNING_OF = """
     WHERE foreman_id = ? AND status = 'running' ORDER BY id"""
 _DISMISS = "DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')"
 _ADDRESS = statement("UPDATE snappea_task SET foreman_id = ?, gate = {ADDRESSED} WHERE id = ?")
-#: By the clock of the server, which all Foremen share.
-_OPENS_IN = (
-    "SELECT extract(epoch FROM opens_at - clock_timestamp())::float FROM snappea_opening WHERE lane = ?"
-)
-_CLOSE_FOR = """
-    INSERT INTO snappea_opening (lane, opens_at) VALUES (?, clock_timestamp() + make_interval(secs => ?))
-    ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at"""
 _UNCONFIRMED = f"""
     SELECT count(*) FROM snappea_presence, snappea_pause
     WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
         AND NOT ({_IS_SILENT})"""
-FORGET_OPENINGS = "DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'"
 
 
 # heartbeats
@@ -118,15 +110,10 @@ def running_in(db: RawConnection) -> dict[str, int]:
     return dict(db.execute(_RUNNING_IN).fetchall())
 
 
-def opens_in(db: RawConnection, lane: str) -> float:
-    """Return the seconds until the next task of a rate-limited group may start; 0 or less: now."""
-    found = db.execute(_OPENS_IN, (lane,)).fetchone()
-    return float(found[0]) if found else 0.0
-
-
-def close_for(db: RawConnection, lane: str, seconds: float) -> None:
-    """Let no task of a concurrency group start for so many seconds."""
-    db.execute(_CLOSE_FOR, (lane, seconds))
+def clock(db: RawConnection) -> str:
+    """Return the time by the clock of the server."""
+    moment: str = db.execute("SELECT clock_timestamp()").fetchone()[0]
+    return moment
 
 
 def has_confirmed(db: RawConnection, queue: str) -> bool:

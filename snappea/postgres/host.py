@@ -126,7 +126,6 @@ class PostgresHost(Host):
 
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
         db.execute(foremen.HOLD_SCHEDULES)
-        db.execute(foremen.FORGET_OPENINGS)
         found = foremen.reap(db, moment, self.settings.FOREMAN_TIMEOUT)
         return [task for tasks in found.values() for task in tasks]
 

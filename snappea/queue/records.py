@@ -48,6 +48,7 @@ class Extras(NamedTuple):
     overrides: str | None = None
     keeps_result: bool = True
     tags: str = ""
+    lane_burst: int | None = None
     unique_rule: UniqueRule | None = None
 
 

@@ -51,8 +51,8 @@ INSERT_MORE = statement("""
     INSERT INTO snappea_task (
         task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
         expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-        is_sensitive, backend, overrides, keeps_result, tags)
-    VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        is_sensitive, backend, overrides, keeps_result, tags, lane_burst)
+    VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING {returning_id}""")
 IDENTICAL = statement("""
     SELECT id FROM snappea_task WHERE unique_key = ?
@@ -68,8 +68,8 @@ WAITING_TWIN = statement("""
 REPLACE = statement("""
     UPDATE snappea_task SET
         args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
-        lane = ?, lane_limit = ?, lane_interval = ?, tags = ?, attempts = 0, interruptions = 0,
-        interruptions_forgiven = 0, steps = ''
+        lane = ?, lane_limit = ?, lane_interval = ?, lane_burst = ?, tags = ?,
+        attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
     WHERE id = ? AND status IN ('ready', 'scheduled')""")
 #: Calls with `unique_for`: HELD takes the key and the current time.
 HELD = "SELECT task_id FROM snappea_uniqueuntil WHERE key = ? AND until > ?"
@@ -271,7 +271,7 @@ BLOCK_NEW = statement("""
         WHERE gate = {NEW} AND status = 'ready' ORDER BY {few_by_id} LIMIT ? {skip_locked}){end}
     RETURNING lane""")
 NEXT_IN_GROUP = statement("""
-    SELECT lane_limit, lane_interval, priority FROM snappea_task
+    SELECT lane_limit, lane_interval, lane_burst, priority FROM snappea_task
     WHERE {BLOCKED_IN_GROUP} ORDER BY priority DESC, id LIMIT 1""")
 #: Block unclaimed tasks that are less urgent than the next of their group.
 YIELD = statement("""
@@ -288,6 +288,16 @@ ADMIT = statement("""
     UPDATE snappea_task SET gate = {OPEN} WHERE id {among}(
         SELECT id FROM snappea_task WHERE {BLOCKED_IN_GROUP}
         ORDER BY priority DESC, id LIMIT ? {skip_locked}){end}""")
+#: When the bucket of a rate is full again.
+OPENING = statement("SELECT {untyped}opens_at FROM snappea_opening WHERE lane = ?")
+CLOSE = """
+    INSERT INTO snappea_opening (lane, opens_at) VALUES (?, ?)
+    ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at"""
+OLD_OPENING = "SELECT 1 FROM snappea_opening WHERE opens_at <= ? LIMIT 1"
+FORGET_OPENINGS = statement("""
+    DELETE FROM snappea_opening WHERE lane IN (
+        SELECT lane FROM snappea_opening WHERE opens_at <= ? ORDER BY opens_at LIMIT ? {skip_locked})
+    AND opens_at <= ?""")
 #: Make the first blocked task of a group new again, so that the Foreman checks the group.
 RECHECK = statement("""
     UPDATE snappea_task SET gate = {NEW} WHERE id {among}(

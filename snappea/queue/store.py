@@ -34,8 +34,6 @@ EXPIRE_AT_ONCE = 100
 TRIES = 100
 #: From how many tasks on it is faster to settle them together.
 SEVERAL = 8
-#: A plain value, as it comes from the database.
-READY = Status.READY.value
 
 
 # enqueue
@@ -338,26 +336,6 @@ def block_new(db: RawConnection) -> list[str]:
 def recheck_groups(db: RawConnection) -> None:
     """Make the Foreman check all concurrency groups again."""
     db.execute(sql.RECHECK_ALL)
-
-
-def admit(db: RawConnection, lane: str, queues: Sequence[str] = ()) -> None:
-    """Open as many tasks of a concurrency group as its limit allows; one at a time if it has a rate limit.
-
-    `queues`: only from these; empty: from all.
-    """
-    served = json.dumps(queues) if queues else None
-    found = db.execute(sql.NEXT_IN_GROUP, (lane, served, served)).fetchone()
-    if found is None:
-        return
-    limit, interval, priority = found
-    taken = dict(db.execute(sql.TAKEN, (lane,)).fetchall())
-    if READY in taken:
-        taken[READY] -= db.execute(sql.YIELD, (lane, priority, served, served)).rowcount
-    room = AT_ONCE if limit is None else limit - sum(taken.values())
-    if interval is not None:
-        room = min(room, 1 - taken.get(READY, 0))
-    if room > 0:
-        db.execute(sql.ADMIT, (lane, served, served, room))
 
 
 # the end of a Foreman

@@ -36,7 +36,7 @@ def _replacing(
     if due is not None and rule.latest is not None:
         due = min(due, later(enqueued_at, rule.latest))
     state = waiting_state(due, extras.lane, moment)
-    limits = extras.lane, extras.lane_limit, extras.lane_interval
+    limits = extras.lane, extras.lane_limit, extras.lane_interval, extras.lane_burst
     return *call[1:5], *state, due, extras.expires_at, *limits, extras.tags
 
 

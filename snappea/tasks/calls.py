@@ -29,7 +29,7 @@ from ..queue.clock import as_text, later, now, seconds_of
 from ..queue.records import Extras
 from .arguments import simplified
 from .engine import AsyncResult
-from .options import MOST, TAGS, are_tags, is_queue, is_seconds
+from .options import MOST, TAGS, are_tags, is_queue, is_seconds, rate_of
 
 #: What a time may be, besides a number of seconds from now.
 MOMENT = ", a timedelta or an aware datetime"
@@ -166,7 +166,8 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
     """Return the columns that a TaskFunction's options add to a call."""
     options = task.options
     lane = None
-    if options.max_concurrency is not None or options.interval is not None:
+    interval, burst = rate_of(options.rate_limit)
+    if options.is_limited:
         lane = options.name
         if options.concurrency_key is not None:
             lane = f"{lane}:{options.concurrency_key(*args, **kwargs)}"[:MAX_LANE]
@@ -180,7 +181,8 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
         unique_running=options.unique == "running",
         lane=lane,
         lane_limit=options.max_concurrency,
-        lane_interval=options.interval,
+        lane_interval=interval,
+        lane_burst=burst,
         is_sensitive=options.sensitive,
         unique_rule=options.unique_rule,
     )

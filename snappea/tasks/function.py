@@ -115,7 +115,7 @@ class TaskFunction(BoundTask, Generic[P, R]):
         """
         refuse_event_loop(self.__name__, self.name)
         options = self.options
-        if options.is_unique or options.max_concurrency is not None or options.interval is not None:
+        if options.is_unique or options.is_limited:
             raise TypeError(
                 f"{self.name} cannot be broadcast: with unique, max_concurrency or rate_limit it might not "
                 "run on every Foreman. Declare a task without these options for it."

@@ -19,7 +19,7 @@ from ..queue.clock import as_text, seconds_of, seconds_until
 from ..queue.records import UniqueRule
 
 Exceptions = tuple[type[BaseException], ...]
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])(?: burst (\d{1,9}))?")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 #: The longest name of a task, in characters.
 MOST_NAME = 255
@@ -79,9 +79,10 @@ class Options:
     throttle: float | timedelta | None = None
     #: How many calls of the task run at the same time.
     max_concurrency: int | None = None
-    #: A function of the arguments: `max_concurrency` applies to each value that it returns.
+    #: A function of the arguments: the limits apply to each value that it returns.
     concurrency_key: Callable[..., Any] | None = None
-    #: How often the task starts, at even intervals: "10/s", "10/m" or "10/h".
+    #: How often the task starts, at even intervals: "10/s", "10/m" or "10/h". With "10/m burst 5", up to 5
+    #: start at once after a pause.
     rate_limit: str | None = None
     #: How long the result is kept; None: the row is deleted when the task succeeds.
     result_ttl: float | None = None
@@ -161,9 +162,9 @@ class Options:
         return special == (None,) * 4 and not (self.is_unique or self.sensitive or self.tags or self.keep)
 
     @cached_property
-    def interval(self) -> float | None:
-        """The seconds between two starts, from `rate_limit`."""
-        return _interval(self.rate_limit or "")
+    def is_limited(self) -> bool:
+        """Whether the task has limits of its own."""
+        return self.max_concurrency is not None or self.rate_limit is not None
 
     @cached_property
     def is_unique(self) -> bool:
@@ -252,13 +253,16 @@ def _are_exceptions(value: object) -> bool:
 
 
 def _is_rate(value: object) -> bool:
-    interval = _interval(value) if isinstance(value, str) else None
-    return interval is not None and 1e-6 <= interval <= MOST
+    interval, burst = rate_of(value) if isinstance(value, str) else (None, None)
+    return interval is not None and 1e-6 <= interval <= MOST and burst != 0
 
 
-def _interval(rate: str) -> float | None:
-    found = _RATE.fullmatch(rate)
-    return _SECONDS[found[2]] / float(found[1]) if found and float(found[1]) else None
+def rate_of(rate: str | None) -> tuple[float | None, int | None]:
+    """Return the seconds between two starts, and how many starts there may be at once; None for no limit."""
+    found = _RATE.fullmatch(rate or "")
+    if found is None or not float(found[1]):
+        return None, None
+    return _SECONDS[found[2]] / float(found[1]), int(found[3]) if found[3] else None
 
 
 _FLAG = ("True or False", _is_flag)
@@ -298,7 +302,7 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda v: _is_number(v, int) and 1 <= v <= MOST,
     ),
     "concurrency_key": ("a function of the arguments", callable),
-    "rate_limit": ('a number and a unit, as in "10/m" (s, m or h)', _is_rate),
+    "rate_limit": ('a number and a unit, as in "10/m" (s, m or h) or "10/m burst 5"', _is_rate),
     "result_ttl": _DELAY,
     "keep": (f"{_DELAY[0]}, or a timedelta", is_span),
     "tags": (f"a list of {TAGS}", are_tags),
@@ -339,11 +343,8 @@ _COMBINATIONS: dict[str, Callable[[Options], bool]] = {
     "concurrency_key must not be `async def`: delay() calls it": lambda o: (
         not iscoroutinefunction(o.concurrency_key)
     ),
-    "concurrency_key needs max_concurrency as well": lambda o: (
-        o.concurrency_key is None or o.max_concurrency is not None
-    ),
-    "rate_limit applies to the whole task, and cannot be combined with concurrency_key": lambda o: (
-        o.concurrency_key is None or o.rate_limit is None
+    "concurrency_key needs max_concurrency or rate_limit": lambda o: (
+        o.concurrency_key is None or o.is_limited
     ),
     "soft_time_limit={soft_time_limit!r} must be below time_limit={time_limit!r}": lambda o: (
         o.soft_time_limit is None or o.time_limit is None or o.soft_time_limit < o.time_limit

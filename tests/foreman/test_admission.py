@@ -18,13 +18,23 @@ from snappea.errors import CannotStart, UnknownQueue
 from snappea.foreman.admission import Admission
 from snappea.foreman.in_flight import InFlight
 from snappea.foreman.loop import Foreman
-from snappea.models import Task
+from snappea.models import Opening, Task
 from snappea.queue import operations, store
 from snappea.queue.clock import now
 from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.records import Claim
 from snappea.tasks.engine import AsyncResult
-from tests.playground.gated import alone, by_account, mail, paced, paced_pair, two_late
+from tests.clock import set_clock
+from tests.playground.gated import (
+    alone,
+    by_account,
+    in_bursts,
+    mail,
+    paced,
+    paced_in_bursts,
+    paced_pair,
+    two_late,
+)
 from tests.playground.ledger import note
 from tests.playground.lifecycle import loop, two_at_a_time
 from tests.playground.tasks import nap, nothing, record, wait_for
@@ -602,6 +612,72 @@ def test_a_new_foreman_goes_on_with_a_lane_that_has_a_rate(site: Site) -> None:
     site.wait_until_empty()
     assert len(set(started(site))) == 12 and len(started(site)) == 12
     assert set(site.counts()) <= {"interrupted"}
+
+
+def test_a_burst_by_key_holds_across_foremen(site: Site) -> None:
+    """Of an hourly rate, no more than the burst starts, whatever becomes of the Foreman and of the clock."""
+    site.variables["SNAPPEA_TEST_APPS"] = "tests.clock.SettableClock"
+    foreman = site.foreman()
+    for number in range(5):
+        in_bursts.delay("a", f"{number}")
+        in_bursts.delay("b", f"{number}", "fail")
+    six = sorted(f"{account}-{number}" for account in "ab" for number in range(3))
+    wait_until(lambda: site.counts() == {"ready": 4, "failed": 3})
+    for end in (signal.SIGKILL, signal.SIGTERM, None):
+        in_bursts.delay("a", "more")
+        record.delay(f"{end}")
+        wait_until(partial(site.ledger.count, "end", f"{end}"))
+        if end:
+            foreman.send(end)
+            foreman.wait()
+            foreman = site.foreman()
+    assert sorted(key for key in started(site) if "-" in key) == six
+    wait_until(lambda: site.counts() == {"ready": 4 + 3, "failed": 3})
+    set_clock(site.directory, 3600)
+    record.delay("later")  # the Foreman sleeps by another clock
+    foreman.stop()
+    site.foreman()
+    wait_until(lambda: site.counts() == {"ready": 3 + 2, "failed": 4})
+    assert {"a-3", "b-3"} <= set(started(site))
+
+
+def test_a_burst_refills_at_the_rate(site: Site) -> None:
+    site.foreman(NUM_WORKERS=8)
+    before = time.monotonic()
+    paced_in_bursts.delay_many((f"{number}",) for number in range(14))
+    site.wait_until_empty()
+    assert len(started(site)) == 14
+    assert_paced(start_moments(site)[3:], before)
+
+
+def test_a_rate_goes_on_when_the_clock_is_set_back(site: Site) -> None:
+    site.variables["SNAPPEA_TEST_APPS"] = "tests.clock.SettableClock"
+    site.foreman()
+    paced_in_bursts.delay_many((f"{number}",) for number in range(40))
+    wait_until(lambda: has_started(site, 6))
+    set_clock(site.directory, -86400)
+    site.wait_until_empty()
+    assert len(started(site)) == 40
+
+
+def test_many_groups_with_a_rate_cost_others_nothing(site: Site) -> None:
+    empty = steps_of_a_claim()
+    insert_waiting(site, 100_000, 1)
+    site.sql("UPDATE snappea_task SET lane = 'rated:' || id, lane_limit = NULL, lane_interval = 3600")
+    site.sql("INSERT INTO snappea_opening SELECT lane, datetime('now', '+1 hour') FROM snappea_task")
+    keeper = Admission()
+    with transact(connect()) as db:
+        while store.peek(db).has_newcomers:
+            assert claim(keeper, db, 10) == []
+        assert keeper.claim(db, now(), 10, store.peek(db), InFlight()) == []
+    assert site.counts() == {"ready": 100_000}
+    assert steps_of_a_claim() < 2 * empty + 100
+
+
+def test_openings_of_full_buckets_are_deleted(site: Site) -> None:
+    site.sql("INSERT INTO snappea_opening VALUES ('old', datetime('now', '-2 hours')), ('new', '2999-01-01')")
+    site.foreman()
+    wait_until(lambda: list(Opening.objects.values_list("lane", flat=True)) == ["new"])
 
 
 # side by side

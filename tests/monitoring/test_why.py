@@ -46,6 +46,12 @@ def test_why_tasks_with_limits_wait(site: Site, settings: Any) -> None:
     assert found and sorted(found.ids) == [one.pk for one in running]
     limited = put("ready", lane="rated", lane_interval=10)
     assert waits(limited) == "Its rate limit allows one start every 10 s."
+    bursts = put("ready", lane="rated", lane_interval=10, lane_burst=5)
+    assert waits(bursts) == "Its rate limit allows one start every 10 s, and 5 at once after a pause."
+    by_key = {"lane": f"{bursts.task_name}:eu", "lane_interval": 10}
+    key = "The limit is that of the key eu."
+    assert waits(put("ready", **by_key)) == f"Its rate limit allows one start every 10 s. {key}"
+    assert waits(put("ready", **by_key, is_sensitive=True)) == "Its rate limit allows one start every 10 s."
     settings.SNAPPEA = {**settings.SNAPPEA, "QUEUES": {"default": {"max_concurrency": 2}}}
     note_running(*running)
     assert waits(put("ready")) == "Its queue may run 2 at a time."

@@ -68,6 +68,18 @@ def paced_pair(key: str, seconds: float = 0.0) -> None:
     _behave(key, "", seconds)
 
 
+@task(rate_limit="1/h burst 3", concurrency_key=lambda account, *_, **__: account)
+def in_bursts(account: str, key: str, how: str = "") -> None:
+    """Start three times at once for its account."""
+    _behave(f"{account}-{key}", how)
+
+
+@task(rate_limit="20/s burst 4")
+def paced_in_bursts(key: str, how: str = "") -> None:
+    """Start at even distances, after a pause four at once."""
+    _behave(key, how)
+
+
 @task(unique=True)
 def only_waiting(key: str, how: str = "") -> None:
     """Be alone while waiting."""

@@ -1,5 +1,6 @@
 """PostgreSQL as the queue: several Foremen, which die, are cut off, and do not disturb each other."""
 
+import functools
 import itertools
 import json
 import random
@@ -25,7 +26,15 @@ from snappea.queue.clock import now
 from snappea.queue.database import connect, data_version, raw, transact
 from snappea.queue.foremen import foremen_at_work
 from snappea.queue.records import Call, Outcome
-from tests.playground.gated import alone, by_account, only_one, only_waiting, paced
+from tests.playground.gated import (
+    alone,
+    by_account,
+    in_bursts,
+    only_one,
+    only_waiting,
+    paced,
+    paced_in_bursts,
+)
 from tests.playground.tasks import fail, nap, nap_late, nothing, record, record_async, wait_for
 from tests.site import DEADLINE, PostgresSite, Process, wait_until
 from tests.test_crash import ENQUEUE_FOR_EVER, rows_by_key
@@ -189,6 +198,38 @@ def test_a_rate_is_one_for_all(site: PostgresSite) -> None:
     starts = sorted(float(line.split()[0]) for line in site.ledger.text().splitlines() if " start " in line)
     assert 28 <= len(starts) <= 30
     assert all(start - before >= number * 0.05 - 0.01 for number, start in enumerate(starts))
+
+
+def test_a_burst_by_key_is_one_for_all(site: PostgresSite) -> None:
+    pool = foremen(site)
+    for number in range(8):
+        for account in "abc":
+            in_bursts.delay(account, f"{number}")
+    wait_until(lambda: site.ledger.keys("start").total() == 9)
+    for foreman, end in zip(pool, (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL), strict=True):
+        site.foreman()
+        foreman.send(end)
+        foreman.wait()
+        in_bursts.delay("a", f"{foreman.pid}")
+        record.delay(f"{foreman.pid}")
+        wait_until(functools.partial(site.ledger.count, "end", f"{foreman.pid}"))
+    assert len([key for key in site.ledger.keys("start") if "-" in key]) == 9
+
+
+def test_a_group_goes_on_when_the_one_that_had_it_stops(site: PostgresSite) -> None:
+    """That one has ended the last task of the group, or knows alone when the rate allows the next one."""
+    first = site.foreman()
+    alone.delay("first", "wait")
+    paced_in_bursts.delay_many((f"{number}",) for number in range(60))
+    wait_until(lambda: site.ledger.count("start", "first"))
+    site.foreman()
+    alone.delay("second")
+    first.send(signal.SIGTERM)
+    first.wait_for_output("Stopping")
+    (site.directory / "go").touch()
+    first.wait()
+    wait_until(lambda: site.ledger.count("end", "second"))
+    site.wait_until_empty()
 
 
 def test_unique_calls_from_many_sides(site: PostgresSite) -> None:

@@ -229,9 +229,6 @@ SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ru
 -- monitoring.why._OF_GROUP, PostgreSQL
 SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'running' LIMIT %s
 
--- postgres.foremen.FORGET_OPENINGS, both
-DELETE FROM snappea_opening WHERE opens_at < clock_timestamp() - interval '1 day'
-
 -- postgres.foremen.HOLD_SCHEDULES, both
 SELECT pg_advisory_xact_lock(1936613744, 2)
 
@@ -246,14 +243,6 @@ SELECT set_config('snappea.foreman', ?, false)
 
 -- postgres.foremen._BE_KNOWN, PostgreSQL
 SELECT set_config('snappea.foreman', %s, false)
-
--- postgres.foremen._CLOSE_FOR, SQLite
-INSERT INTO snappea_opening (lane, opens_at) VALUES (?, clock_timestamp() + make_interval(secs => ?))
-ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at
-
--- postgres.foremen._CLOSE_FOR, PostgreSQL
-INSERT INTO snappea_opening (lane, opens_at) VALUES (%s, clock_timestamp() + make_interval(secs => %s))
-ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at
 
 -- postgres.foremen._DISMISS, SQLite
 DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')
@@ -458,6 +447,14 @@ RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
             'overrides', overrides, 'started_at', to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
             'first_started_at', to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'errors', errors) END)::text END
 
+-- queue.statements.CLOSE, SQLite
+INSERT INTO snappea_opening (lane, opens_at) VALUES (?, ?)
+ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at
+
+-- queue.statements.CLOSE, PostgreSQL
+INSERT INTO snappea_opening (lane, opens_at) VALUES (%s, %s)
+ON CONFLICT (lane) DO UPDATE SET opens_at = excluded.opens_at
+
 -- queue.statements.CONFIRM, SQLite
 UPDATE snappea_pause SET heard_by = heard_by || ' ' || 0 || ' ' WHERE queue = ? AND since = ?
 
@@ -517,6 +514,16 @@ ORDER BY priority DESC, id LIMIT ?
 -- queue.statements.FIRST, PostgreSQL
 SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
 ORDER BY priority DESC, id LIMIT %s
+
+-- queue.statements.FORGET_OPENINGS, SQLite
+DELETE FROM snappea_opening WHERE lane IN (
+    SELECT lane FROM snappea_opening WHERE opens_at <= ? ORDER BY opens_at LIMIT ? )
+AND opens_at <= ?
+
+-- queue.statements.FORGET_OPENINGS, PostgreSQL
+DELETE FROM snappea_opening WHERE lane IN (
+    SELECT lane FROM snappea_opening WHERE opens_at <= %s ORDER BY opens_at LIMIT %s FOR UPDATE SKIP LOCKED)
+AND opens_at <= %s
 
 -- queue.statements.FORGET_UNIQUE, SQLite
 DELETE FROM snappea_uniqueuntil WHERE key IN (
@@ -628,16 +635,16 @@ RETURNING id
 INSERT INTO snappea_task (
     task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
     expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-    is_sensitive, backend, overrides, keeps_result, tags)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    is_sensitive, backend, overrides, keeps_result, tags, lane_burst)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 
 -- queue.statements.INSERT_MORE, PostgreSQL
 INSERT INTO snappea_task (
     task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
     expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-    is_sensitive, backend, overrides, keeps_result, tags)
-VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    is_sensitive, backend, overrides, keeps_result, tags, lane_burst)
+VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING RETURNING id
 
 -- queue.statements.INTERRUPT, SQLite
@@ -727,14 +734,26 @@ SELECT CAST(log AS text) FROM snappea_task WHERE id = ? AND claims = ? AND +star
 SELECT CAST(log AS text) FROM snappea_task WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
 
 -- queue.statements.NEXT_IN_GROUP, SQLite
-SELECT lane_limit, lane_interval, priority FROM snappea_task
+SELECT lane_limit, lane_interval, lane_burst, priority FROM snappea_task
 WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
         AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, id LIMIT 1
 
 -- queue.statements.NEXT_IN_GROUP, PostgreSQL
-SELECT lane_limit, lane_interval, priority FROM snappea_task
+SELECT lane_limit, lane_interval, lane_burst, priority FROM snappea_task
 WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
         AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, id LIMIT 1
+
+-- queue.statements.OLD_OPENING, SQLite
+SELECT 1 FROM snappea_opening WHERE opens_at <= ? LIMIT 1
+
+-- queue.statements.OLD_OPENING, PostgreSQL
+SELECT 1 FROM snappea_opening WHERE opens_at <= %s LIMIT 1
+
+-- queue.statements.OPENING, SQLite
+SELECT +opens_at FROM snappea_opening WHERE lane = ?
+
+-- queue.statements.OPENING, PostgreSQL
+SELECT opens_at FROM snappea_opening WHERE lane = %s
 
 -- queue.statements.OUTDATED, SQLite
 SELECT 1 FROM snappea_uniqueuntil WHERE until <= ? LIMIT 1
@@ -861,15 +880,15 @@ DELETE FROM snappea_uniqueuntil WHERE key = %s AND task_id = %s
 -- queue.statements.REPLACE, SQLite
 UPDATE snappea_task SET
     args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
-    lane = ?, lane_limit = ?, lane_interval = ?, tags = ?, attempts = 0, interruptions = 0,
-    interruptions_forgiven = 0, steps = ''
+    lane = ?, lane_limit = ?, lane_interval = ?, lane_burst = ?, tags = ?,
+    attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
 WHERE id = ? AND status IN ('ready', 'scheduled')
 
 -- queue.statements.REPLACE, PostgreSQL
 UPDATE snappea_task SET
     args = %s, kwargs = %s, queue = %s, priority = %s, status = %s, gate = %s, run_after = %s, expires_at = %s,
-    lane = %s, lane_limit = %s, lane_interval = %s, tags = %s, attempts = 0, interruptions = 0,
-    interruptions_forgiven = 0, steps = ''
+    lane = %s, lane_limit = %s, lane_interval = %s, lane_burst = %s, tags = %s,
+    attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
 WHERE id = %s AND status IN ('ready', 'scheduled')
 
 -- queue.statements.REQUEUE, SQLite

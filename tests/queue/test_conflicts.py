@@ -12,7 +12,7 @@ from django.utils import timezone
 from snappea import task
 from snappea.errors import AlreadyEnqueued
 from snappea.models import Task, UniqueUntil
-from snappea.queue import store, unique
+from snappea.queue import groups, store, unique
 from snappea.queue.clock import later, now
 from snappea.queue.database import connect, raw
 from tests.playground.gated import (
@@ -151,7 +151,7 @@ def test_a_call_that_is_replaced_leaves_its_group(site: Site) -> None:
     other = latest_in_group.delay("y", 1)
     db = raw(connect())
     for lane in store.block_new(db):
-        store.admit(db, lane)
+        groups.admit(db, lane, now())
     assert (row(first).gate, row(other).gate) == (0, 2)
     latest_in_group.delay("x", 2)
     assert row(first).lane == f"{latest_in_group.name}:2" and (row(first).gate, row(other).gate) == (1, 1)

@@ -12,7 +12,7 @@ import pytest
 from django.db import transaction
 
 from snappea.models import Pause, Task
-from snappea.queue import operations, store
+from snappea.queue import groups, operations, store
 from snappea.queue.clock import now
 from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.records import Call
@@ -217,7 +217,7 @@ def test_a_lane_does_not_wait_for_one_of_its_own_in_a_paused_queue(site: Site) -
         two_at_a_time.apply_async((turn, 0), queue="paused")
     db = raw(connect())
     store.block_new(db)
-    store.admit(db, two_at_a_time.name)
+    groups.admit(db, two_at_a_time.name, now())
     assert Task.objects.filter(gate=0).count() == 2
     operations.pause("paused")
     two_at_a_time.delay("d", 0)

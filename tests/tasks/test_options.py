@@ -16,7 +16,7 @@ from snappea import task
 from snappea.errors import TaskDefinitionError
 from snappea.tasks import foreign
 from snappea.tasks.function import TaskFunction, registry
-from snappea.tasks.options import Options
+from snappea.tasks.options import Options, rate_of
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +68,8 @@ RIGHT: list[dict[str, Any]] = [
     {"max_concurrency": 1},
     {"max_concurrency": 2, "concurrency_key": len},
     {"rate_limit": "10/s", "max_concurrency": 3},
+    {"rate_limit": "10/s burst 20", "max_concurrency": 3, "concurrency_key": len},
+    {"rate_limit": "0.5/h burst 1", "concurrency_key": len},
     {"result_ttl": 0},
     {"result_ttl": 3600},
     {"aliases": ["old.name", "older.name"]},
@@ -144,15 +146,23 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_concurrency": 0}, "max_concurrency=0 must be a whole number of at least 1"),
     ({"max_concurrency": "2"}, "max_concurrency='2' must be a whole number of at least 1"),
     ({"max_concurrency": True}, "max_concurrency=True must be a whole number of at least 1"),
-    ({"concurrency_key": len}, "concurrency_key needs max_concurrency as well"),
+    ({"concurrency_key": len}, "concurrency_key needs max_concurrency or rate_limit"),
     ({"concurrency_key": "account", "max_concurrency": 1}, "concurrency_key='account' must be a function"),
-    (
-        {"concurrency_key": len, "max_concurrency": 1, "rate_limit": "1/s"},
-        "rate_limit applies to the whole task, and cannot be combined with concurrency_key",
-    ),
     *(
         ({"rate_limit": rate}, f'rate_limit={rate!r} must be a number and a unit, as in "10/m" (s, m or h)')
         for rate in ("0/s", "0.0/m", "10", "10/d", "/s", "-1/s", "10 / s", "1e3/s", "", "ten/s", 10, 0.5)
+    ),
+    *(
+        ({"rate_limit": f"1/s{burst}"}, "must be a number and a unit")
+        for burst in (
+            " burst",
+            " burst 0",
+            " burst -1",
+            " burst 1.5",
+            "  burst 2",
+            " burst 9999999999",
+            "burst 2",
+        )
     ),
     ({"result_ttl": -1}, "result_ttl=-1 must be a number of seconds"),
     ({"result_ttl": True}, "result_ttl=True must be a number of seconds"),
@@ -323,11 +333,16 @@ def test_lists_of_exceptions_are_welcome() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "interval"),
-    [("10/s", 0.1), ("1/s", 1.0), ("0.5/s", 2.0), ("10/m", 6.0), ("60/m", 1.0), ("4/h", 900.0), (None, None)],
+    ("rate", "interval", "burst"),
+    [
+        *(("10/s", 0.1, None), ("1/s", 1.0, None), ("0.5/s", 2.0, None), ("10/m", 6.0, None)),
+        *(("60/m", 1.0, None), ("4/h", 900.0, None), ("4/h burst 20", 900.0, 20), (None, None, None)),
+    ],
 )
-def test_the_interval_of_a_rate(rate: str | None, interval: float | None) -> None:
-    assert Options(rate_limit=rate).interval == interval
+def test_the_interval_and_the_burst_of_a_rate(
+    rate: str | None, interval: float | None, burst: int | None
+) -> None:
+    assert rate_of(rate) == (interval, burst)
 
 
 def test_the_delays_of_retries() -> None:
