@@ -26,7 +26,7 @@ _COMMON = ["max_retries", "default_retry_delay", "acks_late", "soft_time_limit",
 def task_options(options: Options) -> dict[str, Any]:
     """Return the attributes of Celery's task. Snappea itself decides on retries."""
     return {name: getattr(options, name) for name in _COMMON} | {
-        "rate_limit": options.rate_limit and options.rate_limit.partition(" ")[0],
+        "rate_limit": rate.partition(" ")[0] if isinstance(rate := options.rate_limit, str) else None,
         "reject_on_worker_lost": options.acks_late,
         "ignore_result": options.result_ttl is None,
         "track_started": True,

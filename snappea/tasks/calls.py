@@ -29,7 +29,7 @@ from ..queue.clock import as_text, later, now, seconds_of
 from ..queue.records import Extras
 from .arguments import simplified
 from .engine import AsyncResult
-from .options import MOST, TAGS, are_tags, is_queue, is_seconds, rate_of
+from .options import MOST, TAGS, are_tags, is_queue, is_seconds, limit_of, rate_of
 
 #: What a time may be, besides a number of seconds from now.
 MOMENT = ", a timedelta or an aware datetime"
@@ -166,7 +166,8 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
     """Return the columns that a TaskFunction's options add to a call."""
     options = task.options
     lane = None
-    interval, burst = rate_of(options.rate_limit)
+    limit = limit_of(options, "max_concurrency", args, kwargs)
+    interval, burst = rate_of(limit_of(options, "rate_limit", args, kwargs))
     if options.is_limited:
         lane = options.name
         if options.concurrency_key is not None:
@@ -180,7 +181,7 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
         unique_key=_unique_key(task, args, kwargs) if options.is_unique else None,
         unique_running=options.unique == "running",
         lane=lane,
-        lane_limit=options.max_concurrency,
+        lane_limit=limit,
         lane_interval=interval,
         lane_burst=burst,
         is_sensitive=options.sensitive,

@@ -77,13 +77,13 @@ class Options:
     debounce_max: float | timedelta | None = None
     #: Enqueue one of identical calls in each such time: seconds or a timedelta. The same as `unique_for`.
     throttle: float | timedelta | None = None
-    #: How many calls of the task run at the same time.
-    max_concurrency: int | None = None
+    #: How many calls of the task run at the same time. `delay()` calls a function of the arguments.
+    max_concurrency: int | Callable[..., int | None] | None = None
     #: A function of the arguments: the limits apply to each value that it returns.
     concurrency_key: Callable[..., Any] | None = None
     #: How often the task starts, at even intervals: "10/s", "10/m" or "10/h". With "10/m burst 5", up to 5
-    #: start at once after a pause.
-    rate_limit: str | None = None
+    #: start at once after a pause. `delay()` calls a function of the arguments.
+    rate_limit: str | Callable[..., str | None] | None = None
     #: How long the result is kept; None: the row is deleted when the task succeeds.
     result_ttl: float | None = None
     #: How long the row is kept after the task succeeded, without a result: seconds or a timedelta; None: as
@@ -257,6 +257,17 @@ def _is_rate(value: object) -> bool:
     return interval is not None and 1e-6 <= interval <= MOST and burst != 0
 
 
+def limit_of(options: Options, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Return `max_concurrency` or `rate_limit` of a call. Raises ValueError for an invalid value."""
+    value = getattr(options, name)
+    if not callable(value):
+        return value
+    value, (expected, is_valid) = value(*args, **kwargs), _VALUES[name]
+    if value is not None and (callable(value) or not is_valid(value)):
+        raise ValueError(f"{options.name}: {name} returned {shown(value)}; it must be {expected}, or None.")
+    return value
+
+
 def rate_of(rate: str | None) -> tuple[float | None, int | None]:
     """Return the seconds between two starts, and how many starts there may be at once; None for no limit."""
     found = _RATE.fullmatch(rate or "")
@@ -299,10 +310,13 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "throttle": _SPAN,
     "max_concurrency": (
         f"a whole number of at least 1 and at most {MOST:,.0f}",
-        lambda v: _is_number(v, int) and 1 <= v <= MOST,
+        lambda v: callable(v) or (_is_number(v, int) and 1 <= v <= MOST),
     ),
     "concurrency_key": ("a function of the arguments", callable),
-    "rate_limit": ('a number and a unit, as in "10/m" (s, m or h) or "10/m burst 5"', _is_rate),
+    "rate_limit": (
+        'a number and a unit, as in "10/m" (s, m or h) or "10/m burst 5"',
+        lambda v: callable(v) or _is_rate(v),
+    ),
     "result_ttl": _DELAY,
     "keep": (f"{_DELAY[0]}, or a timedelta", is_span),
     "tags": (f"a list of {TAGS}", are_tags),
@@ -325,7 +339,12 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 #: Rules for options that depend on each other, checked last. Only the first broken rule is reported.
 _COMBINATIONS: dict[str, Callable[[Options], bool]] = {
-    "unique must not be `async def`: delay() calls it": lambda o: not iscoroutinefunction(o.unique),
+    **{
+        f"{name} must not be `async def`: delay() calls it": lambda o, name=name: (  # type: ignore[misc]
+            not iscoroutinefunction(getattr(o, name))
+        )
+        for name in ("unique", "concurrency_key", "max_concurrency", "rate_limit")
+    },
     "give one of unique_for, debounce and throttle": lambda o: (
         sum(value is not None for value in (o.unique_for, o.debounce, o.throttle)) < 2
     ),
@@ -339,9 +358,6 @@ _COMBINATIONS: dict[str, Callable[[Options], bool]] = {
     ),
     "debounce replaces the call that waits: remove on_conflict={on_conflict!r}": lambda o: (
         o.debounce is None or o.on_conflict != "raise"
-    ),
-    "concurrency_key must not be `async def`: delay() calls it": lambda o: (
-        not iscoroutinefunction(o.concurrency_key)
     ),
     "concurrency_key needs max_concurrency or rate_limit": lambda o: (
         o.concurrency_key is None or o.is_limited

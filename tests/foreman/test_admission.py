@@ -4,6 +4,7 @@ import json
 import signal
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
@@ -28,6 +29,7 @@ from tests.clock import set_clock
 from tests.playground.gated import (
     alone,
     by_account,
+    by_size,
     in_bursts,
     mail,
     paced,
@@ -639,6 +641,22 @@ def test_a_burst_by_key_holds_across_foremen(site: Site) -> None:
     site.foreman()
     wait_until(lambda: site.counts() == {"ready": 3 + 2, "failed": 4})
     assert {"a-3", "b-3"} <= set(started(site))
+
+
+def test_limits_that_depend_on_the_arguments(site: Site) -> None:
+    site.foreman(NUM_WORKERS=20)
+    for account in ("one", "two", "rated", "free"):
+        for number in range(5):
+            by_size.delay(account, f"{number}", "wait")
+    wait_until(lambda: has_started(site, 1 + 2 + 3 + 5))
+    record.delay("next")
+    wait_until(lambda: site.ledger.count("end", "next"))
+    accounts = Counter(key.partition("-")[0] for key in started(site) if "-" in key)
+    assert accounts == {"one": 1, "two": 2, "rated": 3, "free": 5}
+    with pytest.raises(ValueError, match="by_size: max_concurrency returned 0; it must be a whole number"):
+        by_size.delay("wrong", "0")
+    (site.directory / "go").touch()
+    wait_until(lambda: site.counts() == {"ready": 2})
 
 
 def test_a_burst_refills_at_the_rate(site: Site) -> None:

@@ -74,6 +74,16 @@ def in_bursts(account: str, key: str, how: str = "") -> None:
     _behave(f"{account}-{key}", how)
 
 
+@task(
+    concurrency_key=lambda account, *_, **__: account,
+    max_concurrency=lambda account, *_, **__: {"one": 1, "two": 2, "wrong": 0}.get(account),
+    rate_limit=lambda account, *_, **__: "1/h burst 3" if account == "rated" else None,
+)
+def by_size(account: str, key: str, how: str = "") -> None:
+    """Have the limits of its account."""
+    _behave(f"{account}-{key}", how)
+
+
 @task(rate_limit="20/s burst 4")
 def paced_in_bursts(key: str, how: str = "") -> None:
     """Start at even distances, after a pause four at once."""

@@ -70,6 +70,7 @@ RIGHT: list[dict[str, Any]] = [
     {"rate_limit": "10/s", "max_concurrency": 3},
     {"rate_limit": "10/s burst 20", "max_concurrency": 3, "concurrency_key": len},
     {"rate_limit": "0.5/h burst 1", "concurrency_key": len},
+    {"rate_limit": str, "max_concurrency": len},
     {"result_ttl": 0},
     {"result_ttl": 3600},
     {"aliases": ["old.name", "older.name"]},
