@@ -40,6 +40,19 @@ def _note_connection(connection: Any, **kwargs: Any) -> None:
     _thread.used[connection.alias] = connection
 
 
+def _note_wrappers(create: Callable[[str], Any]) -> None:
+    """Note each connection when Django makes its wrapper: a task may mark one, and never open it."""
+
+    def create_connection(alias: str) -> Any:
+        connection = _thread.used[alias] = create(alias)
+        return connection
+
+    connections.create_connection = create_connection  # type: ignore[method-assign]
+
+
+_note_wrappers(connections.create_connection)
+
+
 def tidy_connections() -> None:
     """Clean up the connections that this thread has used. Never raises.
 

@@ -1,8 +1,13 @@
 """What a task leaves in its thread, on a connection or in a cache does not reach the next task."""
 
 import asyncio
+import decimal
+import os
+import random
+import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -26,6 +31,7 @@ from snappea.workers import execute
 from snappea.workers.cleanup import TidyThreads, close_connections, tidy_connections
 from snappea.workers.limits import TaskHandle
 from snappea.workers.threads import WorkerPool
+from tests.playground.leftovers import change_apart, change_on_loop
 from tests.site import Site, wait_until
 
 Steps = Callable[..., list[Any]]
@@ -94,6 +100,95 @@ def test_a_tenant_on_a_connection(steps: Steps, default: None) -> None:
         return before
 
     assert steps(with_query, with_query, without_query, without_query, with_query) == [None] * 5
+
+
+def test_a_tenant_on_a_connection_that_was_never_opened(steps: Steps, default: None) -> None:
+    def mark() -> Any:
+        before = getattr(connection(), "tenant", None)
+        connection().tenant = "one"
+        return before
+
+    assert steps(mark, mark, mark) == [None] * 3
+
+
+def test_autocommit(steps: Steps, default: None) -> None:
+    def turn_off() -> Any:
+        connection().ensure_connection()
+        before = connection().get_autocommit()
+        connection().set_autocommit(False)
+        connection().cursor().execute("INSERT INTO auth_group (name) VALUES ('left behind')").close()
+        return before
+
+    def look() -> Any:
+        with connection().cursor() as cursor:
+            return cursor.execute("SELECT count(*) FROM auth_group").fetchone()
+
+    assert steps(turn_off, turn_off, look) == [True, True, (0,)]
+
+
+def test_what_is_set_by_sql_stays_with_an_open_connection(steps: Steps, default: None) -> None:
+    """The manual says so: only the database could tell what was set, at the price of a query."""
+
+    def set_pragma() -> Any:
+        with connection().cursor() as cursor:
+            before = cursor.execute("PRAGMA cache_size").fetchone()
+            cursor.execute("PRAGMA cache_size = 77")
+        return before
+
+    first, second = steps(set_pragma, set_pragma)
+    assert (second == (77,)) == bool(connections.settings["default"]["CONN_MAX_AGE"]) and first != (77,)
+
+
+def test_what_belongs_to_the_context(steps: Steps) -> None:
+    def change() -> Any:
+        before = decimal.getcontext().prec
+        decimal.getcontext().prec = 5
+        return before
+
+    assert steps(change, change) == [28, 28]
+
+
+def test_what_belongs_to_the_thread_or_process_stays(steps: Steps) -> None:
+    """The manual says so."""
+    local = threading.local()
+
+    def change() -> Any:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+        before = getattr(local, "tenant", None), "LEFT_BEHIND" in os.environ, signal.SIGUSR2 in mask
+        before += warnings.filters[0] == ("ignore", None, BytesWarning, None, 7), random.random() == drawn
+        local.tenant = "one"
+        os.environ["LEFT_BEHIND"] = "1"
+        warnings.simplefilter("ignore", BytesWarning, 7)
+        random.seed(0)
+        return before
+
+    drawn = random.Random(0).random()
+    with warnings.catch_warnings():
+        try:
+            assert steps(change, change) == [
+                (None, False, False, False, False),
+                ("one", True, True, True, True),
+            ]
+        finally:
+            del os.environ["LEFT_BEHIND"]
+
+
+def test_what_belongs_to_a_process_ends_with_it(site: Site) -> None:
+    for _ in range(2):
+        change_apart.delay()
+    site.foreman(NUM_WORKERS=1)
+    site.wait_until_empty()
+    assert site.ledger.lines() == [["before", "None", "False", "True"]] * 2
+
+
+def test_async_tasks_share_a_thread_but_no_context(site: Site) -> None:
+    for _ in range(2):
+        change_on_loop.delay()
+    site.foreman(ASYNC_CONCURRENCY=1)
+    site.wait_until_empty()
+    first, second = site.ledger.lines()
+    assert first == ["before", "None", "None", "None", "None", "None"]
+    assert second == ["before", "one", "None", "None", "None", "None"]
 
 
 def test_wrappers_and_the_debug_cursor(steps: Steps, default: None) -> None:
