@@ -154,8 +154,8 @@ def test_what_belongs_to_the_thread_or_process_stays(steps: Steps) -> None:
 
     def change() -> Any:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
-        before = getattr(local, "tenant", None), "LEFT_BEHIND" in os.environ, signal.SIGUSR2 in mask
-        before += warnings.filters[0] == ("ignore", None, BytesWarning, None, 7), random.random() == drawn
+        before = [getattr(local, "tenant", None), "LEFT_BEHIND" in os.environ, signal.SIGUSR2 in mask]
+        before += [warnings.filters[0] == ("ignore", None, BytesWarning, None, 7), random.random() == drawn]
         local.tenant = "one"
         os.environ["LEFT_BEHIND"] = "1"
         warnings.simplefilter("ignore", BytesWarning, 7)
@@ -166,8 +166,8 @@ def test_what_belongs_to_the_thread_or_process_stays(steps: Steps) -> None:
     with warnings.catch_warnings():
         try:
             assert steps(change, change) == [
-                (None, False, False, False, False),
-                ("one", True, True, True, True),
+                [None, False, False, False, False],
+                ["one", True, True, True, True],
             ]
         finally:
             del os.environ["LEFT_BEHIND"]
