@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .errors import SnappeaError as SnappeaError
     from .errors import SoftTimeLimitExceeded as SoftTimeLimitExceeded
     from .errors import TaskRevoked as TaskRevoked
+    from .tasks.batches import Batch as Batch
+    from .tasks.batches import batch as batch
     from .tasks.calls import Signature as Signature
     from .tasks.context import current_task as current_task
     from .tasks.engine import AsyncResult as AsyncResult
@@ -31,6 +33,7 @@ __version__ = "0.7.0.dev0"
 
 _HOMES = {
     "AsyncResult": "results",
+    "Batch": "tasks",
     "Retry": "errors",
     "Signature": "tasks",
     "SnappeaError": "errors",
@@ -38,6 +41,7 @@ _HOMES = {
     "TaskFunction": "tasks",
     "TaskRevoked": "errors",
     "astep": "context",
+    "batch": "tasks",
     "current_task": "context",
     "cursor": "context",
     "shared_task": "tasks",

@@ -114,6 +114,8 @@ class Task(models.Model):
     tags = models.TextField(default="", db_default="", blank=True)
     #: The task that enqueued this one.
     parent_id = models.BigIntegerField(null=True, blank=True)
+    #: The batch that it is a member of.
+    batch_id = models.BigIntegerField(null=True, blank=True)
     #: Whether it was asked to end while it ran.
     is_revoked = models.BooleanField(default=False, db_default=False)
     #: Whether its arguments and its result must not be shown.
@@ -182,6 +184,9 @@ class Task(models.Model):
             ),
             models.Index(fields=["parent_id"], name="snappea_parent", condition=Q(parent_id__isnull=False)),
             models.Index(
+                fields=["batch_id", "status"], name="snappea_members", condition=Q(batch_id__isnull=False)
+            ),
+            models.Index(
                 fields=["foreman_id"], name="snappea_foreman", condition=Q(foreman_id__isnull=False)
             ),
         ]
@@ -216,6 +221,42 @@ class Task(models.Model):
                     before = highest
                 error["attempt"] = highest = before + number
         return errors
+
+
+class Batch(models.Model):
+    """Tasks that belong together, its members, and the calls that follow when they have ended.
+
+    How many members wait, run or have failed follows from their rows.
+    """
+
+    description = models.TextField(default="", db_default="", blank=True)
+    #: The batch that it is a part of.
+    parent_id = models.BigIntegerField(null=True, blank=True)
+    #: How many members were enqueued, and how many of them have succeeded.
+    total = models.BigIntegerField(default=0, db_default=0)
+    succeeded = models.BigIntegerField(default=0, db_default=0)
+    #: The calls that follow, as JSON; each is enqueued once, and the task's id is noted.
+    on_success = models.TextField(null=True, blank=True)
+    on_failure = models.TextField(null=True, blank=True)
+    on_complete = models.TextField(null=True, blank=True)
+    success_id = models.BigIntegerField(null=True, blank=True)
+    failure_id = models.BigIntegerField(null=True, blank=True)
+    complete_id = models.BigIntegerField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    #: When all members had ended.
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name, verbose_name_plural = _("batch"), _("batches")
+        indexes = [
+            models.Index(fields=["finished_at"], name="snappea_batch_end"),
+            models.Index(
+                fields=["parent_id"], name="snappea_batch_parent", condition=Q(parent_id__isnull=False)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.description or f"#{self.pk}"
 
 
 class UniqueUntil(models.Model):

@@ -17,7 +17,7 @@ from django.db import IntegrityError
 from ..conf import HOOKS, current, hook
 from ..errors import CannotStart
 from ..log import foreman, say, say_seldom
-from ..queue import groups, store, unique
+from ..queue import batches, groups, store, unique
 from ..queue.clock import now
 from ..queue.database import ADAPTERS, FAULTS, adapter, connect, raw, transact
 from ..queue.quarantine import Quarantine, quarantined
@@ -38,7 +38,7 @@ from .statistics import Stats
 
 #: How long to pause after a wakeup that brought no work, in seconds, so that a flood of them costs little.
 FALSE_ALARM = 0.001
-#: How long to wait, once all are deleted, before the next look at outdated `unique_for` rows, in seconds.
+#: How long to wait, once all are deleted, before the next look at outdated rows, in seconds.
 FORGET_EVERY = 60.0
 #: How long to wait before the next try after a database error, in seconds.
 BACK_OFF = 0.2
@@ -182,7 +182,7 @@ class Foreman:
             self.stats.look(raw(self.connection))
             if here >= self._forget_at:
                 outdated = raw(self.connection), now(self.connection)
-                has_more = [rows.forget(*outdated) for rows in (unique, groups)]
+                has_more = [rows.forget(*outdated) for rows in (unique, groups, batches)]
                 self._forget_at = here if any(has_more) else here + FORGET_EVERY
         if here >= self._peek_at:
             self._peek_at = here + self.bell.patience

@@ -1,12 +1,13 @@
-"""Durable steps, and bursts of rate-limited tasks."""
+"""Durable steps, bursts of rate-limited tasks, and batches."""
 
+import django.utils.timezone
 from django.db import migrations, models
 
 from ._columns import AddColumn
 
 
 class Migration(migrations.Migration):
-    """Adds columns and an index."""
+    """Adds columns, indexes and tables."""
 
     dependencies = [
         ("snappea", "0004_history"),
@@ -32,5 +33,54 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="opening",
             index=models.Index(fields=["opens_at"], name="snappea_openings"),
+        ),
+        # batches
+        AddColumn(
+            model_name="task",
+            name="batch_id",
+            field=models.BigIntegerField(blank=True, null=True),
+        ),
+        migrations.AddIndex(
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(("batch_id__isnull", False)),
+                fields=["batch_id", "status"],
+                name="snappea_members",
+            ),
+        ),
+        migrations.CreateModel(
+            name="Batch",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("description", models.TextField(blank=True, db_default="", default="")),
+                ("parent_id", models.BigIntegerField(blank=True, null=True)),
+                ("total", models.BigIntegerField(db_default=0, default=0)),
+                ("succeeded", models.BigIntegerField(db_default=0, default=0)),
+                ("on_success", models.TextField(blank=True, null=True)),
+                ("on_failure", models.TextField(blank=True, null=True)),
+                ("on_complete", models.TextField(blank=True, null=True)),
+                ("success_id", models.BigIntegerField(blank=True, null=True)),
+                ("failure_id", models.BigIntegerField(blank=True, null=True)),
+                ("complete_id", models.BigIntegerField(blank=True, null=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+            ],
+            options={
+                "verbose_name": "batch",
+                "verbose_name_plural": "batches",
+                "indexes": [
+                    models.Index(fields=["finished_at"], name="snappea_batch_end"),
+                    models.Index(
+                        condition=models.Q(("parent_id__isnull", False)),
+                        fields=["parent_id"],
+                        name="snappea_batch_parent",
+                    ),
+                ],
+            },
         ),
     ]

@@ -38,11 +38,11 @@ class PostgresDialect(Dialect):
         "append_error": """errors = right(errors || '{"attempt": ' || attempts || substr(?, 17) || chr(10),
             CASE WHEN backend IS NULL THEN 20000 ELSE 200000 END)""",
         "after_result_ttl": "CAST(? AS timestamptz) + make_interval(secs => result_ttl)",
-        "json_extras": f"""CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
-            nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
+        "json_extras": f"""CASE WHEN num_nonnulls(result_ttl, lane, parent_id, batch_id, expires_at,
+            run_after, nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
         THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
             'lane', lane, 'lane_interval', lane_interval,
-            'interruptions', interruptions, 'parent_id', parent_id,
+            'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
             'expires_at', {_MOMENT.format("expires_at")}, 'run_after', {_MOMENT.format("run_after")},
             'is_sensitive', is_sensitive, 'origin',
             CASE WHEN backend <> '' THEN json_build_object('backend', backend,

@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from ..conf import current
 from ..errors import PauseUnconfirmed, refuse_event_loop
 from ..models import MOVES, Schedule, ScheduleRun, Task
+from . import batches
 from . import statements as sql
 from .clock import as_text, later, now, seconds_of
 from .database import ADAPTERS, RawConnection, adapter, connect, file_of, raw, ring_on_commit, transact
@@ -46,8 +47,10 @@ def requeue_in_batches(tasks: QuerySet[Task], countdown: float | timedelta | Non
     """Do the same, and yield how many tasks each batch changed."""
     seconds = None if countdown is None else seconds_of(countdown, "countdown")
     due = None if seconds is None else later(now(), seconds)
-    for fences in _chosen(tasks, "requeue", "pk", "claims"):
-        yield from _in_batches(sql.REQUEUE, [(due, due, *fence) for fence in fences])
+    for page in _chosen(tasks, "requeue", "pk", "claims", "batch_id"):
+        with transact(connect()) as db:
+            batches.reopen(db, (batch_id for *_fence, batch_id in page))
+        yield from _in_batches(sql.REQUEUE, [(due, due, *fence) for *fence, _batch_id in page])
 
 
 def cancel(tasks: QuerySet[Task]) -> int:
@@ -62,11 +65,13 @@ def cancel(tasks: QuerySet[Task]) -> int:
 def cancel_in_batches(tasks: QuerySet[Task]) -> Iterator[int]:
     """Do the same, and yield how many tasks each batch deleted."""
     lanes = set()
-    for page in _chosen(tasks, "cancel", "pk", "lane", "unique_key"):
-        yield from _in_batches(sql.CANCEL, [(pk,) for pk, _lane, _key in page])
-        _note_gone((pk for pk, _lane, _key in page), "cancelled")
-        _apply(sql.RELEASE, [(key, pk) for pk, _lane, key in page if key is not None])
-        lanes |= {lane for _pk, lane, _key in page if lane is not None}
+    for page in _chosen(tasks, "cancel", "pk", "lane", "unique_key", "batch_id"):
+        ids, page_lanes, keys, batch_ids = zip(*page, strict=True)
+        yield from _in_batches(sql.CANCEL, [(pk,) for pk in ids])
+        _note_gone(ids, "cancelled")
+        _apply(sql.RELEASE, [(key, pk) for pk, key in zip(ids, keys, strict=True) if key is not None])
+        lanes |= {lane for lane in page_lanes if lane is not None}
+        batches.end(batch_ids)
     _recheck(lanes)
 
 

@@ -49,6 +49,7 @@ class Extras(NamedTuple):
     keeps_result: bool = True
     tags: str = ""
     lane_burst: int | None = None
+    batch_id: int | None = None
     unique_rule: UniqueRule | None = None
 
 
@@ -89,6 +90,8 @@ class ClaimExtras(NamedTuple):
     interruptions: int = 0
     #: The task that enqueued it; text for Celery.
     parent_id: int | str | None = None
+    #: The batch that it is a member of.
+    batch_id: int | None = None
     #: When it is too late to start, and from when it could start.
     expires_at: str | None = None
     run_after: str | None = None
@@ -278,6 +281,7 @@ class Expired(NamedTuple):
     task_name: str
     status: str
     lane: str | None
+    batch_id: int | None = None
 
 
 class Recovered(NamedTuple):

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
+from . import callbacks
 from . import statements as sql
 from .database import RawConnection
 from .logbook import Entry, Note
 from .records import Fence, Recovered, error_line
 from .states import Status
-from .store import interrupt, recheck_groups
+from .store import insert, interrupt, recheck_groups
 
 
 def recover(db: RawConnection, moment: str, notes: Mapping[Entry, Note] | None) -> list[Recovered]:
@@ -16,9 +17,11 @@ def recover(db: RawConnection, moment: str, notes: Mapping[Entry, Note] | None) 
     A claim is noted before it is committed, so a task without a note may have begun.
     """
     recovered = []
-    for *fence, name in db.execute(sql.RUNNING).fetchall():
+    for *fence, name, batch_id in db.execute(sql.RUNNING).fetchall():
         note = (notes or {}).get(Entry.of(*fence), Note.BEGUN)
         recovered.append(Recovered(fence[0], name, *_recover(db, moment, tuple(fence), note)))
+        if batch_id is not None:
+            callbacks.settle(db, moment, {batch_id: int(note is Note.SUCCEEDED)}, insert)
     recheck_groups(db)
     return recovered
 

@@ -51,8 +51,8 @@ INSERT_MORE = statement("""
     INSERT INTO snappea_task (
         task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
         expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-        is_sensitive, backend, overrides, keeps_result, tags, lane_burst)
-    VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id)
+    VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING {returning_id}""")
 IDENTICAL = statement("""
     SELECT id FROM snappea_task WHERE unique_key = ?
@@ -116,7 +116,7 @@ EXPIRE = statement("""
         SELECT id FROM snappea_task WHERE expires_at <= ? AND expires_at IS NOT NULL
         AND status IN ('ready', 'scheduled', 'successful')
         ORDER BY expires_at LIMIT ? {skip_locked}){end}
-    RETURNING id, task_name, status, lane""")
+    RETURNING id, task_name, status, lane, batch_id""")
 EXPIRE_CLAIMED = statement("DELETE FROM snappea_task WHERE {FENCE}")
 
 #: Each queue with a claimable task: one step through the index for each.
@@ -205,7 +205,7 @@ INTERRUPT = statement("""
         interruptions = interruptions + 1, finished_at = ?, error = ?,
         {append_error}, {FIRST_START}, {UNIQUE_KEY}, {GATE}
     WHERE {FENCE}
-    RETURNING status""")
+    RETURNING status, batch_id""")
 #: For an unusable row; `store.set_aside()` adds the columns to repair.
 SET_ASIDE = """
     UPDATE snappea_task SET
@@ -312,7 +312,7 @@ RECHECK_ALL = statement("""
 
 #: Without an index, which would cost each task a tenth of its time: it is only run at the start.
 RUNNING = statement("""
-    SELECT id, claims, {untyped}started_at, task_name FROM snappea_task
+    SELECT id, claims, {untyped}started_at, task_name, batch_id FROM snappea_task
     WHERE status = 'running' {and_mine} ORDER BY id""")
 REVOKED = statement("""
     SELECT id, claims, {untyped}started_at FROM snappea_task {by_revoked}

@@ -13,7 +13,7 @@ from ..errors import ClaimLost
 from . import statements as sql
 from .database import UNUSABLE, connect, is_left_behind, raw
 from .records import Claim
-from .store import explained
+from .refusals import explained
 
 
 def steps_of(claim: Claim) -> str:

@@ -7,23 +7,21 @@ import heapq
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.signals import post_save, pre_save
-from django.db.transaction import atomic
 from django.dispatch import receiver
 
 from ..conf import current
-from ..errors import AlreadyEnqueued, EnqueueError, QueueUnavailable, refuse_event_loop
+from ..errors import AlreadyEnqueued, EnqueueError, refuse_event_loop
 from ..models import Gate, Status, Task
 from . import statements as sql
 from .clock import later, now
 from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
 from .records import Call, Claim, Expired, Extras, Fence, Outcome, Peek, Progress, Unusable, added, error_line
+from .refusals import refusal
 from .states import waiting_state
 
 #: The most rows that a round promotes or blocks, so that 100,000 of them do not stall it.
@@ -55,11 +53,11 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
                 task_id, is_new = insert(raw(connection), call, moment or now(connection))
             else:
                 with transact(connection) as db:
-                    task_id, is_new = _insert_or_raise(db, call, moment or now(connection))
+                    task_id, is_new = insert_or_raise(db, call, moment or now(connection))
     except UNUSABLE as error:
         if is_left_behind(error):
             return enqueue(call, moment)
-        raise _refusal(error, call.task_name) from error
+        raise refusal(error, call.task_name) from error
     if is_new or (call.extras and call.extras.unique_rule):  # it may have been replaced
         ring_on_commit(connection)
     return task_id, is_new
@@ -74,14 +72,16 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
         with connection.wrap_database_errors, transact(connection) as db:
             moment = now(connection)
             if any(call.extras for call in calls):
-                with _all_or_none(connection, calls):
-                    written = [_insert_or_raise(db, call, moment) for call in calls]
+                from . import unique  # rarely needed
+
+                with unique.all_or_none(connection, calls):
+                    written = [insert_or_raise(db, call, moment) for call in calls]
             else:
                 written = [(task_id, True) for task_id in _insert_plain(db, calls, moment)]
     except UNUSABLE as error:
         if is_left_behind(error):
             return enqueue_many(calls)
-        raise _refusal(error, calls[0].task_name) from error
+        raise refusal(error, calls[0].task_name) from error
     ring_on_commit(connection)
     return written
 
@@ -123,40 +123,13 @@ def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
     )
 
 
-def _insert_or_raise(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
+def insert_or_raise(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
+    """Do the same. Raises AlreadyEnqueued if the rule of a unique call says so."""
     task_id, is_new = insert(db, call, moment)
     rule = call.extras.unique_rule if call.extras else None
     if rule and rule.on_conflict == "raise" and not is_new:
         raise AlreadyEnqueued(call.task_name, task_id)
     return task_id, is_new
-
-
-def _all_or_none(connection: BaseDatabaseWrapper, calls: Sequence[Call]) -> AbstractContextManager[None]:
-    """Return a savepoint of the caller's atomic(), if AlreadyEnqueued may be raised."""
-    rules = (call.extras.unique_rule for call in calls if call.extras)
-    may_raise = any(rule is not None and rule.on_conflict == "raise" for rule in rules)
-    return atomic(connection.alias) if connection.in_atomic_block and may_raise else nullcontext()
-
-
-def _refusal(error: Exception, task_name: str) -> EnqueueError:
-    found, said = explained(error), str(error)
-    # if the connection breaks during a commit, its result is unknown
-    written = "It may be enqueued anyway" if "closed the connection" in said else "Nothing was written"
-    words = said.partition("\n")[0].rstrip(".")
-    what = found.what if words in found.what else f"{found.what}: {words}"
-    message = f"{task_name} was not enqueued: {what} ({found.cure}). {written}."
-    return EnqueueError(message, found.what, found.cure)
-
-
-def explained(error: Exception) -> QueueUnavailable:
-    """Return what is wrong with the queue, and the cure."""
-    try:
-        from .availability import explain  # large, and rarely needed
-
-        return explain(error)
-    except (OSError, ImportError) as failure:  # nothing can be imported, perhaps for too many open files
-        what = f"the queue's database refuses: {error}; and: {failure}"
-        return QueueUnavailable(what, "look at the limits of this process: ulimit -a")
 
 
 @receiver(pre_save, sender=Task)
@@ -192,6 +165,7 @@ def expire(db: RawConnection, moment: str) -> list[Expired]:
     gone = [("expired", task.id) for task in expired if task.status != Status.SUCCESSFUL]
     for note in sql.NOTE_GONE:
         db.executemany(note, gone)
+    _end_members(db, [task.batch_id for task in expired if task.status != Status.SUCCESSFUL])
     return expired
 
 
@@ -202,7 +176,9 @@ def expire_claimed(db: RawConnection, claims: Iterable[Claim]) -> list[Expired]:
         db.execute(sql.EXPIRE_CLAIMED, claim.fence)
         for note in sql.NOTE_GONE:
             db.execute(note, ("expired", claim.id))
-        expired.append(Expired(claim.id, claim.task_name, Status.READY, claim.lane))
+        batch_id = claim.extras.batch_id
+        expired.append(Expired(claim.id, claim.task_name, Status.READY, claim.lane, batch_id))
+    _end_members(db, [task.batch_id for task in expired])
     return expired
 
 
@@ -264,23 +240,30 @@ def _claimed(db: RawConnection, statement: str, *parameters: object) -> list[Cla
     return sorted(map(Claim._make, db.execute(statement, parameters).fetchall()))
 
 
-def give_back(db: RawConnection, claims: Iterable[Claim]) -> None:
+def give_back(db: RawConnection, claims: Collection[Claim]) -> None:
     """Make claimed tasks that have not begun ready again; the attempt does not count."""
     db.executemany(sql.GIVE_BACK, [claim.fence for claim in claims])
+    _end_members(db, [claim.extras.batch_id for claim in claims if claim.extras_json])  # if revoked
 
 
 def settle(db: RawConnection, moment: str, outcomes: Sequence[Outcome]) -> int:
     """Write the outcomes of claims. Return how many claims were no longer valid."""
     done: defaultdict[tuple[int, str | None], list[int]] = defaultdict(list)
     kept: defaultdict[tuple[float, int, str | None], list[int]] = defaultdict(list)
+    members: list[tuple[Outcome, bool]] = []
     settled = 0
     for outcome in outcomes:
         claim = outcome.claim
-        if outcome.error or outcome.result is not None:
+        extras = claim.extras if claim.extras_json else None
+        is_member = extras is not None and extras.batch_id is not None
+        if outcome.error or outcome.result is not None or is_member:
             statement, values = _settlement(outcome, moment)
-            settled += db.execute(statement, (*values, *claim.fence)).rowcount
-        elif claim.extras_json and (ttl := claim.extras.result_ttl) is not None:
-            kept[ttl, claim.claims, claim.started_at].append(claim.id)
+            changed = db.execute(statement, (*values, *claim.fence)).rowcount
+            settled += changed
+            if is_member:
+                members.append((outcome, bool(changed)))
+        elif extras and extras.result_ttl is not None:
+            kept[extras.result_ttl, claim.claims, claim.started_at].append(claim.id)
         else:
             done[claim.claims, claim.started_at].append(claim.id)
     for (claims, started_at), ids in done.items():
@@ -291,12 +274,18 @@ def settle(db: RawConnection, moment: str, outcomes: Sequence[Outcome]) -> int:
             settled += db.execute(sql.SUCCEED_ALL, (json.dumps(ids), claims, started_at)).rowcount
     for (ttl, *fence), ids in kept.items():
         settled += db.execute(sql.KEEP_ALL, (moment, later(moment, ttl), json.dumps(ids), *fence)).rowcount
+    if members:
+        from . import callbacks  # rarely needed
+
+        callbacks.settle_outcomes(db, moment, members, insert)
     return len(outcomes) - settled
 
 
 def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]:
     """Return the statement that settles an outcome, and its parameters before the fence."""
     extras, error = outcome.claim.extras, outcome.error
+    if not error and extras.result_ttl is None:
+        return sql.SUCCEED, ()
     if not error:
         return sql.KEEP, (moment, outcome.result, later(moment, extras.result_ttl or 0))
     line = outcome.error_line(moment)
@@ -306,6 +295,14 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     if run_after is not None and (extras.expires_at is None or run_after < extras.expires_at):
         return sql.RETRY, (run_after, error, line)
     return sql.FAIL, (moment, *outcome.cause(), error, line)
+
+
+def _end_members(db: RawConnection, batch_ids: Iterable[int | None]) -> None:
+    """Enqueue what follows the end of members that have not succeeded."""
+    if ended := {batch_id: 0 for batch_id in batch_ids if batch_id is not None}:
+        from . import callbacks  # rarely needed
+
+        callbacks.settle(db, now(), ended, insert)
 
 
 def note_progress(db: RawConnection, notes: Iterable[Progress]) -> None:
@@ -348,7 +345,12 @@ def interrupt(db: RawConnection, moment: str, fence: Fence, why: str) -> str | N
     """
     values = (current().MAX_INTERRUPTIONS, moment, why, error_line(moment, why))
     found = db.execute(sql.INTERRUPT, (*values, *fence)).fetchall()
-    return found[0][0] if found else None
+    if not found:
+        return None
+    status: str
+    status, batch_id = found[0]
+    _end_members(db, [batch_id])
+    return status
 
 
 def set_aside(db: RawConnection, moment: str, row: Unusable) -> None:

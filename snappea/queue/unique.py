@@ -3,6 +3,12 @@
 All of it runs in the transaction that enqueues.
 """
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import atomic
+
 from . import statements as sql
 from .clock import later
 from .database import RawConnection
@@ -49,6 +55,13 @@ def hold(db: RawConnection, extras: Extras, rule: UniqueRule, task_id: int, mome
         return True
     until = later(moment, rule.seconds)
     return db.execute(sql.HOLD, (extras.unique_key, task_id, until, moment)).rowcount == 1
+
+
+def all_or_none(connection: BaseDatabaseWrapper, calls: Sequence[Call]) -> AbstractContextManager[None]:
+    """Return a savepoint of the caller's atomic(), if AlreadyEnqueued may be raised."""
+    rules = (call.extras.unique_rule for call in calls if call.extras)
+    may_raise = any(rule is not None and rule.on_conflict == "raise" for rule in rules)
+    return atomic(connection.alias) if connection.in_atomic_block and may_raise else nullcontext()
 
 
 def forget(db: RawConnection, moment: str) -> bool:

@@ -9,6 +9,8 @@ from .. import load_when_used
 
 if TYPE_CHECKING:
     from ..queue.records import Claim, Origin, Outcome
+    from .batches import Batch as Batch
+    from .batches import batch as batch
     from .calls import Signature as Signature
     from .discovery import discover as discover
     from .discovery import find as find
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _NAMES = dict.fromkeys(("TaskFunction", "declared", "shared_task", "task"), "function")
 _NAMES |= dict.fromkeys(("discover", "find", "task_of"), "discovery") | {"Signature": "calls"}
+_NAMES |= {"Batch": "batches", "batch": "batches"}
 __all__ = [*_NAMES]
 
 

@@ -66,6 +66,11 @@ class CurrentTask:
         return cast("int | None", _claim().extras.parent_id)
 
     @property
+    def batch_id(self) -> int | None:
+        """The primary key of the batch that it is a member of."""
+        return _claim().extras.batch_id
+
+    @property
     def deadline(self) -> datetime | None:
         """When its time limit ends it; None if it has no limit."""
         _claim()

@@ -7,12 +7,13 @@ immediately, and an adapter such as Celery's registers its own.
 import logging
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
 from importlib import import_module
 from json import loads
 from typing import Any, Protocol, TypeVar
 
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 from django.db.transaction import TransactionManagementError
 
 from ..conf import collects, current, tests_run
@@ -62,6 +63,17 @@ class Engine:
         if settings.DEBUG:
             _warn_of_open_transaction()
         return [caller.accepted(call_id, is_new) for call_id, is_new in self.enqueue_many(calls)]
+
+    def submit_on_commit(self, call: Call, caller: Caller[Any], using: str) -> None:
+        """Accept a call when a transaction of the database `using` commits."""
+        transaction.on_commit(lambda: choose().submit(call, caller, is_committed=True), using=using)
+
+    def submit_batch(self, collector: Any) -> None:
+        """Accept the calls of a batch, all or none, and complete their results."""
+        raise NotImplementedError(
+            "Batches need the queue's table. With Celery as the engine, use its group and chord. While tests "
+            'run, set TASK_ALWAYS_EAGER, or IN_TESTS to "write".'
+        )
 
     def broadcast(self, call: Call, caller: Caller[R]) -> list[R]:
         """Accept a call once for each running Foreman."""
@@ -117,6 +129,15 @@ class TableEngine(Engine):
         if not foremen.is_shared():
             return [self.submit(call, caller)]
         return [caller.accepted(task_id, True) for task_id in foremen.enqueue_for_each(call)]
+
+    def submit_batch(self, collector: Any) -> None:
+        """Write the rows in one transaction."""
+        from ..queue import batches
+
+        if settings.DEBUG:
+            _warn_of_open_transaction()
+        batches.enqueue(collector.plan)
+        collector.accept()
 
     def find(self, call_id: Any) -> Task | None:
         """Return the row."""
@@ -184,6 +205,10 @@ class EagerEngine(Engine):
         """Run the calls in order."""
         return [caller.run_eagerly(call) for call in calls]
 
+    def submit_batch(self, collector: Any) -> None:
+        """Run the calls in order, and then the callbacks. Raises what a member raises, after on_failure."""
+        collector.run_eagerly()
+
     def find(self, call_id: Any) -> None:
         """Return None: there is no row."""
 
@@ -199,6 +224,8 @@ class EagerEngine(Engine):
 TABLE, EAGER = TableEngine(), EagerEngine()
 #: The engines that adapters have registered, by their name in SNAPPEA["ENGINE"].
 _registered: dict[str, Engine] = {}
+#: Collects the calls in the block of a batch.
+collecting: ContextVar["Engine | None"] = ContextVar("snappea_batch", default=None)
 #: Keeps calls while tests run; loaded when first used.
 _memory: Engine | None = None
 
@@ -211,6 +238,8 @@ def register(name: str, engine: Engine) -> None:
 def choose() -> Engine:
     """Return the engine for the next call. It follows the settings, which tests may change."""
     configured = current()
+    if (collector := collecting.get()) is not None:
+        return collector
     if configured.TASK_ALWAYS_EAGER:
         return EAGER
     if tests_run() and configured.IN_TESTS == "collect":  # collects(), inlined: the hot path

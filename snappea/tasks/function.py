@@ -83,7 +83,7 @@ class TaskFunction(BoundTask, Generic[P, R]):
         call = self.call(args, kwargs)
         if running_loop() is not None:
             refuse_event_loop(self.__name__, self.name)
-        return engine.choose().submit(call, self)  # inlined _enqueue(): this is the hot path
+        return engine.choose().submit(call, self)
 
     async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncResult:
         """Enqueue a call like `delay()`, from asynchronous code: `await send_mail.adelay(42)`."""
@@ -141,7 +141,7 @@ class TaskFunction(BoundTask, Generic[P, R]):
             return
         refuse_event_loop(self.__name__, self.name)
         call = self.call(args, kwargs)
-        transaction.on_commit(lambda: self._enqueue(call, is_committed=True), using=using)
+        engine.choose().submit_on_commit(call, self, using)
 
     def apply_async(
         self,
@@ -184,7 +184,8 @@ class TaskFunction(BoundTask, Generic[P, R]):
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.name}: {error}") from None
         call = call._replace(extras=extras, priority=call.priority if priority is None else priority)
-        return self._enqueue(call)
+        refuse_event_loop(self.__name__, self.name)
+        return engine.choose().submit(call, self)
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
         """Check the arguments and encode them. `queue` overrides the task's. Raises as `delay()` does."""
@@ -226,10 +227,6 @@ class TaskFunction(BoundTask, Generic[P, R]):
         if not options.is_plain or parent is not None or configured.KEEP:
             extras = calls.extras_of(self, args, kwargs, parent)
         return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, extras)
-
-    def _enqueue(self, call: Call, is_committed: bool = False) -> AsyncResult:
-        refuse_event_loop(self.__name__, self.name)
-        return engine.choose().submit(call, self, is_committed=is_committed)
 
     def accepted(self, call_id: Any, is_new: bool) -> AsyncResult:
         """Return the result of a call that the engine accepted; send task_enqueued if it is new."""

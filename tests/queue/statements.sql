@@ -311,6 +311,178 @@ WHERE queue = %s AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = 
 SELECT set_config(name, 'off', false)
 FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name
 
+-- queue.batches.COUNTS, SQLite
+WITH RECURSIVE family (id) AS (
+    SELECT CAST(? AS bigint)
+    UNION SELECT child.id FROM snappea_batch AS child, family
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT status, count(*) FROM snappea_task
+WHERE batch_id IN (SELECT id FROM family) AND batch_id IS NOT NULL GROUP BY status
+
+-- queue.batches.COUNTS, PostgreSQL
+WITH RECURSIVE family (id) AS (
+    SELECT CAST(%s AS bigint)
+    UNION SELECT child.id FROM snappea_batch AS child, family
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT status, count(*) FROM snappea_task
+WHERE batch_id IN (SELECT id FROM family) AND batch_id IS NOT NULL GROUP BY status
+
+-- queue.batches.CREATE, SQLite
+INSERT INTO snappea_batch (
+    description, parent_id, on_success, on_failure, on_complete, created_at, total, succeeded)
+VALUES (?, ?, ?, ?, ?, ?, 0, 0)
+
+-- queue.batches.CREATE, PostgreSQL
+INSERT INTO snappea_batch (
+    description, parent_id, on_success, on_failure, on_complete, created_at, total, succeeded)
+VALUES (%s, %s, %s, %s, %s, %s, 0, 0) RETURNING id
+
+-- queue.batches.DROP_SUCCESS, SQLite
+WITH RECURSIVE family (id) AS (
+    SELECT CAST(? AS bigint)
+    UNION SELECT child.id FROM snappea_batch AS child, family
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) UPDATE snappea_batch SET on_success = NULL WHERE id IN (SELECT id FROM family)
+
+-- queue.batches.DROP_SUCCESS, PostgreSQL
+WITH RECURSIVE family (id) AS (
+    SELECT CAST(%s AS bigint)
+    UNION SELECT child.id FROM snappea_batch AS child, family
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) UPDATE snappea_batch SET on_success = NULL WHERE id IN (SELECT id FROM family)
+
+-- queue.batches.ENDED, SQLite
+SELECT id FROM snappea_batch WHERE finished_at IS NULL AND NOT (EXISTS (SELECT 1 FROM snappea_task WHERE batch_id = snappea_batch.id
+        AND batch_id IS NOT NULL AND status IN ('ready', 'scheduled', 'running'))
+    OR EXISTS (SELECT 1 FROM snappea_batch AS child WHERE child.parent_id = snappea_batch.id
+        AND child.parent_id IS NOT NULL AND child.finished_at IS NULL)) ORDER BY id LIMIT ?
+
+-- queue.batches.ENDED, PostgreSQL
+SELECT id FROM snappea_batch WHERE finished_at IS NULL AND NOT (EXISTS (SELECT 1 FROM snappea_task WHERE batch_id = snappea_batch.id
+        AND batch_id IS NOT NULL AND status IN ('ready', 'scheduled', 'running'))
+    OR EXISTS (SELECT 1 FROM snappea_batch AS child WHERE child.parent_id = snappea_batch.id
+        AND child.parent_id IS NOT NULL AND child.finished_at IS NULL)) ORDER BY id LIMIT %s
+
+-- queue.batches.FAMILY_OF, SQLite
+WITH RECURSIVE family (id) AS (
+        SELECT CAST(? AS bigint)
+        UNION SELECT child.id FROM snappea_batch AS child, family
+            WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT id FROM family
+
+-- queue.batches.FAMILY_OF, PostgreSQL
+WITH RECURSIVE family (id) AS (
+        SELECT CAST(%s AS bigint)
+        UNION SELECT child.id FROM snappea_batch AS child, family
+            WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT id FROM family
+
+-- queue.batches.OLD, SQLite
+SELECT 1 FROM snappea_batch WHERE finished_at <= ? LIMIT 1
+
+-- queue.batches.OLD, PostgreSQL
+SELECT 1 FROM snappea_batch WHERE finished_at <= %s LIMIT 1
+
+-- queue.batches.PURGE, SQLite
+DELETE FROM snappea_batch WHERE id IN (
+    SELECT id FROM snappea_batch WHERE finished_at <= ?
+        AND NOT EXISTS (SELECT 1 FROM snappea_task
+            WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL)
+        AND NOT EXISTS (SELECT 1 FROM snappea_batch AS outer_batch
+            WHERE outer_batch.id = snappea_batch.parent_id)
+    ORDER BY finished_at LIMIT ?)
+
+-- queue.batches.PURGE, PostgreSQL
+DELETE FROM snappea_batch WHERE id IN (
+    SELECT id FROM snappea_batch WHERE finished_at <= %s
+        AND NOT EXISTS (SELECT 1 FROM snappea_task
+            WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL)
+        AND NOT EXISTS (SELECT 1 FROM snappea_batch AS outer_batch
+            WHERE outer_batch.id = snappea_batch.parent_id)
+    ORDER BY finished_at LIMIT %s)
+
+-- queue.batches.REOPEN, SQLite
+UPDATE snappea_batch SET finished_at = NULL WHERE id = ? RETURNING parent_id
+
+-- queue.batches.REOPEN, PostgreSQL
+UPDATE snappea_batch SET finished_at = NULL WHERE id = %s RETURNING parent_id
+
+-- queue.batches.TOTALS, SQLite
+WITH RECURSIVE family (id) AS (
+    SELECT CAST(? AS bigint)
+    UNION SELECT child.id FROM snappea_batch AS child, family
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT sum(total), sum(succeeded) FROM snappea_batch WHERE id IN (SELECT id FROM family)
+
+-- queue.batches.TOTALS, PostgreSQL
+WITH RECURSIVE family (id) AS (
+    SELECT CAST(%s AS bigint)
+    UNION SELECT child.id FROM snappea_batch AS child, family
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT sum(total), sum(succeeded) FROM snappea_batch WHERE id IN (SELECT id FROM family)
+
+-- queue.callbacks.ADD, SQLite
+UPDATE snappea_batch SET total = total + ? WHERE id = ?
+
+-- queue.callbacks.ADD, PostgreSQL
+UPDATE snappea_batch SET total = total + %s WHERE id = %s
+
+-- queue.callbacks.COUNT, SQLite
+UPDATE snappea_batch SET succeeded = succeeded + ? WHERE id = ? RETURNING parent_id
+
+-- queue.callbacks.COUNT, PostgreSQL
+UPDATE snappea_batch SET succeeded = succeeded + %s WHERE id = %s RETURNING parent_id
+
+-- queue.callbacks.FINISH, SQLite
+UPDATE snappea_batch SET finished_at = ? WHERE id = ?
+
+-- queue.callbacks.FINISH, PostgreSQL
+UPDATE snappea_batch SET finished_at = %s WHERE id = %s
+
+-- queue.callbacks.NOTE_COMPLETE, SQLite
+UPDATE snappea_batch SET complete_id = ? WHERE id = ?
+
+-- queue.callbacks.NOTE_COMPLETE, PostgreSQL
+UPDATE snappea_batch SET complete_id = %s WHERE id = %s
+
+-- queue.callbacks.NOTE_FAILURE, SQLite
+UPDATE snappea_batch SET failure_id = ? WHERE id = ?
+
+-- queue.callbacks.NOTE_FAILURE, PostgreSQL
+UPDATE snappea_batch SET failure_id = %s WHERE id = %s
+
+-- queue.callbacks.NOTE_SUCCESS, SQLite
+UPDATE snappea_batch SET success_id = ? WHERE id = ?
+
+-- queue.callbacks.NOTE_SUCCESS, PostgreSQL
+UPDATE snappea_batch SET success_id = %s WHERE id = %s
+
+-- queue.callbacks.STATE, SQLite
+WITH RECURSIVE family (id) AS (
+    SELECT CAST(? AS bigint)
+    UNION SELECT child.id FROM snappea_batch AS child, family
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL)
+SELECT (EXISTS (SELECT 1 FROM snappea_task WHERE batch_id = snappea_batch.id
+        AND batch_id IS NOT NULL AND status IN ('ready', 'scheduled', 'running'))
+    OR EXISTS (SELECT 1 FROM snappea_batch AS child WHERE child.parent_id = snappea_batch.id
+        AND child.parent_id IS NOT NULL AND child.finished_at IS NULL)),
+    (SELECT sum(total - succeeded) FROM snappea_batch WHERE id IN (SELECT id FROM family)),
+    EXISTS (SELECT 1 FROM snappea_task WHERE batch_id IN (SELECT id FROM family)
+        AND batch_id IS NOT NULL AND status IN ('failed', 'interrupted', 'cancelled')),
+    +finished_at, parent_id, +created_at,
+    CASE WHEN success_id IS NULL THEN on_success END, CASE WHEN failure_id IS NULL THEN on_failure END,
+    CASE WHEN complete_id IS NULL THEN on_complete END
+FROM snappea_batch WHERE id = ?
+
+-- queue.callbacks.STATE, PostgreSQL
+WITH RECURSIVE family (id) AS (
+    SELECT CAST(%s AS bigint)
+    UNION SELECT child.id FROM snappea_batch AS child, family
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL)
+SELECT (EXISTS (SELECT 1 FROM snappea_task WHERE batch_id = snappea_batch.id
+        AND batch_id IS NOT NULL AND status IN ('ready', 'scheduled', 'running'))
+    OR EXISTS (SELECT 1 FROM snappea_batch AS child WHERE child.parent_id = snappea_batch.id
+        AND child.parent_id IS NOT NULL AND child.finished_at IS NULL)),
+    (SELECT sum(total - succeeded) FROM snappea_batch WHERE id IN (SELECT id FROM family)),
+    EXISTS (SELECT 1 FROM snappea_task WHERE batch_id IN (SELECT id FROM family)
+        AND batch_id IS NOT NULL AND status IN ('failed', 'interrupted', 'cancelled')),
+    finished_at, parent_id, created_at,
+    CASE WHEN success_id IS NULL THEN on_success END, CASE WHEN failure_id IS NULL THEN on_failure END,
+    CASE WHEN complete_id IS NULL THEN on_complete END
+FROM snappea_batch WHERE id = %s
+
 -- queue.statements.ADMIT, SQLite
 UPDATE snappea_task SET gate = 0 WHERE id IN (
     SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
@@ -351,11 +523,12 @@ UPDATE snappea_task SET status = 'running',
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = ?)
     ORDER BY priority DESC, id LIMIT ? )
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
-    +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
+    +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, batch_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
     THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
-        'interruptions', interruptions, 'parent_id', parent_id, 'expires_at', expires_at,
+        'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
+        'expires_at', expires_at,
         'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
         json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
             'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
@@ -368,11 +541,11 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = %s)
     ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
-    enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
-        nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
+    enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, batch_id, expires_at,
+        run_after, nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
     THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
-        'interruptions', interruptions, 'parent_id', parent_id,
+        'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
         'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
         'is_sensitive', is_sensitive, 'origin',
         CASE WHEN backend <> '' THEN json_build_object('backend', backend,
@@ -387,11 +560,12 @@ UPDATE snappea_task SET status = 'running',
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = snappea_task.queue)
     ORDER BY priority DESC, id LIMIT ? )
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
-    +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
+    +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, batch_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
     THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
-        'interruptions', interruptions, 'parent_id', parent_id, 'expires_at', expires_at,
+        'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
+        'expires_at', expires_at,
         'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
         json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
             'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
@@ -405,11 +579,11 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = snappea_task.queue)
     ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
-    enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
-        nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
+    enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, batch_id, expires_at,
+        run_after, nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
     THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
-        'interruptions', interruptions, 'parent_id', parent_id,
+        'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
         'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
         'is_sensitive', is_sensitive, 'origin',
         CASE WHEN backend <> '' THEN json_build_object('backend', backend,
@@ -421,11 +595,12 @@ UPDATE snappea_task SET status = 'running',
     started_at = ?, attempts = attempts + 1, claims = claims + 1 WHERE id IN (
     SELECT id FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND +status = 'ready' )
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
-    +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, expires_at, run_after,
+    +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, batch_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
     THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
-        'interruptions', interruptions, 'parent_id', parent_id, 'expires_at', expires_at,
+        'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
+        'expires_at', expires_at,
         'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
         json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
             'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
@@ -436,11 +611,11 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
     started_at = %s, attempts = attempts + 1, claims = claims + 1 WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'ready' FOR UPDATE SKIP LOCKED))
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
-    enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, expires_at, run_after,
-        nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
+    enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, batch_id, expires_at,
+        run_after, nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
     THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
-        'interruptions', interruptions, 'parent_id', parent_id,
+        'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
         'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
         'is_sensitive', is_sensitive, 'origin',
         CASE WHEN backend <> '' THEN json_build_object('backend', backend,
@@ -478,14 +653,14 @@ DELETE FROM snappea_task WHERE id IN (
     SELECT id FROM snappea_task WHERE expires_at <= ? AND expires_at IS NOT NULL
     AND status IN ('ready', 'scheduled', 'successful')
     ORDER BY expires_at LIMIT ? )
-RETURNING id, task_name, status, lane
+RETURNING id, task_name, status, lane, batch_id
 
 -- queue.statements.EXPIRE, PostgreSQL
 DELETE FROM snappea_task WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task WHERE expires_at <= %s AND expires_at IS NOT NULL
     AND status IN ('ready', 'scheduled', 'successful')
     ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED))
-RETURNING id, task_name, status, lane
+RETURNING id, task_name, status, lane, batch_id
 
 -- queue.statements.EXPIRE_CLAIMED, SQLite
 DELETE FROM snappea_task WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
@@ -635,16 +810,16 @@ RETURNING id
 INSERT INTO snappea_task (
     task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
     expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-    is_sensitive, backend, overrides, keeps_result, tags, lane_burst)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 
 -- queue.statements.INSERT_MORE, PostgreSQL
 INSERT INTO snappea_task (
     task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
     expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-    is_sensitive, backend, overrides, keeps_result, tags, lane_burst)
-VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id)
+VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING RETURNING id
 
 -- queue.statements.INTERRUPT, SQLite
@@ -666,7 +841,7 @@ UPDATE snappea_task SET
     ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
         WHEN lane IS NULL THEN 0 ELSE 1 END
 WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
-RETURNING status
+RETURNING status, batch_id
 
 -- queue.statements.INTERRUPT, PostgreSQL
 UPDATE snappea_task SET foreman_id = NULL,
@@ -687,7 +862,7 @@ UPDATE snappea_task SET foreman_id = NULL,
     ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
         WHEN lane IS NULL THEN 0 ELSE 1 END
 WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
-RETURNING status
+RETURNING status, batch_id
 
 -- queue.statements.KEEP, SQLite
 UPDATE snappea_task SET
@@ -978,11 +1153,11 @@ SELECT id, claims, started_at FROM snappea_task
 WHERE is_revoked AND is_revoked = true AND status = 'running'
 
 -- queue.statements.RUNNING, SQLite
-SELECT id, claims, +started_at, task_name FROM snappea_task
+SELECT id, claims, +started_at, task_name, batch_id FROM snappea_task
 WHERE status = 'running'  ORDER BY id
 
 -- queue.statements.RUNNING, PostgreSQL
-SELECT id, claims, started_at, task_name FROM snappea_task
+SELECT id, claims, started_at, task_name, batch_id FROM snappea_task
 WHERE status = 'running' AND foreman_id IS NOT NULL AND foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint ORDER BY id
 
 -- queue.statements.SET_ASIDE, SQLite

@@ -10,7 +10,7 @@ from django.db import OperationalError, connections, transaction
 
 from snappea.errors import EnqueueError, SnappeaError
 from snappea.models import Task
-from snappea.queue import operations, recovery, store
+from snappea.queue import operations, recovery, refusals, store
 from snappea.queue.clock import now
 from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.logbook import Entry, Note
@@ -211,7 +211,9 @@ def test_a_refusal_says_what_to_do(site: Site) -> None:
 
 
 def test_a_connection_that_breaks_during_the_commit_leaves_it_open(site: Site) -> None:
-    refusal = store._refusal(OperationalError("server closed the connection unexpectedly"), "shop.tasks.ship")
+    refusal = refusals.refusal(
+        OperationalError("server closed the connection unexpectedly"), "shop.tasks.ship"
+    )
     assert str(refusal).startswith("shop.tasks.ship was not enqueued: ")
     assert str(refusal).endswith("). It may be enqueued anyway.")
 

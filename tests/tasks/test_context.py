@@ -32,6 +32,7 @@ ASK: dict[str, Callable[[], Any]] = {
     "queue": lambda: current_task.queue,
     "enqueued_at": lambda: current_task.enqueued_at,
     "parent_id": lambda: current_task.parent_id,
+    "batch_id": lambda: current_task.batch_id,
     "deadline": lambda: current_task.deadline,
     "retry": lambda: current_task.retry(),
     "progress": lambda: current_task.progress(1, 2),

@@ -1,0 +1,166 @@
+"""Batches: their rows, and what users can ask of them. `callbacks.py` has what follows their end."""
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+from django.db.transaction import atomic
+
+from ..errors import refuse_event_loop
+from . import callbacks, store
+from .callbacks import ADD
+from .clock import later, now
+from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
+from .dialects import statement
+from .records import Call, Extras
+from .refusals import refusal
+
+#: How long a finished batch is kept, in seconds.
+KEPT_FOR = 7 * 86400
+#: The most batches that are deleted or finished at once.
+AT_ONCE = 1000
+
+CREATE = statement("""
+    INSERT INTO snappea_batch (
+        description, parent_id, on_success, on_failure, on_complete, created_at, total, succeeded)
+    VALUES (?, ?, ?, ?, ?, ?, 0, 0) {returning_id}""")
+#: More members are about to be enqueued. The same for all batches around it, from the innermost.
+REOPEN = "UPDATE snappea_batch SET finished_at = NULL WHERE id = ? RETURNING parent_id"
+DROP_SUCCESS = statement("""
+    {FAMILY} UPDATE snappea_batch SET on_success = NULL WHERE id IN (SELECT id FROM family)""")
+COUNTS = statement("""
+    {FAMILY} SELECT status, count(*) FROM snappea_task
+    WHERE batch_id IN (SELECT id FROM family) AND batch_id IS NOT NULL GROUP BY status""")
+TOTALS = statement("""
+    {FAMILY} SELECT sum(total), sum(succeeded) FROM snappea_batch WHERE id IN (SELECT id FROM family)""")
+FAMILY_OF = statement("{FAMILY} SELECT id FROM family")
+#: Batches that nothing has finished: their last members were deleted by hand, or by a process that died.
+ENDED = statement("""
+    SELECT id FROM snappea_batch WHERE finished_at IS NULL AND NOT {HAS_ACTIVE} ORDER BY id LIMIT ?""")
+OLD = "SELECT 1 FROM snappea_batch WHERE finished_at <= ? LIMIT 1"
+PURGE = """
+    DELETE FROM snappea_batch WHERE id IN (
+        SELECT id FROM snappea_batch WHERE finished_at <= ?
+            AND NOT EXISTS (SELECT 1 FROM snappea_task
+                WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL)
+            AND NOT EXISTS (SELECT 1 FROM snappea_batch AS outer_batch
+                WHERE outer_batch.id = snappea_batch.parent_id)
+        ORDER BY finished_at LIMIT ?)"""
+
+
+@dataclass
+class Plan:
+    """What to write of a batch: a new one, or more members for one that exists (`id`)."""
+
+    id: int | None = None
+    description: str = ""
+    #: The packed calls for success, failure and completion.
+    callbacks: tuple[str | None, str | None, str | None] = (None, None, None)
+    calls: list[Call] = field(default_factory=list)
+    #: The batches in it.
+    parts: list["Plan"] = field(default_factory=list)
+    #: What `store.enqueue()` returns for each call, once it is written.
+    written: list[tuple[int, bool]] = field(default_factory=list)
+
+    def family(self) -> Iterable["Plan"]:
+        """Yield it and the batches in it."""
+        yield self
+        for part in self.parts:
+            yield from part.family()
+
+
+def enqueue(plan: Plan) -> None:
+    """Write a batch and its members in one transaction, and wake the Foreman after the commit.
+
+    Raises EnqueueError if the database refuses, AlreadyEnqueued, or LookupError if the batch to add to does
+    not exist any more. Then nothing was written.
+    """
+    try:
+        connection = connect()
+        whole = atomic(connection.alias) if connection.in_atomic_block else nullcontext()  # a savepoint
+        with connection.wrap_database_errors, whole, transact(connection) as db:
+            moment = now(connection)
+            ids = _written(db, plan, moment, None)
+            callbacks.settle(db, moment, dict.fromkeys(ids, 0), store.insert)  # some may be empty
+    except UNUSABLE as error:
+        if is_left_behind(error):
+            return enqueue(plan)
+        raise refusal(error, "The batch") from error
+    ring_on_commit(connection)
+
+
+def _written(db: RawConnection, plan: Plan, moment: str, parent_id: int | None) -> list[int]:
+    if plan.id is None:
+        columns = plan.description, parent_id, *plan.callbacks, moment
+        batch_id = int(db.execute(CREATE, columns).lastrowid)
+    else:
+        batch_id = plan.id
+        reopen(db, [batch_id])
+    plan.written = [store.insert_or_raise(db, of_batch(call, batch_id), moment) for call in plan.calls]
+    added = sum(is_new for _task_id, is_new in plan.written)
+    if added and not db.execute(ADD, (added, batch_id)).rowcount:
+        raise LookupError(f"Batch {batch_id} does not exist any more.")
+    plan.id = batch_id
+    return [batch_id, *(one for part in plan.parts for one in _written(db, part, moment, batch_id))]
+
+
+def of_batch(call: Call, batch_id: int) -> Call:
+    """Return a call as a member of a batch."""
+    return call._replace(extras=(call.extras or Extras())._replace(batch_id=batch_id))
+
+
+def reopen(db: RawConnection, batch_ids: Iterable[int | None]) -> None:
+    """Note that members of these batches are about to wait again."""
+    for batch_id in sorted({one for one in batch_ids if one is not None}, reverse=True):
+        around: int | None = batch_id
+        while around is not None:
+            found = db.execute(REOPEN, (around,)).fetchall()
+            around = found[0][0] if found else None
+
+
+def end(batch_ids: Iterable[int | None]) -> None:
+    """Do the same in a transaction of its own, after members were deleted."""
+    if ended := {one: 0 for one in batch_ids if one is not None}:
+        with transact(connect()) as db:
+            callbacks.settle(db, now(), ended, store.insert)
+        ring_on_commit(connect())
+
+
+def forget(db: RawConnection, moment: str) -> bool:
+    """Delete batches that finished long ago, and finish those that nothing has finished.
+
+    Returns whether there may be more.
+    """
+    end([batch_id for (batch_id,) in db.execute(ENDED, (AT_ONCE,)).fetchall()])
+    before = later(moment, -KEPT_FOR)
+    if not db.execute(OLD, (before,)).fetchone():
+        return False
+    return db.execute(PURGE, (before, AT_ONCE)).rowcount >= AT_ONCE
+
+
+# for users
+
+
+def counts(batch_id: int) -> tuple[int, int, Counter[str]]:
+    """Return how many members a batch has and how many succeeded, and those with a row by status.
+
+    Raises LookupError if there is no such batch.
+    """
+    refuse_event_loop("queue")
+    db = raw(connect())
+    total, succeeded = db.execute(TOTALS, (batch_id,)).fetchone()
+    if total is None:
+        raise LookupError(f"Batch {batch_id} does not exist any more.")
+    return int(total), int(succeeded), Counter(dict(db.execute(COUNTS, (batch_id,)).fetchall()))
+
+
+def family(batch_id: int) -> list[int]:
+    """Return the ids of a batch and of those in it."""
+    return [one for (one,) in raw(connect()).execute(FAMILY_OF, (batch_id,)).fetchall()]
+
+
+def drop_success(batch_id: int) -> None:
+    """Let a batch and those in it have no on_success."""
+    with transact(connect()) as db:
+        db.execute(DROP_SUCCESS, (batch_id,))

@@ -1,0 +1,250 @@
+"""`snappea.batch()`: tasks that belong together, and the calls that follow when they have ended."""
+
+from collections.abc import Sequence
+from contextvars import Token
+from datetime import datetime
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from django.db import transaction
+
+from ..errors import refuse_event_loop
+from ..models import Task
+from ..queue import batches, operations
+from ..queue.batches import Plan
+from ..queue.callbacks import packed, unpacked
+from ..queue.records import Call
+from . import engine
+from .calls import Signature
+from .engine import AsyncResult, Caller, Engine
+from .function import TaskFunction, registry
+
+#: What may follow: a task, or a call of it.
+Callback = TaskFunction[..., Any] | Signature | None
+
+
+class BatchProgress(NamedTuple):
+    """How far a batch is, with the batches in it: numbers of members.
+
+    `failed` counts those that failed, were interrupted, or were cancelled while they ran; `gone` those that
+    expired, or were cancelled or deleted.
+    """
+
+    total: int
+    succeeded: int
+    failed: int
+    waiting: int
+    running: int
+    gone: int
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all members have ended."""
+        return not (self.waiting or self.running)
+
+
+class MemberResult(AsyncResult):
+    """The result of a call in the block of a batch. Its id is known after the block."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        return f"AsyncResult({self.__dict__.get('id')})"
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("Calls in the block of a batch are enqueued at its end: read the result after it.")
+
+    def become(self, accepted: AsyncResult) -> None:
+        """Become the result of the enqueued call."""
+        self.id, self._result = accepted.id, accepted._result
+
+
+class Collector(Engine):
+    """Collects the calls of a block, and has the engine accept all of them together at its end."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.members: list[tuple[Call, TaskFunction[..., Any], MemberResult]] = []
+        self.parts: list[Collector] = []
+        #: The databases that must commit first.
+        self.using: set[str] = set()
+
+    def submit(
+        self, call: Call, caller: Caller[Any], moment: str | None = None, is_committed: bool = False
+    ) -> Any:
+        """Collect a call."""
+        if not isinstance(caller, TaskFunction):
+            raise TypeError(f"{call.task_name} cannot join a batch: declare it with @task of Snappea.")
+        result = MemberResult()
+        self.plan.calls.append(call)
+        self.members.append((call, caller, result))
+        return result
+
+    def submit_many(self, calls: Sequence[Call], caller: Caller[Any]) -> list[Any]:
+        """Collect many calls."""
+        return [self.submit(call, caller) for call in calls]
+
+    def submit_on_commit(self, call: Call, caller: Caller[Any], using: str) -> None:
+        """Collect a call, and let the whole block wait for the commit."""
+        self.using.add(using)
+        self.submit(call, caller)
+
+    def broadcast(self, call: Call, caller: Caller[Any]) -> Any:
+        """Refuse it: the calls for Foremen that leave are dropped."""
+        raise TypeError(f"{call.task_name}.broadcast() cannot be used in a batch.")
+
+    def add(self, part: "Collector") -> None:
+        """Take over a batch in this one."""
+        self.parts.append(part)
+        self.plan.parts.append(part.plan)
+        self.using |= part.using
+
+    def enqueue_all(self) -> None:
+        """Enqueue everything, now or when the transactions commit."""
+        if self.using:
+            transaction.on_commit(self.enqueue_all, using=self.using.pop())
+            return
+        engine.choose().submit_batch(self)
+
+    def run_eagerly(self) -> None:
+        """Run the calls, those of the batches in it, and its callbacks."""
+        self.plan.id = 0
+        try:
+            for call, task, result in self.members:
+                result.become(task.run_eagerly(call))
+            for part in self.parts:
+                part.run_eagerly()
+        except Exception:
+            self._call_back(*self.plan.callbacks[1:])
+            raise
+        self._call_back(*self.plan.callbacks[::2])
+
+    def _call_back(self, *callbacks: str | None) -> None:
+        for text in filter(None, callbacks):
+            call = unpacked(text)
+            registry[call.task_name].run_eagerly(call)
+
+    def accept(self) -> None:
+        """Complete the results of the calls, which are enqueued."""
+        for (_call, task, result), (task_id, is_new) in zip(self.members, self.plan.written, strict=True):
+            result.become(task.accepted(task_id, is_new))
+        for part in self.parts:
+            part.accept()
+
+
+class Batch:
+    """A batch that exists: `Batch(id)`. In a `with` block, calls are added to it.
+
+    >>> with snappea.Batch(7):
+    ...     resize.delay(photo.pk)
+    """
+
+    def __init__(self, id: int) -> None:
+        self._plan = Plan(id=id)
+        self._is_entered = True
+        self._open: list[tuple[Collector, Token[Engine | None]]] = []
+
+    @classmethod
+    def _of(cls, plan: Plan) -> Self:
+        made = cls(0)
+        made._plan, made._is_entered = plan, False
+        return made
+
+    def __repr__(self) -> str:
+        return f"Batch({self._plan.id})"
+
+    @property
+    def id(self) -> int:
+        """The primary key of its row. Raises RuntimeError if it is not enqueued yet."""
+        if self._plan.id is None:
+            raise RuntimeError(
+                "A batch is enqueued at the end of its block, or by the commit: its id is unknown."
+            )
+        return self._plan.id
+
+    def __enter__(self) -> Self:
+        refuse_event_loop("batch")
+        if self._is_entered:
+            self._plan = Plan(id=self.id)
+        self._is_entered = True
+        collector = Collector(self._plan)
+        self._open.append((collector, engine.collecting.set(collector)))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        collector, token = self._open.pop()
+        engine.collecting.reset(token)
+        if kind is not None:
+            return
+        outer = engine.collecting.get()
+        if isinstance(outer, Collector):
+            outer.add(collector)
+        else:
+            collector.enqueue_all()
+
+    def progress(self) -> BatchProgress:
+        """Return how far it is. Raises LookupError if its row is gone.
+
+        >>> batch.progress()
+        BatchProgress(total=100, succeeded=97, failed=1, waiting=0, running=2, gone=0)
+        """
+        total, succeeded, found = batches.counts(self.id)
+        waiting, running = found["ready"] + found["scheduled"], found["running"]
+        failed = found["failed"] + found["interrupted"] + found["cancelled"]
+        gone = max(0, total - succeeded - waiting - running - failed)
+        return BatchProgress(total, succeeded, failed, waiting, running, gone)
+
+    def cancel(self, terminate: bool = False) -> int:
+        """Cancel the members that wait, and return how many. Its `on_success` will not run any more.
+
+        `terminate`: raise TaskRevoked in those that run. `on_failure` and `on_complete` run once all members
+        have ended.
+        """
+        batches.drop_success(self.id)
+        members = Task.objects.filter(batch_id__in=batches.family(self.id))
+        cancelled = operations.cancel(members)
+        if terminate:
+            operations.terminate(members)
+        return cancelled
+
+
+def batch(
+    *,
+    on_success: Callback = None,
+    on_failure: Callback = None,
+    on_complete: Callback = None,
+    description: str = "",
+) -> Batch:
+    """Return a new batch: the calls in its `with` block are its members, enqueued together at its end.
+
+    `on_success`: what to enqueue when all members have succeeded; `on_failure`: as soon as one has failed;
+    `on_complete`: when all have ended. Each is a task, or a call such as `report.s(42)`, and enqueued at most
+    once. An exception in the block enqueues nothing.
+
+    >>> with snappea.batch(on_success=report.s(order.pk), description="photos") as batch:
+    ...     resize.delay_many((photo.pk,) for photo in photos)
+
+    Raises TypeError or ValueError for callbacks that cannot be called like this.
+    """
+    callbacks = _packed(on_success), _packed(on_failure), _packed(on_complete)
+    return Batch._of(Plan(description=str(description), callbacks=callbacks))
+
+
+def _packed(callback: Callback) -> str | None:
+    if callback is None:
+        return None
+    if not isinstance(callback, (TaskFunction, Signature)):
+        raise TypeError(f"{callback!r} cannot follow a batch: give a task, or a call such as report.s(42).")
+    options = callback.options if isinstance(callback, Signature) else {}
+    if any(isinstance(value, datetime) for value in options.values()):
+        raise TypeError(
+            "A callback counts its time from the end of the batch: give countdown, not a datetime."
+        )
+    collector = Collector(Plan())
+    token = engine.collecting.set(collector)
+    try:
+        callback.delay()
+    finally:
+        engine.collecting.reset(token)
+    return packed(collector.plan.calls[0])

@@ -1,0 +1,32 @@
+"""Members of batches, and what follows them."""
+
+from snappea import Batch, current_task, task
+
+from .ledger import note
+
+
+@task
+def work(key: str | int) -> None:
+    """Be a member."""
+    note("worked", key)
+
+
+@task
+def noted(name: str) -> None:
+    """Follow a batch."""
+    note("noted", name)
+
+
+@task
+def close() -> None:
+    """Follow a batch, without arguments."""
+    note("closed")
+
+
+@task
+def add_two() -> None:
+    """Add two members to the batch that it is in."""
+    assert current_task.batch_id
+    with Batch(current_task.batch_id):
+        work.delay(1)
+        work.delay(2)
