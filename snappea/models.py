@@ -5,8 +5,9 @@ from typing import Any, cast
 
 from django.apps import apps
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.base import ModelBase
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -26,7 +27,9 @@ class InOrder(models.Index):
     def create_sql(self, model: Any, schema_editor: Any, using: str = "", **kwargs: Any) -> Any:
         """Return the statement that creates the index."""
         index = models.Index(*self.expressions, fields=self.fields, name=self.name, condition=self.condition)
-        if schema_editor.connection.vendor != "sqlite":
+        if schema_editor.connection.vendor != "sqlite" and self.expressions:
+            index.expressions = (*self.expressions, F(model._meta.pk.name))
+        elif schema_editor.connection.vendor != "sqlite":
             index.fields_orders = [*self.fields_orders, (model._meta.pk.name, "")]
         return index.create_sql(model, schema_editor, using, **kwargs)
 
@@ -112,6 +115,9 @@ class Task(models.Model):
     keeps_result = models.BooleanField(default=True, db_default=True)
     #: Its tags, each between spaces: " vip import ".
     tags = models.TextField(default="", db_default="", blank=True)
+    #: What `fair_by` returned: the tasks of each key take turns. And its place in the line; None: its id.
+    fair_key = models.CharField(max_length=200, null=True, blank=True)
+    turn = models.BigIntegerField(null=True, blank=True)
     #: The task that enqueued this one.
     parent_id = models.BigIntegerField(null=True, blank=True)
     #: The batch that it is a member of.
@@ -153,7 +159,10 @@ class Task(models.Model):
         # lists more than two values.
         indexes = [
             InOrder(
-                fields=["is_async", "queue", "-priority"],
+                "is_async",
+                "queue",
+                F("priority").desc(),
+                Coalesce("turn", "id"),
                 name="snappea_ready",
                 condition=Q(status="ready") & Q(gate=Gate.OPEN.value),
             ),
@@ -173,9 +182,18 @@ class Task(models.Model):
                 fields=["gate"], name="snappea_new", condition=Q(gate=Gate.NEW.value) & Q(status="ready")
             ),
             InOrder(
-                fields=["lane", "status", "gate", "-priority"],
+                "lane",
+                "status",
+                "gate",
+                F("priority").desc(),
+                Coalesce("turn", "id"),
                 name="snappea_lane",
                 condition=Q(lane__isnull=False),
+            ),
+            models.Index(
+                fields=["fair_key", "is_async", "queue", "priority", "turn"],
+                name="snappea_fair",
+                condition=Q(turn__isnull=False) & Q(status="ready"),
             ),
             models.Index(
                 fields=["expires_at"],

@@ -104,6 +104,7 @@ def test_the_indexes_are_partial(site: Site) -> None:
             "snappea_failures",
             "snappea_parent",
             "snappea_lane",
+            "snappea_fair",
             "snappea_expires",
             "snappea_unique_waiting",
             "snappea_unique_running",

@@ -107,7 +107,9 @@ def waiting_for(row: Task, paused: Collection[str] = ()) -> str:
     """Return why a ready task does not run; "" if it only waits for a worker. `paused`: the paused queues."""
     if row.queue in paused:
         return _("waits for its queue to be resumed")
-    return "" if row.gate == Gate.OPEN else _("waits for a limit: max_concurrency or rate_limit")
+    if row.gate == Gate.OPEN or (row.gate == Gate.NEW and row.lane is None):
+        return ""
+    return _("waits for a limit: max_concurrency or rate_limit")
 
 
 def _share(row: Task) -> str:

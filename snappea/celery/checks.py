@@ -25,6 +25,7 @@ GAPS = {
     "max_concurrency": "as many calls run at a time as there are workers; give the task a queue of its own, "
     "served by one worker with --concurrency",
     "concurrency_key": "it is not called",
+    "fair_by": "it is not called, and the oldest call comes first",
     "rate_limit": "each of Celery's workers applies it separately",
     "isolate": "the task runs in a process of the prefork pool, where other tasks ran before",
     "max_memory": "its memory is not limited; see worker_max_memory_per_child",

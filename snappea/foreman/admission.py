@@ -215,10 +215,10 @@ class Admission:
                 self._openings.add(lane, 0.0)  # the next round checks it
         return claims
 
-    def _open_gates(self, db: RawConnection, moment: str, newcomers: list[str]) -> None:
+    def _open_gates(self, db: RawConnection, moment: str, newcomers: list[str | None]) -> None:
         self._has_more = len(newcomers) == store.AT_ONCE
         here, moment = time.monotonic(), self._shared.clock(db) if self._shared else moment
-        for lane in self.left.union(newcomers):
+        for lane in self.left.union(filter(None, newcomers)):
             wait = groups.admit(db, lane, moment, self._served)
             if wait is not None:
                 self._openings.add(lane, here + wait)

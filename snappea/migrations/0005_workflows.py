@@ -1,13 +1,16 @@
-"""Durable steps, bursts of rate-limited tasks, and batches."""
+"""Durable steps, bursts of rate-limited tasks, batches, and places in line for tasks with `fair_by`."""
 
 import django.utils.timezone
 from django.db import migrations, models
+from django.db.models.functions import Coalesce
+
+import snappea.indexes
 
 from ._columns import AddColumn
 
 
 class Migration(migrations.Migration):
-    """Adds columns, indexes and tables."""
+    """Adds columns, indexes and tables, and orders waiting tasks by their places."""
 
     dependencies = [
         ("snappea", "0004_history"),
@@ -82,5 +85,49 @@ class Migration(migrations.Migration):
                     ),
                 ],
             },
+        ),
+        # fair share
+        AddColumn(
+            model_name="task",
+            name="fair_key",
+            field=models.CharField(blank=True, max_length=200, null=True),
+        ),
+        AddColumn(
+            model_name="task",
+            name="turn",
+            field=models.BigIntegerField(blank=True, null=True),
+        ),
+        migrations.RemoveIndex(model_name="task", name="snappea_ready"),
+        migrations.RemoveIndex(model_name="task", name="snappea_lane"),
+        migrations.AddIndex(
+            model_name="task",
+            index=snappea.indexes.InOrder(
+                models.F("is_async"),
+                models.F("queue"),
+                models.OrderBy(models.F("priority"), descending=True),
+                Coalesce("turn", "id"),
+                condition=models.Q(("status", "ready"), ("gate", 0)),
+                name="snappea_ready",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="task",
+            index=snappea.indexes.InOrder(
+                models.F("lane"),
+                models.F("status"),
+                models.F("gate"),
+                models.OrderBy(models.F("priority"), descending=True),
+                Coalesce("turn", "id"),
+                condition=models.Q(("lane__isnull", False)),
+                name="snappea_lane",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="task",
+            index=models.Index(
+                condition=models.Q(("turn__isnull", False), ("status", "ready")),
+                fields=["fair_key", "is_async", "queue", "priority", "turn"],
+                name="snappea_fair",
+            ),
         ),
     ]

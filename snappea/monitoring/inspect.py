@@ -49,7 +49,9 @@ _OPEN = f"status = 'ready' AND gate = {Gate.OPEN}"
 _SHUT = f"""
         SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
-            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {Gate.OPEN}"""
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {Gate.OPEN}
+        UNION ALL SELECT id FROM snappea_task
+            WHERE gate = {Gate.NEW} AND status = 'ready' AND lane IS NULL"""
 _READY = f"SELECT id FROM snappea_task WHERE {_OPEN} UNION ALL {_SHUT}"
 #: Which rows are in a state, written so that the partial indexes apply.
 IN_STATE: dict[Status, str] = {
@@ -66,7 +68,7 @@ _QUEUES = statement(f"""
     {first_of_each(_OPEN, "is_async", "queue", "priority DESC")}
     SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE {_ALIKE} LIMIT ?) AS counted), 0,
         (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-            WHERE {_ALIKE} ORDER BY id LIMIT ?) AS eldest)
+            WHERE {_ALIKE} ORDER BY {{PLACE}} LIMIT ?) AS eldest)
     FROM first JOIN snappea_task AS alike ON alike.id = first.id
     UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
         WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {{OPEN}} LIMIT ?) AS few GROUP BY queue

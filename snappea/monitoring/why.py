@@ -25,7 +25,7 @@ _BEFORE = statement("""
     SELECT (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE {CLAIMABLE}
             AND is_async = ? AND queue = ? AND priority > ? LIMIT ?) AS more_urgent)
         + (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE {CLAIMABLE}
-            AND is_async = ? AND queue = ? AND priority = ? AND id < ? LIMIT ?) AS older)""")
+            AND is_async = ? AND queue = ? AND priority = ? AND {PLACE} < ? LIMIT ?) AS older)""")
 _OF_GROUP = statement("""
     SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'running' LIMIT ?""")
 
@@ -63,7 +63,7 @@ def _limit_of_queue(task: Task) -> Reason | None:
 
 
 def _limit_of_group(task: Task) -> Reason | None:
-    if task.gate == Gate.OPEN:
+    if task.gate == Gate.OPEN or (task.gate == Gate.NEW and task.lane is None):
         return None
     if task.gate == Gate.ADDRESSED:
         return Reason(_("Only the Foreman with the number %(id)s may run it.") % {"id": task.foreman_id})
@@ -93,7 +93,8 @@ def _with_key(said: str, task: Task) -> str:
 
 def _tasks_before(task: Task) -> Reason:
     of = task.is_async, task.queue, task.priority
-    (count,) = raw(connect()).execute(_BEFORE, (*of, MOST, *of, task.pk, MOST)).fetchone()
+    place = task.pk if task.turn is None else task.turn
+    (count,) = raw(connect()).execute(_BEFORE, (*of, MOST, *of, place, MOST)).fetchone()
     if not count:
         return Reason(_("It is the next of its queue, and waits for a free worker that serves the queue."))
     said = ngettext("%(n)s task of its queue is before it.", "%(n)s tasks of its queue are before it.", count)

@@ -50,6 +50,7 @@ class Extras(NamedTuple):
     tags: str = ""
     lane_burst: int | None = None
     batch_id: int | None = None
+    fair_key: str | None = None
     unique_rule: UniqueRule | None = None
 
 

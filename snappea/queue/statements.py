@@ -25,7 +25,12 @@ PHRASES.update(
         ) THEN NULL ELSE unique_key END""",
     # and rejoins its concurrency group, unless only one Foreman may run it
     GATE="""gate = CASE WHEN gate = {ADDRESSED} AND foreman_id IS NOT NULL THEN {ADDRESSED}
-            WHEN lane IS NULL THEN {OPEN} ELSE {NEW} END""",
+            WHEN lane IS NULL AND fair_key IS NULL THEN {OPEN} ELSE {NEW} END""",
+    # with `fair_by`, at the end of the line of its key
+    REJOIN="turn = NULL, {GATE}",
+    # its place in the line of its queue and priority
+    PLACE="coalesce(turn, id)",
+    FIRST_IN_LINE="ORDER BY priority DESC, {PLACE}, id",
     FIRST_START="first_started_at = coalesce(first_started_at, started_at)",
     # the first parameter: the served queues as a JSON list; NULL: all
     SERVED="(CAST(? AS text) IS NULL OR queue {texts})",
@@ -51,8 +56,8 @@ INSERT_MORE = statement("""
     INSERT INTO snappea_task (
         task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
         expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-        is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id)
-    VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id, fair_key)
+    VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING {returning_id}""")
 IDENTICAL = statement("""
     SELECT id FROM snappea_task WHERE unique_key = ?
@@ -68,7 +73,7 @@ WAITING_TWIN = statement("""
 REPLACE = statement("""
     UPDATE snappea_task SET
         args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
-        lane = ?, lane_limit = ?, lane_interval = ?, lane_burst = ?, tags = ?,
+        lane = ?, lane_limit = ?, lane_interval = ?, lane_burst = ?, tags = ?, fair_key = ?, turn = NULL,
         attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
     WHERE id = ? AND status IN ('ready', 'scheduled')""")
 #: Calls with `unique_for`: HELD takes the key and the current time.
@@ -130,7 +135,7 @@ QUEUES = statement("""
     SELECT queue FROM waiting WHERE queue IS NOT NULL""")
 FIRST = statement("""
     SELECT -priority, id FROM snappea_task WHERE {CLAIMABLE} AND is_async = ? AND queue = ?
-    ORDER BY priority DESC, id LIMIT ?""")
+    {FIRST_IN_LINE} LIMIT ?""")
 
 PHRASES.update(
     START="""UPDATE snappea_task SET status = 'running', {set_foreman}
@@ -143,7 +148,7 @@ CLAIM = statement("""
     {START} WHERE id {among}(
         SELECT id FROM snappea_task WHERE {CLAIMABLE} AND is_async = ? AND queue = ?
             AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = ?)
-        ORDER BY priority DESC, id LIMIT ? {skip_locked}){end}
+        {FIRST_IN_LINE} LIMIT ? {skip_locked}){end}
     RETURNING {CLAIM}""")
 CLAIM_THESE = statement("""
     {START} WHERE id {among}(
@@ -155,7 +160,7 @@ CLAIM_ADDRESSED = statement("""
         SELECT id FROM snappea_task
         WHERE foreman_id IS NOT NULL AND foreman_id = {me} AND status = 'ready' AND is_async = ?
             AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = snappea_task.queue)
-        ORDER BY priority DESC, id LIMIT ? {skip_locked}){end}
+        {FIRST_IN_LINE} LIMIT ? {skip_locked}){end}
     RETURNING {CLAIM}""")
 
 GIVE_BACK = statement("""
@@ -185,7 +190,7 @@ KEEP_WITHOUT_RESULT = statement("""
     WHERE {FENCE} AND result_ttl IS NOT NULL""")
 RETRY = statement("""
     UPDATE snappea_task SET {keep_addressee}
-        status = 'scheduled', run_after = ?, error = ?, {append_error}, {FIRST_START}, {UNIQUE_KEY}, {GATE}
+        status = 'scheduled', run_after = ?, error = ?, {append_error}, {FIRST_START}, {UNIQUE_KEY}, {REJOIN}
     WHERE {FENCE}""")
 FAIL = statement("""
     UPDATE snappea_task SET {no_foreman}
@@ -203,7 +208,7 @@ INTERRUPT = statement("""
                 THEN 'ready'
             ELSE 'interrupted' END,
         interruptions = interruptions + 1, finished_at = ?, error = ?,
-        {append_error}, {FIRST_START}, {UNIQUE_KEY}, {GATE}
+        {append_error}, {FIRST_START}, {UNIQUE_KEY}, {REJOIN}
     WHERE {FENCE}
     RETURNING status, batch_id""")
 #: For an unusable row; `store.set_aside()` adds the columns to repair.
@@ -228,7 +233,7 @@ REQUEUE = statement("""
         attempts = 0, interruptions = 0, interruptions_forgiven = 0, is_revoked = {false},
         steps = CASE WHEN status = 'successful' THEN '' ELSE steps END,
         started_at = NULL, first_started_at = NULL, finished_at = NULL, expires_at = NULL, result = NULL,
-        progress_done = NULL, progress_total = NULL, progress_note = '', {UNIQUE_KEY}, {GATE}
+        progress_done = NULL, progress_total = NULL, progress_note = '', {UNIQUE_KEY}, {REJOIN}
     WHERE id = ? AND claims = ? AND (status = 'scheduled' OR {KEPT})""")
 CANCEL = "DELETE FROM snappea_task WHERE id = ? AND status IN ('ready', 'scheduled')"
 HAND_OVER = """
@@ -269,10 +274,25 @@ BLOCK_NEW = statement("""
     UPDATE snappea_task SET gate = {BLOCKED} WHERE id {among}(
         SELECT id FROM snappea_task {by_new}
         WHERE gate = {NEW} AND status = 'ready' ORDER BY {few_by_id} LIMIT ? {skip_locked}){end}
-    RETURNING lane""")
+    RETURNING id, lane, fair_key, turn, {untyped}is_async, queue, priority""")
+#: The places at the front of a line and of a group, and the last place of a key. Newcomers have none yet.
+FRONT = statement("""
+    SELECT {PLACE} FROM snappea_task WHERE {CLAIMABLE} AND is_async = ? AND queue = ? AND priority = ?
+    ORDER BY {PLACE} LIMIT 1""")
+FRONT_OF_GROUP = statement("""
+    SELECT {PLACE} FROM snappea_task
+    WHERE lane = ? AND {IS_BLOCKED} AND priority = ? AND (turn IS NOT NULL OR fair_key IS NULL)
+    ORDER BY {PLACE} LIMIT 1""")
+LAST_OF_KEY = statement("""
+    SELECT turn FROM snappea_task
+    WHERE fair_key = ? AND is_async = ? AND queue = ? AND priority = ?
+        AND turn IS NOT NULL AND status = 'ready'
+    ORDER BY turn DESC LIMIT 1""")
+GIVE_TURN = statement("""
+    UPDATE snappea_task SET turn = ?, gate = CASE WHEN lane IS NULL THEN {OPEN} ELSE gate END WHERE id = ?""")
 NEXT_IN_GROUP = statement("""
     SELECT lane_limit, lane_interval, lane_burst, priority FROM snappea_task
-    WHERE {BLOCKED_IN_GROUP} ORDER BY priority DESC, id LIMIT 1""")
+    WHERE {BLOCKED_IN_GROUP} {FIRST_IN_LINE} LIMIT 1""")
 #: Block unclaimed tasks that are less urgent than the next of their group.
 YIELD = statement("""
     UPDATE snappea_task SET gate = {BLOCKED} WHERE id {among}(
@@ -287,7 +307,7 @@ TAKEN = statement("""
 ADMIT = statement("""
     UPDATE snappea_task SET gate = {OPEN} WHERE id {among}(
         SELECT id FROM snappea_task WHERE {BLOCKED_IN_GROUP}
-        ORDER BY priority DESC, id LIMIT ? {skip_locked}){end}""")
+        {FIRST_IN_LINE} LIMIT ? {skip_locked}){end}""")
 #: When the bucket of a rate is full again.
 OPENING = statement("SELECT {untyped}opens_at FROM snappea_opening WHERE lane = ?")
 CLOSE = """
@@ -302,7 +322,7 @@ FORGET_OPENINGS = statement("""
 RECHECK = statement("""
     UPDATE snappea_task SET gate = {NEW} WHERE id {among}(
         SELECT id FROM snappea_task WHERE lane = ? AND {IS_BLOCKED}
-        ORDER BY priority DESC, id LIMIT 1 {skip_locked}){end}""")
+        {FIRST_IN_LINE} LIMIT 1 {skip_locked}){end}""")
 RECHECK_ALL = statement("""
     UPDATE snappea_task SET gate = {NEW} WHERE id {among}(
         SELECT id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready'
@@ -321,4 +341,6 @@ DEPTH = statement("""
     SELECT (SELECT count(*) FROM snappea_task WHERE {CLAIMABLE})
         + (SELECT count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready')
         + (SELECT count(*) FROM snappea_task
-            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {OPEN})""")
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {OPEN})
+        + (SELECT count(*) FROM snappea_task {by_new}
+            WHERE gate = {NEW} AND status = 'ready' AND lane IS NULL)""")

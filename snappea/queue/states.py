@@ -73,6 +73,9 @@ _SCHEDULED, _READY = Status.SCHEDULED.value, Status.READY.value
 _NEW, _OPEN = Gate.NEW.value, Gate.OPEN.value
 
 
-def waiting_state(run_after: str | None, lane: str | None, moment: str) -> tuple[str, int]:
-    """Return the status and the gate of a call with this due time and concurrency group at a moment."""
-    return _SCHEDULED if (run_after or "") > moment else _READY, _OPEN if lane is None else _NEW
+def waiting_state(
+    run_after: str | None, lane: str | None, fair_key: str | None, moment: str
+) -> tuple[str, int]:
+    """Return the status and the gate of a call with this due time, concurrency group and key at a moment."""
+    is_open = lane is None and fair_key is None
+    return _SCHEDULED if (run_after or "") > moment else _READY, _OPEN if is_open else _NEW

@@ -100,7 +100,7 @@ def _insert_plain(db: RawConnection, calls: Sequence[Call], moment: str) -> Iter
 def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:
     """Write a task in the caller's transaction, without a wakeup. Return what `enqueue()` does."""
     extras = call.extras or Extras()
-    state = waiting_state(extras.run_after, extras.lane, moment)
+    state = waiting_state(extras.run_after, extras.lane, extras.fair_key, moment)
     rule = extras.unique_rule
     if rule:
         from . import unique  # rarely needed
@@ -134,9 +134,9 @@ def insert_or_raise(db: RawConnection, call: Call, moment: str) -> tuple[int, bo
 
 @receiver(pre_save, sender=Task)
 def _set_gate(*, instance: Task, **kwargs: Any) -> None:
-    """Make a row from `Task.objects.create()` join its concurrency group."""
+    """Make a row from `Task.objects.create()` join its concurrency group, and the line of its key."""
     if instance._state.adding:
-        instance.gate = Gate.NEW if instance.lane else Gate.OPEN
+        instance.gate = Gate.NEW if instance.lane or instance.fair_key is not None else Gate.OPEN
 
 
 @receiver(post_save, sender=Task)
@@ -220,6 +220,7 @@ def claim(
         db.execute(sql.FIRST, (is_async, name, min(share, limit))).fetchall()
         for name, share in shares.items()
     ]
+    # each list is in the order of its queue; of their first tasks, the most urgent and oldest comes next
     ids = [task_id for _order, task_id in islice(heapq.merge(*firsts), limit)]
     return _claimed(db, sql.CLAIM_THESE, moment, json.dumps(ids))
 
@@ -325,9 +326,17 @@ def revoked(db: RawConnection) -> list[Fence]:
 # concurrency groups: ready tasks that may not run yet are blocked, so that they cost other tasks nothing
 
 
-def block_new(db: RawConnection) -> list[str]:
-    """Block up to AT_ONCE new tasks until their concurrency group has room; return the group of each."""
-    return [lane for (lane,) in db.execute(sql.BLOCK_NEW, (AT_ONCE,)).fetchall()]
+def block_new(db: RawConnection) -> list[str | None]:
+    """Give up to AT_ONCE new tasks their turn, and block them until their concurrency group has room.
+
+    Returns the group of each.
+    """
+    newcomers = db.execute(sql.BLOCK_NEW, (AT_ONCE,)).fetchall()
+    if any(fair_key is not None for _id, _lane, fair_key, *_line in newcomers):
+        from . import fair  # a process that only enqueues does not need it
+
+        fair.give_turns(db, sorted(map(fair.Newcomer._make, newcomers)))
+    return [lane for _id, lane, *_line in newcomers]
 
 
 def recheck_groups(db: RawConnection) -> None:

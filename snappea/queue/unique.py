@@ -41,9 +41,9 @@ def _replacing(
     due = extras.run_after
     if due is not None and rule.latest is not None:
         due = min(due, later(enqueued_at, rule.latest))
-    state = waiting_state(due, extras.lane, moment)
+    state = waiting_state(due, extras.lane, extras.fair_key, moment)
     limits = extras.lane, extras.lane_limit, extras.lane_interval, extras.lane_burst
-    return *call[1:5], *state, due, extras.expires_at, *limits, extras.tags
+    return *call[1:5], *state, due, extras.expires_at, *limits, extras.tags, extras.fair_key
 
 
 def hold(db: RawConnection, extras: Extras, rule: UniqueRule, task_id: int, moment: str) -> bool:

@@ -33,7 +33,7 @@ from .options import MOST, TAGS, are_tags, is_queue, is_seconds, limit_of, rate_
 
 #: What a time may be, besides a number of seconds from now.
 MOMENT = ", a timedelta or an aware datetime"
-MAX_LANE = 600  # characters
+MAX_LANE, MAX_FAIR_KEY = 600, 200  # characters
 _RETRY = ("exc", "countdown", "eta", "max_retries")
 Params = inspect.Parameter
 #: The code of decorators that pass on all arguments: context managers such as transaction.atomic().
@@ -184,6 +184,7 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
         lane_limit=limit,
         lane_interval=interval,
         lane_burst=burst,
+        fair_key=None if options.fair_by is None else _fair_key(task, args, kwargs),
         is_sensitive=options.sensitive,
         unique_rule=options.unique_rule,
     )
@@ -200,6 +201,24 @@ def _kept(result_ttl: float | None, keep: float | timedelta | None) -> dict[str,
 
 def _tagged(tags: Sequence[str]) -> str:
     return f" {' '.join(dict.fromkeys(tags))} " if tags else ""
+
+
+def _fair_key(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return the key of a call. The tasks of each key take turns; None: it waits in line.
+
+    Raises TypeError if `fair_by` does not take the arguments, or ValueError if its result is too long.
+    """
+    try:
+        value = task.options.fair_by(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{task.name}: fair_by is called with the arguments of the task: {error}") from error
+    key = None if value is None else str(value)
+    if key and len(key) > MAX_FAIR_KEY:
+        raise ValueError(
+            f"{task.name}: fair_by returned {len(key)} characters, and {MAX_FAIR_KEY} is the most. "
+            "Return an id or a hash."
+        )
+    return key
 
 
 def _unique_key(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -81,6 +81,8 @@ class Options:
     max_concurrency: int | Callable[..., int | None] | None = None
     #: A function of the arguments: the limits apply to each value that it returns.
     concurrency_key: Callable[..., Any] | None = None
+    #: A function of the arguments: the values that it returns, such as tenants, take turns in the queue.
+    fair_by: Callable[..., Any] | None = None
     #: How often the task starts, at even intervals: "10/s", "10/m" or "10/h". With "10/m burst 5", up to 5
     #: start at once after a pause. `delay()` calls a function of the arguments.
     rate_limit: str | Callable[..., str | None] | None = None
@@ -158,8 +160,8 @@ class Options:
     @cached_property
     def is_plain(self) -> bool:
         """Whether its calls set no columns of `Extras`."""
-        special = (self.expires, self.max_concurrency, self.rate_limit, self.result_ttl)
-        return special == (None,) * 4 and not (self.is_unique or self.sensitive or self.tags or self.keep)
+        special = (self.expires, self.max_concurrency, self.rate_limit, self.result_ttl, self.fair_by)
+        return special == (None,) * 5 and not (self.is_unique or self.sensitive or self.tags or self.keep)
 
     @cached_property
     def is_limited(self) -> bool:
@@ -313,6 +315,7 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda v: callable(v) or (_is_number(v, int) and 1 <= v <= MOST),
     ),
     "concurrency_key": ("a function of the arguments", callable),
+    "fair_by": ("a function of the arguments", callable),
     "rate_limit": (
         'a number and a unit, as in "10/m" (s, m or h) or "10/m burst 5"',
         lambda v: callable(v) or _is_rate(v),
@@ -343,7 +346,7 @@ _COMBINATIONS: dict[str, Callable[[Options], bool]] = {
         f"{name} must not be `async def`: delay() calls it": lambda o, name=name: (  # type: ignore[misc]
             not iscoroutinefunction(getattr(o, name))
         )
-        for name in ("unique", "concurrency_key", "max_concurrency", "rate_limit")
+        for name in ("unique", "concurrency_key", "fair_by", "max_concurrency", "rate_limit")
     },
     "give one of unique_for, debounce and throttle": lambda o: (
         sum(value is not None for value in (o.unique_for, o.debounce, o.throttle)) < 2

@@ -56,6 +56,18 @@ def by_account(account: str, key: str, how: str = "", seconds: float = 0.0) -> N
     note("end", account, key)
 
 
+@task(fair_by=lambda tenant, *_, **__: tenant, autoretry_for=(ValueError,), default_retry_delay=0)
+def of_tenant(tenant: str | None, key: str = "", how: str = "") -> None:
+    """Take turns with the tasks of other tenants."""
+    _behave(f"{tenant}{key}", how)
+
+
+@task(fair_by=lambda tenant, *_, **__: tenant, max_concurrency=1)
+def of_tenant_alone(tenant: str) -> None:
+    """Take turns, and run alone."""
+    _behave(tenant, "")
+
+
 @task(rate_limit="20/s")
 def paced(key: str, seconds: float = 0.0, how: str = "") -> None:
     """Start at even distances."""

@@ -88,7 +88,9 @@ SELECT (SELECT count(*) FROM snappea_task WHERE status = 'scheduled'), (SELECT c
         FROM (
         SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
-            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0) AS shut), (SELECT count(*) FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running'), (SELECT coalesce(?, (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')))), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_schedule),
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
+        UNION ALL SELECT id FROM snappea_task
+            WHERE gate = 1 AND status = 'ready' AND lane IS NULL) AS shut), (SELECT count(*) FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running'), (SELECT coalesce(?, (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')))), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_schedule),
     (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') AND finished_at >= ?)
 
 -- monitoring.inspect._ALL_COUNTS, PostgreSQL
@@ -96,7 +98,9 @@ SELECT (SELECT count(*) FROM snappea_task WHERE status = 'scheduled'), (SELECT c
         FROM (
         SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
-            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0) AS shut), (SELECT count(*) FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running'), (SELECT coalesce(%s, (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')))), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_schedule),
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
+        UNION ALL SELECT id FROM snappea_task
+            WHERE gate = 1 AND status = 'ready' AND lane IS NULL) AS shut), (SELECT count(*) FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running'), (SELECT coalesce(%s, (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')))), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_schedule),
     (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') AND finished_at >= %s)
 
 -- monitoring.inspect._FAILURES, both
@@ -109,7 +113,9 @@ SELECT (SELECT count(*) FROM snappea_task WHERE id IN (SELECT value FROM json_ea
     (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
         SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
-            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 UNION ALL SELECT id FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT ?) AS counted)
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
+        UNION ALL SELECT id FROM snappea_task
+            WHERE gate = 1 AND status = 'ready' AND lane IS NULL UNION ALL SELECT id FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT ?) AS counted)
 
 -- monitoring.inspect._FEW_COUNTS, PostgreSQL
 SELECT (SELECT count(*) FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running'), (SELECT count(*) FROM snappea_schedule),
@@ -117,7 +123,9 @@ SELECT (SELECT count(*) FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::big
     (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
         SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
-            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 UNION ALL SELECT id FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT %s) AS counted)
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
+        UNION ALL SELECT id FROM snappea_task
+            WHERE gate = 1 AND status = 'ready' AND lane IS NULL UNION ALL SELECT id FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT %s) AS counted)
 
 -- monitoring.inspect._IN_FLIGHT, SQLite
 SELECT id, claims, task_name, queue, +started_at, attempts,
@@ -167,7 +175,7 @@ WITH RECURSIVE first(id) AS (
     FROM first JOIN snappea_task AS here ON here.id = first.id)
 SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority LIMIT ?) AS counted), 0,
     (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY id LIMIT ?) AS eldest)
+        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY coalesce(turn, id) LIMIT ?) AS eldest)
 FROM first JOIN snappea_task AS alike ON alike.id = first.id
 UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
     WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT ?) AS few GROUP BY queue
@@ -183,7 +191,7 @@ WITH RECURSIVE first(id) AS (
     FROM first JOIN snappea_task AS here ON here.id = first.id)
 SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority LIMIT %s) AS counted), 0,
     (SELECT min(since) FROM (SELECT coalesce(run_after, enqueued_at) AS since FROM snappea_task
-        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY id LIMIT %s) AS eldest)
+        WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY coalesce(turn, id) LIMIT %s) AS eldest)
 FROM first JOIN snappea_task AS alike ON alike.id = first.id
 UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
     WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT %s) AS few GROUP BY queue
@@ -194,6 +202,8 @@ SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
         SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
             WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
+        UNION ALL SELECT id FROM snappea_task
+            WHERE gate = 1 AND status = 'ready' AND lane IS NULL
 
 -- monitoring.inspect._RUNNING, SQLite
 SELECT id, claims, +started_at FROM snappea_task
@@ -210,18 +220,20 @@ SELECT count(*) FROM snappea_schedule
 SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
 UNION ALL SELECT id FROM snappea_task
     WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
+UNION ALL SELECT id FROM snappea_task
+    WHERE gate = 1 AND status = 'ready' AND lane IS NULL
 
 -- monitoring.why._BEFORE, SQLite
 SELECT (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0
         AND is_async = ? AND queue = ? AND priority > ? LIMIT ?) AS more_urgent)
     + (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0
-        AND is_async = ? AND queue = ? AND priority = ? AND id < ? LIMIT ?) AS older)
+        AND is_async = ? AND queue = ? AND priority = ? AND coalesce(turn, id) < ? LIMIT ?) AS older)
 
 -- monitoring.why._BEFORE, PostgreSQL
 SELECT (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0
         AND is_async = %s AND queue = %s AND priority > %s LIMIT %s) AS more_urgent)
     + (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0
-        AND is_async = %s AND queue = %s AND priority = %s AND id < %s LIMIT %s) AS older)
+        AND is_async = %s AND queue = %s AND priority = %s AND coalesce(turn, id) < %s LIMIT %s) AS older)
 
 -- monitoring.why._OF_GROUP, SQLite
 SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'running' LIMIT ?
@@ -487,13 +499,13 @@ FROM snappea_batch WHERE id = %s
 UPDATE snappea_task SET gate = 0 WHERE id IN (
     SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
         AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
-    ORDER BY priority DESC, id LIMIT ? )
+    ORDER BY priority DESC, coalesce(turn, id), id LIMIT ? )
 
 -- queue.statements.ADMIT, PostgreSQL
 UPDATE snappea_task SET gate = 0 WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
         AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
-    ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED))
+    ORDER BY priority DESC, coalesce(turn, id), id LIMIT %s FOR UPDATE SKIP LOCKED))
 
 -- queue.statements.BLOCKED_GROUPS, both
 SELECT DISTINCT lane FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate = 2
@@ -502,13 +514,13 @@ SELECT DISTINCT lane FROM snappea_task WHERE lane IS NOT NULL AND status = 'read
 UPDATE snappea_task SET gate = 2 WHERE id IN (
     SELECT id FROM snappea_task INDEXED BY snappea_new
     WHERE gate = 1 AND status = 'ready' ORDER BY id LIMIT ? )
-RETURNING lane
+RETURNING id, lane, fair_key, turn, +is_async, queue, priority
 
 -- queue.statements.BLOCK_NEW, PostgreSQL
 UPDATE snappea_task SET gate = 2 WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task
     WHERE gate = 1 AND status = 'ready' ORDER BY id + 0 LIMIT %s FOR UPDATE SKIP LOCKED))
-RETURNING lane
+RETURNING id, lane, fair_key, turn, is_async, queue, priority
 
 -- queue.statements.CANCEL, SQLite
 DELETE FROM snappea_task WHERE id = ? AND status IN ('ready', 'scheduled')
@@ -521,7 +533,7 @@ UPDATE snappea_task SET status = 'running',
     started_at = ?, attempts = attempts + 1, claims = claims + 1 WHERE id IN (
     SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = ?)
-    ORDER BY priority DESC, id LIMIT ? )
+    ORDER BY priority DESC, coalesce(turn, id), id LIMIT ? )
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, batch_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
@@ -539,7 +551,7 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
     started_at = %s, attempts = attempts + 1, claims = claims + 1 WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = %s)
-    ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED))
+    ORDER BY priority DESC, coalesce(turn, id), id LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, batch_id, expires_at,
         run_after, nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
@@ -558,7 +570,7 @@ UPDATE snappea_task SET status = 'running',
     SELECT id FROM snappea_task
     WHERE foreman_id IS NOT NULL AND foreman_id = 0 AND status = 'ready' AND is_async = ?
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = snappea_task.queue)
-    ORDER BY priority DESC, id LIMIT ? )
+    ORDER BY priority DESC, coalesce(turn, id), id LIMIT ? )
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, batch_id, expires_at, run_after,
         nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
@@ -577,7 +589,7 @@ UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting(
     SELECT id FROM snappea_task
     WHERE foreman_id IS NOT NULL AND foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint AND status = 'ready' AND is_async = %s
         AND NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = snappea_task.queue)
-    ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED))
+    ORDER BY priority DESC, coalesce(turn, id), id LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, batch_id, expires_at,
         run_after, nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
@@ -642,11 +654,21 @@ DELETE FROM snappea_task WHERE id = ? AND claims = ? AND status IN ('failed', 'i
 -- queue.statements.DELETE, PostgreSQL
 DELETE FROM snappea_task WHERE id = %s AND claims = %s AND status IN ('failed', 'interrupted', 'cancelled', 'successful')
 
--- queue.statements.DEPTH, both
+-- queue.statements.DEPTH, SQLite
 SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
     + (SELECT count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready')
     + (SELECT count(*) FROM snappea_task
         WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)
+    + (SELECT count(*) FROM snappea_task INDEXED BY snappea_new
+        WHERE gate = 1 AND status = 'ready' AND lane IS NULL)
+
+-- queue.statements.DEPTH, PostgreSQL
+SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
+    + (SELECT count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready')
+    + (SELECT count(*) FROM snappea_task
+        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)
+    + (SELECT count(*) FROM snappea_task
+        WHERE gate = 1 AND status = 'ready' AND lane IS NULL)
 
 -- queue.statements.EXPIRE, SQLite
 DELETE FROM snappea_task WHERE id IN (
@@ -684,11 +706,11 @@ WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status 
 
 -- queue.statements.FIRST, SQLite
 SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
-ORDER BY priority DESC, id LIMIT ?
+ORDER BY priority DESC, coalesce(turn, id), id LIMIT ?
 
 -- queue.statements.FIRST, PostgreSQL
 SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
-ORDER BY priority DESC, id LIMIT %s
+ORDER BY priority DESC, coalesce(turn, id), id LIMIT %s
 
 -- queue.statements.FORGET_OPENINGS, SQLite
 DELETE FROM snappea_opening WHERE lane IN (
@@ -710,6 +732,24 @@ DELETE FROM snappea_uniqueuntil WHERE key IN (
     SELECT key FROM snappea_uniqueuntil WHERE until <= %s ORDER BY until LIMIT %s FOR UPDATE SKIP LOCKED)
 AND until <= %s
 
+-- queue.statements.FRONT, SQLite
+SELECT coalesce(turn, id) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ? AND priority = ?
+ORDER BY coalesce(turn, id) LIMIT 1
+
+-- queue.statements.FRONT, PostgreSQL
+SELECT coalesce(turn, id) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s AND priority = %s
+ORDER BY coalesce(turn, id) LIMIT 1
+
+-- queue.statements.FRONT_OF_GROUP, SQLite
+SELECT coalesce(turn, id) FROM snappea_task
+WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND priority = ? AND (turn IS NOT NULL OR fair_key IS NULL)
+ORDER BY coalesce(turn, id) LIMIT 1
+
+-- queue.statements.FRONT_OF_GROUP, PostgreSQL
+SELECT coalesce(turn, id) FROM snappea_task
+WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND priority = %s AND (turn IS NOT NULL OR fair_key IS NULL)
+ORDER BY coalesce(turn, id) LIMIT 1
+
 -- queue.statements.GIVE_BACK, SQLite
 UPDATE snappea_task SET
     status = CASE WHEN is_revoked THEN 'cancelled' ELSE 'ready' END,
@@ -722,7 +762,7 @@ UPDATE snappea_task SET
             AND other.status IN ('ready', 'scheduled', 'running')
             AND other.id <> snappea_task.id)
     ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
-        WHEN lane IS NULL THEN 0 ELSE 1 END
+        WHEN lane IS NULL AND fair_key IS NULL THEN 0 ELSE 1 END
 WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
 
 -- queue.statements.GIVE_BACK, PostgreSQL
@@ -737,8 +777,14 @@ UPDATE snappea_task SET foreman_id = CASE WHEN gate = 3 THEN foreman_id END,
             AND other.status IN ('ready', 'scheduled', 'running')
             AND other.id <> snappea_task.id)
     ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
-        WHEN lane IS NULL THEN 0 ELSE 1 END
+        WHEN lane IS NULL AND fair_key IS NULL THEN 0 ELSE 1 END
 WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running' AND foreman_id IS NOT DISTINCT FROM nullif(current_setting('snappea.foreman', true), '')::bigint
+
+-- queue.statements.GIVE_TURN, SQLite
+UPDATE snappea_task SET turn = ?, gate = CASE WHEN lane IS NULL THEN 0 ELSE gate END WHERE id = ?
+
+-- queue.statements.GIVE_TURN, PostgreSQL
+UPDATE snappea_task SET turn = %s, gate = CASE WHEN lane IS NULL THEN 0 ELSE gate END WHERE id = %s
 
 -- queue.statements.HAND_OVER, SQLite
 INSERT INTO snappea_handover (key, task_name, call, expires_at) VALUES (?, ?, ?, ?)
@@ -810,16 +856,16 @@ RETURNING id
 INSERT INTO snappea_task (
     task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
     expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-    is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id, fair_key)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 
 -- queue.statements.INSERT_MORE, PostgreSQL
 INSERT INTO snappea_task (
     task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
     expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-    is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id)
-VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id, fair_key)
+VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING RETURNING id
 
 -- queue.statements.INTERRUPT, SQLite
@@ -838,8 +884,8 @@ UPDATE snappea_task SET
             AND other.unique_running AND other.unique_running = 1
             AND other.status IN ('ready', 'scheduled', 'running')
             AND other.id <> snappea_task.id)
-    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
-        WHEN lane IS NULL THEN 0 ELSE 1 END
+    ) THEN NULL ELSE unique_key END, turn = NULL, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL AND fair_key IS NULL THEN 0 ELSE 1 END
 WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
 RETURNING status, batch_id
 
@@ -859,8 +905,8 @@ UPDATE snappea_task SET foreman_id = NULL,
             AND other.unique_running AND other.unique_running = true
             AND other.status IN ('ready', 'scheduled', 'running')
             AND other.id <> snappea_task.id)
-    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
-        WHEN lane IS NULL THEN 0 ELSE 1 END
+    ) THEN NULL ELSE unique_key END, turn = NULL, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL AND fair_key IS NULL THEN 0 ELSE 1 END
 WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
 RETURNING status, batch_id
 
@@ -902,6 +948,18 @@ UPDATE snappea_task SET foreman_id = NULL,
     error = CASE WHEN keeps_result THEN %s ELSE '' END
 WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running' AND result_ttl IS NOT NULL
 
+-- queue.statements.LAST_OF_KEY, SQLite
+SELECT turn FROM snappea_task
+WHERE fair_key = ? AND is_async = ? AND queue = ? AND priority = ?
+    AND turn IS NOT NULL AND status = 'ready'
+ORDER BY turn DESC LIMIT 1
+
+-- queue.statements.LAST_OF_KEY, PostgreSQL
+SELECT turn FROM snappea_task
+WHERE fair_key = %s AND is_async = %s AND queue = %s AND priority = %s
+    AND turn IS NOT NULL AND status = 'ready'
+ORDER BY turn DESC LIMIT 1
+
 -- queue.statements.LOG, SQLite
 SELECT CAST(log AS text) FROM snappea_task WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
 
@@ -911,12 +969,12 @@ SELECT CAST(log AS text) FROM snappea_task WHERE id = %s AND claims = %s AND sta
 -- queue.statements.NEXT_IN_GROUP, SQLite
 SELECT lane_limit, lane_interval, lane_burst, priority FROM snappea_task
 WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
-        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, id LIMIT 1
+        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
 
 -- queue.statements.NEXT_IN_GROUP, PostgreSQL
 SELECT lane_limit, lane_interval, lane_burst, priority FROM snappea_task
 WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
-        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, id LIMIT 1
+        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
 
 -- queue.statements.OLD_OPENING, SQLite
 SELECT 1 FROM snappea_opening WHERE opens_at <= ? LIMIT 1
@@ -1029,12 +1087,12 @@ UPDATE snappea_task SET gate = 1 WHERE lane IS NOT NULL AND status = 'ready' AND
 -- queue.statements.RECHECK, SQLite
 UPDATE snappea_task SET gate = 1 WHERE id IN (
     SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2
-    ORDER BY priority DESC, id LIMIT 1 )
+    ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1 )
 
 -- queue.statements.RECHECK, PostgreSQL
 UPDATE snappea_task SET gate = 1 WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2
-    ORDER BY priority DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED))
+    ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1 FOR UPDATE SKIP LOCKED))
 
 -- queue.statements.RECHECK_ALL, SQLite
 UPDATE snappea_task SET gate = 1 WHERE id IN (
@@ -1055,14 +1113,14 @@ DELETE FROM snappea_uniqueuntil WHERE key = %s AND task_id = %s
 -- queue.statements.REPLACE, SQLite
 UPDATE snappea_task SET
     args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
-    lane = ?, lane_limit = ?, lane_interval = ?, lane_burst = ?, tags = ?,
+    lane = ?, lane_limit = ?, lane_interval = ?, lane_burst = ?, tags = ?, fair_key = ?, turn = NULL,
     attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
 WHERE id = ? AND status IN ('ready', 'scheduled')
 
 -- queue.statements.REPLACE, PostgreSQL
 UPDATE snappea_task SET
     args = %s, kwargs = %s, queue = %s, priority = %s, status = %s, gate = %s, run_after = %s, expires_at = %s,
-    lane = %s, lane_limit = %s, lane_interval = %s, lane_burst = %s, tags = %s,
+    lane = %s, lane_limit = %s, lane_interval = %s, lane_burst = %s, tags = %s, fair_key = %s, turn = NULL,
     attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
 WHERE id = %s AND status IN ('ready', 'scheduled')
 
@@ -1080,8 +1138,8 @@ UPDATE snappea_task SET
             AND other.unique_running AND other.unique_running = 1
             AND other.status IN ('ready', 'scheduled', 'running')
             AND other.id <> snappea_task.id)
-    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
-        WHEN lane IS NULL THEN 0 ELSE 1 END
+    ) THEN NULL ELSE unique_key END, turn = NULL, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL AND fair_key IS NULL THEN 0 ELSE 1 END
 WHERE id = ? AND claims = ? AND (status = 'scheduled' OR status IN ('failed', 'interrupted', 'cancelled', 'successful'))
 
 -- queue.statements.REQUEUE, PostgreSQL
@@ -1098,8 +1156,8 @@ UPDATE snappea_task SET
             AND other.unique_running AND other.unique_running = true
             AND other.status IN ('ready', 'scheduled', 'running')
             AND other.id <> snappea_task.id)
-    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
-        WHEN lane IS NULL THEN 0 ELSE 1 END
+    ) THEN NULL ELSE unique_key END, turn = NULL, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL AND fair_key IS NULL THEN 0 ELSE 1 END
 WHERE id = %s AND claims = %s AND (status = 'scheduled' OR status IN ('failed', 'interrupted', 'cancelled', 'successful'))
 
 -- queue.statements.RESUME, SQLite
@@ -1119,8 +1177,8 @@ UPDATE snappea_task SET
             AND other.unique_running AND other.unique_running = 1
             AND other.status IN ('ready', 'scheduled', 'running')
             AND other.id <> snappea_task.id)
-    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
-        WHEN lane IS NULL THEN 0 ELSE 1 END
+    ) THEN NULL ELSE unique_key END, turn = NULL, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL AND fair_key IS NULL THEN 0 ELSE 1 END
 WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
 
 -- queue.statements.RETRY, PostgreSQL
@@ -1134,8 +1192,8 @@ UPDATE snappea_task SET foreman_id = CASE WHEN gate = 3 THEN foreman_id END,
             AND other.unique_running AND other.unique_running = true
             AND other.status IN ('ready', 'scheduled', 'running')
             AND other.id <> snappea_task.id)
-    ) THEN NULL ELSE unique_key END, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
-        WHEN lane IS NULL THEN 0 ELSE 1 END
+    ) THEN NULL ELSE unique_key END, turn = NULL, gate = CASE WHEN gate = 3 AND foreman_id IS NOT NULL THEN 3
+        WHEN lane IS NULL AND fair_key IS NULL THEN 0 ELSE 1 END
 WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
 
 -- queue.statements.REVOKE, SQLite

@@ -67,6 +67,7 @@ RIGHT: list[dict[str, Any]] = [
     {"throttle": 0.5, "unique": len, "on_conflict": "raise"},
     {"max_concurrency": 1},
     {"max_concurrency": 2, "concurrency_key": len},
+    {"fair_by": len},
     {"rate_limit": "10/s", "max_concurrency": 3},
     {"rate_limit": "10/s burst 20", "max_concurrency": 3, "concurrency_key": len},
     {"rate_limit": "0.5/h burst 1", "concurrency_key": len},
@@ -147,6 +148,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_concurrency": 0}, "max_concurrency=0 must be a whole number of at least 1"),
     ({"max_concurrency": "2"}, "max_concurrency='2' must be a whole number of at least 1"),
     ({"max_concurrency": True}, "max_concurrency=True must be a whole number of at least 1"),
+    ({"fair_by": "tenant"}, "fair_by='tenant' must be a function of the arguments"),
     ({"concurrency_key": len}, "concurrency_key needs max_concurrency or rate_limit"),
     ({"concurrency_key": "account", "max_concurrency": 1}, "concurrency_key='account' must be a function"),
     *(
@@ -316,6 +318,8 @@ def test_no_option_of_ours_is_among_those_of_others() -> None:
 def test_a_key_that_would_have_to_be_awaited() -> None:
     with pytest.raises(TaskDefinitionError, match="concurrency_key must not be `async def`"):
         declared(concurrency_key=key_of, max_concurrency=1)
+    with pytest.raises(TaskDefinitionError, match="fair_by must not be `async def`"):
+        declared(fair_by=key_of)
 
 
 def test_a_number_that_python_does_not_show() -> None:
