@@ -372,7 +372,9 @@ def test_a_task_is_followed_on_its_page(site: Site, browser: Browser) -> None:
 def test_from_failure_to_failure_on_the_pages_of_tasks(site: Site, browser: Browser) -> None:
     """What the user has opened stays open when the page refreshes itself, and a button keeps the focus."""
     site.foreman()
-    first, last = (fail.delay(key).id for key in "ab")
+    first = fail.delay("a").id
+    wait_until(lambda: site.counts() == {"failed": 1})  # the list is sorted by when they failed
+    last = fail.delay("b").id
     wait_until(lambda: site.counts() == {"failed": 2})
     browser.log_in()
     browser.open(f"/admin/snappea/task/{last}/change/?q=state:failed")

@@ -257,7 +257,7 @@ def test_a_claim_costs_no_more_behind_a_million_of_the_other_kind(site: Site) ->
     for is_async in (0, 1):
         plan = db.execute(
             "EXPLAIN QUERY PLAN SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0"
-            " AND is_async = ? AND queue = 'x' ORDER BY priority DESC, id LIMIT 5",
+            " AND is_async = ? AND queue = 'x' ORDER BY priority DESC, coalesce(turn, id), id LIMIT 5",
             (is_async,),
         ).fetchall()
         assert [step[3] for step in plan] == [
