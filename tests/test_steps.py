@@ -102,7 +102,10 @@ def is_run_in_a_fork() -> bool:
 def test_kills_between_any_two_lines(site: Site, kind: str) -> None:
     site.settings |= {"MAX_INTERRUPTIONS": 1000, "FOREMAN_TIMEOUT": 2}
     chance = random.Random(kind)
-    rounds = [[chance.randrange(1, LINES) for _attempt in range(4)] for _round in range(2)]
+    repetitions = (
+        2 if connect().vendor == "sqlite" else 1
+    )  # on PostgreSQL a dead Foreman is replaced after a while
+    rounds = [[chance.randrange(1, LINES) for _attempt in range(4)] for _round in range(repetitions)]
     kills = sum(run_with_kills(site, KINDS[kind], numbers) for numbers in rounds)
     assert kills
 
