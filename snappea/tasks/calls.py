@@ -1,5 +1,6 @@
 """A task's function and its calls: their checks, and what a call's options write on its row."""
 
+import functools
 import hashlib
 import inspect
 import json
@@ -166,12 +167,12 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
     """Return the columns that a TaskFunction's options add to a call."""
     options = task.options
     lane = None
-    limit = limit_of(options, "max_concurrency", args, kwargs)
-    interval, burst = rate_of(limit_of(options, "rate_limit", args, kwargs))
+    limit = _limit(task, "max_concurrency", args, kwargs)
+    interval, burst = rate_of(_limit(task, "rate_limit", args, kwargs))
     if options.is_limited:
         lane = options.name
         if options.concurrency_key is not None:
-            lane = f"{lane}:{options.concurrency_key(*args, **kwargs)}"[:MAX_LANE]
+            lane = f"{lane}:{_returned(task, 'concurrency_key', args, kwargs)}"[:MAX_LANE]
     return Extras(
         run_after=None if options.debounce is None else moment_of(options.debounce),
         expires_at=None if options.expires is None else moment_of(options.expires),
@@ -190,6 +191,41 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
     )
 
 
+def _returned(task: Any, option: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what an option that is a function of the arguments returns for a call.
+
+    It is called as the task is or, if it does not take that, with all arguments by name, so that
+    `lambda order_id, **kwargs: order_id` always fits. Raises TypeError if neither fits.
+    """
+    function = getattr(task.options, option)
+    try:
+        taken = _signature(function)
+        try:
+            taken.bind(*args, **kwargs)
+        except TypeError:
+            args, kwargs = (), _by_name(task.spelling(args, kwargs).bind(*args, **kwargs))
+            taken.bind(**kwargs)
+    except TypeError as error:
+        raise TypeError(f"{task.name}: {option} is called with the arguments of the task: {error}") from error
+    return function(*args, **kwargs)
+
+
+_signature = functools.lru_cache(maxsize=1000)(inspect.signature)
+
+
+def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """Return the arguments by name; those of `**kwargs` by their own names."""
+    kinds = {name: parameter.kind for name, parameter in bound.signature.parameters.items()}
+    named = {name: value for name, value in bound.arguments.items() if kinds[name] is not Params.VAR_KEYWORD}
+    return named | bound.kwargs
+
+
+def _limit(task: Any, option: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return `max_concurrency` or `rate_limit` of a call."""
+    value = getattr(task.options, option)
+    return limit_of(task.options, option, _returned(task, option, args, kwargs)) if callable(value) else value
+
+
 def _kept(result_ttl: float | None, keep: float | timedelta | None) -> dict[str, Any]:
     """Return how long to keep the row, and whether with its result, by the columns of Extras."""
     span = current().KEEP if keep is None else keep
@@ -206,12 +242,9 @@ def _tagged(tags: Sequence[str]) -> str:
 def _fair_key(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     """Return the key of a call. The tasks of each key take turns; None: it waits in line.
 
-    Raises TypeError if `fair_by` does not take the arguments, or ValueError if its result is too long.
+    Raises ValueError if the key is too long.
     """
-    try:
-        value = task.options.fair_by(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{task.name}: fair_by is called with the arguments of the task: {error}") from error
+    value = _returned(task, "fair_by", args, kwargs)
     key = None if value is None else str(value)
     if key and len(key) > MAX_FAIR_KEY:
         raise ValueError(
@@ -224,7 +257,7 @@ def _fair_key(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str |
 def _unique_key(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Return the key that identical calls share, whether arguments are positional, named or defaults."""
     if callable(task.options.unique):
-        same = [task.name, "key", task.options.unique(*args, **kwargs)]
+        same = [task.name, "key", _returned(task, "unique", args, kwargs)]
     else:
         signature = task.spelling(args, kwargs)
         defaults = {p.name: simplified(p.default) for p in signature.parameters.values()}

@@ -259,12 +259,9 @@ def _is_rate(value: object) -> bool:
     return interval is not None and 1e-6 <= interval <= MOST and burst != 0
 
 
-def limit_of(options: Options, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Return `max_concurrency` or `rate_limit` of a call. Raises ValueError for an invalid value."""
-    value = getattr(options, name)
-    if not callable(value):
-        return value
-    value, (expected, is_valid) = value(*args, **kwargs), _VALUES[name]
+def limit_of(options: Options, name: str, value: Any) -> Any:
+    """Return what `max_concurrency` or `rate_limit` returned. Raises ValueError if it is invalid."""
+    expected, is_valid = _VALUES[name]
     if value is not None and (callable(value) or not is_valid(value)):
         raise ValueError(f"{options.name}: {name} returned {shown(value)}; it must be {expected}, or None.")
     return value

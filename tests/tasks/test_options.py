@@ -373,3 +373,27 @@ def test_what_runs_in_a_process_of_its_own(options: dict[str, Any]) -> None:
 
 def test_the_literals_of_unique() -> None:
     assert get_args(get_args(get_type_hints(Options)["unique"])[1]) == ("running",)
+
+
+@pytest.mark.parametrize("option", ["unique", "concurrency_key", "fair_by", "max_concurrency", "rate_limit"])
+def test_a_function_of_the_arguments_takes_them_as_called_or_by_name(option: str) -> None:
+    seen = []
+
+    def first(number: int, **kwargs: Any) -> Any:
+        seen.append((number, kwargs))
+        return {"max_concurrency": 1, "rate_limit": "1/s"}.get(option, number)
+
+    extra: dict[str, Any] = {"max_concurrency": 1} if option == "concurrency_key" else {}
+    made = cast(Any, task)(name=f"tests.{option}", **extra, **{option: first})(
+        lambda number, word="", **more: None
+    )
+    made.call((1, "x"), {})
+    made.call((2,), {"word": "y", "color": "red"})
+    made.call((), {"number": 3})
+    assert seen == [(1, {"word": "x"}), (2, {"word": "y", "color": "red"}), (3, {})]
+
+
+def test_a_function_that_does_not_fit_the_arguments() -> None:
+    made = task(name="tests.unfit", unique=lambda other: other)(lambda number, word: None)
+    with pytest.raises(TypeError, match=r"tests\.unfit: unique is called with the arguments of the task: "):
+        made.call((1, "x"), {})
