@@ -401,7 +401,7 @@ def test_a_lane_keeps_its_limit_across_foremen_and_never_sticks(site: Site, end:
         else:
             foreman.stop()
         note("killed")
-    site.foreman(NUM_WORKERS=8)
+    site.foreman(NUM_WORKERS=8, MAX_INTERRUPTIONS=10)  # one task may have been killed each time
     site.wait_until_empty()
     lines = site.ledger.lines()
     assert peak(lines, lambda key: key.startswith("late")) == 2
