@@ -198,8 +198,8 @@ def _returned(task: Any, option: str, args: tuple[Any, ...], kwargs: dict[str, A
     `lambda order_id, **kwargs: order_id` always fits. Raises TypeError if neither fits.
     """
     function = getattr(task.options, option)
+    taken = _taken_by(function)
     try:
-        taken = _signature(function)
         try:
             taken.bind(*args, **kwargs)
         except TypeError:
@@ -210,7 +210,13 @@ def _returned(task: Any, option: str, args: tuple[Any, ...], kwargs: dict[str, A
     return function(*args, **kwargs)
 
 
-_signature = functools.lru_cache(maxsize=1000)(inspect.signature)
+@functools.lru_cache(maxsize=1000)
+def _taken_by(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a function; of one that has none, such as `str`, one that takes everything."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return inspect.signature(lambda *args, **kwargs: None)
 
 
 def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:

@@ -397,3 +397,9 @@ def test_a_function_that_does_not_fit_the_arguments() -> None:
     made = task(name="tests.unfit", unique=lambda other: other)(lambda number, word: None)
     with pytest.raises(TypeError, match=r"tests\.unfit: unique is called with the arguments of the task: "):
         made.call((1, "x"), {})
+
+
+def test_a_type_can_be_the_function_of_the_arguments() -> None:
+    made = task(name="tests.typed", fair_by=str)(lambda number: None)
+    extras = made.call((7,), {}).extras
+    assert extras and extras.fair_key == "7"
