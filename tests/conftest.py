@@ -15,6 +15,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.db import connections
+from hypothesis import settings as of_hypothesis
 
 from snappea.queue import database as database_module
 from tests import settings as project
@@ -22,6 +23,10 @@ from tests.celerysite import CelerySite, celery_in_charge
 from tests.servers import NOT_TRIED, Postgres, needed, redis_server
 from tests.site import ROOT, Made, PostgresSite, Process, Site
 from tests.warm import Warm
+
+# the same examples each time, and no time limit for one, which a busy machine would exceed
+of_hypothesis.register_profile("steady", derandomize=True, deadline=None, database=None)
+of_hypothesis.load_profile("steady")
 
 _numbers = itertools.count()
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles all of Snappea
