@@ -1,7 +1,7 @@
 """Batches: their rows, and what users can ask of them. `callbacks.py` has what follows their end."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -110,9 +110,9 @@ def of_batch(call: Call, batch_id: int) -> Call:
     return call._replace(extras=(call.extras or Extras())._replace(batch_id=batch_id))
 
 
-def reopen(db: RawConnection, batch_ids: Iterable[int | None]) -> None:
+def reopen(db: RawConnection, batch_ids: Collection[int]) -> None:
     """Note that members of these batches are about to wait again."""
-    for batch_id in sorted({one for one in batch_ids if one is not None}, reverse=True):
+    for batch_id in sorted(batch_ids, reverse=True):
         around: int | None = batch_id
         while around is not None:
             found = db.execute(REOPEN, (around,)).fetchall()

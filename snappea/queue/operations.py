@@ -48,8 +48,9 @@ def requeue_in_batches(tasks: QuerySet[Task], countdown: float | timedelta | Non
     seconds = None if countdown is None else seconds_of(countdown, "countdown")
     due = None if seconds is None else later(now(), seconds)
     for page in _chosen(tasks, "requeue", "pk", "claims", "batch_id"):
-        with transact(connect()) as db:
-            batches.reopen(db, (batch_id for *_fence, batch_id in page))
+        if members := {batch_id for *_fence, batch_id in page if batch_id is not None}:
+            with transact(connect()) as db:
+                batches.reopen(db, members)
         yield from _in_batches(sql.REQUEUE, [(due, due, *fence) for *fence, _batch_id in page])
 
 
