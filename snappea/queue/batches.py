@@ -11,14 +11,23 @@ from ..errors import refuse_event_loop
 from . import callbacks, store
 from .callbacks import ADD
 from .clock import later, now
-from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
+from .database import (
+    UNUSABLE,
+    RawConnection,
+    connect,
+    delete_old,
+    is_left_behind,
+    raw,
+    ring_on_commit,
+    transact,
+)
 from .dialects import statement
 from .records import Call, Extras
 from .refusals import refusal
 
 #: How long a finished batch is kept, in seconds.
 KEPT_FOR = 7 * 86400
-#: The most batches that are deleted or finished at once.
+#: The most batches that are finished at once.
 AT_ONCE = 1000
 
 CREATE = statement("""
@@ -46,7 +55,8 @@ PURGE = """
                 WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL)
             AND NOT EXISTS (SELECT 1 FROM snappea_batch AS outer_batch
                 WHERE outer_batch.id = snappea_batch.parent_id)
-        ORDER BY finished_at LIMIT ?)"""
+        ORDER BY finished_at LIMIT ?)
+    AND finished_at <= ?"""
 
 
 @dataclass
@@ -133,10 +143,7 @@ def forget(db: RawConnection, moment: str) -> bool:
     Returns whether there may be more.
     """
     end([batch_id for (batch_id,) in db.execute(ENDED, (AT_ONCE,)).fetchall()])
-    before = later(moment, -KEPT_FOR)
-    if not db.execute(OLD, (before,)).fetchone():
-        return False
-    return db.execute(PURGE, (before, AT_ONCE)).rowcount >= AT_ONCE
+    return delete_old(db, OLD, PURGE, later(moment, -KEPT_FOR))
 
 
 # for users

@@ -29,6 +29,8 @@ from ..conf import alias, current, tests_run
 from .dialects import statement
 from .files import IS_UNIX, QueueFile, at_fork, close_to_others, give_to_owner_of_directory, identity_of
 
+#: How many old rows are deleted at once.
+MOST_OLD = 1000
 #: Errors of a database.
 FAULTS = (sqlite3.Error, Error)
 #: Errors that mean that the queue cannot be used, including those of wrong settings.
@@ -262,6 +264,17 @@ def transact(connection: BaseDatabaseWrapper) -> Iterator[RawConnection]:
         if below.in_transaction:
             below.execute("ROLLBACK")
         raise
+
+
+def delete_old(db: RawConnection, look: str, delete: str, before: str) -> bool:
+    """Delete up to MOST_OLD old rows if `look` finds one, and return whether there may be more.
+
+    `look` takes the time. `delete` takes it, the number of rows, and the time again, for rows that change
+    meanwhile.
+    """
+    if not db.execute(look, (before,)).fetchone():
+        return False
+    return db.execute(delete, (before, MOST_OLD, before)).rowcount >= MOST_OLD
 
 
 def _hold_connections() -> None:

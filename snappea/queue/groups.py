@@ -12,11 +12,11 @@ from datetime import datetime
 
 from . import statements as sql
 from .clock import later
-from .database import RawConnection
+from .database import RawConnection, delete_old
 from .records import Claim
 from .states import Status
 
-#: The most tasks of a group that are opened, and the most openings that are deleted, at once.
+#: The most tasks of a group that are opened at once.
 AT_ONCE = 1000
 #: A plain value, as it comes from the database.
 READY = Status.READY.value
@@ -82,6 +82,4 @@ def recheck(db: RawConnection, lanes: Iterable[str]) -> None:
 def forget(db: RawConnection, moment: str) -> bool:
     """Delete openings of buckets that have been full for an hour. Return whether there may be more."""
     before = later(moment, -3600)  # the clocks of Foremen may differ
-    if not db.execute(sql.OLD_OPENING, (before,)).fetchone():
-        return False
-    return db.execute(sql.FORGET_OPENINGS, (before, AT_ONCE, before)).rowcount >= AT_ONCE
+    return delete_old(db, sql.OLD_OPENING, sql.FORGET_OPENINGS, before)

@@ -11,12 +11,9 @@ from django.db.transaction import atomic
 
 from . import statements as sql
 from .clock import later
-from .database import RawConnection
+from .database import RawConnection, delete_old
 from .records import Call, Extras, UniqueRule
 from .states import waiting_state
-
-#: The most rows that are deleted at once.
-AT_ONCE = 1000
 
 
 def earlier(db: RawConnection, call: Call, extras: Extras, rule: UniqueRule, moment: str) -> int | None:
@@ -66,6 +63,4 @@ def all_or_none(connection: BaseDatabaseWrapper, calls: Sequence[Call]) -> Abstr
 
 def forget(db: RawConnection, moment: str) -> bool:
     """Delete what `unique_for` keeps of calls for which it is over. Return whether there may be more."""
-    if not db.execute(sql.OUTDATED, (moment,)).fetchone():
-        return False
-    return db.execute(sql.FORGET_UNIQUE, (moment, AT_ONCE, moment)).rowcount >= AT_ONCE
+    return delete_old(db, sql.OUTDATED, sql.FORGET_UNIQUE, moment)

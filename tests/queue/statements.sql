@@ -397,6 +397,7 @@ DELETE FROM snappea_batch WHERE id IN (
         AND NOT EXISTS (SELECT 1 FROM snappea_batch AS outer_batch
             WHERE outer_batch.id = snappea_batch.parent_id)
     ORDER BY finished_at LIMIT ?)
+AND finished_at <= ?
 
 -- queue.batches.PURGE, PostgreSQL
 DELETE FROM snappea_batch WHERE id IN (
@@ -406,6 +407,7 @@ DELETE FROM snappea_batch WHERE id IN (
         AND NOT EXISTS (SELECT 1 FROM snappea_batch AS outer_batch
             WHERE outer_batch.id = snappea_batch.parent_id)
     ORDER BY finished_at LIMIT %s)
+AND finished_at <= %s
 
 -- queue.batches.REOPEN, SQLite
 UPDATE snappea_batch SET finished_at = NULL WHERE id = ? RETURNING parent_id
