@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from django.db.transaction import atomic
 
 from ..errors import refuse_event_loop
-from . import callbacks, store
+from . import store
 from .callbacks import ADD
 from .clock import later, now
 from .database import (
@@ -92,7 +92,7 @@ def enqueue(plan: Plan) -> None:
         with connection.wrap_database_errors, whole, transact(connection) as db:
             moment = now(connection)
             ids = _written(db, plan, moment, None)
-            callbacks.settle(db, moment, dict.fromkeys(ids, 0), store.insert)  # some may be empty
+            store.end_members(db, ids)  # some may be empty
     except UNUSABLE as error:
         if is_left_behind(error):
             return enqueue(plan)
@@ -130,10 +130,10 @@ def reopen(db: RawConnection, batch_ids: Collection[int]) -> None:
 
 
 def end(batch_ids: Iterable[int | None]) -> None:
-    """Do the same in a transaction of its own, after members were deleted."""
-    if ended := {one: 0 for one in batch_ids if one is not None}:
+    """Enqueue what follows the end of members that were deleted."""
+    if members := {*batch_ids} - {None}:
         with transact(connect()) as db:
-            callbacks.settle(db, now(), ended, store.insert)
+            store.end_members(db, members)
         ring_on_commit(connect())
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-from . import callbacks
 from . import statements as sql
 from .database import RawConnection
 from .logbook import Entry, Note
 from .records import Fence, Recovered, error_line
 from .states import Status
-from .store import insert, interrupt, recheck_groups
+from .store import end_members, interrupt, recheck_groups
 
 
 def recover(db: RawConnection, moment: str, notes: Mapping[Entry, Note] | None) -> list[Recovered]:
@@ -20,8 +19,8 @@ def recover(db: RawConnection, moment: str, notes: Mapping[Entry, Note] | None) 
     for *fence, name, batch_id in db.execute(sql.RUNNING).fetchall():
         note = (notes or {}).get(Entry.of(*fence), Note.BEGUN)
         recovered.append(Recovered(fence[0], name, *_recover(db, moment, tuple(fence), note)))
-        if batch_id is not None:
-            callbacks.settle(db, moment, {batch_id: int(note is Note.SUCCEEDED)}, insert)
+        if note is not Note.BEGUN:  # interrupt() did
+            end_members(db, [batch_id], int(note is Note.SUCCEEDED))
     recheck_groups(db)
     return recovered
 

@@ -165,7 +165,7 @@ def expire(db: RawConnection, moment: str) -> list[Expired]:
     gone = [("expired", task.id) for task in expired if task.status != Status.SUCCESSFUL]
     for note in sql.NOTE_GONE:
         db.executemany(note, gone)
-    _end_members(db, [task.batch_id for task in expired if task.status != Status.SUCCESSFUL])
+    end_members(db, [task.batch_id for task in expired if task.status != Status.SUCCESSFUL])
     return expired
 
 
@@ -178,7 +178,7 @@ def expire_claimed(db: RawConnection, claims: Iterable[Claim]) -> list[Expired]:
             db.execute(note, ("expired", claim.id))
         batch_id = claim.extras.batch_id
         expired.append(Expired(claim.id, claim.task_name, Status.READY, claim.lane, batch_id))
-    _end_members(db, [task.batch_id for task in expired])
+    end_members(db, [task.batch_id for task in expired])
     return expired
 
 
@@ -244,7 +244,7 @@ def _claimed(db: RawConnection, statement: str, *parameters: object) -> list[Cla
 def give_back(db: RawConnection, claims: Collection[Claim]) -> None:
     """Make claimed tasks that have not begun ready again; the attempt does not count."""
     db.executemany(sql.GIVE_BACK, [claim.fence for claim in claims])
-    _end_members(db, [claim.extras.batch_id for claim in claims if claim.extras_json])  # if revoked
+    end_members(db, [claim.extras.batch_id for claim in claims if claim.extras_json])  # if revoked
 
 
 def settle(db: RawConnection, moment: str, outcomes: Sequence[Outcome]) -> int:
@@ -298,9 +298,9 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     return sql.FAIL, (moment, *outcome.cause(), error, line)
 
 
-def _end_members(db: RawConnection, batch_ids: Iterable[int | None]) -> None:
-    """Enqueue what follows the end of members that have not succeeded."""
-    if ended := {batch_id: 0 for batch_id in batch_ids if batch_id is not None}:
+def end_members(db: RawConnection, batch_ids: Iterable[int | None], succeeded: int = 0) -> None:
+    """Enqueue what follows the end of members. `succeeded`: how many of each batch succeeded just now."""
+    if ended := {batch_id: succeeded for batch_id in batch_ids if batch_id is not None}:
         from . import callbacks  # rarely needed
 
         callbacks.settle(db, now(), ended, insert)
@@ -358,7 +358,7 @@ def interrupt(db: RawConnection, moment: str, fence: Fence, why: str) -> str | N
         return None
     status: str
     status, batch_id = found[0]
-    _end_members(db, [batch_id])
+    end_members(db, [batch_id])
     return status
 
 
