@@ -179,8 +179,10 @@ class TaskFunction(BoundTask, Generic[P, R]):
         call = self.call(tuple(args or ()), dict(kwargs or {}), queue)
         if priority is not None and not is_priority(priority):
             raise ValueError(f"{self.name}: priority={shown(priority)} must be from -100 to 100.")
+        from .extras import with_options  # delay() of a task without options does not need it
+
         try:
-            extras = calls.with_options(self, call.extras, countdown, eta, expires, result_ttl, keep, tags)
+            extras = with_options(self, call.extras, countdown, eta, expires, result_ttl, keep, tags)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{self.name}: {error}") from None
         call = call._replace(extras=extras, priority=call.priority if priority is None else priority)
@@ -225,7 +227,9 @@ class TaskFunction(BoundTask, Generic[P, R]):
         parent = context.parent_id()
         extras = None
         if not options.is_plain or parent is not None or configured.KEEP:
-            extras = calls.extras_of(self, args, kwargs, parent)
+            from .extras import extras_of
+
+            extras = extras_of(self, args, kwargs, parent)
         return Call(self.name, encoded, named, queue or options.queue, options.priority, *self._flags, extras)
 
     def accepted(self, call_id: Any, is_new: bool) -> AsyncResult:

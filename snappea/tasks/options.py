@@ -259,12 +259,12 @@ def _is_rate(value: object) -> bool:
     return interval is not None and 1e-6 <= interval <= MOST and burst != 0
 
 
-def limit_of(options: Options, name: str, value: Any) -> Any:
-    """Return what `max_concurrency` or `rate_limit` returned. Raises ValueError if it is invalid."""
-    expected, is_valid = _VALUES[name]
-    if value is not None and (callable(value) or not is_valid(value)):
-        raise ValueError(f"{options.name}: {name} returned {shown(value)}; it must be {expected}, or None.")
-    return value
+def fault_of_limit(option: str, value: Any) -> str:
+    """Return why a value cannot be the limit of a call, after the words "it is"; "" if it can."""
+    expected, is_valid = _VALUES[option]
+    if value is None or (is_valid(value) and not callable(value)):
+        return ""
+    return f"{shown(value)}; it must be {expected}, or None"
 
 
 def rate_of(rate: str | None) -> tuple[float | None, int | None]:

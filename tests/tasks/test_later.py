@@ -20,7 +20,7 @@ from snappea.queue.clock import as_text
 from snappea.queue.database import connect, raw
 from snappea.queue.operations import requeue
 from snappea.queue.store import AT_ONCE
-from snappea.tasks import calls
+from snappea.tasks import extras
 from tests.foreman.test_loop import _cpu_seconds
 from tests.playground.lifecycle import perishable
 from tests.playground.tasks import fail, nothing, record, wait_for
@@ -198,9 +198,9 @@ def naive(site: Site, settings: Any) -> Iterator[None]:
 def test_without_time_zones_times_are_local(naive: None) -> None:
     moment = datetime(2026, 1, 1, 12)
     assert as_text(moment) == "2026-01-01 12:00:00"
-    assert calls.run_after(None, moment) == "2026-01-01 12:00:00"
+    assert extras.run_after(None, moment) == "2026-01-01 12:00:00"
     before = datetime.now()
-    in_an_hour = datetime.strptime(calls.moment_of(timedelta(hours=1)), MOMENT)
+    in_an_hour = datetime.strptime(extras.moment_of(timedelta(hours=1)), MOMENT)
     assert before <= in_an_hour - timedelta(hours=1) <= datetime.now()
 
 
