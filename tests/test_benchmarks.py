@@ -13,17 +13,18 @@ import pytest
 from tests.benchmarks import readme
 from tests.benchmarks.__main__ import parse, plan
 from tests.benchmarks.charts import CHARTS, Bar, Chart, draw, svg
+from tests.benchmarks.compare import beside, comparison, revision
 from tests.benchmarks.environments import NotInstalled, python_of
 from tests.benchmarks.figures import FIGURES, Results
 from tests.benchmarks.measurements import QUICK, Bench, crowded, drain, rate
 from tests.benchmarks.processes import family, memory, seconds
 from tests.benchmarks.systems import LIMITS, SYSTEMS
-from tests.benchmarks.systems.base import System
+from tests.benchmarks.systems.base import ROOT, System
 from tests.benchmarks.systems.django_project import multiply_row
 from tests.benchmarks.table import report
 from tests.benchmarks.targets import missed
 from tests.benchmarks.templates import Templates
-from tests.benchmarks.trial import ROOT
+from tests.benchmarks.trial import finish, start
 
 README = readme.PAGE.read_text()
 SHOWN = Results.load(readme.DIRECTORY / "figures.json")
@@ -104,6 +105,39 @@ def test_a_target_is_missed_only_if_it_was_measured() -> None:
     assert not list(missed(results))
     results.add("snappea", {"drain": 1000.0, "naps": 2.55})
     assert list(missed(results)) == ["Missed: drain, Snappea: at least 15,000"]
+
+
+# revisions
+
+
+def test_an_earlier_revision_runs_its_own_code_in_the_same_processes(tmp_path: Path) -> None:
+    name = revision("HEAD")
+    before, here = beside([SYSTEMS["snappea"]], [name], tmp_path)
+    code = "import sys, snappea, tests; print(snappea.__file__, tests.__path__)"
+    package, tests = (ROOT / "snappea" / "__init__.py", ROOT / "tests")
+    for system, file in (
+        (before, tmp_path / f"revision-{name}" / "snappea" / "__init__.py"),
+        (here, package),
+    ):
+        process = start(system, tmp_path, ["-c", code], subprocess.PIPE)
+        assert finish(process, tmp_path).split() == [str(file), f"['{tests}']"]
+
+
+def test_revisions_stand_side_by_side() -> None:
+    results = Results()
+    for name, value in (("snappea@1234567", 20_000.0), ("snappea", 30_000.0)):
+        results.add(name, {"enqueue": value, "naps": 0.0})
+    lines = list(comparison(results))
+    assert "| Snappea | 1234567 | here | change |" in lines
+    assert "| enqueue, calls/s | 20,000 | 30,000 | +50% |" in lines
+    assert lines[-1].endswith("| 0.00 | 0.00 | - |")
+
+
+def test_only_ours_is_compared_with_a_revision_that_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["--compare", "HEAD"]).systems == ["snappea", "snappea-full"]
+    with pytest.raises(SystemExit):
+        parse(["--compare", "no-such-revision"])
+    assert "no-such-revision" in capsys.readouterr().err
 
 
 # the charts

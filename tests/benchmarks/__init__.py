@@ -5,6 +5,7 @@
     python -m tests.benchmarks --readme         # the same, and writes figures and charts into the manual
     python -m tests.benchmarks --quick          # only checks that everything still runs: 8 minutes
     python -m tests.benchmarks --limits         # instead: how far one queue can go; about 20 minutes
+    python -m tests.benchmarks --compare main   # instead: this checkout beside a commit; 5 minutes
     python -m tests.benchmarks --out charts --load snappea/docs/pages/images/figures.json   # redraws
 
 Each system has an environment of its own, with the versions that its file in `systems/` names. It is created

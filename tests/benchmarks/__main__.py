@@ -16,6 +16,7 @@ from tests.servers import Postgres, program
 
 from . import readme
 from .charts import draw
+from .compare import COMPARED, beside, comparison, revision
 from .environments import HOME, NotInstalled, python_of
 from .figures import Results
 from .machine import Disturbance, machine
@@ -38,7 +39,7 @@ def main() -> int:
     options = parse(sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every process that was started ends
     results = Results.load(options.load) if options.load else measure(options)
-    print(*report(results), sep="\n")
+    print(*(comparison if options.compare else report)(results), sep="\n")
     for line in missed(results):
         _say(line)
     if options.out:
@@ -57,12 +58,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--systems", type=_names_among((*FAMILIES, *SYSTEMS)), help=", ".join(FAMILIES))
     parser.add_argument("--quick", action="store_true", help="only to see that everything still runs")
     parser.add_argument("--limits", action="store_true", help="how far Snappea goes, instead of the rest")
+    parser.add_argument(
+        "--compare",
+        action="append",
+        type=revision,
+        metavar="REV",
+        help="this checkout beside an earlier commit, without the peers",
+    )
     parser.add_argument("--environments", type=Path, default=HOME, help="where to keep them (%(default)s)")
     parser.add_argument("--load", type=Path, metavar="FILE", help="measure nothing: take what --out wrote")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where figures.json and the charts go")
     parser.add_argument("--readme", action="store_true", help="put all into the manual")
-    parser.set_defaults(systems=list(FAMILIES))
     options = parser.parse_args(arguments)
+    options.systems = options.systems or (COMPARED if options.compare else list(FAMILIES))
     options.only = options.only or [name for name in MEASUREMENTS if (name in LIMITS) == options.limits]
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.out = options.out or (readme.DIRECTORY if options.readme else None)
@@ -86,6 +94,8 @@ def measure(options: argparse.Namespace) -> Results:
         tempfile.TemporaryDirectory(prefix="snappea-benchmarks-") as home,
         _server(systems) as server,
     ):
+        if options.compare:
+            systems = beside(systems, options.compare, Path(home))
         results.description = [*machine(Path(home), systems), *server]
         bench = Bench(sizes, Templates(Path(home), sizes.tasks, 2 * sizes.seconds, sizes.behind))
         for number, name, system in plan(options.only, options.rounds, systems):
@@ -116,7 +126,8 @@ def plan(only: list[str], rounds: int, systems: list[System]) -> Iterator[tuple[
 def _installed(options: argparse.Namespace, results: Results) -> Iterator[System]:
     """Yield the wanted systems, each with an environment. One that cannot be installed is a failure."""
     for system in SYSTEMS.values():
-        if {system.name, system.family} & set(options.systems) and system.measured & set(options.only):
+        names = {system.name} if options.compare else {system.name, system.family}
+        if names & set(options.systems) and system.measured & set(options.only):
             try:
                 if (needed := SERVERS.get(system.store)) and not program(needed):
                     raise NotInstalled(f"{needed} is not installed")

@@ -1,11 +1,9 @@
 """Where the figures are in the manual: between two marks of a page, and among its images."""
 
-from pathlib import Path
-
 from .figures import Results
+from .systems.base import ROOT
 from .table import report
 
-ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "snappea" / "docs" / "pages"
 DIRECTORY = PAGES / "images"
 PAGE = PAGES / "explanation" / "benchmarks.md"

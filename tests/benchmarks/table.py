@@ -35,19 +35,19 @@ def report(results: Results) -> Iterator[str]:
 
 def _peers(results: Results, columns: Collection[str]) -> Iterator[str]:
     """Yield a table with a row for each system: medians, and the extremes if there are several rounds."""
-    yield _row("", "tasks in", "workers", *(FIGURES[column].title for column in columns))
+    yield row("", "tasks in", "workers", *(FIGURES[column].title for column in columns))
     yield f"|---|---|---|{'---:|' * len(columns)}"
     for name, system in SYSTEMS.items():
         if results.has([name], columns):
             title = f"**{system.title}**" if system.family == "snappea" else system.title
-            cells = (_cell(results.of(name, column), FIGURES[column]) for column in columns)
-            yield _row(title, system.store, system.workers, *cells)
+            cells = (cell(results.of(name, column), FIGURES[column]) for column in columns)
+            yield row(title, system.store, system.workers, *cells)
 
 
 def _distances(results: Results) -> Iterator[str]:
     """Yield a table that compares Snappea with SQLite alone."""
     columns = COLUMNS[0]
-    yield _row("share of sqlite3 alone", *(FIGURES[column].title.rpartition(", ")[0] for column in columns))
+    yield row("share of sqlite3 alone", *(FIGURES[column].title.rpartition(", ")[0] for column in columns))
     yield f"|---|{'---:|' * len(columns)}"
     for name, limit in DISTANCES.items():
         if results.has([name], columns):
@@ -57,24 +57,25 @@ def _distances(results: Results) -> Iterator[str]:
                 else "-"
                 for column in columns
             ]
-            yield _row(f"**{SYSTEMS[name].title}**", *shares)
+            yield row(f"**{SYSTEMS[name].title}**", *shares)
 
 
 def _limits(results: Results) -> Iterator[str]:
     """Yield a table with a row for each limit."""
     systems = [system for name, system in SYSTEMS.items() if results.has([name], LIMITS)]
-    yield _row("", *(f"{system.title}, {system.store}" for system in systems))
+    yield row("", *(f"{system.title}, {system.store}" for system in systems))
     yield f"|---|{'---:|' * len(systems)}"
     for name, figure in LIMITS.items():
         if results.has(SYSTEMS, [name]):
-            yield _row(figure.title, *(_cell(results.of(system.name, name), figure) for system in systems))
+            yield row(figure.title, *(cell(results.of(system.name, name), figure) for system in systems))
 
 
-def _row(*cells: str) -> str:
+def row(*cells: str) -> str:
+    """Write a row of a table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(rounds: list[float], figure: Figure) -> str:
+def cell(rounds: list[float], figure: Figure) -> str:
     """Write the median and the extremes."""
     if not rounds:
         return "-"

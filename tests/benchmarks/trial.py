@@ -17,9 +17,8 @@ from types import TracebackType
 from typing import Any
 
 from .processes import family, memory, seconds
-from .systems.base import System
+from .systems.base import ROOT, System
 
-ROOT = Path(__file__).parents[2]
 #: After how long a step counts as hung, in seconds.
 PATIENCE = 60.0
 #: Within how many seconds the first of many tasks must run.
@@ -38,15 +37,15 @@ def start(system: System, directory: Path, arguments: Sequence[str], output: Any
     """Start a Python process of a system, in its own session."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{system.home}{os.pathsep}{ROOT}",
         "DJANGO_SETTINGS_MODULE": "tests.benchmarks.settings",
-        "BENCHMARK_SYSTEM": system.name,
+        "BENCHMARK_SYSTEM": system.registered,
         "BENCHMARK_DIRECTORY": str(directory),
     }
     with open(directory / "log", "a") as log:
         return subprocess.Popen(
             [str(system.python), *arguments],
-            cwd=ROOT,
+            cwd=system.home,  # the first place where Python looks for `snappea`
             env=environment,
             stdout=output or log,
             stderr=log,

@@ -1,11 +1,14 @@
 """What the benchmarks must know about a task queue to measure it."""
 
+import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 Function = Callable[..., Any]
+#: The directory with these files.
+ROOT = Path(__file__).parents[3]
 #: The number of workers for all measurements.
 WORKERS = 8
 EVERYTHING = frozenset(("enqueue", "drain", "crowded", "stream", "latency", "naps", "idle"))
@@ -44,8 +47,19 @@ class System:
         self.name = name
         self.title = title
         self.measured = measured
+        #: Its name in `SYSTEMS`, which the processes that are measured know.
+        self.registered = name
+        #: Where those processes find the package `snappea`.
+        self.home = ROOT
         #: The interpreter of its environment.
         self.python = Path(sys.executable)
+
+    def at(self, revision: str, home: Path) -> Self:
+        """Return this system with the package `snappea` of a revision, which is in the directory `home`."""
+        other = copy.copy(self)
+        other.name, other.title = f"{self.name}@{revision}", f"{self.title}, {revision}"
+        other.home = home
+        return other
 
     def script(self, name: str) -> str:
         """Return the path of a program in its environment."""
