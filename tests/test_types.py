@@ -36,6 +36,11 @@ async def poll(self, url: str) -> None: ...  # type: ignore[no-untyped-def]
 @shared_task(bind=False)
 def count(number: int) -> None: ...
 
+options: dict[str, Any] = {"queue": "mail"}
+
+@task(priority=5, **options)
+def pack(order_id: int) -> None: ...
+
 def right() -> None:
     result: AsyncResult = send_mail.delay(42)
     send_mail.delay(42, subject="hello")
@@ -55,6 +60,7 @@ def right() -> None:
     bound: TaskFunction[[str, int], int] = fetch
     poll.delay("https://example.org")
     count.delay(1)
+    pack.delay(1)
     failed: bool = fetch.apply(("https://example.org",)).failed()
     fetch.si("https://example.org").delay()
 
@@ -84,6 +90,7 @@ def wrong() -> None:
     fetch.delay(42)  # wrong
     fetch("https://example.org", "deep")  # wrong
     poll.delay()  # wrong
+    pack.delay("1")  # wrong
     task(bind="self")  # wrong
     task(bind=True, priority="high")  # wrong
     charge.apply_async((42,), delay=60)  # wrong

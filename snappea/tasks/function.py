@@ -26,8 +26,9 @@ from .engine import AsyncResult
 from .options import Options, is_priority
 
 P = ParamSpec("P")
-Opts = ParamSpec("Opts")
+Opt = ParamSpec("Opt")
 R = TypeVar("R")
+Bind = TypeVar("Bind", covariant=True)
 _NO_CONTEXT = nullcontext()
 
 
@@ -100,9 +101,7 @@ class TaskFunction(BoundTask, Generic[P, R]):
         encoded = []
         for args in calls:
             if not isinstance(args, (tuple, list)):
-                raise TypeError(
-                    f"{self.name}.delay_many() takes tuples of positional arguments, not {args!r}."
-                )
+                raise TypeError(f"{self.name}.delay_many takes tuples of positional arguments, not {args!r}.")
             encoded.append(self.call(tuple(args), {}))
         return engine.choose().submit_many(encoded, self)
 
@@ -296,25 +295,28 @@ registry: dict[str, TaskFunction[..., Any]] = {}
 observers: list[Callable[[TaskFunction[..., Any]], object]] = []
 
 
-class _Decorator(Protocol[Opts]):
-    """@task for type checkers: bare, or with the arguments of `Options`."""
+class _Wrap(Protocol[Bind]):
+    """@task(...) for type checkers. `Bind` is the option; with `**options` it is Any, and taken as False."""
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # no option is positional
-        self, function: Callable[P, R], /
-    ) -> TaskFunction[P, R]: ...
+    def __call__(self: "_Wrap[Literal[False]]", function: Callable[P, R], /) -> TaskFunction[P, R]: ...
     @overload
-    def __call__(
-        self, bind: Literal[True], *_: Opts.args, **options: Opts.kwargs
-    ) -> Callable[[Callable[Concatenate[Any, P], R]], TaskFunction[P, R]]: ...
-    @overload
-    def __call__(
-        self, *_: Opts.args, **options: Opts.kwargs
-    ) -> Callable[[Callable[P, R]], TaskFunction[P, R]]: ...
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> TaskFunction[P, R]: ...
 
 
-def _typed_by(options: Callable[Opts, Options]) -> Callable[[Callable[..., Any]], _Decorator[Opts]]:
-    return lambda function: cast(_Decorator[Opts], function)
+class _Decorator(Protocol[Opt]):
+    """@task for type checkers: bare, or with the arguments of `Options`, of which none is positional."""
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> TaskFunction[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, bind: Literal[True], *_: Opt.args, **options: Opt.kwargs) -> _Wrap[Literal[True]]: ...
+    @overload
+    def __call__(self, *_: Opt.args, **options: Opt.kwargs) -> _Wrap[Any]: ...
+
+
+def _typed_by(options: Callable[Opt, Options]) -> Callable[[Callable[..., Any]], _Decorator[Opt]]:
+    return lambda function: cast(_Decorator[Opt], function)
 
 
 @_typed_by(Options)
@@ -341,8 +343,7 @@ def task(
             raise TaskDefinitionError(
                 f"@task takes a function, not {function!r}. Write a function that calls it."
             )
-        name = options.get("name") or _name_of(function)
-        made = TaskFunction(function, Options.of(name, options))
+        made = TaskFunction(function, Options.of(options.get("name") or _name_of(function), options))
         register(made)
         return made
 

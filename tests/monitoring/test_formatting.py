@@ -24,7 +24,7 @@ def _declared() -> Any:
 def declare(**options: Any) -> None:
     def ship(order: int, /, street: str, *parcels: int, express: bool = False, **more: Any) -> None: ...
 
-    task(name=NAME, **options)(ship)  # type: ignore[no-untyped-call]
+    task(name=NAME, **options)(ship)
 
 
 def named(args: Any, kwargs: Any, name: str = NAME) -> list[tuple[str, str]]:

@@ -602,5 +602,5 @@ def test_without_cronsim(site: Site, settings: Any, monkeypatch: Any) -> None:
 )
 def test_options_that_make_no_sense(options: Any, words: str) -> None:
     with pytest.raises(TaskDefinitionError) as raised:
-        task(name="tests.nonsense", **options)(lambda: None)  # type: ignore[no-untyped-call]
+        task(name="tests.nonsense", **options)(lambda: None)
     assert words in str(raised.value)

@@ -104,7 +104,7 @@ def test_a_module_may_be_reloaded() -> None:
 def test_nonsense_options_are_errors_at_import(options: dict[str, Any], words: str) -> None:
     before = dict(registry)
     with pytest.raises(TaskDefinitionError, match=words):
-        task(**{"name": "tests.nonsense", **options})(lambda: None)  # type: ignore[no-untyped-call]
+        task(**{"name": "tests.nonsense", **options})(lambda: None)
     assert registry == before
 
 

@@ -532,7 +532,7 @@ def test_an_old_name_in_a_module_that_was_not_imported_yet(site: Site) -> None:
 def _make(**options: Any) -> Callable[[], Any]:
     def made() -> None: ...
 
-    return lambda: task(**options)(made)  # type: ignore[no-untyped-call]
+    return lambda: task(**options)(made)
 
 
 @pytest.mark.parametrize(
