@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db.transaction import atomic
 
@@ -67,7 +68,8 @@ class Plan:
     description: str = ""
     #: The packed calls for success, failure and completion.
     callbacks: tuple[str | None, str | None, str | None] = (None, None, None)
-    calls: list[Call] = field(default_factory=list)
+    #: The calls, each with its task and its result.
+    members: list[tuple[Call, Any, Any]] = field(default_factory=list)
     #: The batches in it.
     parts: list["Plan"] = field(default_factory=list)
     #: What `store.enqueue()` returns for each call, once it is written.
@@ -107,7 +109,7 @@ def _written(db: RawConnection, plan: Plan, moment: str, parent_id: int | None) 
     else:
         batch_id = plan.id
         reopen(db, [batch_id])
-    plan.written = [store.insert_or_raise(db, of_batch(call, batch_id), moment) for call in plan.calls]
+    plan.written = [store.insert_or_raise(db, of_batch(call, batch_id), moment) for call, *_ in plan.members]
     added = sum(is_new for _task_id, is_new in plan.written)
     if added and not db.execute(ADD, (added, batch_id)).rowcount:
         raise LookupError(f"Batch {batch_id} does not exist any more.")

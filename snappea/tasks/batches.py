@@ -1,10 +1,9 @@
 """`snappea.batch()`: tasks that belong together, and the calls that follow when they have ended."""
 
 from collections.abc import Sequence
-from contextvars import Token
 from datetime import datetime
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from django.db import transaction
 
@@ -19,6 +18,7 @@ from .calls import Signature
 from .engine import AsyncResult, Caller, Engine
 from .function import TaskFunction, registry
 
+R = TypeVar("R")
 #: What may follow: a task, or a call of it.
 Callback = TaskFunction[..., Any] | Signature | None
 
@@ -61,14 +61,19 @@ class MemberResult(AsyncResult):
 
 
 class Collector(Engine):
-    """Collects the calls of a block, and has the engine accept all of them together at its end."""
+    """Collects the calls of a `with` block. The engine accepts all of them together."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.members: list[tuple[Call, TaskFunction[..., Any], MemberResult]] = []
-        self.parts: list[Collector] = []
         #: The databases that must commit first.
         self.using: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._token = engine.collecting.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        engine.collecting.reset(self._token)
 
     def submit(
         self, call: Call, caller: Caller[Any], moment: str | None = None, is_committed: bool = False
@@ -77,8 +82,7 @@ class Collector(Engine):
         if not isinstance(caller, TaskFunction):
             raise TypeError(f"{call.task_name} cannot join a batch: declare it with @task of Snappea.")
         result = MemberResult()
-        self.plan.calls.append(call)
-        self.members.append((call, caller, result))
+        self.plan.members.append((call, caller, result))
         return result
 
     def submit_many(self, calls: Sequence[Call], caller: Caller[Any]) -> list[Any]:
@@ -96,7 +100,6 @@ class Collector(Engine):
 
     def add(self, part: "Collector") -> None:
         """Take over a batch in this one."""
-        self.parts.append(part)
         self.plan.parts.append(part.plan)
         self.using |= part.using
 
@@ -106,31 +109,32 @@ class Collector(Engine):
             transaction.on_commit(self.enqueue_all, using=self.using.pop())
             return
         engine.choose().submit_batch(self)
+        for plan in self.plan.family():
+            for (_call, task, result), written in zip(plan.members, plan.written, strict=False):
+                result.become(task.accepted(*written))
 
     def run_eagerly(self) -> None:
-        """Run the calls, those of the batches in it, and its callbacks."""
-        self.plan.id = 0
-        try:
-            for call, task, result in self.members:
-                result.become(task.run_eagerly(call))
-            for part in self.parts:
-                part.run_eagerly()
-        except Exception:
-            self._call_back(*self.plan.callbacks[1:])
-            raise
-        self._call_back(*self.plan.callbacks[::2])
+        """Run the calls, and then the callbacks."""
+        _run(self.plan)
 
-    def _call_back(self, *callbacks: str | None) -> None:
-        for text in filter(None, callbacks):
-            call = unpacked(text)
-            registry[call.task_name].run_eagerly(call)
 
-    def accept(self) -> None:
-        """Complete the results of the calls, which are enqueued."""
-        for (_call, task, result), (task_id, is_new) in zip(self.members, self.plan.written, strict=True):
-            result.become(task.accepted(task_id, is_new))
-        for part in self.parts:
-            part.accept()
+def _run(plan: Plan) -> None:
+    plan.id = 0
+    try:
+        for call, task, result in plan.members:
+            result.become(task.run_eagerly(call))
+        for part in plan.parts:
+            _run(part)
+    except Exception:
+        _call_back(*plan.callbacks[1:])
+        raise
+    _call_back(*plan.callbacks[::2])
+
+
+def _call_back(*callbacks: str | None) -> None:
+    for text in filter(None, callbacks):
+        call = unpacked(text)
+        registry[call.task_name].run_eagerly(call)
 
 
 class Batch:
@@ -143,7 +147,7 @@ class Batch:
     def __init__(self, id: int) -> None:
         self._plan = Plan(id=id)
         self._is_entered = True
-        self._open: list[tuple[Collector, Token[Engine | None]]] = []
+        self._open: list[Collector] = []
 
     @classmethod
     def _of(cls, plan: Plan) -> Self:
@@ -168,13 +172,12 @@ class Batch:
         if self._is_entered:
             self._plan = Plan(id=self.id)
         self._is_entered = True
-        collector = Collector(self._plan)
-        self._open.append((collector, engine.collecting.set(collector)))
+        self._open.append(Collector(self._plan).__enter__())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        collector, token = self._open.pop()
-        engine.collecting.reset(token)
+        collector = self._open.pop()
+        collector.__exit__()
         if kind is not None:
             return
         outer = engine.collecting.get()
@@ -182,6 +185,17 @@ class Batch:
             outer.add(collector)
         else:
             collector.enqueue_all()
+
+    def submit(self, call: Call, caller: Caller[R]) -> R:
+        """Accept a call with `batch=...`."""
+        return self.submit_many([call], caller)[0]
+
+    def submit_many(self, calls: Sequence[Call], caller: Caller[R]) -> list[R]:
+        """Accept many: with those of the open block, even in another thread, or immediately."""
+        if self._open:
+            return self._open[-1].submit_many(calls, caller)
+        with Batch(self.id) as other:
+            return other._open[-1].submit_many(calls, caller)
 
     def progress(self) -> BatchProgress:
         """Return how far it is. Raises LookupError if its row is gone.
@@ -241,10 +255,6 @@ def _packed(callback: Callback) -> str | None:
         raise TypeError(
             "A callback counts its time from the end of the batch: give countdown, not a datetime."
         )
-    collector = Collector(Plan())
-    token = engine.collecting.set(collector)
-    try:
+    with Collector(Plan()) as found:
         callback.delay()
-    finally:
-        engine.collecting.reset(token)
-    return packed(collector.plan.calls[0])
+    return packed(found.plan.members[0][0])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from importlib import import_module
 from json import loads
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from django.conf import settings
 from django.db import connections, transaction
@@ -44,6 +44,20 @@ class Caller(Protocol[R_co]):
         """Run a call, and return its result."""
 
 
+class Acceptor(Protocol):
+    """What accepts calls: an engine, or a batch."""
+
+    def submit(self, call: Call, caller: Caller[R]) -> R:
+        """Accept a call, and return the caller's result for it."""
+
+    def submit_many(self, calls: Sequence[Call], caller: Caller[R]) -> list[R]:
+        """Accept many calls."""
+
+
+#: The option `batch`.
+InBatch: TypeAlias = Acceptor | None
+
+
 class Engine:
     """Accepts calls and knows their outcome. Each engine has its own kind of ids."""
 
@@ -69,7 +83,7 @@ class Engine:
         transaction.on_commit(lambda: choose().submit(call, caller, is_committed=True), using=using)
 
     def submit_batch(self, collector: Any) -> None:
-        """Accept the calls of a batch, all or none, and complete their results."""
+        """Accept the calls of a batch, all or none."""
         raise NotImplementedError(
             "Batches need the queue's table. With Celery as the engine, use its group and chord. While tests "
             'run, set TASK_ALWAYS_EAGER, or IN_TESTS to "write".'
@@ -137,7 +151,6 @@ class TableEngine(Engine):
         if settings.DEBUG:
             _warn_of_open_transaction()
         batches.enqueue(collector.plan)
-        collector.accept()
 
     def find(self, call_id: Any) -> Task | None:
         """Return the row."""
@@ -245,6 +258,13 @@ def choose() -> Engine:
     if tests_run() and configured.IN_TESTS == "collect":  # collects(), inlined: the hot path
         return _memory or _load_memory()
     return _registered.get(configured.ENGINE, TABLE)
+
+
+def chosen(batch: InBatch) -> Acceptor:
+    """Return what accepts a call with `batch=...`. Raises TypeError if that is an id."""
+    if not hasattr(batch, "submit") and batch is not None:
+        raise TypeError(f"batch={batch!r} must be a batch, as in batch=Batch(7).")
+    return choose() if batch is None else batch
 
 
 def of(call_id: Any) -> Engine:

@@ -22,7 +22,7 @@ from . import calls, context, engine
 from .arguments import encode, simplified
 from .bound import BoundTask
 from .calls import FINISHED
-from .engine import AsyncResult
+from .engine import AsyncResult, InBatch
 from .options import Options, is_priority
 
 P = ParamSpec("P")
@@ -90,8 +90,8 @@ class TaskFunction(BoundTask, Generic[P, R]):
         """Enqueue a call like `delay()`, from asynchronous code: `await send_mail.adelay(42)`."""
         return await sync_to_async(functools.partial(self.delay, *args, **kwargs))()
 
-    def delay_many(self, calls: Iterable[tuple[Any, ...]]) -> list[AsyncResult]:
-        """Enqueue one call per tuple of positional arguments, in one transaction.
+    def delay_many(self, calls: Iterable[tuple[Any, ...]], *, batch: InBatch = None) -> list[AsyncResult]:
+        """Enqueue one call per tuple of positional arguments, in one transaction; as members of a `batch`.
 
         >>> send_mail.delay_many((user.pk,) for user in users)
 
@@ -103,7 +103,7 @@ class TaskFunction(BoundTask, Generic[P, R]):
             if not isinstance(args, (tuple, list)):
                 raise TypeError(f"{self.name}.delay_many takes tuples of positional arguments, not {args!r}.")
             encoded.append(self.call(tuple(args), {}))
-        return engine.choose().submit_many(encoded, self)
+        return engine.chosen(batch).submit_many(encoded, self)
 
     def broadcast(self, /, *args: P.args, **kwargs: P.kwargs) -> list[AsyncResult]:
         """Enqueue one call for each running Foreman, and return their results.
@@ -155,6 +155,7 @@ class TaskFunction(BoundTask, Generic[P, R]):
         result_ttl: float | None = None,
         keep: float | timedelta | None = None,
         tags: Sequence[str] | None = None,
+        batch: InBatch = None,
         ignore_result: bool | None = None,
         add_to_parent: bool | None = None,
         **unknown: Never,
@@ -164,9 +165,8 @@ class TaskFunction(BoundTask, Generic[P, R]):
         `countdown` (seconds or a timedelta) or `eta` (an aware datetime): when the call may start. `expires`
         (seconds, a timedelta or an aware datetime): when to delete it if it has not started. `priority`: from
         -100 to 100. `result_ttl`: how long to keep its result, in seconds. `keep` (seconds or a timedelta):
-        how long to keep its row. `tags`: tags to add to the task's. Celery's `ignore_result` and
-        `add_to_parent` have no effect. Raises the same errors as `delay()`, and TypeError or ValueError for
-        an unknown or invalid option.
+        how long to keep its row. `tags`: tags to add to the task's. `batch`: what it joins. `ignore_result`,
+        `add_to_parent`: no effect. Raises as `delay()` does, TypeError or ValueError for invalid options.
 
         >>> send_mail.apply_async((42,), countdown=60, priority=10)
         """
@@ -186,7 +186,7 @@ class TaskFunction(BoundTask, Generic[P, R]):
             raise type(error)(f"{self.name}: {error}") from None
         call = call._replace(extras=extras, priority=call.priority if priority is None else priority)
         refuse_event_loop(self.__name__, self.name)
-        return engine.choose().submit(call, self)
+        return engine.chosen(batch).submit(call, self)
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
         """Check the arguments and encode them. `queue` overrides the task's. Raises as `delay()` does."""

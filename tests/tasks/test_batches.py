@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -186,6 +187,30 @@ def test_ways_to_enqueue_members(site: Site) -> None:
         work.delay_on_commit(6)
     assert Task.objects.filter(batch_id=batch.id).count() == 6
     assert batch.progress().total == 6
+
+
+@both
+def test_calls_that_name_their_batch(site: Site) -> None:
+    with snappea.batch() as batch, snappea.batch() as inner:
+        results = work.delay_many([(1,), (2,)], batch=batch)
+        thread = Thread(target=partial(work.s(3).apply_async, batch=batch))
+        thread.start()
+        thread.join()
+        work.delay(4)
+    assert {result.id for result in results} < {
+        *Task.objects.filter(batch_id=batch.id).values_list("pk", flat=True)
+    }
+    assert (batch.progress().total, inner.progress().total) == (4, 1)
+    assert work.apply_async((5,), batch=snappea.Batch(batch.id)).status == "ready"
+    assert work.delay_many([(6,)], batch=batch)[0].status == "ready"
+    assert batch.progress().total == 6
+    with pytest.raises(LookupError):
+        work.apply_async((7,), batch=snappea.Batch(10**6))
+    with pytest.raises(TypeError, match=r"as in batch=Batch\(7\)"):
+        work.apply_async((7,), batch=1)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="id is unknown"):
+        work.delay_many([(7,)], batch=snappea.batch())
+    assert Task.objects.count() == 6
 
 
 def test_delay_on_commit_lets_the_whole_batch_wait_for_the_commit(site: Site) -> None:
