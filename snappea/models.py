@@ -143,6 +143,8 @@ class Task(models.Model):
     lane_limit = models.IntegerField(null=True, blank=True)
     lane_interval = models.FloatField(null=True, blank=True)
     lane_burst = models.IntegerField(null=True, blank=True)
+    #: Whether it is deleted if it may not start at once.
+    lane_discards = models.BooleanField(default=False, db_default=False)
     gate = models.SmallIntegerField(choices=Gate.choices, default=Gate.OPEN, db_default=Gate.OPEN.value)
 
     #: The backend of django.tasks that enqueued it: its alias in TASKS.

@@ -39,6 +39,7 @@ _GONE = {
     "expired": gettext_lazy("expired"),
     "deleted": gettext_lazy("deleted"),
     "handed over": gettext_lazy("handed over to Celery"),
+    "discarded": gettext_lazy("discarded"),
     "skipped": gettext_lazy("skipped, because it was too late"),
 }
 

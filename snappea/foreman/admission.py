@@ -15,7 +15,7 @@ from ..conf import current, declared_queues
 from ..errors import CannotStart
 from ..queue import groups, operations, store
 from ..queue.database import RawConnection
-from ..queue.records import Claim, Expired, Peek
+from ..queue.records import Claim, Discarded, Expired, Newcomer, Peek
 from ..queue.states import Status
 from ..workers.threads import WorkerPool
 from .in_flight import InFlight
@@ -94,6 +94,7 @@ class Admission:
         #: When to delete expired results again, by time.monotonic(), if there were some.
         self.purge_at = inf
         self._openings = Openings()
+        self._discarded: list[Discarded] = []
         #: Groups that tasks have left since the last committed claim.
         self.left: set[str] = set()
         self._paused: set[str] = set()
@@ -142,6 +143,7 @@ class Admission:
         missed. Returns the claims, the expired tasks and the latest peek.
         """
         expired: list[Expired] = []
+        self._discarded = []
         is_due = peek.due is not None and peek.due <= moment
         if is_due:
             store.promote(db, moment)
@@ -159,6 +161,7 @@ class Admission:
             running = [*in_flight.running(), *claims]
             shares = self._shares(db, store.waiting_queues(db, is_async=True), loop_room, running)
             claims += self._claim(db, moment, loop_room, shares, is_async=True)
+        expired += self._discarded
         if claims:
             late = [one for one in claims if one.extras_json and (one.extras.expires_at or "never") <= moment]
             if late:
@@ -216,13 +219,15 @@ class Admission:
                 self._openings.add(lane, 0.0)  # the next round checks it
         return claims
 
-    def _open_gates(self, db: RawConnection, moment: str, newcomers: list[str | None]) -> None:
+    def _open_gates(self, db: RawConnection, moment: str, newcomers: list[Newcomer]) -> None:
         self._has_more = len(newcomers) == store.AT_ONCE
         here, moment = time.monotonic(), self._shared.clock(db) if self._shared else moment
-        for lane in self.left.union(filter(None, newcomers)):
+        for lane in self.left.union(task.lane for task in newcomers if task.lane):
             wait = groups.admit(db, lane, moment, self._served)
             if wait is not None:
                 self._openings.add(lane, here + wait)
+        if ids := [task.id for task in newcomers if task.discards]:
+            self._discarded = groups.discard(db, ids, self._served)
 
     def _shares(
         self, db: RawConnection, waiting: list[str], room: int, running: Iterable[Claim]

@@ -9,7 +9,7 @@ from logging import ERROR, INFO, WARNING
 from .. import __version__
 from ..log import clean, foreman, say, shows
 from ..models import Status
-from ..queue.records import Expired, Outcome, Recovered
+from ..queue.records import Discarded, Expired, Outcome, Recovered
 from ..signals import task_interrupted, tell
 from ..tasks import frameworks
 from ..tasks.discovery import failures, find
@@ -54,9 +54,11 @@ def _report(outcome: Outcome, with_arguments: bool) -> None:
 
 
 def report_expired(expired: Iterable[Expired]) -> None:
-    """Log the tasks that expired."""
+    """Log the tasks that expired or were discarded."""
     for task in expired:
-        if task.status != Status.SUCCESSFUL:
+        if isinstance(task, Discarded):
+            say(WARNING, "Discarded %s #%d, because its limit is reached", clean(task.task_name), task.id)
+        elif task.status != Status.SUCCESSFUL:
             say(WARNING, "Expired %s #%d, which waited too long", clean(task.task_name), task.id)
 
 

@@ -6,23 +6,10 @@ key. So the keys take turns, and a claim costs the same as without them.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from . import statements as sql
 from .database import RawConnection
-
-
-class Newcomer(NamedTuple):
-    """A task that has become ready, and is to be sorted in. Newcomers sort by their ids."""
-
-    id: int
-    lane: str | None
-    fair_key: str | None
-    #: Its place, if it has had one and was only given back.
-    turn: int | None
-    is_async: bool
-    queue: str
-    priority: int
+from .records import Newcomer
 
 
 def give_turns(db: RawConnection, newcomers: Iterable[Newcomer]) -> None:

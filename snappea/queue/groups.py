@@ -13,8 +13,9 @@ from datetime import datetime
 from . import statements as sql
 from .clock import later
 from .database import RawConnection, delete_old
-from .records import Claim
+from .records import Claim, Discarded
 from .states import Status
+from .store import note_gone
 
 #: The most tasks of a group that are opened at once.
 AT_ONCE = 1000
@@ -43,6 +44,14 @@ def admit(db: RawConnection, lane: str, moment: str, queues: Sequence[str] = ())
     if room > 0:
         db.execute(sql.ADMIT, (lane, served, served, room))
     return wait
+
+
+def discard(db: RawConnection, ids: Sequence[int], queues: Sequence[str] = ()) -> list[Discarded]:
+    """Delete those of these tasks that are blocked and not paused. `queues`: only from these."""
+    served = json.dumps(queues) if queues else None
+    gone = list(map(Discarded._make, db.execute(sql.DISCARD, (json.dumps(ids), served, served)).fetchall()))
+    note_gone(db, gone, "discarded")
+    return gone
 
 
 def _starts(

@@ -51,6 +51,7 @@ class Extras(NamedTuple):
     lane_burst: int | None = None
     batch_id: int | None = None
     fair_key: str | None = None
+    lane_discards: bool = False
     unique_rule: UniqueRule | None = None
 
 
@@ -283,6 +284,25 @@ class Expired(NamedTuple):
     status: str
     lane: str | None
     batch_id: int | None = None
+
+
+class Discarded(Expired):
+    """A row that was deleted because the limits of its group did not let it start at once."""
+
+
+class Newcomer(NamedTuple):
+    """A task that has become ready, and is to be sorted in. Newcomers sort by their ids."""
+
+    id: int
+    lane: str | None
+    fair_key: str | None
+    #: Its place, if it has had one and was only given back.
+    turn: int | None
+    is_async: bool
+    queue: str
+    priority: int
+    #: Whether it is discarded if it may not start at once.
+    discards: int = False
 
 
 class Recovered(NamedTuple):

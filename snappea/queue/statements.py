@@ -56,8 +56,9 @@ INSERT_MORE = statement("""
     INSERT INTO snappea_task (
         task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
         expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-        is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id, fair_key)
-    VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id, fair_key,
+        lane_discards)
+    VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING {returning_id}""")
 IDENTICAL = statement("""
     SELECT id FROM snappea_task WHERE unique_key = ?
@@ -73,8 +74,8 @@ WAITING_TWIN = statement("""
 REPLACE = statement("""
     UPDATE snappea_task SET
         args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
-        lane = ?, lane_limit = ?, lane_interval = ?, lane_burst = ?, tags = ?, fair_key = ?, turn = NULL,
-        attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
+        lane = ?, lane_limit = ?, lane_interval = ?, lane_burst = ?, lane_discards = ?, tags = ?,
+        fair_key = ?, turn = NULL, attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
     WHERE id = ? AND status IN ('ready', 'scheduled')""")
 #: Calls with `unique_for`: HELD takes the key and the current time.
 HELD = "SELECT task_id FROM snappea_uniqueuntil WHERE key = ? AND until > ?"
@@ -274,7 +275,7 @@ BLOCK_NEW = statement("""
     UPDATE snappea_task SET gate = {BLOCKED} WHERE id {among}(
         SELECT id FROM snappea_task {by_new}
         WHERE gate = {NEW} AND status = 'ready' ORDER BY {few_by_id} LIMIT ? {skip_locked}){end}
-    RETURNING id, lane, fair_key, turn, {untyped}is_async, queue, priority""")
+    RETURNING id, lane, fair_key, turn, {untyped}is_async, queue, priority, lane_discards AND claims = 0""")
 #: The places at the front of a line and of a group, and the last place of a key. Newcomers have none yet.
 FRONT = statement("""
     SELECT {PLACE} FROM snappea_task WHERE {CLAIMABLE} AND is_async = ? AND queue = ? AND priority = ?
@@ -308,6 +309,11 @@ ADMIT = statement("""
     UPDATE snappea_task SET gate = {OPEN} WHERE id {among}(
         SELECT id FROM snappea_task WHERE {BLOCKED_IN_GROUP}
         {FIRST_IN_LINE} LIMIT ? {skip_locked}){end}""")
+#: Newcomers that must not wait, unless a pause holds them back.
+DISCARD = statement("""
+    DELETE FROM snappea_task WHERE id {ids} AND {untyped}status = 'ready' AND gate = {BLOCKED} AND {SERVED}
+        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
+    RETURNING id, task_name, status, lane, batch_id""")
 #: When the bucket of a rate is full again.
 OPENING = statement("SELECT {untyped}opens_at FROM snappea_opening WHERE lane = ?")
 CLOSE = """

@@ -48,6 +48,7 @@ MOVES = {
     "enqueue": Move((), (Status.READY, Status.SCHEDULED)),
     "promote": Move((Status.SCHEDULED,), (Status.READY,)),
     "expire": Move((Status.READY, Status.SCHEDULED), (DELETED,)),
+    "discard": Move((Status.READY,), (DELETED,)),  # `on_limit="discard"`
     "claim": Move((Status.READY,), (Status.RUNNING,)),
     "expire when claimed": Move((Status.RUNNING,), (DELETED,)),
     "give back": Move((Status.RUNNING,), (Status.READY,), revoked=(Status.CANCELLED,)),

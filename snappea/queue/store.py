@@ -20,7 +20,20 @@ from ..models import Gate, Status, Task
 from . import statements as sql
 from .clock import later, now
 from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
-from .records import Call, Claim, Expired, Extras, Fence, Outcome, Peek, Progress, Unusable, added, error_line
+from .records import (
+    Call,
+    Claim,
+    Expired,
+    Extras,
+    Fence,
+    Newcomer,
+    Outcome,
+    Peek,
+    Progress,
+    Unusable,
+    added,
+    error_line,
+)
 from .refusals import refusal
 from .states import waiting_state
 
@@ -162,10 +175,7 @@ def promote(db: RawConnection, moment: str) -> int:
 def expire(db: RawConnection, moment: str) -> list[Expired]:
     """Delete expired waiting tasks and expired results."""
     expired = list(map(Expired._make, db.execute(sql.EXPIRE, (moment, EXPIRE_AT_ONCE)).fetchall()))
-    gone = [("expired", task.id) for task in expired if task.status != Status.SUCCESSFUL]
-    for note in sql.NOTE_GONE:
-        db.executemany(note, gone)
-    end_members(db, [task.batch_id for task in expired if task.status != Status.SUCCESSFUL])
+    note_gone(db, [task for task in expired if task.status != Status.SUCCESSFUL], "expired")
     return expired
 
 
@@ -174,12 +184,17 @@ def expire_claimed(db: RawConnection, claims: Iterable[Claim]) -> list[Expired]:
     expired = []
     for claim in claims:
         db.execute(sql.EXPIRE_CLAIMED, claim.fence)
-        for note in sql.NOTE_GONE:
-            db.execute(note, ("expired", claim.id))
         batch_id = claim.extras.batch_id
         expired.append(Expired(claim.id, claim.task_name, Status.READY, claim.lane, batch_id))
-    end_members(db, [task.batch_id for task in expired])
+    note_gone(db, expired, "expired")
     return expired
+
+
+def note_gone(db: RawConnection, tasks: Sequence[Expired], what: str) -> None:
+    """Tell the schedules and the batches of tasks that were deleted before they ran."""
+    for note in sql.NOTE_GONE:
+        db.executemany(note, [(what, task.id) for task in tasks])
+    end_members(db, [task.batch_id for task in tasks])
 
 
 def unconfirmed_pauses(db: RawConnection) -> list[tuple[str, str]]:
@@ -326,17 +341,14 @@ def revoked(db: RawConnection) -> list[Fence]:
 # concurrency groups: ready tasks that may not run yet are blocked, so that they cost other tasks nothing
 
 
-def block_new(db: RawConnection) -> list[str | None]:
-    """Give up to AT_ONCE new tasks their turn, and block them until their concurrency group has room.
-
-    Returns the group of each.
-    """
-    newcomers = db.execute(sql.BLOCK_NEW, (AT_ONCE,)).fetchall()
-    if any(fair_key is not None for _id, _lane, fair_key, *_line in newcomers):
+def block_new(db: RawConnection) -> list[Newcomer]:
+    """Give up to AT_ONCE new tasks their turn, and block them until their concurrency group has room."""
+    newcomers = sorted(map(Newcomer._make, db.execute(sql.BLOCK_NEW, (AT_ONCE,)).fetchall()))
+    if any(task.fair_key is not None for task in newcomers):
         from . import fair  # a process that only enqueues does not need it
 
-        fair.give_turns(db, sorted(map(fair.Newcomer._make, newcomers)))
-    return [lane for _id, lane, *_line in newcomers]
+        fair.give_turns(db, newcomers)
+    return newcomers
 
 
 def recheck_groups(db: RawConnection) -> None:

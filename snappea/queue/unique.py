@@ -39,7 +39,7 @@ def _replacing(
     if due is not None and rule.latest is not None:
         due = min(due, later(enqueued_at, rule.latest))
     state = waiting_state(due, extras.lane, extras.fair_key, moment)
-    limits = extras.lane, extras.lane_limit, extras.lane_interval, extras.lane_burst
+    limits = extras.lane, extras.lane_limit, extras.lane_interval, extras.lane_burst, extras.lane_discards
     return *call[1:5], *state, due, extras.expires_at, *limits, extras.tags, extras.fair_key
 
 

@@ -27,7 +27,7 @@ class BatchProgress(NamedTuple):
     """How far a batch is, with the batches in it: numbers of members.
 
     `failed` counts those that failed, were interrupted, or were cancelled while they ran; `gone` those that
-    expired, or were cancelled or deleted.
+    expired, or were cancelled, deleted or discarded.
     """
 
     total: int

@@ -308,7 +308,8 @@ def require_kept(task: Task | None, task_id: int) -> Task | None:
     """Return a task if it has ended, else None. Raises ResultNotKept if its result is not kept."""
     if task is None:
         raise ResultNotKept(
-            f"The row of task #{task_id} is gone: it succeeded without result_ttl, was cancelled, or expired."
+            f"The row of task #{task_id} is gone: it succeeded without result_ttl, was cancelled, expired, "
+            "or was discarded."
         )
     if task.status not in (Status.SCHEDULED, Status.READY, Status.RUNNING):
         return task
@@ -356,7 +357,7 @@ class AsyncResult:
     def status(self) -> str | None:
         """Its state, one of `snappea.models.Status`.
 
-        None if its row is gone: it succeeded without `result_ttl`, was cancelled, or expired.
+        None if its row is gone: it succeeded without `result_ttl`, was cancelled, expired, or was discarded.
         """
         return self._engine().status(self.id)
 

@@ -42,6 +42,7 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
         lane_interval=interval,
         lane_burst=burst,
         fair_key=None if options.fair_by is None else _fair_key(task, args, kwargs),
+        lane_discards=options.on_limit == "discard",
         is_sensitive=options.sensitive,
         unique_rule=options.unique_rule,
     )

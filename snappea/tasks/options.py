@@ -86,6 +86,8 @@ class Options:
     #: How often the task starts, at even intervals: "10/s", "10/m" or "10/h". With "10/m burst 5", up to 5
     #: start at once after a pause. `delay()` calls a function of the arguments.
     rate_limit: str | Callable[..., str | None] | None = None
+    #: What happens to a call that may not start at once because of these limits: it waits, or it is deleted.
+    on_limit: Literal["wait", "discard"] = "wait"
     #: How long the result is kept; None: the row is deleted when the task succeeds.
     result_ttl: float | None = None
     #: How long the row is kept after the task succeeded, without a result: seconds or a timedelta; None: as
@@ -317,6 +319,7 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         'a number and a unit, as in "10/m" (s, m or h) or "10/m burst 5"',
         lambda v: callable(v) or _is_rate(v),
     ),
+    "on_limit": ('"wait" or "discard"', lambda v: v in ("wait", "discard")),
     "result_ttl": _DELAY,
     "keep": (f"{_DELAY[0]}, or a timedelta", is_span),
     "tags": (f"a list of {TAGS}", are_tags),
@@ -359,6 +362,7 @@ _COMBINATIONS: dict[str, Callable[[Options], bool]] = {
     "debounce replaces the call that waits: remove on_conflict={on_conflict!r}": lambda o: (
         o.debounce is None or o.on_conflict != "raise"
     ),
+    "on_limit needs max_concurrency or rate_limit": lambda o: o.on_limit == "wait" or o.is_limited,
     "concurrency_key needs max_concurrency or rate_limit": lambda o: (
         o.concurrency_key is None or o.is_limited
     ),

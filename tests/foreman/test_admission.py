@@ -19,7 +19,7 @@ from snappea.errors import CannotStart, UnknownQueue
 from snappea.foreman.admission import Admission
 from snappea.foreman.in_flight import InFlight
 from snappea.foreman.loop import Foreman
-from snappea.models import Opening, Task
+from snappea.models import Opening, Task, Total
 from snappea.queue import operations, store
 from snappea.queue.clock import now
 from snappea.queue.database import RawConnection, connect, raw, transact
@@ -36,6 +36,7 @@ from tests.playground.gated import (
     paced_in_bursts,
     paced_pair,
     two_late,
+    two_or_none,
 )
 from tests.playground.ledger import note
 from tests.playground.lifecycle import loop, two_at_a_time
@@ -657,6 +658,53 @@ def test_limits_that_depend_on_the_arguments(site: Site) -> None:
         by_size.delay("wrong", "0")
     (site.directory / "go").touch()
     wait_until(lambda: site.counts() == {"ready": 2})
+
+
+@pytest.mark.on_both
+def test_calls_that_do_not_wait_for_their_limit(site: Site) -> None:
+    foreman = site.foreman(NUM_WORKERS=8)
+    operations.pause("paused")
+    two_or_none.apply_async(("b", "paused"), queue="paused")
+    for number in range(5):
+        two_or_none.delay("a", f"{number}", "wait, retry")
+    two_or_none.delay("b", "0")
+    wait_until(lambda: site.ledger.count("end", "b-0"))
+    wait_until(lambda: site.counts() == {"running": 2, "ready": 1})
+    foreman.wait_for_output(
+        r"Discarded tests\.playground\.gated\.two_or_none #\d+, because its limit is reached"
+    )
+    (site.directory / "go").touch()
+    wait_until(lambda: site.ledger.keys("end").total() == 3)  # a retry is not discarded
+    operations.resume("paused")
+    wait_until(lambda: site.ledger.count("end", "b-paused"))
+    assert foreman.stop() == 0
+    assert site.counts() == {}
+    assert Total.objects.get(task_name=two_or_none.name).expired == 3
+
+
+def test_calls_that_were_interrupted_are_not_discarded(site: Site) -> None:
+    foreman = site.foreman()
+    two_or_none.delay_many(("a", f"{number}", "wait") for number in range(2))
+    wait_until(lambda: has_started(site, 2))
+    foreman.kill()
+    two_or_none.delay("a", "late")
+    foreman = site.foreman()
+    foreman.wait_for_output("Discarded")
+    wait_until(lambda: has_started(site, 4))
+    (site.directory / "go").touch()
+    wait_until(lambda: site.counts() == {})
+    assert sorted(site.ledger.keys("end")) == ["a-0", "a-1"]
+
+
+@pytest.mark.on_postgres
+def test_three_foremen_discard_what_none_of_them_may_start(site: Site) -> None:
+    foremen = [site.foreman(NUM_WORKERS=4) for _ in range(3)]
+    for number in range(100):
+        two_or_none.delay("a", f"{number}")
+    wait_until(lambda: site.counts() == {})
+    assert [foreman.stop() for foreman in foremen] == [0, 0, 0]
+    assert peak(site.ledger.lines()) <= 2
+    assert Total.objects.get(task_name=two_or_none.name).expired == 100 - site.ledger.keys("end").total()
 
 
 def test_a_burst_refills_at_the_rate(site: Site) -> None:

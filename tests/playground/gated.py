@@ -96,6 +96,14 @@ def by_size(account: str, key: str, how: str = "") -> None:
     _behave(f"{account}-{key}", how)
 
 
+@task(
+    max_concurrency=2, on_limit="discard", acks_late=True, concurrency_key=lambda account, *_, **__: account
+)
+def two_or_none(account: str, key: str, how: str = "") -> None:
+    """Run with one other at most, or not at all."""
+    _behave(f"{account}-{key}", how)
+
+
 @task(rate_limit="20/s burst 4")
 def paced_in_bursts(key: str, how: str = "") -> None:
     """Start at even distances, after a pause four at once."""

@@ -516,13 +516,13 @@ SELECT DISTINCT lane FROM snappea_task WHERE lane IS NOT NULL AND status = 'read
 UPDATE snappea_task SET gate = 2 WHERE id IN (
     SELECT id FROM snappea_task INDEXED BY snappea_new
     WHERE gate = 1 AND status = 'ready' ORDER BY id LIMIT ? )
-RETURNING id, lane, fair_key, turn, +is_async, queue, priority
+RETURNING id, lane, fair_key, turn, +is_async, queue, priority, lane_discards AND claims = 0
 
 -- queue.statements.BLOCK_NEW, PostgreSQL
 UPDATE snappea_task SET gate = 2 WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task
     WHERE gate = 1 AND status = 'ready' ORDER BY id + 0 LIMIT %s FOR UPDATE SKIP LOCKED))
-RETURNING id, lane, fair_key, turn, is_async, queue, priority
+RETURNING id, lane, fair_key, turn, is_async, queue, priority, lane_discards AND claims = 0
 
 -- queue.statements.CANCEL, SQLite
 DELETE FROM snappea_task WHERE id = ? AND status IN ('ready', 'scheduled')
@@ -671,6 +671,16 @@ SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
         WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)
     + (SELECT count(*) FROM snappea_task
         WHERE gate = 1 AND status = 'ready' AND lane IS NULL)
+
+-- queue.statements.DISCARD, SQLite
+DELETE FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND +status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
+    AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
+RETURNING id, task_name, status, lane, batch_id
+
+-- queue.statements.DISCARD, PostgreSQL
+DELETE FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
+    AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
+RETURNING id, task_name, status, lane, batch_id
 
 -- queue.statements.EXPIRE, SQLite
 DELETE FROM snappea_task WHERE id IN (
@@ -858,16 +868,18 @@ RETURNING id
 INSERT INTO snappea_task (
     task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
     expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-    is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id, fair_key)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id, fair_key,
+    lane_discards)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 
 -- queue.statements.INSERT_MORE, PostgreSQL
 INSERT INTO snappea_task (
     task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at, status, gate, run_after,
     expires_at, result_ttl, parent_id, unique_key, unique_running, lane, lane_limit, lane_interval,
-    is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id, fair_key)
-VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    is_sensitive, backend, overrides, keeps_result, tags, lane_burst, batch_id, fair_key,
+    lane_discards)
+VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING RETURNING id
 
 -- queue.statements.INTERRUPT, SQLite
@@ -1115,15 +1127,15 @@ DELETE FROM snappea_uniqueuntil WHERE key = %s AND task_id = %s
 -- queue.statements.REPLACE, SQLite
 UPDATE snappea_task SET
     args = ?, kwargs = ?, queue = ?, priority = ?, status = ?, gate = ?, run_after = ?, expires_at = ?,
-    lane = ?, lane_limit = ?, lane_interval = ?, lane_burst = ?, tags = ?, fair_key = ?, turn = NULL,
-    attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
+    lane = ?, lane_limit = ?, lane_interval = ?, lane_burst = ?, lane_discards = ?, tags = ?,
+    fair_key = ?, turn = NULL, attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
 WHERE id = ? AND status IN ('ready', 'scheduled')
 
 -- queue.statements.REPLACE, PostgreSQL
 UPDATE snappea_task SET
     args = %s, kwargs = %s, queue = %s, priority = %s, status = %s, gate = %s, run_after = %s, expires_at = %s,
-    lane = %s, lane_limit = %s, lane_interval = %s, lane_burst = %s, tags = %s, fair_key = %s, turn = NULL,
-    attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
+    lane = %s, lane_limit = %s, lane_interval = %s, lane_burst = %s, lane_discards = %s, tags = %s,
+    fair_key = %s, turn = NULL, attempts = 0, interruptions = 0, interruptions_forgiven = 0, steps = ''
 WHERE id = %s AND status IN ('ready', 'scheduled')
 
 -- queue.statements.REQUEUE, SQLite

@@ -7,7 +7,7 @@ import pytest
 
 from snappea.models import MOVES, Status, Task
 from snappea.postgres import foremen
-from snappea.queue import operations, store
+from snappea.queue import groups, operations, store
 from snappea.queue import statements as sql
 from snappea.queue.database import RawConnection, connect, raw
 from snappea.queue.records import Claim, Outcome, Unusable
@@ -70,6 +70,10 @@ VERBS: dict[str, list[Callable[[RawConnection], Any]]] = {
 ADDRESSED: dict[str, list[Callable[[RawConnection], Any]]] = {
     "claim": [lambda db: store.claim_addressed(db, MOMENT, 10)],
     "dismiss": [lambda db: foremen.leave(db, FOREMAN)],
+}
+#: Where the limits of its group hold the task back.
+BLOCKED: dict[str, list[Callable[[RawConnection], Any]]] = {
+    "discard": [lambda db: groups.discard(db, [1]), lambda db: groups.discard(db, [1], ["default"])],
 }
 
 
@@ -140,8 +144,17 @@ def test_every_state_by_verb_where_one_foreman_is_named(site: Site, verb: str) -
             assert found == allowed(verb, status, is_revoked)
 
 
+@pytest.mark.on_both
+@pytest.mark.parametrize("verb", BLOCKED)
+def test_every_state_by_verb_where_a_limit_is_reached(site: Site, verb: str) -> None:
+    for status in Status.values:
+        for is_revoked in (False, True):
+            found = reached(verb, BLOCKED[verb], status, is_revoked, gate=2, lane="full")
+            assert found == allowed(verb, status, is_revoked)
+
+
 def test_every_verb_is_tried() -> None:
-    tried = {name for verb in (*VERBS, *ADDRESSED) for name in verb.split(" or ")}
+    tried = {name for verb in (*VERBS, *ADDRESSED, *BLOCKED) for name in verb.split(" or ")}
     assert tried | {"enqueue"} == set(MOVES)
 
 

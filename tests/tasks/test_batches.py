@@ -23,7 +23,7 @@ from snappea.queue.logbook import Entry, Note
 from snappea.queue.records import Claim, Outcome, Unusable
 from snappea.testing import drain
 from tests.playground.batched import add_two, close, noted, work
-from tests.playground.gated import only_waiting
+from tests.playground.gated import only_waiting, two_or_none
 from tests.playground.tasks import echo, fail, record
 from tests.site import Site, wait_until
 
@@ -418,6 +418,17 @@ def test_each_callback_is_enqueued_once_whenever_the_foreman_is_killed(site: Sit
         assert progress.is_finished and row.finished_at and row.complete_id, progress
         assert bool(row.failure_id) == bool(progress.failed or progress.gone)
         assert progress.total == 60 == progress.succeeded + progress.failed
+
+
+@both
+def test_a_member_that_its_limit_discards_is_gone(site: Site) -> None:
+    with snappea.batch(on_success=echo.s("success"), on_complete=echo.s("complete")) as batch:
+        two_or_none.delay_many(("a", f"{number}") for number in range(5))
+    site.foreman()
+    wait_until(lambda: not Task.objects.exists())
+    progress = batch.progress()
+    assert (progress.is_finished, progress.succeeded, progress.gone) == (True, 2, 3)
+    assert [*site.ledger.keys("echo")] == ["(('complete',),{})"]
 
 
 @pytest.mark.on_postgres

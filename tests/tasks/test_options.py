@@ -72,6 +72,7 @@ RIGHT: list[dict[str, Any]] = [
     {"rate_limit": "10/s burst 20", "max_concurrency": 3, "concurrency_key": len},
     {"rate_limit": "0.5/h burst 1", "concurrency_key": len},
     {"rate_limit": str, "max_concurrency": len},
+    {"rate_limit": "1/s", "on_limit": "discard"},
     {"result_ttl": 0},
     {"result_ttl": 3600},
     {"aliases": ["old.name", "older.name"]},
@@ -149,6 +150,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_concurrency": "2"}, "max_concurrency='2' must be a whole number of at least 1"),
     ({"max_concurrency": True}, "max_concurrency=True must be a whole number of at least 1"),
     ({"fair_by": "tenant"}, "fair_by='tenant' must be a function of the arguments"),
+    ({"on_limit": "discard"}, "on_limit needs max_concurrency or rate_limit"),
+    ({"on_limit": "drop", "max_concurrency": 1}, 'on_limit=\'drop\' must be "wait" or "discard"'),
     ({"concurrency_key": len}, "concurrency_key needs max_concurrency or rate_limit"),
     ({"concurrency_key": "account", "max_concurrency": 1}, "concurrency_key='account' must be a function"),
     *(
