@@ -14,14 +14,11 @@ from ..log import say
 from ..memory import limit_in_bytes, resident
 from ..queue.database import MEGABYTE
 from ..workers.cleanup import close_connections
+from ..workers.processes.fork_server import HOME
 from .in_flight import InFlight
 
 #: How long the functions registered with atexit may take, in seconds.
 FAREWELL = 5.0
-#: The directory where the process was started, because its command line may contain relative paths.
-HOME = "."
-with suppress(OSError):  # it was deleted
-    HOME = os.getcwd()
 
 
 class Restart:

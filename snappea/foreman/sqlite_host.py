@@ -135,8 +135,6 @@ class SqliteHost(Host):
             self._move(path)
         if self.lock.is_lost():
             return f"{self.file.lock} was removed, and another Foreman may have started"
-        if self.fork_server and self.fork_server.is_gone():
-            return "the fork server has ended, and a process with threads cannot start another"
         self.bell.install()
         if self.file.wal_size() > LARGE_WAL:
             self._note_starvation(is_held=self._checkpoint("TRUNCATE")[0] != 0)

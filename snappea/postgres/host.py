@@ -161,8 +161,6 @@ class PostgresHost(Host):
         here = time.monotonic()
         self.next_look = here + LOOK_EVERY
         self._supervisor.reassure()
-        if self.fork_server and self.fork_server.is_gone():
-            return "the fork server has ended, and a process with threads cannot start another"
         if here >= self._next_beat:
             self._beat()
             self._next_beat = here + self.settings.FOREMAN_TIMEOUT / BEATS

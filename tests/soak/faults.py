@@ -116,6 +116,16 @@ def full(scene: Scene) -> Iterator[None]:
             filler.unlink()
 
 
+def kill_the_fork_server(scene: Scene) -> None:
+    """Kill the fork server. The next isolated task starts another."""
+    threads = Path(f"/proc/{scene.supervisor.foreman.popen.pid}/task")
+    with contextlib.suppress(OSError, IndexError):  # there may be none at the moment
+        child = "".join(path.read_text() for path in threads.glob("*/children")).split()[0]
+        note("forkless", "from")
+        os.kill(int(child), signal.SIGKILL)
+        note("forkless", "since")
+
+
 def step_the_clock(scene: Scene) -> None:
     """Set the wall clock forward or back; rarely by much, and back only for a while: no tick would come."""
     directory, before = scene.site.directory, offset(scene.site.directory)
@@ -162,17 +172,6 @@ def terminate_twice(scene: Scene) -> None:
     terminate(scene)
 
 
-def kill_the_fork_server(scene: Scene) -> None:
-    """Kill the fork server."""
-    pid = scene.supervisor.foreman.popen.pid
-    with contextlib.suppress(OSError, IndexError):  # there may be none at the moment
-        child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-        scene.supervisor.end_foreman(0, 1)
-        note("forkless", "from")
-        os.kill(child, signal.SIGKILL)
-        note("forkless", "since")
-
-
 def kill_while_locked(scene: Scene) -> None:
     """Kill the Foreman while it, and the next one, wait for the write lock."""
     with locked(scene):
@@ -212,6 +211,7 @@ SURVIVED: list[Fault] = [
     stop_and_go_on,
     stop_an_enqueuer,
     kill_an_enqueuer,
+    kill_the_fork_server,
     lock_the_database,
     read_for_long,
     delete_the_wakeup_file,
@@ -224,7 +224,6 @@ DEADLY: list[Fault] = [
     kill_again_and_again,
     terminate,
     terminate_twice,
-    kill_the_fork_server,
     kill_while_locked,
     terminate_while_locked,
     kill_while_full,

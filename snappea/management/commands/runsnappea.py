@@ -18,18 +18,20 @@ from snappea.queue.availability import usable
 from snappea.queue.files import IS_UNIX, NEEDS_UNIX
 from snappea.tasks.context import name_tasks_in_log
 from snappea.tasks.discovery import discover
+from snappea.tasks.function import registry
 
 if IS_UNIX:  # these import modules that exist on Unix only; handle() reports that
     from snappea.foreman import reports
     from snappea.foreman.autoreload import watch
     from snappea.foreman.loop import Foreman
     from snappea.foreman.restart import restart_process
-    from snappea.workers.processes.fork_server import ForkServer
+    from snappea.workers.processes.fork_server import CONTROL, ForkServer, serve_if_asked
 
 
 class Command(BaseCommand):
     """Run the Foreman until a signal stops it."""
 
+    requires_system_checks = () if CONTROL in os.environ else "__all__"  # checked in the Foreman already
     help = "Runs the Foreman, the process that executes tasks."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -56,13 +58,15 @@ class Command(BaseCommand):
         _log_to_stderr(options["verbosity"])
         discover()
         name_tasks_in_log()  # after discover(), because a tasks module may add handlers
+        serve_if_asked()
         reports.report_failed_imports()
         flags = {"NUM_WORKERS": options["workers"], "MAX_TASKS": options["max_tasks"]}
         instead = {key: value for key, value in flags.items() if value is not None}
         queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
         try:
             # the fork server comes first: a process with connections or threads must not fork
-            with closing(ForkServer()) as fork_server, usable():
+            is_needed = any(task.is_isolated for task in registry.values())
+            with closing(ForkServer(is_needed)) as fork_server, usable():
                 foreman = Foreman(queues, options["strict"], fork_server, options["burst"], **instead)
                 if settings.DEBUG if options["reload"] is None else options["reload"]:
                     watch(foreman.restart)

@@ -1,9 +1,12 @@
 """The fork server: a process that forks the processes of isolated tasks.
 
-The Foreman has threads, so it must not fork. It forks the fork server before it starts any. The fork server
-has everything imported, no files open, and one thread. Only the fork server reaps and signals children, so no
-signal goes to a process that reused a pid. It ends with the Foreman, and its children end with it. Until the
-last child has ended, it holds the Foreman's lock.
+The Foreman has threads, so it must not fork. If the project has isolated tasks, it forks the fork server
+before it starts any. Otherwise, or if the fork server has died, it executes its own command line in a
+new process for the next isolated task. That process imports the project again and becomes the fork server.
+
+The fork server has everything imported, no files open, and one thread. Only the fork server reaps and signals
+children, so no signal goes to a process that reused a pid. It ends with the Foreman, and its children end
+with it. Until the last child has ended, it holds the Foreman's lock.
 
 There are two kinds of sockets. On *control*, the Foreman asks to start and to end children. On a *channel*, a
 child and its supervisor (a worker thread) communicate. The fork server keeps a copy of the child's end, to
@@ -17,7 +20,9 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
+import threading
 import time
 import traceback
 from itertools import count
@@ -30,6 +35,15 @@ from . import child
 
 #: The Foreman's requests. LOCK comes with the lock's descriptor, SPAWN with the child's end of a channel.
 LOCK, SPAWN, REVOKE, KILL = b"lock", b"spawn", b"revoke", b"kill"
+#: What a fork server says first if it was executed, and the variable that names the descriptor of its socket.
+READY = b"ready"
+CONTROL = "SNAPPEA_FORK_SERVER"
+#: How long it may take to import the project, in milliseconds.
+READY_WITHIN = 60_000
+#: The directory where the process was started, because its command line may contain relative paths.
+HOME = "."
+with contextlib.suppress(OSError):  # it was deleted
+    HOME = os.getcwd()
 #: The longest request, in bytes.
 MOST_BYTES = 1000
 #: How often to look for children that have ended without a signal, in milliseconds.
@@ -41,41 +55,78 @@ TOLD_WITHIN = 5.0
 
 
 class ForkServer:
-    """The Foreman's side. Creating it forks; supervisors call the other methods."""
+    """The Foreman's side. Supervisors call the methods."""
 
-    def __init__(self) -> None:
-        """Fork. Call this before the process has threads. Raises CannotStart."""
+    def __init__(self, is_needed: bool) -> None:
+        """Fork if `is_needed`. Call this before the process has threads. Raises CannotStart."""
         self._numbers = count(1)
-        connections.close_all()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(AttributeError, ValueError, OSError):  # missing or closed
-                stream.flush()  # or each child would write the buffered output again
+        self._starts = threading.Lock()
+        self._control, other = socket.socketpair()
+        other.close()  # until there is a fork server, it leads nowhere
+        self._lock: int | None = None
+        self._is_closed = False
+        self.pid = 0
+        # a copy in a process that a task forks would hide the Foreman's end from the fork server
+        os.register_at_fork(after_in_child=lambda: self._control.close())
         try:
-            self._fork()
+            if is_needed:
+                self._fork()
         except OSError as error:
             raise CannotStart(
                 f"The Foreman cannot start: no process could be started for isolated tasks: {error}."
             ) from error
-        # a copy in a process that a task forks would hide the Foreman's end from the fork server
-        os.register_at_fork(after_in_child=self._control.close)
 
     def _fork(self) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connections.close_all()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, ValueError, OSError):  # missing or closed
+                stream.flush()  # or each child would write the buffered output again
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.pid = os.fork()
             if self.pid == 0:
-                self._control.close()
+                ours.close()
                 _serve(theirs)
+        self._control = ours
+
+    def _execute(self) -> None:
+        """Start a fork server from a process that has threads. Raises OSError."""
+        self._reap()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            number = theirs.fileno()
+            environment = os.environ | {CONTROL: str(number)}
+            command = [sys.executable, *sys.orig_argv[1:]]
+            # as in one that is forked: the Foreman decides when to stop, also while this one starts
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+            try:
+                process = subprocess.Popen(command, cwd=HOME, env=environment, pass_fds=[number])
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.pid, process.returncode = process.pid, 0  # _reap() waits for it
+        if self._lock is not None:
+            socket.send_fds(self._control, [LOCK], [self._lock])
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        if not poll.poll(READY_WITHIN):
+            _kill(self.pid)
+        if self._control.recv(MOST_BYTES) != READY:
+            raise OSError("the fork server ended while it started")
 
     def keep(self, lock: int) -> None:
         """Hold the lock of this descriptor until the last child has ended."""
-        socket.send_fds(self._control, [LOCK], [lock])
+        self._lock = lock
+        if self.pid:
+            socket.send_fds(self._control, [LOCK], [lock])
 
     def spawn(self) -> tuple[int, socket.socket]:
         """Ask for a child. Return its number and the supervisor's end of its channel.
 
-        Raises OSError if the fork server has ended or no descriptors are left.
+        Starts a fork server if there is none. Raises OSError if that fails or no descriptors are left.
         """
+        with self._starts:
+            if not self._is_closed and self._is_gone():
+                self._execute()
         number = next(self._numbers)
         ours, childs = socket.socketpair()
         with childs:
@@ -87,19 +138,33 @@ class ForkServer:
         with contextlib.suppress(OSError):  # the fork server has ended, and its children with it
             self._control.send(b"%s %d" % (request, number), flags)
 
-    def is_gone(self) -> bool:
-        """Return whether the fork server has ended unexpectedly."""
+    def _is_gone(self) -> bool:
+        """Return whether there is no fork server, or none any longer."""
         poll = select.poll()
         poll.register(self._control, 0)
         return bool(poll.poll(0))
 
     def close(self) -> None:
         """End the fork server and all children."""
+        self._is_closed = True
         self._control.close()
+        self._reap()
+
+    def _reap(self) -> None:
         give_up = time.monotonic() + PATIENCE
         with contextlib.suppress(ChildProcessError):  # a task may have reaped it
-            while os.waitpid(self.pid, os.WNOHANG) == (0, 0) and time.monotonic() < give_up:
+            while self.pid and os.waitpid(self.pid, os.WNOHANG) == (0, 0) and time.monotonic() < give_up:
                 time.sleep(0.001)
+
+
+def serve_if_asked() -> None:
+    """Become the fork server, and never return, if a Foreman has executed this process for that."""
+    if number := os.environ.pop(CONTROL, ""):
+        connections.close_all()
+        control = socket.socket(fileno=int(number))
+        with contextlib.suppress(OSError):  # the Foreman has ended
+            control.send(READY)
+        _serve(control)
 
 
 def _serve(control: socket.socket) -> NoReturn:

@@ -81,7 +81,7 @@ class Supervisor:
         began = time.monotonic()
         failure: Exception
         try:
-            end = self._run(began)
+            end = self._run()
             failure = TaskKilled(end)
             if self._task.options.retry_on_kill:
                 failure = Retry(exc=failure)
@@ -100,21 +100,21 @@ class Supervisor:
             return Outcome(self._claim, duration, reason, reason, is_revoked=True)
         return execute.fail(self._claim, self._task, duration, failure)
 
-    def _run(self, began: float) -> str:
+    def _run(self) -> str:
         """Return a description of how the process ended. Raises _NoProcess if there was none."""
         if self._fork_server is None:
             return "it was not run: only `manage.py runsnappea` can start a process for it"
         try:
             number, channel = self._fork_server.spawn()
         except OSError as error:
-            raise _NoProcess("the fork server has ended" if self._fork_server.is_gone() else error) from error
+            raise _NoProcess(error) from error
         with channel:
             with self._lock:
                 self._number = number
                 if self._revoked_at != math.inf:
                     self._signal(REVOKE)
             if (limit := self._task.options.time_limit) is not None:
-                self._kill_at = began + limit
+                self._kill_at = time.monotonic() + limit
             try:
                 self._converse(channel)
             except BaseException:

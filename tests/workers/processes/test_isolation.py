@@ -20,6 +20,7 @@ from snappea.queue.records import Claim
 from snappea.workers.processes.supervisor import Supervisor
 from tests.playground import isolated
 from tests.playground.tasks import close_all, nap, record
+from tests.projects import Project
 from tests.site import DEADLINE, Process, Site, wait_until
 
 
@@ -329,22 +330,46 @@ def test_children_die_with_the_foreman_and_the_fork_server_at_once(site: Site) -
     assert not is_alive(child) and site.counts() == {"interrupted": 1}
 
 
-@pytest.mark.long
-def test_without_its_fork_server_the_foreman_stops_to_be_restarted(site: Site) -> None:
+def test_the_foreman_starts_another_fork_server_if_it_dies(site: Site) -> None:
     foreman = site.foreman()
-    nap.delay("thread", 2)
+    gate = str(site.directory / "gate")
     task = isolated.stay.delay("x", "/nowhere")
     child = int(noted(site, "start", "x")[0])
+    nap.delay("thread", 1)
     noted(site, "start", "thread")
-    os.kill(fork_server_of(foreman), signal.SIGKILL)
-    waiting = isolated.who.delay("waiting")
-    assert foreman.wait() == 1
-    assert "ERROR Stopping: the fork server has ended" in foreman.output()
-    assert not is_alive(child) and site.ledger.count("end", "thread") == 1
-    assert task.status == "failed" and "its process died with the fork server" in row(task).error
-    assert waiting.status in ("ready", "scheduled")
-    site.foreman()
-    noted(site, "who", "waiting")
+    died = fork_server_of(foreman)
+    os.kill(died, signal.SIGKILL)
+    assert "its process died with the fork server" in row(task).error and not is_alive(child)
+    for key in "ab":
+        isolated.stay_late.delay(key, gate)
+        assert int(noted(site, "pids", key)[0]) in children_of(fork_server_of(foreman))
+    assert children_of(foreman.pid) == [fork_server_of(foreman)] != [died]
+    foreman.kill()  # it holds the lock until its children have ended, as one that was forked
+    site.foreman().wait_for_output("left 2 running: interrupted, to run again")
+    (site.directory / "gate").touch()
+    site.wait_until_empty()
+    assert site.ledger.count("end", "thread") == 1 and site.counts() == {"failed": 1}
+
+
+def test_a_project_without_isolated_tasks_has_no_fork_server_until_one_arrives(tmp_path: Path) -> None:
+    late = "import os\nfrom pathlib import Path\nfrom snappea import task\n\n\n@task(time_limit=60)\n"
+    late += "def who():\n    Path('who').write_text(f'{os.getppid()} ')\n"
+    settings = """
+INSTALLED_APPS = ["snappea", "shop"]
+DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
+SQLITE = "django.db.backends.sqlite3"
+DATABASES = {name: {"ENGINE": SQLITE, "NAME": f"%s/{name}.db"} for name in ("default", "snappea")}
+"""
+    files = {"settings.py": settings % tmp_path, "shop/__init__.py": "", "shop/services.py": late}
+    project = Project(tmp_path, files)
+    project.run("django", "migrate", "--database=snappea", "-v0")
+    with project.running("python -m django runsnappea", "tasks ready") as foreman:
+        assert children_of(foreman.popen.pid) == []
+        project.run("django", "snappea", "enqueue", "shop.services.who")
+        foreman.wait_for_output("Finished shop.services.who")
+        assert (tmp_path / "who").read_text().split() == [str(pid) for pid in children_of(foreman.popen.pid)]
+        foreman.popen.terminate()
+        assert foreman.popen.wait(DEADLINE) == 0 and "Traceback" not in foreman.output()
 
 
 def test_without_a_fork_server_it_fails_and_says_so(site: Site) -> None:
