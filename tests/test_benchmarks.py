@@ -18,8 +18,8 @@ from tests.benchmarks.environments import NotInstalled, python_of
 from tests.benchmarks.figures import FIGURES, Results
 from tests.benchmarks.measurements import QUICK, Bench, crowded, drain, rate
 from tests.benchmarks.processes import family, memory, seconds
-from tests.benchmarks.systems import LIMITS, SYSTEMS
-from tests.benchmarks.systems.base import ROOT, System
+from tests.benchmarks.systems import BULK, LIMITS, SYSTEMS
+from tests.benchmarks.systems.base import EVERYTHING, ROOT, System
 from tests.benchmarks.systems.django_project import multiply_row
 from tests.benchmarks.table import report
 from tests.benchmarks.targets import missed
@@ -79,7 +79,8 @@ def test_a_cell_has_the_median_and_the_extremes_and_gaps_are_seen(results: Resul
 
 
 def test_the_distance_to_sqlite_is_told_where_both_were_measured(results: Results) -> None:
-    assert "| **Snappea** | 50% | - | - | - |" in report(results)
+    lines = list(report(results))
+    assert "| share of sqlite3 alone | enqueue |" in lines and "| **Snappea** | 50% |" in lines
 
 
 def test_what_failed_is_told(results: Results) -> None:
@@ -90,9 +91,18 @@ def test_what_failed_is_told(results: Results) -> None:
 def test_the_limits_have_a_table_of_their_own() -> None:
     results = Results()
     results.add("snappea", {"writers 2": 20_000.0, "backlog 1 size": 153.2})
+    assert parse(["--limits"]).systems == ["snappea", "snappea-full", "snappea-pg"]
     lines = list(report(results))
     assert "| 2 processes, calls/s | 20,000 |" in lines
     assert "| 1,000,000 rows ready, the file, MB | 153 |" in lines
+
+
+def test_many_processes_are_columns_unless_the_limits_were_measured() -> None:
+    results = Results()
+    results.add("huey", {"writers 8": 9000.0, "writers 8 p50": 0.1, "writers 8 slowest": 1234.0})
+    assert "| Huey | SQLite | 8 threads | 9,000 | 1,234 |" in report(results)
+    results.add("huey", {"writers 1": 10_000.0})
+    assert list(report(results))[-1] == "| 8 processes, a call, the slowest, ms | 1,234 |"
 
 
 def test_results_survive_the_file(results: Results, tmp_path: Path) -> None:
@@ -190,7 +200,7 @@ def test_only_what_was_measured_is_drawn_the_best_on_top(results: Results, tmp_p
 def test_by_default_everything_but_the_limits_is_measured_of_everybody() -> None:
     options = parse([])
     measured = {name for _, name, _ in plan(options.only, options.rounds, list(SYSTEMS.values()))}
-    assert measured and not measured & LIMITS
+    assert measured == EVERYTHING | BULK
     assert {system.family for system in SYSTEMS.values()} == set(options.systems)
     assert (options.rounds, options.out) == (3, None)
 

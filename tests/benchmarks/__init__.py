@@ -1,9 +1,9 @@
 """Benchmarks of Snappea, its peers and SQLite itself, by one command.
 
     pip install -e '.[test]'                    # and redis-server and postgresql of the system
-    python -m tests.benchmarks > figures.md     # from the root of the repository; about 45 minutes
+    python -m tests.benchmarks > figures.md     # from the root of the repository; about an hour
     python -m tests.benchmarks --readme         # the same, and writes figures and charts into the manual
-    python -m tests.benchmarks --quick          # only checks that everything still runs: 8 minutes
+    python -m tests.benchmarks --quick          # only checks that everything still runs: 15 minutes
     python -m tests.benchmarks --limits         # instead: how far one queue can go; about 20 minutes
     python -m tests.benchmarks --compare main   # instead: this checkout beside a commit; 5 minutes
     python -m tests.benchmarks --out charts --load snappea/docs/pages/images/figures.json   # redraws

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from .compare import COMPARED, beside, comparison, revision
 from .environments import HOME, NotInstalled, python_of
 from .figures import Results
 from .machine import Disturbance, machine
-from .measurements import MEASUREMENTS, QUICK, Bench, Sizes
-from .systems import LIMITS, SYSTEMS
-from .systems.base import System
+from .measurements import ALL_WRITERS, MEASUREMENTS, QUICK, Bench, Sizes
+from .systems import BULK, LIMITS, SYSTEMS
+from .systems.base import EVERYTHING, System
 from .systems.postgres import PORT
 from .table import report
 from .targets import missed
@@ -70,11 +71,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where figures.json and the charts go")
     parser.add_argument("--readme", action="store_true", help="put all into the manual")
     options = parser.parse_args(arguments)
-    options.systems = options.systems or (COMPARED if options.compare else list(FAMILIES))
-    options.only = options.only or [name for name in MEASUREMENTS if (name in LIMITS) == options.limits]
+    options.systems = options.systems or _usual_systems(options)
+    usual = LIMITS if options.limits else EVERYTHING | BULK
+    options.only = options.only or [name for name in MEASUREMENTS if name in usual]
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.out = options.out or (readme.DIRECTORY if options.readme else None)
     return options
+
+
+def _usual_systems(options: argparse.Namespace) -> list[str]:
+    if options.compare:
+        return COMPARED
+    if options.limits:
+        return [name for name, system in SYSTEMS.items() if system.measured >= LIMITS]
+    return list(FAMILIES)
 
 
 def _names_among(known: Collection[str]) -> Callable[[str], list[str]]:
@@ -89,6 +99,8 @@ def _names_among(known: Collection[str]) -> Callable[[str], list[str]]:
 def measure(options: argparse.Namespace) -> Results:
     """Measure what the options say, all systems one after the other in each round."""
     results, sizes, disturbance = Results(), QUICK if options.quick else Sizes(), Disturbance()
+    if options.limits:
+        sizes = replace(sizes, writers=ALL_WRITERS)
     systems = list(_installed(options, results))
     with (
         tempfile.TemporaryDirectory(prefix="snappea-benchmarks-") as home,
@@ -126,7 +138,7 @@ def plan(only: list[str], rounds: int, systems: list[System]) -> Iterator[tuple[
 def _installed(options: argparse.Namespace, results: Results) -> Iterator[System]:
     """Yield the wanted systems, each with an environment. One that cannot be installed is a failure."""
     for system in SYSTEMS.values():
-        names = {system.name} if options.compare else {system.name, system.family}
+        names = {system.name} if options.compare or options.limits else {system.name, system.family}
         if names & set(options.systems) and system.measured & set(options.only):
             try:
                 if (needed := SERVERS.get(system.store)) and not program(needed):

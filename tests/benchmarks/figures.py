@@ -17,6 +17,7 @@ class Figure(NamedTuple):
 
 FIGURES = {
     "enqueue": Figure("enqueue, calls/s"),
+    "bulk": Figure("10,000 at once, calls/s"),
     "drain": Figure("drain, tasks/s"),
     "crowded": Figure("drain with 100,000 scheduled, tasks/s"),
     "stream": Figure("enqueue and run at once, tasks/s"),
@@ -26,6 +27,12 @@ FIGURES = {
     "naps": Figure("400 naps of 50 ms, s", 2),
     "idle CPU": Figure("idle processor time, ms/s", 1),
     "memory": Figure("memory, MB"),
+    "writers 8": Figure("8 processes enqueue, calls/s"),
+    "writers 8 p99": Figure("p99, ms", 1),
+    "writers 8 slowest": Figure("slowest, ms"),
+    "writers 16": Figure("16 processes enqueue, calls/s"),
+    "writers 16 p99": Figure("p99, ms", 1),
+    "writers 16 slowest": Figure("slowest, ms"),
 }
 LIMITS = {
     f"writers {count}{suffix}": Figure(f"{count} {'process' if count == 1 else 'processes'}, {what}", digits)

@@ -17,6 +17,9 @@ class Sizes:
     """How much to measure. Slow systems do as much as they can in a number of seconds."""
 
     calls: int = 10_000
+    #: How many calls `bulk` makes at once, and how often.
+    at_once: int = 10_000
+    times: int = 10
     tasks: int = 20_000
     seconds: float = 4.0
     behind: int = 100_000
@@ -26,7 +29,7 @@ class Sizes:
     rest: float = 5.0
     idle: float = 10.0
     #: How many processes enqueue at once, and for how long, in seconds.
-    writers: tuple[int, ...] = (1, 2, 4, 8, 16)
+    writers: tuple[int, ...] = (8, 16)
     together: float = 5.0
     #: How many rows wait behind the others.
     backlogs: tuple[int, int] = (100_000, 1_000_000)
@@ -34,6 +37,8 @@ class Sizes:
 
 QUICK = Sizes(
     calls=500,
+    at_once=500,
+    times=2,
     tasks=3000,
     seconds=1.0,
     behind=2_000,
@@ -41,10 +46,12 @@ QUICK = Sizes(
     naps=40,
     rest=0.5,
     idle=1.0,
-    writers=(1, 2),
+    writers=(8,),
     together=1.0,
     backlogs=(2_000, 20_000),
 )
+#: Measured instead of those of `Sizes` by `--limits`.
+ALL_WRITERS = (1, 2, 4, 8, 16)
 NAP_MILLISECONDS = 50
 
 
@@ -72,6 +79,12 @@ Measurement = Callable[[Bench, System], Figures]
 def enqueue(bench: Bench, system: System) -> Figures:
     with bench.trial(system) as trial:
         return {"enqueue": trial.enqueue("one_by_one", bench.sizes.calls, bench.milliseconds)}
+
+
+def bulk(bench: Bench, system: System) -> Figures:
+    """Enqueue many calls at once."""
+    with bench.trial(system) as trial:
+        return {"bulk": trial.enqueue("bulk", bench.sizes.at_once, bench.sizes.times, bench.milliseconds)}
 
 
 def drain(bench: Bench, system: System) -> Figures:
@@ -146,7 +159,7 @@ def idle(bench: Bench, system: System) -> Figures:
 
 
 def writers(bench: Bench, system: System) -> Figures:
-    """Enqueue from more and more processes at once, while the worker runs."""
+    """Enqueue from several processes at once, while the worker runs."""
     figures: Figures = {}
     for count in bench.sizes.writers:
         with bench.trial(system) as trial:
@@ -183,5 +196,5 @@ def backlog(bench: Bench, system: System) -> Figures:
 
 MEASUREMENTS: dict[str, Measurement] = {
     measurement.__name__: measurement
-    for measurement in (enqueue, drain, crowded, stream, latency, naps, idle, writers, backlog)
+    for measurement in (enqueue, bulk, writers, drain, crowded, stream, latency, naps, idle, backlog)
 }

@@ -8,24 +8,29 @@ from .systems import SYSTEMS
 
 #: The columns of the manual's tables.
 COLUMNS = (
-    ("enqueue", "drain", "crowded", "stream"),
+    ("enqueue", "bulk", "drain", "crowded", "stream"),
     ("pick-up p50", "pick-up p99", "pick-up after idling", "naps", "idle CPU", "memory"),
+    tuple(f"writers {count}{what}" for count in (8, 16) for what in ("", " p99", " slowest")),
 )
-#: The systems that are compared with a limit.
+#: The figures that `--limits` alone measures; with them, those of 8 and 16 processes are in its own table.
+ON_REQUEST = [name for name in LIMITS if not name.startswith(("writers 8", "writers 16"))]
+#: The figures that are compared with a limit, and the systems.
+SHARES = (*COLUMNS[0], "writers 8", "writers 16")
 DISTANCES = {"snappea": "sqlite", "snappea-full": "sqlite-full"}
 
 
 def report(results: Results) -> Iterator[str]:
     """Yield all lines: the machine, the tables, and the failures."""
     yield from results.description
-    for every in COLUMNS:
+    has_limits = results.has(SYSTEMS, ON_REQUEST)
+    for every in COLUMNS[: 2 if has_limits else 3]:
         if columns := [column for column in every if results.has(SYSTEMS, [column])]:
             yield ""
             yield from _peers(results, columns)
-    if results.has(DISTANCES, COLUMNS[0]) and results.has(DISTANCES.values(), COLUMNS[0]):
+    if columns := [column for column in SHARES if results.has(DISTANCES.values(), [column])]:
         yield ""
-        yield from _distances(results)
-    if results.has(SYSTEMS, LIMITS):
+        yield from _distances(results, columns)
+    if has_limits:
         yield ""
         yield from _limits(results)
     for failure in results.failures:
@@ -44,9 +49,8 @@ def _peers(results: Results, columns: Collection[str]) -> Iterator[str]:
             yield row(title, system.store, system.workers, *cells)
 
 
-def _distances(results: Results) -> Iterator[str]:
+def _distances(results: Results, columns: Collection[str]) -> Iterator[str]:
     """Yield a table that compares Snappea with SQLite alone."""
-    columns = COLUMNS[0]
     yield row("share of sqlite3 alone", *(FIGURES[column].title.rpartition(", ")[0] for column in columns))
     yield f"|---|{'---:|' * len(columns)}"
     for name, limit in DISTANCES.items():

@@ -15,16 +15,19 @@ from .rq import RQ
 from .snappea import Snappea
 from .wakaq import WakaQ
 
+#: Measured of systems that can enqueue many calls at once.
+BULK = frozenset(("bulk",))
 #: Measured only on request: how far one queue can go.
 LIMITS = frozenset(("writers", "backlog"))
+OURS = EVERYTHING | BULK | LIMITS
 
 SYSTEMS: dict[str, System] = {
     system.name: system
     for system in (
-        Snappea("snappea", "Snappea", EVERYTHING | LIMITS),
-        Snappea("snappea-full", "Snappea, FULL", EVERYTHING | LIMITS, synchronous="FULL"),
+        Snappea("snappea", "Snappea", OURS),
+        Snappea("snappea-full", "Snappea, FULL", OURS, synchronous="FULL"),
         SnappeaBackend("snappea-backend", "Snappea, django.tasks"),
-        SnappeaOnPostgres("snappea-pg", "Snappea", EVERYTHING | LIMITS),
+        SnappeaOnPostgres("snappea-pg", "Snappea", OURS),
         SnappeaOnPostgres("snappea-pg-3", "Snappea, 3 Foremen", processes=3),
         Huey("huey", "Huey"),
         Huey("huey-full", "Huey, FULL", full=True),
@@ -36,7 +39,7 @@ SYSTEMS: dict[str, System] = {
         Dramatiq("dramatiq", "dramatiq"),
         Celery("celery", "Celery"),
         RQ("rq", "RQ"),
-        Procrastinate("procrastinate", "procrastinate"),
+        Procrastinate("procrastinate", "procrastinate", EVERYTHING | BULK),
         Procrastinate("procrastinate-3", "procrastinate, 3 workers", processes=3),
         BeanQueue("beanqueue", "BeanQueue"),
         RawSqlite("sqlite", "sqlite3 alone", "NORMAL"),

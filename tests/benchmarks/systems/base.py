@@ -11,7 +11,8 @@ Function = Callable[..., Any]
 ROOT = Path(__file__).parents[3]
 #: The number of workers for all measurements.
 WORKERS = 8
-EVERYTHING = frozenset(("enqueue", "drain", "crowded", "stream", "latency", "naps", "idle"))
+#: What is measured of each system.
+EVERYTHING = frozenset(("enqueue", "writers", "drain", "crowded", "stream", "latency", "naps", "idle"))
 #: The version of Django for all systems that need it.
 DJANGO = "django==5.2.19"
 #: In how many seconds scheduled tasks are due: after the measurement, and as late as dramatiq can.
@@ -106,6 +107,10 @@ class System:
         """Return the function that enqueues a task with given arguments, often called `delay`."""
         enqueue: Function = task.delay
         return enqueue
+
+    def bulk_enqueuer(self, task: Any) -> Callable[[list[tuple[Any, ...]]], object]:
+        """Return the function that enqueues a task once for each tuple of arguments, if there is one."""
+        raise NotImplementedError
 
     def schedule(self, task: Any) -> None:
         """Enqueue a task without arguments that is due in FAR seconds."""

@@ -1,5 +1,6 @@
 """procrastinate as a Django app: an event loop that runs our tasks in threads; rows are kept."""
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ class Procrastinate(DjangoOnPostgres):
 
     def enqueuer(self, task: Any) -> Function:
         return by_name(task.func, task.defer)
+
+    def bulk_enqueuer(self, task: Any) -> Callable[[list[tuple[Any, ...]]], object]:
+        name = by_name(task.func, dict)
+        return lambda calls: task.batch_defer(*(name(*arguments) for arguments in calls))
 
     def schedule(self, task: Any) -> None:
         task.configure(schedule_in={"seconds": FAR}).defer()

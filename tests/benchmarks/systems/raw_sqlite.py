@@ -4,6 +4,7 @@ import json
 import sqlite3
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ class RawSqlite(Snappea):
     workers = "1 thread"
 
     def __init__(self, name: str, title: str, synchronous: str) -> None:
-        super().__init__(name, title, frozenset(("enqueue", "drain", "crowded", "stream")), synchronous)
+        measured = frozenset(("enqueue", "bulk", "writers", "drain", "crowded", "stream"))
+        super().__init__(name, title, measured, synchronous)
 
     def worker(self) -> list[str]:
         return ["-m", "tests.benchmarks.systems.raw_sqlite"]
@@ -44,11 +46,16 @@ class RawSqlite(Snappea):
         return function
 
     def enqueuer(self, task: Any) -> Function:
-        execute, name = self.connection.execute, f"{task.__module__}.{task.__qualname__}"
+        execute, statement = self.connection.execute, import_module("snappea.queue.statements").INSERT
+        return lambda *arguments: execute(statement, _row(task, arguments))
+
+    def bulk_enqueuer(self, task: Any) -> Callable[[list[tuple[Any, ...]]], object]:
         statement = import_module("snappea.queue.statements").INSERT
 
-        def insert(*arguments: object) -> None:
-            execute(statement, (name, json.dumps(arguments), "{}", "default", 0, 0, 0, NOW))
+        def insert(calls: list[tuple[Any, ...]]) -> None:
+            self.connection.execute("BEGIN IMMEDIATE")
+            self.connection.executemany(statement, (_row(task, arguments) for arguments in calls))
+            self.connection.execute("COMMIT")
 
         return insert
 
@@ -70,6 +77,11 @@ class RawSqlite(Snappea):
             done = [row[1] for row in rows]
             while len(done) < BATCH and not execute(statements.FIRST, (False, "default", 1)).fetchone():
                 time.sleep(PAUSE)
+
+
+def _row(task: Function, arguments: tuple[Any, ...]) -> tuple[object, ...]:
+    name = f"{task.__module__}.{task.__qualname__}"
+    return name, json.dumps(arguments), "{}", "default", 0, 0, 0, NOW
 
 
 if __name__ == "__main__":

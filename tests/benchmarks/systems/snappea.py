@@ -1,6 +1,7 @@
 """Snappea, from this checkout."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,10 @@ class Snappea(DjangoSystem):
         from snappea import task
 
         return task(function)
+
+    def bulk_enqueuer(self, task: Any) -> Callable[[list[tuple[Any, ...]]], object]:
+        enqueue: Callable[[list[tuple[Any, ...]]], object] = task.delay_many
+        return enqueue
 
     def schedule(self, task: Any) -> None:
         task.apply_async(countdown=FAR)
