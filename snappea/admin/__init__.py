@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import URLPattern
 
 from ..models import LISTS, Dashboard, Schedule, Task
+from .batches import BatchPages
 from .bulk import BulkAdmin
 from .dashboard import DashboardAdmin
 from .schedules import ScheduleAdmin
@@ -11,12 +12,12 @@ from .task_page import TaskPage
 from .tasks import StateAdmin, TaskList
 
 
-class TaskAdmin(TaskList, TaskPage, BulkAdmin):
-    """The list of tasks, a task's page, and the actions on tasks."""
+class TaskAdmin(TaskList, TaskPage, BatchPages, BulkAdmin):
+    """The list of tasks, a task's page, the batches, and the actions on tasks."""
 
     def get_urls(self) -> list[URLPattern]:
         """Return the URLs of all of them."""
-        return [url for pages in (TaskList, TaskPage, BulkAdmin) for url in pages.get_urls(self)]
+        return [url for pages in (TaskList, TaskPage, BatchPages, BulkAdmin) for url in pages.get_urls(self)]
 
 
 def register(site: admin.AdminSite) -> None:

@@ -18,7 +18,7 @@ from ..monitoring.formatting import plain
 from ..monitoring.inspect import Failures
 from ..monitoring.permissions import may
 from ..queue import operations
-from . import failures, queues, task_type, workers
+from . import batches, failures, queues, task_type, workers
 from .actions import note
 from .charts import SPANS, history_charts, hours_of, periods_of
 from .console import ConsoleAdmin, snapshot
@@ -104,6 +104,7 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         "health": health(seen, periods, SPANS[hours]),
         "states": [(status.label, seen["counts"][status], str(status)) for status in Status],
         "queues": queues.rows(seen["queues"]),
+        "batches": batches.open_batches(),
         "groups": failures.group_rows(groups),
         "more_groups": len(seen["failures"]) > GROUPS,
         "slots": workers.with_arguments(rows[:SLOTS]),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from django.core.exceptions import EmptyResultSet
 from django.db import OperationalError, transaction
 from django.db.models import Q, QuerySet
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -19,6 +20,7 @@ from ..models import Status, Task
 from ..monitoring import inspect
 from ..monitoring.formatting import positional
 from ..monitoring.task_log import containing
+from ..queue.batches import FAMILY_OF
 from ..queue.database import connect
 from ..queue.states import KEPT
 from ..tasks.function import registry
@@ -98,7 +100,8 @@ class Search:
         """Return what it finds, in no order. Partial indexes find a state, the logbook running tasks."""
         found = Task.objects.all()
         if self.state is not None:
-            found = inspect.in_state(found, self.state)
+            is_member = self.value("batch") is not None  # which has an index of its own
+            found = found.filter(status=self.state) if is_member else inspect.in_state(found, self.state)
         if (exception := self.value("exception")) is not None:
             found = inspect.raised(found, exception)
         return found.filter(*self._conditions)
@@ -216,8 +219,9 @@ def _condition(key: str, value: str, at: datetime | None) -> Q:
     if not name and key not in CONDITIONS.keys() | AGES.keys():
         raise SearchError(
             _(
-                "There is no key “%(key)s”. The keys are: state, task, queue, tag, exception, place, error, "
-                "log, args.NAME, age, ended. To search for a text with a colon, put it in double quotes."
+                "There is no key “%(key)s”. The keys are: state, task, queue, tag, batch, exception, place, "
+                "error, log, args.NAME, age, ended. To search for a text with a colon, put it in double "
+                "quotes."
             )
             % {"key": key}
         )
@@ -255,6 +259,13 @@ def _name(text: str) -> Q:
     return Q(task_name=text) if "." in text else Q(task_name=text) | Q(task_name__endswith=f".{text}")
 
 
+def _batch(text: str) -> Q:
+    """Find the members of a batch and of the batches in it."""
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise SearchError(_("“%(text)s” is not the number of a batch.") % {"text": text})
+    return Q(batch_id__in=RawSQL(FAMILY_OF.replace("?", "%s"), (int(text),)))
+
+
 def _since(column: str, text: str, at: datetime) -> Q:
     match = _SPAN.fullmatch(text)
     try:
@@ -287,6 +298,7 @@ CONDITIONS: dict[str, Callable[[str], Q]] = {
     "exception": lambda text: Q(exception=text),
     "place": lambda text: Q(place=text),
     "error": lambda text: Q(error__icontains=text) & _shown(),
+    "batch": _batch,
     "tag": lambda text: Q(tags__contains=f" {text} "),
     "log": lambda text: containing(text) & _shown(),
 }

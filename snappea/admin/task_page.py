@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
-from ..models import Schedule, ScheduleRun, Task
+from ..models import Batch, Schedule, ScheduleRun, Task
 from ..monitoring.formatting import MOST, duration, named_arguments, one_line, plain, pretty
 from ..monitoring.permissions import may
 from ..monitoring.task_log import records
@@ -18,6 +18,7 @@ from ..monitoring.why import why_it_waits
 from ..tasks.discovery import find
 from ..tasks.function import TaskFunction, is_sensitive, registry
 from .actions import entries, note
+from .batches import rows
 from .bulk import verbs_for
 from .columns import state_label, tags
 from .console import LIVE, ConsoleAdmin
@@ -95,7 +96,10 @@ class TaskPage(ConsoleAdmin):
             "delays": [(seconds, duration(seconds)) for seconds in DELAYS],
             "can_enqueue": _function(task.task_name) is not None,
             "parent": task.parent_id and Task.objects.filter(pk=task.parent_id).first(),
-            "schedule": Schedule.objects.filter(
+            "batches": rows(Batch.objects.filter(pk=task.batch_id)) if task.batch_id else [],
+            "schedule": None  # enqueues no members
+            if task.batch_id
+            else Schedule.objects.filter(
                 name__in=ScheduleRun.objects.filter(task_id=task.pk).values("schedule")
             ).first(),
             "children": listed[:CHILDREN],

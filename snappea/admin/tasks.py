@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from .. import stats
-from ..models import Status, Task
+from ..models import Batch, Status, Task
 from ..monitoring import inspect
 from ..monitoring.formatting import number, plain
 from ..monitoring.permissions import may
@@ -109,6 +109,8 @@ class TaskList(ConsoleAdmin):
             live=live,
             q=f"{plain(view.search.text)} ".lstrip(),
             menus=lambda: _menus(request, view),  # not for the live part
+            batch=view.search.value("batch"),
+            has_batches=Batch.objects.exists,
             exports=f"{self.page('snappea_task_export')}?{urlencode({'q': view.search.text})}",
         )
 

@@ -10,12 +10,14 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
+import snappea
 from snappea.admin.console import LIVE
 from snappea.models import Status, Task
 from snappea.monitoring import shared as sharing
 from snappea.monitoring.shared import shared
 from snappea.queue.database import connect, raw
 from tests.admin.test_lists import note_running
+from tests.playground.tasks import echo
 from tests.web import user
 
 OVERVIEW = "/admin/snappea/dashboard/"
@@ -141,6 +143,8 @@ PAGES = {
         for q in ("", "args.order:77", "word", "log:word", *(f"state:{status}" for status in Status))
     },
     **{f"task {status}": (f"/admin/snappea/task/%d/change/?q=state:{status}", 12) for status in Status},
+    "batches": ("/admin/snappea/task/batch/", 12),
+    "batch": ("/admin/snappea/task/batch/1/", 12),
     "confirmation": ("/admin/snappea/task/bulk/requeue/", 12),
 }
 
@@ -149,9 +153,20 @@ PAGES = {
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_needs_few_queries(browser: Client, page: str) -> None:
     """Those of the session and the user included, whatever the number of queues, priorities and rows."""
-    rest = {"task_name": "shop.charge", "kwargs": {"order": 77}, "log": '{"message": "word"}\n'}
+    rest: dict[str, Any] = {
+        "task_name": "shop.charge",
+        "kwargs": {"order": 77},
+        "log": '{"message": "word"}\n',
+    }
+    with snappea.batch(on_success=echo.s(1)), snappea.batch(on_complete=echo.s(2)):
+        echo.delay(3)
     for number, status in enumerate([*Status, *Status, *Status]):
-        failed = {"finished_at": timezone.now(), "exception": "KeyError", "place": f"shop.py:{number}"}
+        failed = {
+            "batch_id": 1 + number % 2,
+            "finished_at": timezone.now(),
+            "exception": "KeyError",
+            "place": f"shop.py:{number}",
+        }
         Task.objects.create(status=status, queue=f"q{number}", priority=number, **rest, **failed)
     note_running(*Task.objects.filter(status="running"))
     address, most = PAGES[page]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+import snappea
 from snappea import task
 from snappea.admin.search import Found, Search, SearchError, neighbours, scan
 from snappea.models import Status, Task
@@ -110,6 +111,20 @@ def test_keys(site: Site) -> None:
     assert found('exception:""') == found('place:""') == []
 
 
+def test_members_of_a_batch_and_of_those_in_it(site: Site) -> None:
+    with snappea.batch() as outer:
+        registry[NAME].delay(1)
+        with snappea.batch(), snappea.batch() as inner:
+            registry[NAME].delay(2)
+    alone = put("failed")
+    both = list(Task.objects.exclude(pk=alone).order_by("batch_id").values_list("pk", flat=True))
+    assert found(f"batch:{outer.id}") == both and found(f"batch:{inner.id}") == both[1:]
+    for status in Status.values:
+        Task.objects.update(status=status)
+        assert found(f"batch:{outer.id} state:{status}") == both, status
+    assert found(f"batch:{outer.id} task:rotate") == found("batch:999999999999999999") == []
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
     [
@@ -159,6 +174,7 @@ def test_sensitive_tasks_are_not_found_by_what_is_hidden(site: Site) -> None:
         ("age:1h", "<30m"),
         ("age:>1w", "<30m"),
         ("ended:>999999d", "<30m"),
+        ("batch:x", "not the number of a batch"),
         ("color:red", "double quotes"),
         ("args:7", "args.NAME"),
         ("state:failed state:ready", "one state"),

@@ -19,6 +19,7 @@ def main() -> None:
     _tasks()
     _schedules()
     _kept()
+    _batches()
 
 
 def _history() -> None:
@@ -115,6 +116,22 @@ def _kept() -> None:
         finished_at=now - timedelta(minutes=5),
         error="The Foreman ended while it ran.",
     )
+
+
+def _batches() -> None:
+    import snappea
+
+    from .tasks import publish, resize
+
+    callbacks = {f"on_{name}": publish.s(f"{name} <b>") for name in ("success", "failure", "complete")}
+    with snappea.batch(description="Photos of <b>Summer</b>\nand a long line " + "x" * 80, **callbacks):
+        resize.delay_many((photo,) for photo in range(160))
+        for photo in range(20):
+            resize.apply_async((photo,), countdown=600)
+        with snappea.batch(description="Portraits", on_complete=publish.s("Portraits")):
+            resize.delay_many((photo,) for photo in range(20))
+    with snappea.batch(description="Nothing to do"):
+        pass
 
 
 if __name__ == "__main__":

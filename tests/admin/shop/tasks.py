@@ -90,3 +90,16 @@ def sync_stock(warehouse: str) -> None:
 def long_name(text: str) -> None:
     """Have a long name, and long arguments."""
     raise ValueError(text)
+
+
+@task
+def resize(photo: int) -> None:
+    """Resize a photo."""
+    time.sleep(0.1)
+    if photo % 40 == 7:
+        raise ValueError(f"photo {photo} is broken")
+
+
+@task
+def publish(album: str) -> None:
+    """Put an album online."""

@@ -1,0 +1,127 @@
+"""Batches: the list of them, and the page of each."""
+
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.db.models.expressions import RawSQL
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
+
+from ..models import Batch, Status, Task
+from ..monitoring.formatting import plain
+from ..monitoring.permissions import may
+from ..queue.callbacks import unpacked
+from .columns import ago, state_label
+from .console import ConsoleAdmin
+
+#: How many batches the overview and a list show.
+FEW, MANY = 5, 50
+#: How much of a description a row shows, and a page, in characters.
+MOST, LONGEST = 120, 2000
+#: The length of a bar, and that of its shortest part.
+LENGTH, SHORTEST = 1000, 10
+FAILED = Status.FAILED, Status.INTERRUPTED, Status.CANCELLED
+_SUM = """WITH RECURSIVE family (id) AS (
+        SELECT snappea_batch.id
+        UNION SELECT child.id FROM snappea_batch AS child, family
+            WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL)
+    SELECT sum({}) FROM snappea_batch AS one JOIN family USING (id)"""
+_MEMBERS = (
+    "(SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = '{}')"
+)
+#: The numbers of a batch and of those in it. An index counts the members in each state.
+COUNTED = {name: name for name in ("total", "succeeded")} | {
+    state: _MEMBERS.format(state) for state in Status
+}
+_NUMBERS = {f"all_{name}": RawSQL(_SUM.format(what), ()) for name, what in COUNTED.items()}
+
+
+class BatchPages(ConsoleAdmin):
+    """The list of batches, and the page of each."""
+
+    tab = "tasks"
+
+    def get_urls(self) -> list[URLPattern]:
+        """Return the URLs of both."""
+        show = self.admin_site.admin_view(require_safe(self.show_batch))
+        return [
+            path("batch/", show, name="snappea_batches"),
+            path("batch/<int:pk>/", show, name="snappea_batch"),
+        ]
+
+    def show_batch(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        """Show a batch, or the newest ones."""
+        if not may(request, "view"):
+            raise PermissionDenied
+        name, build = ("batches", _list) if pk is None else ("batch", partial(_details, pk))
+        live = self.live(request, f"snappea/{name}.html", build)
+        title = _("Batches") if pk is None else _("Batch #%(id)s") % {"id": pk}
+        return self.render(request, "snappea/dashboard.html", title=title, live=live)
+
+
+def open_batches(most: int = FEW) -> list[dict[str, Any]]:
+    """Return the rows of the newest batches that have not finished, but not of those in others."""
+    return rows(Batch.objects.filter(parent_id=None, finished_at=None).order_by("-pk")[:most])
+
+
+def rows(batches: QuerySet[Batch]) -> list[dict[str, Any]]:
+    """Return what the templates show of batches. The numbers are with the batches in them."""
+    return [_row(batch) for batch in batches.annotate(**_NUMBERS)]
+
+
+def _row(batch: Batch) -> dict[str, Any]:
+    found = {name: int(getattr(batch, f"all_{name}")) for name in COUNTED}
+    total, words = found["total"], {"succeeded": _("Succeeded"), "gone": _("Gone")}
+    states = "succeeded", *FAILED, Status.RUNNING, Status.READY, Status.SCHEDULED, "gone"
+    found["gone"] = max(0, total - sum(found[state] for state in states[:-1]))
+    parts, start = [], 0
+    for state in states:
+        width = max(SHORTEST, round(LENGTH * found[state] / max(1, total))) if found[state] else 0
+        q = "" if state in words else f"batch:{batch.pk} state:{state}"
+        parts.append((state, words.get(state) or state_label(state), found[state], q, start, width))
+        start += width
+    return {
+        **found,
+        "id": batch.pk,
+        "name": plain(" ".join(batch.description[:MOST].split())),
+        "failures": sum(found[state] for state in FAILED),
+        "waiting": found["ready"] + found["scheduled"],
+        "parts": parts,
+        "width": start or LENGTH,
+        "created": ago(batch.created_at),
+        "finished": batch.finished_at and ago(batch.finished_at),
+    }
+
+
+def _list() -> dict[str, Any]:
+    ended = Batch.objects.filter(parent_id=None).exclude(finished_at=None).order_by("-finished_at")
+    return {"batches": open_batches(MANY) + rows(ended[:MANY])}
+
+
+def _details(pk: int) -> dict[str, Any]:
+    batch = get_object_or_404(Batch.objects.annotate(**_NUMBERS), pk=pk)
+    ids = {name: getattr(batch, f"{name}_id") for name in ("success", "failure", "complete")}
+    tasks = Task.objects.in_bulk([task_id for task_id in ids.values() if task_id])
+    return {
+        "batch": _row(batch),
+        "description": plain(batch.description[:LONGEST]),
+        "batches": rows(Batch.objects.filter(parent_id=pk).order_by("-pk")[:MANY]),
+        "around": batch.parent_id and Batch.objects.filter(pk=batch.parent_id).first(),
+        "callbacks": [
+            (f"on_{name}", _callback(text), task_id, tasks.get(task_id))
+            for name, task_id in ids.items()
+            if (text := getattr(batch, f"on_{name}"))
+        ],
+    }
+
+
+def _callback(text: str) -> str:
+    with suppress(AttributeError, KeyError, ValueError, TypeError):  # the row was written by hand
+        text = str(unpacked(text).task_name)
+    return plain(text[:MOST])
