@@ -16,7 +16,8 @@ from django.views.decorators.http import require_safe
 from ..models import Batch, Status, Task
 from ..monitoring.formatting import plain
 from ..monitoring.permissions import may
-from ..queue.callbacks import unpacked
+from ..queue.batches import COUNTED
+from ..queue.callbacks import FAMILY, unpacked
 from .columns import ago, state_label
 from .console import ConsoleAdmin
 
@@ -27,19 +28,14 @@ MOST, LONGEST = 120, 2000
 #: The length of a bar, and that of its shortest part.
 LENGTH, SHORTEST = 1000, 10
 FAILED = Status.FAILED, Status.INTERRUPTED, Status.CANCELLED
-_SUM = """WITH RECURSIVE family (id) AS (
-        SELECT snappea_batch.id
-        UNION SELECT child.id FROM snappea_batch AS child, family
-            WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL)
-    SELECT sum({}) FROM snappea_batch AS one JOIN family USING (id)"""
-_MEMBERS = (
-    "(SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = '{}')"
-)
-#: The numbers of a batch and of those in it. An index counts the members in each state.
-COUNTED = {name: name for name in ("total", "succeeded")} | {
-    state: _MEMBERS.format(state) for state in Status
+_NUMBERS = {
+    f"all_{name}": RawSQL(
+        f"""{FAMILY.format("snappea_batch.id")}
+            SELECT sum({what}) FROM snappea_batch AS one JOIN family USING (id)""",
+        (),
+    )
+    for name, what in COUNTED.items()
 }
-_NUMBERS = {f"all_{name}": RawSQL(_SUM.format(what), ()) for name, what in COUNTED.items()}
 
 
 class BatchPages(ConsoleAdmin):

@@ -1,6 +1,5 @@
 """Batches: their rows, and what users can ask of them. `callbacks.py` has what follows their end."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from .database import (
 from .dialects import statement
 from .records import Call, Extras
 from .refusals import refusal
+from .states import Status
 
 #: How long a finished batch is kept, in seconds.
 KEPT_FOR = 7 * 86400
@@ -39,11 +39,15 @@ CREATE = statement("""
 REOPEN = "UPDATE snappea_batch SET finished_at = NULL WHERE id = ? RETURNING parent_id"
 DROP_SUCCESS = statement("""
     {FAMILY} UPDATE snappea_batch SET on_success = NULL WHERE id IN (SELECT id FROM family)""")
-COUNTS = statement("""
-    {FAMILY} SELECT status, count(*) FROM snappea_task
-    WHERE batch_id IN (SELECT id FROM family) AND batch_id IS NOT NULL GROUP BY status""")
-TOTALS = statement("""
-    {FAMILY} SELECT sum(total), sum(succeeded) FROM snappea_batch WHERE id IN (SELECT id FROM family)""")
+#: The numbers of a batch, with those in it, by name. An index counts the members with each status.
+COUNTED = {"total": "total", "succeeded": "succeeded"} | {
+    status.value: f"""(SELECT count(*) FROM snappea_task
+        WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = '{status}')"""
+    for status in Status
+}
+COUNTS = statement(f"""
+    {{FAMILY}} SELECT {", ".join(f"sum({what})" for what in COUNTED.values())}
+    FROM snappea_batch AS one JOIN family USING (id)""")
 FAMILY_OF = statement("{FAMILY} SELECT id FROM family")
 #: Batches that nothing has finished: their last members were deleted by hand, or by a process that died.
 ENDED = statement("""
@@ -151,17 +155,13 @@ def forget(db: RawConnection, moment: str) -> bool:
 # for users
 
 
-def counts(batch_id: int) -> tuple[int, int, Counter[str]]:
-    """Return how many members a batch has and how many succeeded, and those with a row by status.
-
-    Raises LookupError if there is no such batch.
-    """
+def counts(batch_id: int) -> dict[str, int]:
+    """Return the numbers in COUNTED. Raises LookupError if there is no such batch."""
     refuse_event_loop("queue")
-    db = raw(connect())
-    total, succeeded = db.execute(TOTALS, (batch_id,)).fetchone()
-    if total is None:
+    found = raw(connect()).execute(COUNTS, (batch_id,)).fetchone()
+    if found[0] is None:
         raise LookupError(f"Batch {batch_id} does not exist any more.")
-    return int(total), int(succeeded), Counter(dict(db.execute(COUNTS, (batch_id,)).fetchall()))
+    return dict(zip(COUNTED, map(int, found), strict=True))
 
 
 def family(batch_id: int) -> list[int]:

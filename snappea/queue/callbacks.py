@@ -21,15 +21,17 @@ from .records import Call, Extras, Outcome, UniqueRule
 #: Writes a task in the caller's transaction: `store.insert()`.
 Insert: TypeAlias = Callable[[RawConnection, Call, str], tuple[int, bool]]
 
+#: A batch, `{}`, and those in it.
+FAMILY = """WITH RECURSIVE family (id) AS (
+        SELECT {}
+        UNION SELECT child.id FROM snappea_batch AS child, family
+            WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL)"""
 PHRASES |= {
     "HAS_ACTIVE": """(EXISTS (SELECT 1 FROM snappea_task WHERE batch_id = snappea_batch.id
             AND batch_id IS NOT NULL AND status IN ('ready', 'scheduled', 'running'))
         OR EXISTS (SELECT 1 FROM snappea_batch AS child WHERE child.parent_id = snappea_batch.id
             AND child.parent_id IS NOT NULL AND child.finished_at IS NULL))""",
-    "FAMILY": """WITH RECURSIVE family (id) AS (
-        SELECT CAST(? AS bigint)
-        UNION SELECT child.id FROM snappea_batch AS child, family
-            WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL)""",
+    "FAMILY": FAMILY.format("CAST(? AS bigint)"),
 }
 ADD = "UPDATE snappea_batch SET total = total + ? WHERE id = ?"
 #: Two last members may be settled at once by two Foremen: the second one waits here, and then sees the first.

@@ -203,7 +203,8 @@ class Batch:
         >>> batch.progress()
         BatchProgress(total=100, succeeded=97, failed=1, waiting=0, running=2, gone=0)
         """
-        total, succeeded, found = batches.counts(self.id)
+        found = batches.counts(self.id)
+        total, succeeded = found["total"], found["succeeded"]
         waiting, running = found["ready"] + found["scheduled"], found["running"]
         failed = found["failed"] + found["interrupted"] + found["cancelled"]
         gone = max(0, total - succeeded - waiting - running - failed)

@@ -14,6 +14,7 @@ from django.db.models.expressions import RawSQL
 from django.test import Client
 from django.utils import timezone
 
+import snappea
 from snappea.admin.search import Found, Search, scan
 from snappea.models import Schedule, ScheduleRun, Status, Task
 from snappea.monitoring import shared
@@ -146,6 +147,22 @@ def test_actions_are_confirmed_and_done(browser: Client) -> None:
     asked = browser.post(f"{ADMIN}task/bulk/delete/", {"ids": [task.pk for task in tasks[3:]]})
     press(browser, asked, "sp-confirm")
     assert Task.objects.count() == 3
+
+
+def test_batches(browser: Client) -> None:
+    with snappea.batch(on_complete=record.s("x"), description=HOSTILE) as batch:
+        record.delay(1)
+        with snappea.batch():
+            record.apply_async((2,), countdown=60)
+    Task.objects.filter(status="ready").update(status="failed")
+    said = "0 of 2 have succeeded"
+    for address in ("dashboard/", "task/batch/", f"task/batch/{batch.id}/"):
+        assert said in page(browser, address), address
+    assert f"/task/batch/{batch.id}/" in page(browser, f"task/{Task.objects.earliest('pk').pk}/change/")
+    asked = press(browser, browser.get(f"{ADMIN}task/batch/{batch.id}/"), "batch-cancel")
+    press(browser, asked, "sp-confirm")
+    text = page(browser, f"task/batch/{batch.id}/")
+    assert "1 Failed" in text and "1 Gone" in text and f"#{Task.objects.latest('pk').pk}</a>" in text
 
 
 def test_the_schedules(browser: Client) -> None:

@@ -327,15 +327,29 @@ FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) 
 WITH RECURSIVE family (id) AS (
     SELECT CAST(? AS bigint)
     UNION SELECT child.id FROM snappea_batch AS child, family
-        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT status, count(*) FROM snappea_task
-WHERE batch_id IN (SELECT id FROM family) AND batch_id IS NOT NULL GROUP BY status
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT sum(total), sum(succeeded), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'scheduled')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'ready')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'running')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'failed')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'interrupted')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'successful')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'cancelled'))
+FROM snappea_batch AS one JOIN family USING (id)
 
 -- queue.batches.COUNTS, PostgreSQL
 WITH RECURSIVE family (id) AS (
     SELECT CAST(%s AS bigint)
     UNION SELECT child.id FROM snappea_batch AS child, family
-        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT status, count(*) FROM snappea_task
-WHERE batch_id IN (SELECT id FROM family) AND batch_id IS NOT NULL GROUP BY status
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT sum(total), sum(succeeded), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'scheduled')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'ready')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'running')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'failed')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'interrupted')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'successful')), sum((SELECT count(*) FROM snappea_task
+    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'cancelled'))
+FROM snappea_batch AS one JOIN family USING (id)
 
 -- queue.batches.CREATE, SQLite
 INSERT INTO snappea_batch (
@@ -415,18 +429,6 @@ UPDATE snappea_batch SET finished_at = NULL WHERE id = ? RETURNING parent_id
 -- queue.batches.REOPEN, PostgreSQL
 UPDATE snappea_batch SET finished_at = NULL WHERE id = %s RETURNING parent_id
 
--- queue.batches.TOTALS, SQLite
-WITH RECURSIVE family (id) AS (
-    SELECT CAST(? AS bigint)
-    UNION SELECT child.id FROM snappea_batch AS child, family
-        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT sum(total), sum(succeeded) FROM snappea_batch WHERE id IN (SELECT id FROM family)
-
--- queue.batches.TOTALS, PostgreSQL
-WITH RECURSIVE family (id) AS (
-    SELECT CAST(%s AS bigint)
-    UNION SELECT child.id FROM snappea_batch AS child, family
-        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT sum(total), sum(succeeded) FROM snappea_batch WHERE id IN (SELECT id FROM family)
-
 -- queue.callbacks.ADD, SQLite
 UPDATE snappea_batch SET total = total + ? WHERE id = ?
 
@@ -438,6 +440,12 @@ UPDATE snappea_batch SET succeeded = succeeded + ? WHERE id = ? RETURNING parent
 
 -- queue.callbacks.COUNT, PostgreSQL
 UPDATE snappea_batch SET succeeded = succeeded + %s WHERE id = %s RETURNING parent_id
+
+-- queue.callbacks.FAMILY, both
+WITH RECURSIVE family (id) AS (
+        SELECT {}
+        UNION SELECT child.id FROM snappea_batch AS child, family
+            WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL)
 
 -- queue.callbacks.FINISH, SQLite
 UPDATE snappea_batch SET finished_at = ? WHERE id = ?
