@@ -149,6 +149,7 @@ def test_only_queue_writes_task_rows() -> None:
 
 def test_only_queue_knows_the_statements() -> None:
     assert {name for name in GRAPH if "queue.statements" in GRAPH[name]} == {
+        "queue.bulk",
         "queue.fair",
         "queue.groups",
         "queue.store",

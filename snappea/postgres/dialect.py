@@ -24,6 +24,7 @@ class PostgresDialect(Dialect):
         "end": ")",
         "ids": "= ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(?::json)))",
         "texts": "IN (SELECT value FROM json_array_elements_text(?::json))",
+        "each": "json_array_elements_text(?::json)",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
         "for_update": "FOR UPDATE",
         "few_by_id": "id + 0",  # or it would scan the whole primary key

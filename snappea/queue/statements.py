@@ -44,13 +44,10 @@ PHRASES.update(
 INSERT = statement("""
     INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
     VALUES (?, ?, ?, ?, ?, {flag}, {flag}, ?) {returning_id}""")
-#: PostgreSQL only: many calls, each column as a list. The ids grow in the order of the calls.
+#: Many calls that differ only in their `args`, a JSON list of texts. The ids grow in its order.
 INSERT_MANY = statement("""
     INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
-    SELECT *, CAST(? AS timestamptz) FROM
-        unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::smallint[], ?::int[]::boolean[],
-            ?::int[]::boolean[])
-    RETURNING id""")
+    SELECT ?, value, ?, ?, ?, {flag}, {flag}, ? FROM {each} {returning_id}""")
 #: With all columns that a call may set. Does nothing if an identical unique call exists.
 INSERT_MORE = statement("""
     INSERT INTO snappea_task (

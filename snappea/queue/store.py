@@ -5,7 +5,6 @@ It runs the SQL of `statements.py` on the connection beneath Django's.
 
 import heapq
 import json
-import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
@@ -90,24 +89,15 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
                 with unique.all_or_none(connection, calls):
                     written = [insert_or_raise(db, call, moment) for call in calls]
             else:
-                written = [(task_id, True) for task_id in _insert_plain(db, calls, moment)]
+                from .bulk import insert_plain
+
+                written = [(task_id, True) for task_id in insert_plain(db, calls, moment)]
     except UNUSABLE as error:
         if is_left_behind(error):
             return enqueue_many(calls)
         raise refusal(error, calls[0].task_name) from error
     ring_on_commit(connection)
     return written
-
-
-def _insert_plain(db: RawConnection, calls: Sequence[Call], moment: str) -> Iterable[int]:
-    if isinstance(db, sqlite3.Connection):
-        db.executemany(sql.INSERT, ((*call[:-1], moment) for call in calls))
-        # within a write transaction, ids grow by one
-        last: int = db.execute("SELECT last_insert_rowid()").fetchone()[0]
-        return range(last - len(calls) + 1, last + 1)
-    columns = zip(*(call[:-1] for call in calls), strict=True)
-    rows = db.execute(sql.INSERT_MANY, (moment, *map(list, columns))).fetchall()
-    return sorted(task_id for (task_id,) in rows)
 
 
 def insert(db: RawConnection, call: Call, moment: str) -> tuple[int, bool]:

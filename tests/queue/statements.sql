@@ -860,17 +860,11 @@ VALUES (%s, %s, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s) RETURNING id
 
 -- queue.statements.INSERT_MANY, SQLite
 INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
-SELECT *, CAST(? AS timestamptz) FROM
-    unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::smallint[], ?::int[]::boolean[],
-        ?::int[]::boolean[])
-RETURNING id
+SELECT ?, value, ?, ?, ?, ?, ?, ? FROM json_each(?)
 
 -- queue.statements.INSERT_MANY, PostgreSQL
 INSERT INTO snappea_task (task_name, args, kwargs, queue, priority, acks_late, is_async, enqueued_at)
-SELECT *, CAST(%s AS timestamptz) FROM
-    unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::smallint[], %s::int[]::boolean[],
-        %s::int[]::boolean[])
-RETURNING id
+SELECT %s, value, %s, %s, %s, %s::int::boolean, %s::int::boolean, %s FROM json_array_elements_text(%s::json) RETURNING id
 
 -- queue.statements.INSERT_MORE, SQLite
 INSERT INTO snappea_task (

@@ -24,7 +24,7 @@ from snappea.errors import (
     UnserializableArgument,
 )
 from snappea.models import Task
-from snappea.queue import operations, store
+from snappea.queue import bulk, operations, store
 from snappea.tasks.discovery import resolve
 from snappea.tasks.function import registry
 from tests.playground.tasks import echo, nap, nap_late, nothing, record, record_async
@@ -252,6 +252,22 @@ def test_delay_many(site: Site) -> None:
     assert [result.id for result in results] == [1, 2, 3]
     assert calls() == [(["a"], {}), (["b"], {}), (["c"], {})]
     assert record.delay_many([]) == []
+
+
+def test_delay_many_in_several_statements(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each statement writes a limited amount of text; the calls keep their order and their text."""
+    monkeypatch.setattr(bulk, "TEXT_AT_ONCE", 100)
+    keys = ['"', "\\", "\n", "\0", "\x1f", "\u2028", "ä", "𝄞", "x" * 1000, *map(str, range(100))]
+    results = record.delay_many((key,) for key in keys)
+    assert [result.id for result in results] == list(range(1, len(keys) + 1))
+    assert calls() == [([key], {}) for key in keys]
+
+
+def test_calls_that_differ_in_more_than_their_arguments_keep_their_order(site: Site) -> None:
+    mixed = [task.call((key,), {}) for key in "ab" for task in (record, echo, echo)]
+    assert store.enqueue_many(mixed) == [(number, True) for number in range(1, 7)]
+    rows = Task.objects.order_by("pk").values_list("task_name", "args")
+    assert list(rows) == [(call.task_name, call.args) for call in mixed]
 
 
 def test_delay_many_is_whole_or_not_at_all(site: Site) -> None:

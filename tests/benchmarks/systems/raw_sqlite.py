@@ -50,12 +50,11 @@ class RawSqlite(Snappea):
         return lambda *arguments: execute(statement, _row(task, arguments))
 
     def bulk_enqueuer(self, task: Any) -> Callable[[list[tuple[Any, ...]]], object]:
-        statement = import_module("snappea.queue.statements").INSERT
+        execute, statement = self.connection.execute, import_module("snappea.queue.statements").INSERT_MANY
+        name, _, *others = _row(task, ())
 
         def insert(calls: list[tuple[Any, ...]]) -> None:
-            self.connection.execute("BEGIN IMMEDIATE")
-            self.connection.executemany(statement, (_row(task, arguments) for arguments in calls))
-            self.connection.execute("COMMIT")
+            execute(statement, (name, *others, json.dumps(list(map(json.dumps, calls)))))
 
         return insert
 
