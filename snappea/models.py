@@ -386,6 +386,17 @@ class Opening(models.Model):
         indexes = [models.Index(fields=["opens_at"], name="snappea_openings")]
 
 
+class Limit(models.Model):
+    """Limits that were changed at run time; a column that is None does not replace those of the calls."""
+
+    #: The name of a task, or one of its concurrency groups.
+    lane = models.CharField(max_length=600, primary_key=True)
+    max_concurrency = models.IntegerField(null=True, blank=True)
+    #: Of the rate, with the burst; 0: no rate.
+    rate_interval = models.FloatField(null=True, blank=True)
+    rate_burst = models.IntegerField(null=True, blank=True)
+
+
 class Handover(models.Model):
     """A call on its way to Celery.
 

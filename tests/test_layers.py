@@ -19,7 +19,7 @@ LINES = {
     "base": "conf distribution errors log memory signals",
     "queue": "queue models router indexes",
     "tasks": "tasks",
-    "schedules": "schedules",
+    "schedules": "schedules limits",
     "workers": "workers",
     "foreman": "foreman",
     # around it

@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
+from .. import limits
 from ..models import Gate, Schedule, Status, Total
 from ..monitoring import inspect as monitoring
 from ..monitoring.formatting import number, plain
@@ -94,6 +95,7 @@ def _contents(request: HttpRequest, name: str) -> dict[str, Any]:
         "more_slots": max(0, len(runs) - SLOTS),
         "is_known": task is not None,
         "options": list(_options(task)) if task else [],
+        "limits": list(_changed_limits(name, hides_keys=task is None or task.options.sensitive)),
         "source": _source(task) if task else "",
         "doc": plain((inspect.getdoc(task.function) or "").partition("\n")[0]) if task else "",
         "schedules": Schedule.objects.filter(task_name=name).order_by("name"),
@@ -135,6 +137,15 @@ def _options(task: TaskFunction[..., Any]) -> Iterator[tuple[str, str]]:
         value = getattr(task.options, field.name)
         if field.name != "name" and value != field.default:
             yield field.name, plain(_told(value))
+
+
+def _changed_limits(name: str, hides_keys: bool) -> Iterator[tuple[str, str, str]]:
+    """Yield the limits of a task that were changed at run time: the option, the key or "", and the value."""
+    for lane, changed in limits.changed().items():
+        key = "" if lane == name else lane.removeprefix(f"{name}:")
+        if lane == name or (key != lane and not hides_keys):
+            for option, value in changed.items():
+                yield option, plain(key), str(value)
 
 
 def _told(value: Any) -> str:

@@ -98,6 +98,7 @@ class Admission:
         #: Groups that tasks have left since the last committed claim.
         self.left: set[str] = set()
         self._paused: set[str] = set()
+        self._changes: dict[str, groups.Limits] = {}  # of limits, at run time
         self._has_more = False  # more newcomers than one round admits
 
     def note_left(self, tasks: Iterable[Claim | Expired]) -> None:
@@ -186,6 +187,7 @@ class Admission:
     ) -> list[Claim]:
         """Claim up to `room` tasks for threads."""
         self._paused = set(operations.paused_by(db)) if peek.has_pauses else set()
+        self._changes = groups.changed(db) if peek.has_limits else {}
         self._has_more = False
         if self._openings.first != inf:
             self.left |= self._openings.take_due(time.monotonic())
@@ -209,13 +211,13 @@ class Admission:
         claims = store.claim(db, moment, room, shares, self._is_strict, is_async)
         rated = []
         for claim in claims:
-            if claim.extras_json and claim.extras.lane_interval:
+            if claim.extras_json and (claim.extras.lane_interval or self._changes):
                 rated.append(claim)  # a comprehension is another call in each round
         if rated:
             if self._shared:
                 self._shared.hold_gates(db)
                 moment = self._shared.clock(db)
-            for lane in groups.note_starts(db, rated, moment):
+            for lane in groups.note_starts(db, rated, moment, self._changes):
                 self._openings.add(lane, 0.0)  # the next round checks it
         return claims
 
@@ -223,7 +225,7 @@ class Admission:
         self._has_more = len(newcomers) == store.AT_ONCE
         here, moment = time.monotonic(), self._shared.clock(db) if self._shared else moment
         for lane in self.left.union(task.lane for task in newcomers if task.lane):
-            wait = groups.admit(db, lane, moment, self._served)
+            wait = groups.admit(db, lane, moment, self._served, self._changes)
             if wait is not None:
                 self._openings.add(lane, here + wait)
         if ids := [task.id for task in newcomers if task.discards]:

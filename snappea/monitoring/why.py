@@ -9,6 +9,7 @@ from django.utils.translation import ngettext
 
 from ..conf import current, uses_celery
 from ..models import WAITING, Gate, Status, Task
+from ..queue import groups
 from ..queue.clock import as_datetime
 from ..queue.database import connect, raw
 from ..queue.dialects import statement
@@ -67,17 +68,19 @@ def _limit_of_group(task: Task) -> Reason | None:
         return None
     if task.gate == Gate.ADDRESSED:
         return Reason(_("Only the Foreman with the number %(id)s may run it.") % {"id": task.foreman_id})
-    limit, most = task.lane_limit, MOST if task.lane_limit is None else task.lane_limit
-    ids = [pk for (pk,) in raw(connect()).execute(_OF_GROUP, (task.lane, most)).fetchall()]
+    db, own = raw(connect()), groups.Limits(task.lane_limit, task.lane_interval, task.lane_burst)
+    lane, name = task.lane or "", task.task_name
+    limit, interval, burst = groups.in_force(own, lane, name, groups.changed(db))
+    ids = [pk for (pk,) in db.execute(_OF_GROUP, (lane, MOST if limit is None else limit)).fetchall()]
     if limit is not None and len(ids) >= limit:
         said = _("Its concurrency group is full: it may run %(limit)s at a time.") % {"limit": limit}
-    elif task.lane_interval is not None and task.lane_burst is not None:
-        rate = {"span": duration(task.lane_interval), "burst": number(task.lane_burst)}
+    elif interval and burst is not None:
+        rate = {"span": duration(interval), "burst": number(burst)}
         said = (
             _("Its rate limit allows one start every %(span)s, and %(burst)s at once after a pause.") % rate
         )
-    elif task.lane_interval is not None:
-        span = duration(task.lane_interval)
+    elif interval:
+        span = duration(interval)
         said = _("Its rate limit allows one start every %(span)s.") % {"span": span}
     else:
         return Reason(_("Other tasks of its concurrency group come first."), ids)

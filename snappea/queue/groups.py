@@ -7,8 +7,10 @@ which the bucket of a group is full again.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
+from typing import NamedTuple
 
 from . import statements as sql
 from .clock import later
@@ -23,17 +25,48 @@ AT_ONCE = 1000
 READY = Status.READY.value
 
 
-def admit(db: RawConnection, lane: str, moment: str, queues: Sequence[str] = ()) -> float | None:
+class Limits(NamedTuple):
+    """Limits of a group; None: no limit or, where they were changed at run time, the one before."""
+
+    #: How many tasks may run at a time.
+    limit: int | None = None
+    #: The seconds between two starts, and how many may start at once.
+    interval: float | None = None
+    burst: int | None = None
+
+
+def changed(db: RawConnection) -> dict[str, Limits]:
+    """Return the limits that were changed at run time, by the name of a task or by group."""
+    return {lane: Limits(*limits) for lane, *limits in db.execute(sql.LIMITS).fetchall()}
+
+
+def in_force(own: Limits, lane: str, task_name: str, changes: Mapping[str, Limits]) -> Limits:
+    """Return the limits that apply to a task. `own`: those that were written with it."""
+    for new in (changes.get(task_name), changes.get(lane)):
+        if new is not None:
+            rate = own if new.interval is None else new
+            own = Limits(own.limit if new.limit is None else new.limit, rate.interval, rate.burst)
+    return own
+
+
+def admit(
+    db: RawConnection,
+    lane: str,
+    moment: str,
+    queues: Sequence[str] = (),
+    changes: Mapping[str, Limits] = MappingProxyType({}),
+) -> float | None:
     """Open as many tasks of a concurrency group as its limits allow.
 
-    `queues`: only from these; empty: from all. Returns in how many seconds the rate allows the next start,
-    None if the rate does not hold a task back.
+    `queues`: only from these; empty: from all. `changes`: see `changed()`. Returns in how many seconds the
+    rate allows the next start, None if the rate does not hold a task back.
     """
     served = json.dumps(queues) if queues else None
     found = db.execute(sql.NEXT_IN_GROUP, (lane, served, served)).fetchone()
     if found is None:
         return None
-    limit, interval, burst, priority = found
+    task_name, priority, *own = found
+    limit, interval, burst = in_force(Limits(*own), lane, task_name, changes)
     taken = dict(db.execute(sql.TAKEN, (lane,)).fetchall())
     if READY in taken:
         taken[READY] -= db.execute(sql.YIELD, (lane, priority, served, served)).rowcount
@@ -67,11 +100,15 @@ def _starts(
     return starts, None if starts else seconds - (most - interval)
 
 
-def note_starts(db: RawConnection, claims: Iterable[Claim], moment: str) -> set[str]:
+def note_starts(
+    db: RawConnection, claims: Iterable[Claim], moment: str, changes: Mapping[str, Limits]
+) -> set[str]:
     """Take the starts of these tasks out of the buckets of their groups, and return these groups."""
     taken: defaultdict[str, float] = defaultdict(float)
     for claim in claims:
-        taken[claim.lane or ""] += claim.extras.lane_interval or 0.0
+        own, lane = Limits(interval=claim.extras.lane_interval), claim.lane or ""
+        if interval := in_force(own, lane, claim.task_name, changes).interval:
+            taken[lane] += interval
     for lane, seconds in taken.items():
         db.execute(sql.CLOSE, (lane, later(_full_at(db, lane, moment), seconds)))
     return set(taken)

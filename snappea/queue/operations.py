@@ -182,6 +182,27 @@ def paused() -> dict[str, str]:
     return paused_by(raw(connect()))
 
 
+def set_limits(task_name: str, lane: str, *limits: float | None) -> None:
+    """Change limits of a task or of one of its groups, and check the groups again. None keeps a limit."""
+    refuse_event_loop("limits")
+    _apply(sql.SET_LIMITS, [(lane, *limits)])
+    _recheck_task(task_name)
+
+
+def reset_limits(task_name: str, lane: str) -> bool:
+    """Undo such changes. Return whether there were any."""
+    refuse_event_loop("limits")
+    was_changed = bool(_apply(sql.RESET_LIMITS, [(lane,)]))
+    _recheck_task(task_name)
+    return was_changed
+
+
+def _recheck_task(name: str) -> None:
+    lanes = {lane for (lane,) in raw(connect()).execute(sql.GROUPS, (name,)).fetchall()}
+    _apply(sql.RECALL_GROUP, [(lane,) for lane in sorted(lanes)])
+    _recheck(lanes)
+
+
 def paused_by(db: RawConnection) -> dict[str, str]:
     """Return the same through a connection."""
     return dict(db.execute(sql.PAUSED).fetchall())

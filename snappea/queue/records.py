@@ -333,6 +333,7 @@ class Peek(NamedTuple):
     has_revoked: bool
     has_newcomers: bool
     has_pauses: bool
+    has_limits: bool
     has_unheard: bool
     has_addressed: bool
     tick: str | None

@@ -104,6 +104,7 @@ PEEK = statement("""
             WHERE is_revoked AND is_revoked = {true} AND status = 'running'),
         EXISTS (SELECT 1 FROM snappea_task {by_new} WHERE gate = {NEW} AND status = 'ready'),
         EXISTS (SELECT 1 FROM snappea_pause),
+        EXISTS (SELECT 1 FROM snappea_limit),
         EXISTS (SELECT 1 FROM snappea_pause WHERE replace(heard_by, ' ' || {me} || ' ', '') = heard_by),
         EXISTS (SELECT 1 FROM snappea_task {by_foreman}
             WHERE foreman_id IS NOT NULL AND foreman_id = {me} AND status = 'ready'),
@@ -289,7 +290,7 @@ LAST_OF_KEY = statement("""
 GIVE_TURN = statement("""
     UPDATE snappea_task SET turn = ?, gate = CASE WHEN lane IS NULL THEN {OPEN} ELSE gate END WHERE id = ?""")
 NEXT_IN_GROUP = statement("""
-    SELECT lane_limit, lane_interval, lane_burst, priority FROM snappea_task
+    SELECT task_name, priority, lane_limit, lane_interval, lane_burst FROM snappea_task
     WHERE {BLOCKED_IN_GROUP} {FIRST_IN_LINE} LIMIT 1""")
 #: Block unclaimed tasks that are less urgent than the next of their group.
 YIELD = statement("""
@@ -330,6 +331,26 @@ RECHECK_ALL = statement("""
     UPDATE snappea_task SET gate = {NEW} WHERE id {among}(
         SELECT id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready'
             AND gate IN ({OPEN}, {BLOCKED}) {skip_locked}){end}""")
+
+# limits that were changed at run time
+
+LIMITS = "SELECT lane, max_concurrency, rate_interval, rate_burst FROM snappea_limit ORDER BY lane"
+SET_LIMITS = """
+    INSERT INTO snappea_limit (lane, max_concurrency, rate_interval, rate_burst) VALUES (?, ?, ?, ?)
+    ON CONFLICT (lane) DO UPDATE SET
+        max_concurrency = coalesce(excluded.max_concurrency, snappea_limit.max_concurrency),
+        rate_burst = CASE WHEN excluded.rate_interval IS NULL
+            THEN snappea_limit.rate_burst ELSE excluded.rate_burst END,
+        rate_interval = coalesce(excluded.rate_interval, snappea_limit.rate_interval)"""
+RESET_LIMITS = "DELETE FROM snappea_limit WHERE lane = ?"
+#: The groups of a task that have ready tasks, and those of a group that could be claimed now.
+GROUPS = statement("""
+    SELECT DISTINCT lane FROM snappea_task
+    WHERE task_name = ? AND lane IS NOT NULL AND status = 'ready' AND gate IN ({OPEN}, {BLOCKED})""")
+RECALL_GROUP = statement("""
+    UPDATE snappea_task SET gate = {NEW} WHERE id {among}(
+        SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND {CLAIMABLE}
+        {skip_locked}){end}""")
 
 # looking
 

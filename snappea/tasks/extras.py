@@ -28,7 +28,7 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
     if options.is_limited:
         lane = options.name
         if options.concurrency_key is not None:
-            lane = f"{lane}:{_returned(task, 'concurrency_key', args, kwargs)}"[:MAX_LANE]
+            lane = lane_of(lane, _returned(task, "concurrency_key", args, kwargs))
     return Extras(
         run_after=None if options.debounce is None else moment_of(options.debounce),
         expires_at=None if options.expires is None else moment_of(options.expires),
@@ -46,6 +46,11 @@ def extras_of(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], parent_i
         is_sensitive=options.sensitive,
         unique_rule=options.unique_rule,
     )
+
+
+def lane_of(task_name: str, key: object) -> str:
+    """Return the concurrency group of a key."""
+    return f"{task_name}:{key}"[:MAX_LANE]
 
 
 def _returned(task: Any, option: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

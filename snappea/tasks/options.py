@@ -277,6 +277,13 @@ def rate_of(rate: str | None) -> tuple[float | None, int | None]:
     return _SECONDS[found[2]] / float(found[1]), int(found[3]) if found[3] else None
 
 
+def rate_text(interval: float, burst: int | None) -> str:
+    """Return a rate as `rate_limit` has it."""
+    numbers = {unit: round(seconds / interval, 6) for unit, seconds in _SECONDS.items()}
+    unit = next((unit for unit, number in numbers.items() if number.is_integer() and number), "h")
+    return f"{numbers[unit]:.12g}/{unit}{f' burst {burst}' if burst else ''}"
+
+
 _FLAG = ("True or False", _is_flag)
 _DELAY = (f"a number of seconds, at most {MOST:,.0f}", is_seconds)
 _LIMIT = (f"more than 0 seconds, and at most {MOST:,.0f}", lambda v: is_seconds(v) and v > 0)

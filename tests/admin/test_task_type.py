@@ -13,12 +13,13 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snappea import task
+from snappea import limits, task
 from snappea.admin import task_type
 from snappea.models import Schedule, Task, Total
 from snappea.monitoring import shared
 from snappea.stats import Histogram, border
 from tests.minutes import write_minute
+from tests.playground.gated import two_late
 from tests.playground.tasks import fail, wait_for
 from tests.site import Made, Site, wait_until
 from tests.web import user
@@ -39,6 +40,27 @@ def numbers(text: str) -> dict[str, str]:
         state: re.sub("<[^>]*>", "", count)
         for state, count in re.findall(r'id="state-(\w+)"><a [^>]*><strong>(.*?)</strong>', text)
     }
+
+
+def test_it_shows_limits_that_were_changed(site: Site, browser: Client) -> None:
+    @task(name="made.by_key", max_concurrency=1, concurrency_key=str)
+    def by_key(key: str) -> None: ...
+
+    assert "changed at run time" not in page(browser, by_key.name)
+    limits.set(by_key, max_concurrency=3)
+    limits.set(by_key, key="<eu>", rate_limit="30/m")
+    limits.set(two_late, max_concurrency=7)
+    text = page(browser, by_key.name)
+    assert '<code>max_concurrency</code></th><td dir="auto">3<' in text
+    assert '<code>rate_limit</code> <bdi>&lt;eu&gt;</bdi></th><td dir="auto">30/m<' in text
+    assert ">7</td>" not in text
+    object.__setattr__(by_key.options, "sensitive", True)
+    text = page(browser, by_key.name)
+    assert (
+        "<bdi>&lt;eu" not in text
+        and "rate_limit" not in text
+        and '<code>max_concurrency</code></th><td dir="auto">3<' in text
+    )
 
 
 @pytest.mark.on_both

@@ -19,7 +19,19 @@ from django.core.management import load_command_class
 from django.dispatch import Signal
 
 import snappea
-from snappea import conf, errors, metrics, pytest_plugin, queue, results, schedules, signals, stats, testing
+from snappea import (
+    conf,
+    errors,
+    limits,
+    metrics,
+    pytest_plugin,
+    queue,
+    results,
+    schedules,
+    signals,
+    stats,
+    testing,
+)
 from snappea.admin import search
 from snappea.admin.actions import VERBS, verbs_of
 from snappea.admin.columns import waiting_for
@@ -364,7 +376,7 @@ def test_a_page_says_what_the_admin_calls_a_state(file: Path) -> None:
 def test_operations() -> None:
     told = {row[0].split("(")[0].strip("`") for row in rows("states", "function", "returns")}
     of_schedules = {"pause", "resume", "fire", "change", "reset", "add", "remove"}
-    assert {*queue.__all__, *of_schedules} == told
+    assert {*queue.__all__, *of_schedules, *public(limits)} == told
     assert of_schedules <= public(schedules)
 
 

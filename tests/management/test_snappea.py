@@ -16,6 +16,7 @@ from snappea.management import console
 from snappea.models import Status, Task
 from snappea.queue import operations
 from snappea.tasks.function import task
+from tests.playground.gated import by_account, two_late
 from tests.playground.lifecycle import add, loop
 from tests.playground.tasks import fail, nap, record
 from tests.site import Made, Site, wait_until
@@ -185,6 +186,27 @@ def test_enqueue_what_makes_no_sense(site: Site, say: Any, arguments: list[str],
     assert not Task.objects.exists()
 
 
+def test_limits(site: Site, say: Any) -> None:
+    name = two_late.name
+    assert say("limit") == ""
+    assert say("limit", name, "--max-concurrency", 5) == f"{name}: max_concurrency=5\n"
+    both = f"{name}: max_concurrency=5, rate_limit='10/m burst 3'\n"
+    assert say("limit", name, "--rate-limit", "10/m burst 3") == both
+    assert say("limit", name, "--reset", "--rate-limit", "none") == f"{name}: rate_limit=None\n"
+    assert say("limit", by_account.name, "--key", "x", "--max-concurrency", "none") == (
+        f"{by_account.name}:x: max_concurrency=None\n{name}: rate_limit=None\n"
+    )
+    for arguments, words in (
+        (["--reset"], "Name a task."),
+        ([name, "--rate-limit", "10"], "rate_limit is '10'; it must be a number and a unit"),
+        ([record.name, "--max-concurrency", "1"], "record has no limits that could change. Give it"),
+        (["nope", "--reset"], "Unknown task 'nope'"),
+        ([name, "--max-concurrency", "some"], "argument --max-concurrency: 'some' must be a non-negative"),
+    ):
+        with pytest.raises(CommandError, match=words):
+            say("limit", *arguments)
+
+
 def test_run_in_the_foreground(site: Site, say: Any) -> None:
     assert say("run", add.name, "--args", "[1, 2]") == "3\n"
     with pytest.raises(ValueError, match="no luck"):
@@ -313,7 +335,7 @@ def test_exit_codes_and_streams(site: Site) -> None:
 def test_help_names_each_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
     parser = load_command_class("snappea", "snappea").create_parser("manage.py", "snappea")
     commands = re.findall(r"^    ([a-z]+) ", parser.format_help(), re.MULTILINE)
-    assert len(commands) == 14
+    assert len(commands) == 15
     for command in commands:
         with pytest.raises(SystemExit, match=r"^0$"):
             parser.parse_args([command, "--help"])

@@ -1,3 +1,10 @@
+-- admin.batches._SUM, both
+WITH RECURSIVE family (id) AS (
+        SELECT snappea_batch.id
+        UNION SELECT child.id FROM snappea_batch AS child, family
+            WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL)
+    SELECT sum({}) FROM snappea_batch AS one JOIN family USING (id)
+
 -- celery.handover._BORROW, SQLite
 UPDATE snappea_handover SET taken_by = ? WHERE key = ? AND taken_by IN ('', ?)
 
@@ -806,6 +813,14 @@ UPDATE snappea_task SET turn = ?, gate = CASE WHEN lane IS NULL THEN 0 ELSE gate
 -- queue.statements.GIVE_TURN, PostgreSQL
 UPDATE snappea_task SET turn = %s, gate = CASE WHEN lane IS NULL THEN 0 ELSE gate END WHERE id = %s
 
+-- queue.statements.GROUPS, SQLite
+SELECT DISTINCT lane FROM snappea_task
+WHERE task_name = ? AND lane IS NOT NULL AND status = 'ready' AND gate IN (0, 2)
+
+-- queue.statements.GROUPS, PostgreSQL
+SELECT DISTINCT lane FROM snappea_task
+WHERE task_name = %s AND lane IS NOT NULL AND status = 'ready' AND gate IN (0, 2)
+
 -- queue.statements.HAND_OVER, SQLite
 INSERT INTO snappea_handover (key, task_name, call, expires_at) VALUES (?, ?, ?, ?)
 ON CONFLICT DO NOTHING
@@ -976,6 +991,9 @@ WHERE fair_key = %s AND is_async = %s AND queue = %s AND priority = %s
     AND turn IS NOT NULL AND status = 'ready'
 ORDER BY turn DESC LIMIT 1
 
+-- queue.statements.LIMITS, both
+SELECT lane, max_concurrency, rate_interval, rate_burst FROM snappea_limit ORDER BY lane
+
 -- queue.statements.LOG, SQLite
 SELECT CAST(log AS text) FROM snappea_task WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'
 
@@ -983,12 +1001,12 @@ SELECT CAST(log AS text) FROM snappea_task WHERE id = ? AND claims = ? AND +star
 SELECT CAST(log AS text) FROM snappea_task WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
 
 -- queue.statements.NEXT_IN_GROUP, SQLite
-SELECT lane_limit, lane_interval, lane_burst, priority FROM snappea_task
+SELECT task_name, priority, lane_limit, lane_interval, lane_burst FROM snappea_task
 WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
         AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
 
 -- queue.statements.NEXT_IN_GROUP, PostgreSQL
-SELECT lane_limit, lane_interval, lane_burst, priority FROM snappea_task
+SELECT task_name, priority, lane_limit, lane_interval, lane_burst FROM snappea_task
 WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
         AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
 
@@ -1035,6 +1053,7 @@ SELECT (SELECT +run_after FROM snappea_task WHERE status = 'scheduled' AND run_a
         WHERE is_revoked AND is_revoked = 1 AND status = 'running'),
     EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready'),
     EXISTS (SELECT 1 FROM snappea_pause),
+    EXISTS (SELECT 1 FROM snappea_limit),
     EXISTS (SELECT 1 FROM snappea_pause WHERE replace(heard_by, ' ' || 0 || ' ', '') = heard_by),
     EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_foreman
         WHERE foreman_id IS NOT NULL AND foreman_id = 0 AND status = 'ready'),
@@ -1054,6 +1073,7 @@ SELECT (SELECT run_after FROM snappea_task WHERE status = 'scheduled' AND run_af
         WHERE is_revoked AND is_revoked = true AND status = 'running'),
     EXISTS (SELECT 1 FROM snappea_task  WHERE gate = 1 AND status = 'ready'),
     EXISTS (SELECT 1 FROM snappea_pause),
+    EXISTS (SELECT 1 FROM snappea_limit),
     EXISTS (SELECT 1 FROM snappea_pause WHERE replace(heard_by, ' ' || nullif(current_setting('snappea.foreman', true), '')::bigint || ' ', '') = heard_by),
     EXISTS (SELECT 1 FROM snappea_task
         WHERE foreman_id IS NOT NULL AND foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint AND status = 'ready'),
@@ -1099,6 +1119,16 @@ UPDATE snappea_task SET gate = 1 WHERE lane IS NOT NULL AND status = 'ready' AND
 
 -- queue.statements.RECALL, PostgreSQL
 UPDATE snappea_task SET gate = 1 WHERE lane IS NOT NULL AND status = 'ready' AND gate = 0 AND queue = %s
+
+-- queue.statements.RECALL_GROUP, SQLite
+UPDATE snappea_task SET gate = 1 WHERE id IN (
+    SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 0
+    )
+
+-- queue.statements.RECALL_GROUP, PostgreSQL
+UPDATE snappea_task SET gate = 1 WHERE id = ANY(ARRAY(
+    SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 0
+    FOR UPDATE SKIP LOCKED))
 
 -- queue.statements.RECHECK, SQLite
 UPDATE snappea_task SET gate = 1 WHERE id IN (
@@ -1176,6 +1206,12 @@ UPDATE snappea_task SET
         WHEN lane IS NULL AND fair_key IS NULL THEN 0 ELSE 1 END
 WHERE id = %s AND claims = %s AND (status = 'scheduled' OR status IN ('failed', 'interrupted', 'cancelled', 'successful'))
 
+-- queue.statements.RESET_LIMITS, SQLite
+DELETE FROM snappea_limit WHERE lane = ?
+
+-- queue.statements.RESET_LIMITS, PostgreSQL
+DELETE FROM snappea_limit WHERE lane = %s
+
 -- queue.statements.RESUME, SQLite
 DELETE FROM snappea_pause WHERE queue = ?
 
@@ -1243,6 +1279,22 @@ UPDATE snappea_task SET
 UPDATE snappea_task SET
     status = CASE WHEN status IN ('interrupted', 'successful', 'cancelled') THEN status ELSE 'failed' END,
     finished_at = %s, exception = 'UnusableRow', place = '', error = %s {repairs} WHERE id = %s
+
+-- queue.statements.SET_LIMITS, SQLite
+INSERT INTO snappea_limit (lane, max_concurrency, rate_interval, rate_burst) VALUES (?, ?, ?, ?)
+ON CONFLICT (lane) DO UPDATE SET
+    max_concurrency = coalesce(excluded.max_concurrency, snappea_limit.max_concurrency),
+    rate_burst = CASE WHEN excluded.rate_interval IS NULL
+        THEN snappea_limit.rate_burst ELSE excluded.rate_burst END,
+    rate_interval = coalesce(excluded.rate_interval, snappea_limit.rate_interval)
+
+-- queue.statements.SET_LIMITS, PostgreSQL
+INSERT INTO snappea_limit (lane, max_concurrency, rate_interval, rate_burst) VALUES (%s, %s, %s, %s)
+ON CONFLICT (lane) DO UPDATE SET
+    max_concurrency = coalesce(excluded.max_concurrency, snappea_limit.max_concurrency),
+    rate_burst = CASE WHEN excluded.rate_interval IS NULL
+        THEN snappea_limit.rate_burst ELSE excluded.rate_burst END,
+    rate_interval = coalesce(excluded.rate_interval, snappea_limit.rate_interval)
 
 -- queue.statements.SET_LOG, SQLite
 UPDATE snappea_task SET log = ? WHERE id = ? AND claims = ? AND +started_at IS ? AND status = 'running'

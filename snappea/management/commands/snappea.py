@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from snappea import schedules, stats
+from snappea import limits, schedules, stats
 from snappea.conf import uses_celery
 from snappea.errors import SnappeaError, TaskFailed
 from snappea.log import clean
@@ -116,6 +116,17 @@ class Command(BaseCommand):
         queue.add_argument("queue", metavar="QUEUE")
         self._add("pause", self._pause, "Start no more tasks of a queue. Running tasks continue.", queue)
         self._add("resume", self._resume, "Resume a paused queue.", queue)
+        limit = self._add("limit", self._limit, "Change limits of a task, and show all changes.")
+        limit.add_argument("name", nargs="?", metavar="NAME", help="The task, such as shop.tasks.ship.")
+        limit.add_argument("--key", help="Only for calls with this concurrency_key.")
+        most = 'How many calls run at a time; "none": any number.'
+        limit.add_argument("--max-concurrency", type=_number_or_none, metavar="N", help=most)
+        limit.add_argument(
+            "--rate-limit", metavar="RATE", help='How often calls start, as in "10/m"; "none".'
+        )
+        limit.add_argument(
+            "--reset", action="store_true", help="First undo all changes for this NAME and KEY."
+        )
 
     def _add(self, name: str, act: Callable[[dict[str, Any]], None], about: str, *parents: Any) -> Any:
         parser = self._commands.add_parser(name, help=about, description=about, parents=parents)
@@ -314,6 +325,25 @@ class Command(BaseCommand):
         name = options["queue"]
         self._print(f"{name} {'is' if operations.resume(name) else 'was already'} being served.")
 
+    def _limit(self, options: dict[str, Any]) -> None:
+        name, key = options["name"], options["key"]
+        given = {option: options[option] for option in ("max_concurrency", "rate_limit")}
+        new = {
+            option: None if value == "none" else value for option, value in given.items() if value is not None
+        }
+        if name is None and (options["reset"] or new):
+            raise CommandError("Name a task.")
+        try:
+            if options["reset"]:
+                limits.reset(name, key=key)
+            if new:
+                limits.set(name, key=key, **new)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        for lane, changed in limits.changed().items():
+            told = ", ".join(f"{option}={value!r}" for option, value in changed.items())
+            self._print(f"{clean(lane)}: {told}")
+
 
 def _parent() -> argparse.ArgumentParser:
     """Return a parser for options that subcommands share."""
@@ -345,6 +375,10 @@ def _number(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,18}", text):
         raise argparse.ArgumentTypeError(f"{text!r} must be a non-negative whole number")
     return int(text)
+
+
+def _number_or_none(text: str) -> int | str:
+    return text if text == "none" else _number(text)
 
 
 def _span(text: str) -> timedelta:
