@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from django.apps import apps
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.db.models.base import ModelBase
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -180,8 +180,10 @@ class Task(models.Model):
                 condition=Q(status="failed"),
             ),
             models.Index(fields=["is_revoked"], name="snappea_revoked", condition=Q(is_revoked=True)),
-            models.Index(
-                fields=["gate"], name="snappea_new", condition=Q(gate=Gate.NEW.value) & Q(status="ready")
+            InOrder(
+                Coalesce("fair_key", Value("")),
+                name="snappea_new",
+                condition=Q(gate=Gate.NEW.value) & Q(status="ready"),
             ),
             InOrder(
                 "lane",

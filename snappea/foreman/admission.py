@@ -195,7 +195,7 @@ class Admission:
         if self._shared and (gates or self._limits):
             self._shared.hold_gates(db)
         if gates:
-            self._open_gates(db, moment, store.block_new(db) if peek.has_newcomers else [])
+            self._open_gates(db, moment, groups.block_new(db) if peek.has_newcomers else [])
         elif peek.first is None:
             return []
         elif peek.first == peek.last and not (self._served or self._limits or self._paused):
@@ -222,7 +222,7 @@ class Admission:
         return claims
 
     def _open_gates(self, db: RawConnection, moment: str, newcomers: list[Newcomer]) -> None:
-        self._has_more = len(newcomers) == store.AT_ONCE
+        self._has_more = len(newcomers) >= groups.AT_ONCE
         here, moment = time.monotonic(), self._shared.clock(db) if self._shared else moment
         for lane in self.left.union(task.lane for task in newcomers if task.lane):
             wait = groups.admit(db, lane, moment, self._served, self._changes)

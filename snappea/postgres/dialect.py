@@ -27,7 +27,6 @@ class PostgresDialect(Dialect):
         "each": "json_array_elements_text(?::json)",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
         "for_update": "FOR UPDATE",
-        "few_by_id": "id + 0",  # or it would scan the whole primary key
         "returning_id": "RETURNING id",
         "me": _ME,
         "set_foreman": f"foreman_id = {_ME},",

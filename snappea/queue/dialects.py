@@ -61,7 +61,6 @@ class SqliteDialect(Dialect):
         "texts": "IN (SELECT value FROM json_each(?))",
         # a table of one column, `value`: the parameter is a JSON list
         "each": "json_each(?)",
-        "few_by_id": "id",
         "returning_id": "",
         # the Foreman that asks, that runs the task, or that alone may run it
         "me": "0",

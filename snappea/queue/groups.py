@@ -15,11 +15,11 @@ from typing import NamedTuple
 from . import statements as sql
 from .clock import later
 from .database import RawConnection, delete_old
-from .records import Claim, Discarded
+from .records import Claim, Discarded, Newcomer
 from .states import Status
 from .store import note_gone
 
-#: The most tasks of a group that are opened at once.
+#: The most tasks that are blocked at once, and the most of a group that are opened at once.
 AT_ONCE = 1000
 #: A plain value, as it comes from the database.
 READY = Status.READY.value
@@ -47,6 +47,25 @@ def in_force(own: Limits, lane: str, task_name: str, changes: Mapping[str, Limit
             rate = own if new.interval is None else new
             own = Limits(own.limit if new.limit is None else new.limit, rate.interval, rate.burst)
     return own
+
+
+def block_new(db: RawConnection) -> list[Newcomer]:
+    """Give new tasks their turn, and block them until their concurrency group has room.
+
+    AT_ONCE of them; if there are more, also the first ones of each other key.
+    """
+    found = db.execute(sql.BLOCK_NEW, ("", AT_ONCE)).fetchall()
+    if len(found) == AT_ONCE:
+        seen = {fair_key or "" for _id, _lane, fair_key, *_line in found}
+        others = [key for (key,) in db.execute(sql.NEW_KEYS, (AT_ONCE,)).fetchall() if key not in seen]
+        for key in others:
+            found += db.execute(sql.BLOCK_NEW, (key, -(-AT_ONCE // len(others)))).fetchall()
+    newcomers = sorted(map(Newcomer._make, found))
+    if any(task.fair_key is not None for task in newcomers):
+        from . import fair  # rarely needed
+
+        fair.give_turns(db, newcomers)
+    return newcomers
 
 
 def admit(

@@ -34,6 +34,8 @@ PHRASES.update(
     FIRST_START="first_started_at = coalesce(first_started_at, started_at)",
     # the first parameter: the served queues as a JSON list; NULL: all
     SERVED="(CAST(? AS text) IS NULL OR queue {texts})",
+    IS_NEW="gate = {NEW} AND status = 'ready'",
+    KEY="coalesce(fair_key, '')",
     IS_BLOCKED="lane IS NOT NULL AND status = 'ready' AND gate = {BLOCKED}",
     BLOCKED_IN_GROUP="""lane = ? AND {IS_BLOCKED} AND {SERVED}
             AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)""",
@@ -102,7 +104,7 @@ PEEK = statement("""
             ORDER BY expires_at LIMIT 1),
         EXISTS (SELECT 1 FROM snappea_task {by_revoked}
             WHERE is_revoked AND is_revoked = {true} AND status = 'running'),
-        EXISTS (SELECT 1 FROM snappea_task {by_new} WHERE gate = {NEW} AND status = 'ready'),
+        EXISTS (SELECT 1 FROM snappea_task {by_new} WHERE {IS_NEW}),
         EXISTS (SELECT 1 FROM snappea_pause),
         EXISTS (SELECT 1 FROM snappea_limit),
         EXISTS (SELECT 1 FROM snappea_pause WHERE replace(heard_by, ' ' || {me} || ' ', '') = heard_by),
@@ -269,11 +271,20 @@ BLOCKED_GROUPS = statement("SELECT DISTINCT lane FROM snappea_task WHERE {IS_BLO
 
 # concurrency groups
 
+#: In the order of their keys, from one on; those without a key come first. The fields of `records.Newcomer`.
 BLOCK_NEW = statement("""
     UPDATE snappea_task SET gate = {BLOCKED} WHERE id {among}(
-        SELECT id FROM snappea_task {by_new}
-        WHERE gate = {NEW} AND status = 'ready' ORDER BY {few_by_id} LIMIT ? {skip_locked}){end}
+        SELECT id FROM snappea_task {by_new} WHERE {IS_NEW} AND {KEY} >= ?
+        ORDER BY {KEY}, id LIMIT ? {skip_locked}){end}
     RETURNING id, lane, fair_key, turn, {untyped}is_async, queue, priority, lane_discards AND claims = 0""")
+#: Each key with newcomers: one step through the index for each.
+NEW_KEYS = statement("""
+    WITH RECURSIVE keys (key) AS (
+        SELECT min({KEY}) FROM snappea_task {by_new} WHERE {IS_NEW}
+        UNION ALL
+        SELECT (SELECT min({KEY}) FROM snappea_task {by_new} WHERE {IS_NEW} AND {KEY} > keys.key)
+        FROM keys WHERE keys.key IS NOT NULL)
+    SELECT key FROM keys WHERE key IS NOT NULL LIMIT ?""")
 #: The places at the front of a line and of a group, and the last place of a key. Newcomers have none yet.
 FRONT = statement("""
     SELECT {PLACE} FROM snappea_task WHERE {CLAIMABLE} AND is_async = ? AND queue = ? AND priority = ?
@@ -367,4 +378,4 @@ DEPTH = statement("""
         + (SELECT count(*) FROM snappea_task
             WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {OPEN})
         + (SELECT count(*) FROM snappea_task {by_new}
-            WHERE gate = {NEW} AND status = 'ready' AND lane IS NULL)""")
+            WHERE {IS_NEW} AND lane IS NULL)""")

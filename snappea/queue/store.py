@@ -25,7 +25,6 @@ from .records import (
     Expired,
     Extras,
     Fence,
-    Newcomer,
     Outcome,
     Peek,
     Progress,
@@ -36,7 +35,7 @@ from .records import (
 from .refusals import refusal
 from .states import waiting_state
 
-#: The most rows that a round promotes or blocks, so that 100,000 of them do not stall it.
+#: The most rows that a round promotes, so that 100,000 of them do not stall it.
 AT_ONCE = 1000
 #: The most rows that a round expires, in a millisecond.
 EXPIRE_AT_ONCE = 100
@@ -329,16 +328,6 @@ def revoked(db: RawConnection) -> list[Fence]:
 
 
 # concurrency groups: ready tasks that may not run yet are blocked, so that they cost other tasks nothing
-
-
-def block_new(db: RawConnection) -> list[Newcomer]:
-    """Give up to AT_ONCE new tasks their turn, and block them until their concurrency group has room."""
-    newcomers = sorted(map(Newcomer._make, db.execute(sql.BLOCK_NEW, (AT_ONCE,)).fetchall()))
-    if any(task.fair_key is not None for task in newcomers):
-        from . import fair  # a process that only enqueues does not need it
-
-        fair.give_turns(db, newcomers)
-    return newcomers
 
 
 def recheck_groups(db: RawConnection) -> None:

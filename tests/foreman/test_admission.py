@@ -20,7 +20,7 @@ from snappea.foreman.admission import Admission
 from snappea.foreman.in_flight import InFlight
 from snappea.foreman.loop import Foreman
 from snappea.models import Opening, Task, Total
-from snappea.queue import operations, store
+from snappea.queue import groups, operations, store
 from snappea.queue.clock import now
 from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.records import Claim
@@ -531,7 +531,7 @@ def test_100_000_newcomers_are_sorted_in_with_a_bounded_effort_for_each_round(si
     for _ in range(6):
         claim(keeper, db, 1)
         held.append(Task.objects.filter(gate=2).count())
-    assert held[0] == store.AT_ONCE - 1 and held[-1] == 5_000 - 1
+    assert held[0] == groups.AT_ONCE - 1 and held[-1] == 5_000 - 1
 
 
 def test_expired_results_go_in_portions_that_do_not_hold_up_a_claim(site: Site) -> None:

@@ -9,7 +9,7 @@ from django.utils import timezone
 from snappea import task
 from snappea.errors import TaskDefinitionError
 from snappea.models import Task
-from snappea.queue import operations, store
+from snappea.queue import groups, operations, store
 from snappea.queue.clock import now
 from snappea.queue.database import connect, transact
 from snappea.queue.records import Claim
@@ -25,7 +25,7 @@ def claim(limit: int = 1) -> list[Claim]:
     moment = now()
     with transact(connect()) as db:
         store.promote(db, moment)
-        store.block_new(db)
+        groups.block_new(db)
         return store.claim(db, moment, limit, {"default": limit})
 
 
@@ -46,6 +46,16 @@ def test_a_tenant_with_few_tasks_does_not_wait_for_one_with_many(site: Site) -> 
     fill("b", 3)
     assert sorted(tenants(10)) == sorted("bbb" + "a" * 7)
     assert claim() and "b" not in tenants(10)
+
+
+@pytest.mark.parametrize("many", ["a", "m", "z"])
+def test_one_round_reaches_each_of_many_tenants(site: Site, many: str) -> None:
+    fill(many, 2500)
+    for few in ("b", "n", "y"):
+        fill(few, 3)
+    first = [json.loads(one.args)[0] for one in claim(12)]
+    assert sorted(first) == sorted("bny" * 3 + many * 3)
+    assert Task.objects.filter(gate=1).count() >= 500
 
 
 def test_tenants_with_many_tasks_take_turns(site: Site) -> None:

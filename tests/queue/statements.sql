@@ -1,10 +1,3 @@
--- admin.batches._SUM, both
-WITH RECURSIVE family (id) AS (
-        SELECT snappea_batch.id
-        UNION SELECT child.id FROM snappea_batch AS child, family
-            WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL)
-    SELECT sum({}) FROM snappea_batch AS one JOIN family USING (id)
-
 -- celery.handover._BORROW, SQLite
 UPDATE snappea_handover SET taken_by = ? WHERE key = ? AND taken_by IN ('', ?)
 
@@ -529,14 +522,14 @@ SELECT DISTINCT lane FROM snappea_task WHERE lane IS NOT NULL AND status = 'read
 
 -- queue.statements.BLOCK_NEW, SQLite
 UPDATE snappea_task SET gate = 2 WHERE id IN (
-    SELECT id FROM snappea_task INDEXED BY snappea_new
-    WHERE gate = 1 AND status = 'ready' ORDER BY id LIMIT ? )
+    SELECT id FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready' AND coalesce(fair_key, '') >= ?
+    ORDER BY coalesce(fair_key, ''), id LIMIT ? )
 RETURNING id, lane, fair_key, turn, +is_async, queue, priority, lane_discards AND claims = 0
 
 -- queue.statements.BLOCK_NEW, PostgreSQL
 UPDATE snappea_task SET gate = 2 WHERE id = ANY(ARRAY(
-    SELECT id FROM snappea_task
-    WHERE gate = 1 AND status = 'ready' ORDER BY id + 0 LIMIT %s FOR UPDATE SKIP LOCKED))
+    SELECT id FROM snappea_task  WHERE gate = 1 AND status = 'ready' AND coalesce(fair_key, '') >= %s
+    ORDER BY coalesce(fair_key, ''), id LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING id, lane, fair_key, turn, is_async, queue, priority, lane_discards AND claims = 0
 
 -- queue.statements.CANCEL, SQLite
@@ -999,6 +992,22 @@ SELECT CAST(log AS text) FROM snappea_task WHERE id = ? AND claims = ? AND +star
 
 -- queue.statements.LOG, PostgreSQL
 SELECT CAST(log AS text) FROM snappea_task WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
+
+-- queue.statements.NEW_KEYS, SQLite
+WITH RECURSIVE keys (key) AS (
+    SELECT min(coalesce(fair_key, '')) FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready'
+    UNION ALL
+    SELECT (SELECT min(coalesce(fair_key, '')) FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready' AND coalesce(fair_key, '') > keys.key)
+    FROM keys WHERE keys.key IS NOT NULL)
+SELECT key FROM keys WHERE key IS NOT NULL LIMIT ?
+
+-- queue.statements.NEW_KEYS, PostgreSQL
+WITH RECURSIVE keys (key) AS (
+    SELECT min(coalesce(fair_key, '')) FROM snappea_task  WHERE gate = 1 AND status = 'ready'
+    UNION ALL
+    SELECT (SELECT min(coalesce(fair_key, '')) FROM snappea_task  WHERE gate = 1 AND status = 'ready' AND coalesce(fair_key, '') > keys.key)
+    FROM keys WHERE keys.key IS NOT NULL)
+SELECT key FROM keys WHERE key IS NOT NULL LIMIT %s
 
 -- queue.statements.NEXT_IN_GROUP, SQLite
 SELECT task_name, priority, lane_limit, lane_interval, lane_burst FROM snappea_task

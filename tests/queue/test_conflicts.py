@@ -12,7 +12,7 @@ from django.utils import timezone
 from snappea import task
 from snappea.errors import AlreadyEnqueued
 from snappea.models import Task, UniqueUntil
-from snappea.queue import groups, store, unique
+from snappea.queue import groups, unique
 from snappea.queue.clock import later, now
 from snappea.queue.database import connect, raw
 from tests.playground.gated import (
@@ -150,7 +150,7 @@ def test_a_call_that_is_replaced_leaves_its_group(site: Site) -> None:
     first = latest_in_group.delay("x", 1)
     other = latest_in_group.delay("y", 1)
     db = raw(connect())
-    for newcomer in store.block_new(db):
+    for newcomer in groups.block_new(db):
         groups.admit(db, newcomer.lane or "", now())
     assert (row(first).gate, row(other).gate) == (0, 2)
     latest_in_group.delay("x", 2)
