@@ -118,6 +118,7 @@ def _details(pk: int) -> dict[str, Any]:
 
 
 def _callback(text: str) -> str:
-    with suppress(AttributeError, KeyError, ValueError, TypeError):  # the row was written by hand
+    # the row may have been written by hand
+    with suppress(AttributeError, KeyError, ValueError, TypeError, RecursionError):
         text = str(unpacked(text).task_name)
     return plain(text[:MOST])
