@@ -67,18 +67,15 @@ Names = dict[str, File | None]
 class Disk:
     """The files of a database. The ledger is elsewhere, and loses nothing.
 
-    A sync of a file makes its name durable as well, as it does on Linux's journaling file systems; with
-    `is_strict`, only a sync of the directory does. The sync number `lost` of the files that end with `suffix`
-    is ignored.
+    A sync of a file makes its name durable as well, as it does on Linux's journaling file systems. The sync
+    number `lost` of the file that ends with `suffix` is ignored.
     """
 
-    def __init__(
-        self, database: Path, content: bytes, lost: int = -1, suffix: str = "-wal", is_strict: bool = False
-    ) -> None:
+    def __init__(self, database: Path, content: bytes, lost: int = -1, suffix: str = "-wal") -> None:
         self.path, self.directory = str(database), str(database.parent)
         self.ledger: list[bytes] = []
         self.syncs = 0
-        self._lost, self._watched, self._is_strict = lost, self.path + suffix, is_strict
+        self._lost, self._watched = lost, self.path + suffix
         self._names: Names = {self.path: File(bytearray(content))}
         self._durable_names = dict(self._names)
         self._renames: list[Names] = []
@@ -134,9 +131,9 @@ class Disk:
         if not is_end:
             file = self._names.get(path)
             changes = [change for change in file.changes if change.is_done] if file else []
-            of_file = [names for names in self._renames if file and names.get(path) is file]
-            renames = list(self._renames) if path == self.directory else of_file
-            self._syncing[call] = file, changes, [] if self._is_strict and file else renames
+            is_all = path == self.directory
+            renames = [names for names in self._renames if is_all or (file and names.get(path) is file)]
+            self._syncing[call] = file, changes, renames
             return ""
         file, changes, renames = self._syncing.pop(call)
         self.syncs += path == self._watched
@@ -152,11 +149,11 @@ class Disk:
 
     def _settle(self, names: Names) -> None:
         """Make names durable. That of a file replaces those that the same path had before."""
-        if names in self._renames:
-            earlier = self._renames[: self._renames.index(names) + 1]
+        numbers = [number for number, other in enumerate(self._renames) if other is names]
+        for number in numbers:  # none, if another sync was faster
             self._durable_names.update(names)
-            gone = [other for other in earlier if other.keys() & names.keys()]
-            self._renames = [other for other in self._renames if other not in gone]
+            later = enumerate(self._renames)
+            self._renames = [other for n, other in later if n > number or not other.keys() & names.keys()]
 
     def cut(self, directory: Path, is_kept: Callable[[], bool]) -> None:
         """Write into a directory what is left after a power cut. `is_kept` decides about each sector."""

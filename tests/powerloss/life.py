@@ -4,10 +4,10 @@ What happened is in the ledger: "ack" once a call has returned, "start" and "end
 step has returned. The keys of tasks that may run twice begin with "late".
 """
 
-import os
-import signal
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.site import wait_until
 
 from .tasks import work, work_late
 
+FORK = get_context("fork")
 KILOBYTE = 1024
 
 
@@ -44,15 +45,15 @@ def live() -> None:
     wait_until(partial(_have_run, ledger))
     _end(_start(_accept, nap, "killed", 60))
     wait_until(lambda: ledger.count("start", "killed"))
-    os.kill(foreman, signal.SIGKILL)
-    os.waitpid(foreman, 0)
+    foreman.kill()
+    foreman.join()
     _end(_start(enqueue, "e"))
     foreman = _start(call_command, "runsnappea")
     wait_until(partial(_have_run, ledger))
     wait_until(lambda: path.stat().st_mtime >= wal.stat().st_mtime)  # a checkpoint: the log begins again
     _end(_start(enqueue, "f"))
     wait_until(partial(_have_run, ledger))
-    os.kill(foreman, signal.SIGTERM)
+    foreman.terminate()
     _end(foreman)
 
 
@@ -83,21 +84,21 @@ def _have_run(ledger: Ledger) -> bool:
     return not set(accepted) - ledger.keys("end").keys()
 
 
-def _start(function: Callable[..., Any], *arguments: Any) -> int:
-    """Fork a process that calls a function, closes its connections and exits. Return its pid."""
-    if pid := os.fork():
-        return pid
-    exit_code = 1
+def _start(function: Callable[..., Any], *arguments: Any) -> ForkProcess:
+    """Fork a process that calls a function."""
+    process = FORK.Process(target=_call, args=(function, *arguments))
+    process.start()
+    return process
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> None:
     try:
         function(*arguments)
-        connections.close_all()
-        exit_code = 0
-    except SystemExit as end:
-        exit_code = int(end.code or 0)
     finally:
-        os._exit(exit_code)
+        connections.close_all()  # the last process deletes the write-ahead log
 
 
-def _end(process: int) -> None:
+def _end(process: ForkProcess) -> None:
     """Wait for the end of a process. Raises AssertionError if it failed."""
-    assert os.waitpid(process, 0)[1] == 0
+    process.join()
+    assert process.exitcode == 0
