@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.benchmarks import readme
+from tests.benchmarks import floors, readme
 from tests.benchmarks.__main__ import parse, plan
 from tests.benchmarks.charts import CHARTS, Bar, Chart, draw, svg
 from tests.benchmarks.compare import beside, comparison, revision
@@ -148,6 +148,23 @@ def test_only_ours_is_compared_with_a_revision_that_exists(capsys: pytest.Captur
     with pytest.raises(SystemExit):
         parse(["--compare", "no-such-revision"])
     assert "no-such-revision" in capsys.readouterr().err
+
+
+# the floors
+
+
+def test_a_floor_is_a_share_of_what_sqlite_did_in_the_same_round() -> None:
+    results = Results()
+    for floor in floors.FLOORS:
+        for limit in (1000.0, 10_000.0, 2000.0):
+            ours = limit if floor.figure != "drain" else limit / 10
+            results.add(floor.system, {floor.figure: ours})
+            results.add(floor.limit, {floor.figure: limit})
+    assert [floor.figure for floor in floors.missed(results)] == ["drain"]
+    assert list(floors.report(results))[2:] == [
+        "10,000 at once, Snappea: 100% of sqlite3 alone, at least 30%",
+        "drain, Snappea: 10% of sqlite3 alone, at least 15%: too slow",
+    ]
 
 
 # the charts

@@ -6,6 +6,7 @@
     python -m tests.benchmarks --quick          # only checks that everything still runs: 15 minutes
     python -m tests.benchmarks --limits         # instead: how far one queue can go; about 20 minutes
     python -m tests.benchmarks --compare main   # instead: this checkout beside a commit; 5 minutes
+    python -m tests.benchmarks --floors         # instead: whether Snappea is far too slow; 20 seconds
     python -m tests.benchmarks --out charts --load snappea/docs/pages/images/figures.json   # redraws
 
 Each system has an environment of its own, with the versions that its file in `systems/` names. It is created

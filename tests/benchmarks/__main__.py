@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.servers import Postgres, program
 
-from . import readme
+from . import floors, readme
 from .charts import draw
 from .compare import COMPARED, beside, comparison, revision
 from .environments import HOME, NotInstalled, python_of
@@ -39,6 +39,10 @@ def main() -> int:
     """Return 0 if everything could be measured."""
     options = parse(sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every process that was started ends
+    if options.floors:
+        shares = floors.measure()
+        print(*floors.report(shares), sep="\n")
+        return int(bool(floors.missed(shares)))
     results = Results.load(options.load) if options.load else measure(options)
     print(*(comparison if options.compare else report)(results), sep="\n")
     for line in missed(results):
@@ -59,6 +63,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--systems", type=_names_among((*FAMILIES, *SYSTEMS)), help=", ".join(FAMILIES))
     parser.add_argument("--quick", action="store_true", help="only to see that everything still runs")
     parser.add_argument("--limits", action="store_true", help="how far Snappea goes, instead of the rest")
+    parser.add_argument("--floors", action="store_true", help="only whether Snappea is far too slow, for CI")
     parser.add_argument(
         "--compare",
         action="append",
