@@ -10,7 +10,7 @@ SnappeaError
 ├── AlreadyEnqueued         an identical call was enqueued, and the task has on_conflict="raise"
 ├── PauseUnconfirmed        a queue is paused, but a Foreman may still start tasks that it has claimed
 ├── QueueUnavailable        the queue cannot be used; names the cause and the cure (also an OperationalError)
-│   └── EnqueueError        from delay(): nothing was written
+│   └── EnqueueError        from delay(): the message says if anything may be written
 ├── UnknownTask             a row names no task; kept on the row
 ├── UnreadableArguments     a row's arguments are invalid; kept on the row
 ├── UnfinishedResult        a task returned work that has not run (also a TypeError); kept on the row
@@ -98,9 +98,10 @@ class QueueUnavailable(SnappeaError, OperationalError):
 
 
 class EnqueueError(QueueUnavailable):
-    """From `delay()`: the queue's database, or Celery's broker, refused the task; nothing was written.
+    """From `delay()`: the queue's database, or Celery's broker, refused the task.
 
-    `what` says what is wrong, and `cure` what to do.
+    Nothing was written, unless the message says "It may be enqueued anyway": the disk or the connection
+    failed after the commit. `what` says what is wrong, and `cure` what to do.
     """
 
     def __init__(self, message: str, what: str = "", cure: str = "") -> None:

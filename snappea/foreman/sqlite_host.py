@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Collection
 from logging import ERROR, INFO, WARNING
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -97,6 +98,8 @@ class SqliteHost(Host):
         self._db = raw(self.connection)
         self._db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
         self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_FROM // PAGE_SIZE}")
+        connection: Any = self.connection
+        connection.snappea_writing.syncs_findings = False  # a round that only reads does not wait
 
     def facts(self) -> str:
         """Return the durability of a commit, and SQLite's version."""

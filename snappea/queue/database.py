@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from ..conf import alias, current, tests_run
 from .dialects import statement
+from .durable import NotSynced, durable_writes
 from .files import IS_UNIX, QueueFile, at_fork, close_to_others, give_to_owner_of_directory, identity_of
 
 #: How many old rows are deleted at once.
@@ -108,7 +109,8 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
             connection.close()  # otherwise the next query would use it half prepared
             raise
     elif connection.vendor in ADAPTERS:
-        connection.snappea_link = adapter(connection, "connection").PostgresConnection(connection)
+        link = connection.snappea_link = adapter(connection, "connection").PostgresConnection(connection)
+        connection.snappea_writing = nullcontext(link)
     _live.add(connection)
 
 
@@ -132,7 +134,11 @@ def _prepare_sqlite(connection: Any) -> None:
     if is_own and resting < max(RESTING, current().NUM_WORKERS):
         connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
     connection.snappea_file = _identify(connection.connection, path) if path else None  # none in memory
-    connection.snappea_link = connection.connection
+    link = connection.snappea_link = connection.connection
+    defers = is_own and path and synchronous == "FULL" and "synchronous" not in theirs
+    connection.snappea_writing = (
+        durable_writes(link, connection.snappea_file) if defers else nullcontext(link)
+    )
 
 
 @receiver(post_migrate)
@@ -178,13 +184,14 @@ def leave_lost_files(**kwargs: Any) -> None:
 def is_left_behind(error: BaseException | None = None) -> bool:
     """Tell whether this thread's connection has deleted or replaced files open, and may reconnect.
 
-    False inside atomic(), and after FilesLost, when connect() has already tried.
+    False inside atomic(), after FilesLost, when connect() has already tried, and after NotSynced: what was
+    written may be there.
     """
     connection = _thread.connection
     if connection is None or connection.connection is None or connection.in_atomic_block:
         return False
     file = file_of(connection)
-    return file is not None and not isinstance(error, FilesLost) and file.is_gone()
+    return file is not None and not isinstance(error, (FilesLost, NotSynced)) and file.is_gone()
 
 
 def _leave(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
@@ -235,6 +242,15 @@ def raw(connection: BaseDatabaseWrapper) -> RawConnection:
     return link
 
 
+def writing(connection: BaseDatabaseWrapper) -> AbstractContextManager[RawConnection]:
+    """Return a block for one statement that writes, durable at its end if no transaction is open.
+
+    Yields the raw connection. Raises one of FAULTS.
+    """
+    block: AbstractContextManager[RawConnection] = connection.snappea_writing  # type: ignore[attr-defined]
+    return block
+
+
 def data_version(connection: BaseDatabaseWrapper) -> int | None:
     """Return a number that changes when another connection commits; None if it is not SQLite."""
     if connection.vendor != "sqlite":
@@ -247,23 +263,24 @@ def data_version(connection: BaseDatabaseWrapper) -> int | None:
 def transact(connection: BaseDatabaseWrapper) -> Iterator[RawConnection]:
     """Run a block in one write transaction, or in the `atomic()` that is open. Yields the raw connection.
 
-    Rolls back and raises one of FAULTS if the commit fails, or would go to a deleted or replaced file.
+    Rolls back and raises one of FAULTS if the commit fails, or would go to a deleted or replaced file. Raises
+    NotSynced if it may be lost in a power cut.
     """
-    below = raw(connection)
     if connection.in_atomic_block:
-        yield below
+        yield raw(connection)
         return
-    below.execute(BEGIN)
     file = file_of(connection)
-    try:
-        yield below
-        if file is not None and file.is_gone():
-            raise sqlite3.OperationalError(f"{file.lost()} was deleted or replaced")
-        below.execute("COMMIT")
-    except BaseException:
-        if below.in_transaction:
-            below.execute("ROLLBACK")
-        raise
+    with writing(connection) as below:
+        below.execute(BEGIN)
+        try:
+            yield below
+            if file is not None and file.is_gone():
+                raise sqlite3.OperationalError(f"{file.lost()} was deleted or replaced")
+            below.execute("COMMIT")
+        except BaseException:
+            if below.in_transaction:
+                below.execute("ROLLBACK")
+            raise
 
 
 def delete_old(db: RawConnection, look: str, delete: str, before: str) -> bool:

@@ -11,14 +11,14 @@ from django.db.transaction import TransactionManagementError
 
 from ..errors import ClaimLost
 from . import statements as sql
-from .database import UNUSABLE, connect, is_left_behind, raw
+from .database import UNUSABLE, connect, is_left_behind, raw, writing
 from .records import Claim
 from .refusals import explained
 
 
 def steps_of(claim: Claim) -> str:
     """Return what earlier attempts have kept. Raises ClaimLost or QueueUnavailable."""
-    found: tuple[str] | None = _as_worker(sql.STEPS, claim.fence).fetchone()
+    found: tuple[str] | None = _as_worker(sql.STEPS, claim.fence, writes=False).fetchone()
     if found is None:
         raise ClaimLost(claim.id)
     return found[0]
@@ -43,12 +43,15 @@ def require_commit() -> None:
         )
 
 
-def _as_worker(statement: str, parameters: Sequence[object]) -> Any:
+def _as_worker(statement: str, parameters: Sequence[object], writes: bool = True) -> Any:
     try:
         connection = connect()
         with connection.wrap_database_errors:
-            return raw(connection).execute(statement, parameters)
+            if not writes:
+                return raw(connection).execute(statement, parameters)
+            with writing(connection) as db:
+                return db.execute(statement, parameters)
     except UNUSABLE as error:
         if is_left_behind(error):
-            return _as_worker(statement, parameters)
+            return _as_worker(statement, parameters, writes)
         raise explained(error) from error

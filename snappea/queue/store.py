@@ -18,7 +18,7 @@ from ..errors import AlreadyEnqueued, EnqueueError, refuse_event_loop
 from ..models import Gate, Status, Task
 from . import statements as sql
 from .clock import later, now
-from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact
+from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact, writing
 from .records import (
     Call,
     Claim,
@@ -58,10 +58,12 @@ def enqueue(call: Call, moment: str | None = None) -> tuple[int, bool]:
         connection = connect()
         with connection.wrap_database_errors:
             if call.extras is None:
-                written = raw(connection).execute(sql.INSERT, (*call[:-1], now(connection)))
+                with writing(connection) as db:
+                    written = db.execute(sql.INSERT, (*call[:-1], now(connection)))
                 task_id, is_new = written.lastrowid, True
             elif call.extras.unique_key is None:  # one statement: no transaction
-                task_id, is_new = insert(raw(connection), call, moment or now(connection))
+                with writing(connection) as db:
+                    task_id, is_new = insert(db, call, moment or now(connection))
             else:
                 with transact(connection) as db:
                     task_id, is_new = insert_or_raise(db, call, moment or now(connection))

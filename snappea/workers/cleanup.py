@@ -23,7 +23,8 @@ R = TypeVar("R")
 #: How many context variables `context.begin()` sets.
 OURS = 2
 #: The attributes that Snappea, and Django's backends when they connect, set on a connection.
-_IN_USE = {"snappea_file", "snappea_link", "init_commands", "isolation_level", "transaction_mode"}
+_IN_USE = {"init_commands", "isolation_level", "transaction_mode"}
+_IN_USE |= {"snappea_file", "snappea_link", "snappea_writing"}
 
 
 class _Thread(threading.local):
