@@ -110,6 +110,8 @@ def choose(tasks: QuerySet[Task]) -> tuple[list[int], Counter[str]]:
             left["of unknown tasks"] += 1
         elif task.steps:
             left["that have finished steps"] += 1
+        elif task.batch_id is not None:
+            left["of batches"] += 1
         elif not _is_readable(task):
             left["with arguments that cannot be read"] += 1
         else:

@@ -17,7 +17,7 @@ from snappea.celery import handover
 from snappea.celery.engine import send_handed_over
 from snappea.celery.messages import HEADER, message_of
 from snappea.errors import CannotStart, UnknownTask
-from snappea.models import Handover, Task
+from snappea.models import Batch, Handover, Task
 from snappea.queue import operations, store
 from snappea.tasks.function import registry
 from tests.celerysite import CelerySite
@@ -221,6 +221,8 @@ def test_what_is_not_to_go_stays_and_is_named(site: CelerySite) -> None:
     Task.objects.create(task_name="shop.tasks.gone")
     Task.objects.create(task_name=site.tasks.record.name, args="[")
     Task.objects.create(task_name=site.tasks.record.name, args=["x"], backend="default")
+    Task.objects.create(task_name=site.tasks.record.name, args=["x"], steps='{"charge":1}')
+    Task.objects.create(task_name=site.tasks.record.name, args=["x"], batch_id=Batch.objects.create().pk)
     for status in ("failed", "interrupted", "cancelled", "successful"):
         Task.objects.create(task_name=site.tasks.record.name, args=["kept"], status=status)
     operations.pause("halted")
@@ -231,11 +233,13 @@ def test_what_is_not_to_go_stays_and_is_named(site: CelerySite) -> None:
     assert said == (
         "Handed over 0.\n"
         "Left 1 in the queue halted, which is paused.\n"
+        "Left 1 of batches.\n"
         "Left 1 of django.tasks.\n"
         "Left 1 of unknown tasks.\n"
+        "Left 1 that have finished steps.\n"
         "Left 1 with arguments that cannot be read.\n"
     )
-    assert Task.objects.count() == 8
+    assert Task.objects.count() == 10
 
 
 def test_one_queue_or_one_task_alone(site: CelerySite) -> None:
@@ -251,8 +255,12 @@ def test_what_a_dead_foreman_left_is_settled_first(site: CelerySite) -> None:
     late = Task.objects.create(
         task_name=site.tasks.record_late.name, args=["again"], status="running", claims=1, acks_late=True
     )
-    assert "Handed over 1." in run()
+    fields = {"task_name": late.task_name, "status": "running", "claims": 1, "acks_late": True}
+    durable = Task.objects.create(args=["durable"], steps='{"charge":1}', **fields)
+    assert run() == "Handed over 1.\nLeft 1 that have finished steps.\n"
     settle(site, "again")
+    durable.refresh_from_db()
+    assert (durable.status, durable.steps) == ("ready", '{"charge":1}'), "the Foreman continues it"
     running.refresh_from_db()
     assert running.status == "interrupted" and not Task.objects.filter(pk=late.pk).exists()
     assert site.ledger.keys("end")["again"] == 1

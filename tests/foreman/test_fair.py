@@ -144,6 +144,21 @@ def test_every_task_runs_once_even_if_foremen_are_killed(site: Site) -> None:
     assert max(started.index(f"b-{number}") for number in range(10) if f"b-{number}" in started) < 1400
 
 
+def test_a_broadcast_takes_no_turn(site: Site) -> None:
+    """One Foreman on SQLite, two on PostgreSQL; each runs it, and again when it fails."""
+    count = 1 if connect().vendor == "sqlite" else 2
+    fill("a", 2500)
+    foremen = [site.foreman(NUM_WORKERS=2) for _ in range(count)]
+    results = of_tenant.broadcast("b", "", "retry")
+    assert len(results) == count
+    wait_until(lambda: site.ledger.count("end", "b") == count)
+    wait_until(lambda: all(result.status is None for result in results))
+    assert site.ledger.count("start", "b") == 2 * count
+    assert Task.objects.filter(fair_key="a").exists()
+    for foreman in foremen:
+        assert "of_tenant" in foreman.output()
+
+
 def test_a_key_that_cannot_be_kept_is_refused(site: Site) -> None:
     long = task(name="long", fair_by=lambda: "x" * 201)(lambda: None)
     with pytest.raises(ValueError, match="long: fair_by returned 201 characters, and 200 is the most"):

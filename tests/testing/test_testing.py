@@ -12,7 +12,7 @@ import pytest
 from django.core import mail
 from django.db import connections, transaction
 
-from snappea import AsyncResult, Retry, TaskFunction, current_task, errors, signals, task
+from snappea import AsyncResult, Retry, TaskFunction, astep, current_task, cursor, errors, signals, step, task
 from snappea.conf import collects
 from snappea.django_tasks.framework import TaskResultStatus, task_finished
 from snappea.errors import AlreadyEnqueued
@@ -312,6 +312,53 @@ def test_retries(calls: str, made: Made) -> None:
     assert row and row.run_after and row.run_after > datetime.now(UTC) + timedelta(seconds=100)
     assert drain(including_scheduled=True) == 2
     assert attempts == [1, 2, 3] and result.status is None
+
+
+def test_finished_steps_are_kept_for_the_retry(calls: str, made: Made) -> None:
+    ran: list[Any] = []
+
+    def charge(order: int) -> list[int]:
+        ran.append(f"charge-{order}")
+        return [order]
+
+    @made
+    def in_steps(order: int) -> None:
+        ran.append(step("charge", charge, order))
+        cursor.set(cursor.get(0) + 1)
+        if current_task.attempt == 1:
+            raise Retry(countdown=60)
+        ran.append(cursor.get())
+
+    in_steps.delay(1)
+    in_steps.delay(2)
+    assert drain() == 2
+    first = ["charge-1", [1], "charge-2", [2]]
+    assert ran == first
+    assert drain(including_scheduled=True) == 2 and not enqueued()
+    assert ran == [*first, [1], 2, [2], 2]
+
+
+def test_steps_of_an_asynchronous_task_and_after_a_failure(calls: str, made: Made) -> None:
+    ran: list[str] = []
+
+    async def charge() -> str:
+        ran.append("charge")
+        return "paid"
+
+    @made
+    async def in_steps() -> None:
+        assert await astep("charge", charge) == "paid"
+        await cursor.aset([1])
+        with pytest.raises(errors.UnserializableResult):
+            await astep("broken", lambda: {1})
+        raise ValueError(await cursor.aget())
+
+    in_steps.delay()
+    assert drain(raise_failures=False) == 1
+    in_steps.delay()
+    with pytest.raises(ValueError, match="1"):
+        drain()
+    assert ran == ["charge", "charge"], "a new call is a new task"
 
 
 def test_no_retries_left(calls: str, made: Made) -> None:
