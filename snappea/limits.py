@@ -34,15 +34,15 @@ def set(
     >>> set("shop.tasks.charge", key="acme", rate_limit="5/s burst 10")
     """
     name, lane = _group(task, key)
-    limit: int | None = None
-    rate: tuple[float | None, int | None] = None, None
-    if max_concurrency is not _KEPT:
-        if max_concurrency != 0:
-            _require_valid("max_concurrency", max_concurrency)
-        limit = int(MOST if max_concurrency is None else max_concurrency)
-    if rate_limit is not _KEPT:
-        _require_valid("rate_limit", rate_limit)
-        rate = (0, None) if rate_limit is None else rate_of(rate_limit)
+    stops = max_concurrency == 0 and max_concurrency is not False
+    checked = {"max_concurrency": None if stops else max_concurrency, "rate_limit": rate_limit}
+    for option, value in checked.items():
+        if value is not _KEPT and (fault := fault_of_limit(option, value)):
+            raise ValueError(f"{option} is {fault}.")
+    limit = None if max_concurrency is _KEPT else int(MOST if max_concurrency is None else max_concurrency)
+    rate = (None, None) if rate_limit is _KEPT else rate_of(rate_limit) if rate_limit else (0, None)
+    if limit is None and rate[0] is None:
+        raise ValueError("Give max_concurrency or rate_limit.")
     operations.set_limits(name, lane, limit, *rate)
 
 
@@ -84,8 +84,3 @@ def _group(task: str | TaskFunction[..., Any], key: object) -> tuple[str, str]:
     if key is not None and options.concurrency_key is None:
         raise ConfigurationError(f"{options.name} has no concurrency_key.")
     return options.name, options.name if key is None else lane_of(options.name, key)
-
-
-def _require_valid(option: str, value: Any) -> None:
-    if fault := fault_of_limit(option, value):
-        raise ValueError(f"{option} is {fault}.")

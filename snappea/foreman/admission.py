@@ -225,7 +225,7 @@ class Admission:
         self._has_more = len(newcomers) >= groups.AT_ONCE
         here, moment = time.monotonic(), self._shared.clock(db) if self._shared else moment
         for lane in self.left.union(task.lane for task in newcomers if task.lane):
-            wait = groups.admit(db, lane, moment, self._served, self._changes)
+            wait = groups.admit(db, lane, moment, self._changes, self._served)
             if wait is not None:
                 self._openings.add(lane, here + wait)
         if ids := [task.id for task in newcomers if task.discards]:

@@ -9,7 +9,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import NamedTuple
 
 from . import statements as sql
@@ -69,15 +68,11 @@ def block_new(db: RawConnection) -> list[Newcomer]:
 
 
 def admit(
-    db: RawConnection,
-    lane: str,
-    moment: str,
-    queues: Sequence[str] = (),
-    changes: Mapping[str, Limits] = MappingProxyType({}),
+    db: RawConnection, lane: str, moment: str, changes: Mapping[str, Limits], queues: Sequence[str] = ()
 ) -> float | None:
     """Open as many tasks of a concurrency group as its limits allow.
 
-    `queues`: only from these; empty: from all. `changes`: see `changed()`. Returns in how many seconds the
+    `changes`: see `changed()`. `queues`: only from these; empty: from all. Returns in how many seconds the
     rate allows the next start, None if the rate does not hold a task back.
     """
     served = json.dumps(queues) if queues else None

@@ -323,7 +323,8 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "concurrency_key": ("a function of the arguments", callable),
     "fair_by": ("a function of the arguments", callable),
     "rate_limit": (
-        'a number and a unit, as in "10/m" (s, m or h) or "10/m burst 5"',
+        'a number and a unit, as in "10/m" (s, m or h) or "10/m burst 5"; instead of two rates, such as 10/s '
+        'and 1000/h, write "1000/h burst 10"',
         lambda v: callable(v) or _is_rate(v),
     ),
     "on_limit": ('"wait" or "discard"', lambda v: v in ("wait", "discard")),

@@ -150,6 +150,9 @@ def test_changed_limits_are_listed(site: Site) -> None:
 
 WRONG: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (two_late, {"max_concurrency": -1}, ValueError, "max_concurrency is -1; it must be a whole number of at"),
+    (two_late, {"max_concurrency": False}, ValueError, "max_concurrency is False; it must be a whole number"),
+    (two_late, {"rate_limit": 0}, ValueError, "rate_limit is 0; it must be a number and a unit"),
+    (two_late, {}, ValueError, "Give max_concurrency or rate_limit."),
     (two_late, {"rate_limit": "5"}, ValueError, "rate_limit is '5'; it must be a number and a unit, as in"),
     (two_late, {"max_concurrency": 1, "key": "x"}, ConfigurationError, "two_late has no concurrency_key"),
     (record, {"max_concurrency": 1}, ConfigurationError, "record has no limits that could change. Give it "),

@@ -151,7 +151,7 @@ def test_a_call_that_is_replaced_leaves_its_group(site: Site) -> None:
     other = latest_in_group.delay("y", 1)
     db = raw(connect())
     for newcomer in groups.block_new(db):
-        groups.admit(db, newcomer.lane or "", now())
+        groups.admit(db, newcomer.lane or "", now(), {})
     assert (row(first).gate, row(other).gate) == (0, 2)
     latest_in_group.delay("x", 2)
     assert row(first).lane == f"{latest_in_group.name}:2" and (row(first).gate, row(other).gate) == (1, 1)

@@ -217,7 +217,7 @@ def test_a_lane_does_not_wait_for_one_of_its_own_in_a_paused_queue(site: Site) -
         two_at_a_time.apply_async((turn, 0), queue="paused")
     db = raw(connect())
     groups.block_new(db)
-    groups.admit(db, two_at_a_time.name, now())
+    groups.admit(db, two_at_a_time.name, now(), {})
     assert Task.objects.filter(gate=0).count() == 2
     operations.pause("paused")
     two_at_a_time.delay("d", 0)

@@ -150,6 +150,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_concurrency": "2"}, "max_concurrency='2' must be a whole number of at least 1"),
     ({"max_concurrency": True}, "max_concurrency=True must be a whole number of at least 1"),
     ({"fair_by": "tenant"}, "fair_by='tenant' must be a function of the arguments"),
+    (
+        {"rate_limit": ["10/s", "1000/h"]},
+        'instead of two rates, such as 10/s and 1000/h, write "1000/h burst 10"',
+    ),
     ({"on_limit": "discard"}, "on_limit needs max_concurrency or rate_limit"),
     ({"on_limit": "drop", "max_concurrency": 1}, 'on_limit=\'drop\' must be "wait" or "discard"'),
     ({"concurrency_key": len}, "concurrency_key needs max_concurrency or rate_limit"),

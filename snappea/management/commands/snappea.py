@@ -327,10 +327,8 @@ class Command(BaseCommand):
 
     def _limit(self, options: dict[str, Any]) -> None:
         name, key = options["name"], options["key"]
-        given = {option: options[option] for option in ("max_concurrency", "rate_limit")}
-        new = {
-            option: None if value == "none" else value for option, value in given.items() if value is not None
-        }
+        given = [each for each in ("max_concurrency", "rate_limit") if options[each] is not None]
+        new = {each: None if options[each] == "none" else options[each] for each in given}
         if name is None and (options["reset"] or new):
             raise CommandError("Name a task.")
         try:
