@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
@@ -17,12 +17,14 @@ from ..models import Batch, Status, Task
 from ..monitoring.formatting import plain
 from ..monitoring.permissions import may
 from ..queue.batches import COUNTED
-from ..queue.callbacks import FAMILY, unpacked
+from ..queue.callbacks import FAMILY, calls_of
 from .columns import ago, state_label
 from .console import ConsoleAdmin
 
 #: How many batches the overview and a list show.
 FEW, MANY = 5, 50
+#: Among how many they are looked for.
+NEWEST = 1000
 #: How much of a description a row shows, and a page, in characters.
 MOST, LONGEST = 120, 2000
 #: The length of a bar, and that of its shortest part.
@@ -62,8 +64,16 @@ class BatchPages(ConsoleAdmin):
 
 
 def open_batches(most: int = FEW) -> list[dict[str, Any]]:
-    """Return the rows of the newest batches that have not finished, but not of those in others."""
-    return rows(Batch.objects.filter(parent_id=None, finished_at=None).order_by("-pk")[:most])
+    """Return the rows of the newest batches that have not finished, but not of chains and those in others."""
+    return rows(_without_chains(Batch.objects.filter(finished_at=None).order_by("-pk"))[:most])
+
+
+def _without_chains(batches: QuerySet[Batch]) -> QuerySet[Batch]:
+    """Return the newest of these, but not those in others, and none of a single task that another follows."""
+    newest = batches.filter(parent_id=None)[:NEWEST]
+    is_chain = Q(description="", total=1, on_success__isnull=False, on_failure=None, on_complete=None)
+    order = batches.query.order_by
+    return Batch.objects.filter(pk__in=newest.values("pk")).exclude(is_chain).order_by(*order)
 
 
 def rows(batches: QuerySet[Batch]) -> list[dict[str, Any]]:
@@ -96,7 +106,7 @@ def _row(batch: Batch) -> dict[str, Any]:
 
 
 def _list() -> dict[str, Any]:
-    ended = Batch.objects.filter(parent_id=None).exclude(finished_at=None).order_by("-finished_at")
+    ended = _without_chains(Batch.objects.exclude(finished_at=None).order_by("-finished_at"))
     return {"batches": open_batches(MANY) + rows(ended[:MANY])}
 
 
@@ -120,5 +130,5 @@ def _details(pk: int) -> dict[str, Any]:
 def _callback(text: str) -> str:
     # the row may have been written by hand
     with suppress(AttributeError, KeyError, ValueError, TypeError, RecursionError):
-        text = str(unpacked(text).task_name)
+        text = " → ".join(call.task_name for call in calls_of(text))
     return plain(text[:MOST])

@@ -1,6 +1,6 @@
 """The queue's statements for PostgreSQL, where several Foremen share the table."""
 
-from ..queue.dialects import INDEXES, TEMPLATES, Dialect
+from ..queue.dialects import INDEXES, PASSES_RESULT, TEMPLATES, Dialect
 from ..queue.states import Gate
 
 #: The Foreman that asks; NULL, which finds nothing, on any other connection.
@@ -43,6 +43,7 @@ class PostgresDialect(Dialect):
         THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
             'lane', lane, 'lane_interval', lane_interval,
             'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
+            'passes_result', {PASSES_RESULT},
             'expires_at', {_MOMENT.format("expires_at")}, 'run_after', {_MOMENT.format("run_after")},
             'is_sensitive', is_sensitive, 'origin',
             CASE WHEN backend <> '' THEN json_build_object('backend', backend,

@@ -9,7 +9,7 @@ from django.db.transaction import atomic
 
 from ..errors import refuse_event_loop
 from . import store
-from .callbacks import ADD
+from .callbacks import ADD, CREATE, DROP, of_batch
 from .clock import later, now
 from .database import (
     UNUSABLE,
@@ -22,7 +22,7 @@ from .database import (
     transact,
 )
 from .dialects import statement
-from .records import Call, Extras
+from .records import Call
 from .refusals import refusal
 from .states import Status
 
@@ -31,10 +31,6 @@ KEPT_FOR = 7 * 86400
 #: The most batches that are finished at once.
 AT_ONCE = 1000
 
-CREATE = statement("""
-    INSERT INTO snappea_batch (
-        description, parent_id, on_success, on_failure, on_complete, created_at, total, succeeded)
-    VALUES (?, ?, ?, ?, ?, ?, 0, 0) {returning_id}""")
 #: More members are about to be enqueued. The same for all batches around it, from the innermost.
 REOPEN = "UPDATE snappea_batch SET finished_at = NULL WHERE id = ? RETURNING parent_id"
 DROP_SUCCESS = statement("""
@@ -72,6 +68,8 @@ class Plan:
     description: str = ""
     #: The packed calls for success, failure and completion.
     callbacks: tuple[str | None, str | None, str | None] = (None, None, None)
+    #: Whether its only call begins a chain: if that is discarded, so is what follows.
+    is_chain: bool = False
     #: The calls, each with its task and its result.
     members: list[tuple[Call, Any, Any]] = field(default_factory=list)
     #: The batches in it.
@@ -117,13 +115,11 @@ def _written(db: RawConnection, plan: Plan, moment: str, parent_id: int | None) 
     added = sum(is_new for _task_id, is_new in plan.written)
     if added and not db.execute(ADD, (added, batch_id)).rowcount:
         raise LookupError(f"Batch {batch_id} does not exist any more.")
+    if plan.is_chain and not added:
+        db.execute(DROP, (batch_id,))
+        return []
     plan.id = batch_id
     return [batch_id, *(one for part in plan.parts for one in _written(db, part, moment, batch_id))]
-
-
-def of_batch(call: Call, batch_id: int) -> Call:
-    """Return a call as a member of a batch."""
-    return call._replace(extras=(call.extras or Extras())._replace(batch_id=batch_id))
 
 
 def reopen(db: RawConnection, batch_ids: Collection[int]) -> None:

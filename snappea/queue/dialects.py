@@ -14,6 +14,16 @@ from .states import Gate
 PHRASES: dict[str, str] = {gate.name: str(gate.value) for gate in Gate}
 
 
+#: Whether a row's result goes to the call that follows it: it is the first of a chain, not added later.
+PASSES_RESULT = """CASE WHEN EXISTS (SELECT 1 FROM snappea_batch
+                WHERE snappea_batch.id = snappea_task.batch_id
+                    AND substr(on_success, 1, 15) = '{"takes_result"')
+            THEN NOT EXISTS (SELECT 1 FROM snappea_task AS other
+                WHERE other.batch_id = snappea_task.batch_id AND other.batch_id IS NOT NULL
+                    AND other.id < snappea_task.id)
+            ELSE false END"""
+
+
 class _Words(dict[str, str]):
     def __missing__(self, name: str) -> str:
         self[name] = PHRASES[name].format_map(self)
@@ -73,12 +83,12 @@ class SqliteDialect(Dialect):
         "append_error": """errors = substr(errors || json_set(?, '$.attempt', attempts) || char(10),
             CASE WHEN backend IS NULL THEN -20000 ELSE -200000 END)""",
         "after_result_ttl": "datetime(?, '+' || result_ttl || ' seconds')",
-        "json_extras": """CASE WHEN coalesce(result_ttl, lane, parent_id, batch_id, expires_at, run_after,
+        "json_extras": f"""CASE WHEN coalesce(result_ttl, lane, parent_id, batch_id, expires_at, run_after,
             nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
         THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
             'lane', lane, 'lane_interval', lane_interval,
             'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
-            'expires_at', expires_at,
+            'passes_result', {PASSES_RESULT}, 'expires_at', expires_at,
             'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
             json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
                 'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,

@@ -94,6 +94,8 @@ class ClaimExtras(NamedTuple):
     parent_id: int | str | None = None
     #: The batch that it is a member of.
     batch_id: int | None = None
+    #: Whether its result goes to the call that follows it.
+    passes_result: int = False
     #: When it is too late to start, and from when it could start.
     expires_at: str | None = None
     run_after: str | None = None
@@ -175,6 +177,12 @@ class Claim(NamedTuple):
     def is_kept(self) -> bool:
         """Whether its row is kept after it has succeeded."""
         return self.extras.result_ttl is not None
+
+    @property
+    def uses_result(self) -> bool:
+        """Whether its result is kept, or passed on."""
+        extras = self.extras
+        return bool(extras.passes_result or (extras.result_ttl is not None and extras.keeps_result))
 
     @property
     def due(self) -> str:

@@ -294,7 +294,8 @@ def _settlement(outcome: Outcome, moment: str) -> tuple[str, tuple[object, ...]]
     if not error and extras.result_ttl is None:
         return sql.SUCCEED, ()
     if not error:
-        return sql.KEEP, (moment, outcome.result, later(moment, extras.result_ttl or 0))
+        result = outcome.result if extras.keeps_result else None
+        return sql.KEEP, (moment, result, later(moment, extras.result_ttl or 0))
     line = outcome.error_line(moment)
     if outcome.is_revoked:
         return sql.TERMINATE, (moment, error, line)

@@ -204,7 +204,9 @@ def encode_result(result: Any, name: str) -> str:
         return encoded
     except TypeError as error:
         message = str(error).replace("argument[0]", "its result", 1)
-        raise UnserializableResult(f"{message} Or remove result_ttl if you do not need the result.") from None
+        raise UnserializableResult(
+            f"{message} Or remove result_ttl (in a chain, result=True) if you do not need the result."
+        ) from None
 
 
 def _refuse_result(name: str, size: str, limit: int) -> NoReturn:

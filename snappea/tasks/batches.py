@@ -7,13 +7,15 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from django.db import transaction
 
+from ..conf import collects
 from ..errors import refuse_event_loop
 from ..models import Task
 from ..queue import batches, operations
 from ..queue.batches import Plan
-from ..queue.callbacks import packed, unpacked
+from ..queue.callbacks import AWAITS_RESULT, packed, unpacked, with_result
 from ..queue.records import Call
 from . import engine
+from .arguments import encode_result
 from .calls import Signature
 from .engine import AsyncResult, Caller, Engine
 from .function import TaskFunction, registry
@@ -120,21 +122,29 @@ class Collector(Engine):
 
 def _run(plan: Plan) -> None:
     plan.id = 0
+    value, name = None, ""
     try:
         for call, task, result in plan.members:
             result.become(task.run_eagerly(call))
+            value, name = result.get(), task.name
         for part in plan.parts:
             _run(part)
     except Exception:
-        _call_back(*plan.callbacks[1:])
+        for text in plan.callbacks[1:]:
+            _run_chain(text)
         raise
-    _call_back(*plan.callbacks[::2])
+    for text in plan.callbacks[::2]:
+        _run_chain(text, value, name)
 
 
-def _call_back(*callbacks: str | None) -> None:
-    for text in filter(None, callbacks):
-        call = unpacked(text)
-        registry[call.task_name].run_eagerly(call)
+def _run_chain(text: str | None, value: Any = None, name: str = "") -> None:
+    """Run a packed call and those that follow it. `value`: what the call before, `name`, has returned."""
+    while text:
+        if text.startswith(AWAITS_RESULT):
+            text = with_result(text, encode_result(value, name))
+        call, text = unpacked(text)
+        name = call.task_name
+        value = registry[name].run_eagerly(call).get()
 
 
 class Batch:
@@ -203,7 +213,7 @@ class Batch:
         >>> batch.progress()
         BatchProgress(total=100, succeeded=97, failed=1, waiting=0, running=2, gone=0)
         """
-        found = batches.counts(self.id)
+        found = (_memory() or batches).counts(self.id)
         total, succeeded = found["total"], found["succeeded"]
         waiting, running = found["ready"] + found["scheduled"], found["running"]
         failed = found["failed"] + found["interrupted"] + found["cancelled"]
@@ -216,12 +226,19 @@ class Batch:
         `terminate`: raise TaskRevoked in those that run. `on_failure` and `on_complete` run once all members
         have ended.
         """
+        if memory := _memory():
+            return int(memory.cancel_batch(self.id))
         batches.drop_success(self.id)
         members = Task.objects.filter(batch_id__in=batches.family(self.id))
         cancelled = operations.cancel(members)
         if terminate:
             operations.terminate(members)
         return cancelled
+
+
+def _memory() -> Any:
+    """Return the engine that keeps batches in memory while tests run; None: they are rows."""
+    return engine.of(0) if collects() else None
 
 
 def batch(
@@ -246,7 +263,15 @@ def batch(
     return Batch._of(Plan(description=str(description), callbacks=callbacks))
 
 
-def _packed(callback: Callback) -> str | None:
+def chained(followers: Sequence[tuple[Signature, bool]]) -> Batch:
+    """Return a batch for the first call of a chain; with each of the others, whether it takes a result."""
+    then = None
+    for call, takes_result in reversed(followers):
+        then = _packed(call, then, takes_result)
+    return Batch._of(Plan(callbacks=(then, None, None), is_chain=True))
+
+
+def _packed(callback: Callback, then: str | None = None, takes_result: bool = False) -> str | None:
     if callback is None:
         return None
     if not isinstance(callback, (TaskFunction, Signature)):
@@ -254,8 +279,11 @@ def _packed(callback: Callback) -> str | None:
     options = callback.options if isinstance(callback, Signature) else {}
     if any(isinstance(value, datetime) for value in options.values()):
         raise TypeError(
-            "A callback counts its time from the end of the batch: give countdown, not a datetime."
+            "A callback counts its time from when it is enqueued: give countdown, not a datetime."
         )
+    if "batch" in options:
+        raise TypeError("A callback does not take `batch`: it joins the batch around its own.")
     with Collector(Plan()) as found:
-        callback.delay()
-    return packed(found.plan.members[0][0])
+        callback.delay(*[None] * takes_result)
+    plan = next(iter(found.plan.parts), found.plan)  # a chain is a batch of its own
+    return packed(plan.members[0][0], then or plan.callbacks[0], takes_result)

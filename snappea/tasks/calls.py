@@ -1,5 +1,6 @@
 """A task's function and its calls, and their checks."""
 
+import copy
 import inspect
 import sys
 from collections.abc import (
@@ -13,12 +14,13 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import Future
-from contextlib import AsyncContextDecorator, ContextDecorator, asynccontextmanager
+from contextlib import AsyncContextDecorator, ContextDecorator, asynccontextmanager, nullcontext
 from itertools import starmap
 from types import CoroutineType, FunctionType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
+from django.utils.module_loading import import_string
 
 from ..conf import declared_queues
 from ..errors import ArgumentsTooLarge, TaskDefinitionError, UnfinishedResult, UnknownQueue
@@ -181,29 +183,66 @@ class Signature:
         self.kwargs = kwargs
         self.immutable = immutable
         self.options: dict[str, Any] = {}
+        #: The rest of its chain. With each call: whether it takes the result of the one before.
+        self.followers: tuple[tuple[Signature, bool], ...] = ()
 
     def set(self, **options: Any) -> "Signature":
         """Set options of `apply_async()`, and return self. Raises TypeError for an unknown option."""
         require_known(options, self.task)
-        self.options |= options
+        self.options = {**self.options, **options}
         return self
+
+    def then(self, other: Any, *, result: bool = False) -> "Signature":
+        """Return a chain: when this call has succeeded, `other` is enqueued, a task or a call of it.
+
+        `result`: pass what this call (of a chain, the last one) returns, as the first argument, except to an
+        immutable one. Options of a chain are those of its first call. Raises TypeError.
+
+        >>> fetch.s(url).then(parse.s(), result=True).then(report).delay()
+        """
+        following = other.s() if hasattr(other, "s") else other
+        if not isinstance(following, Signature):
+            raise TypeError(f"{other!r} cannot follow a call: give a task, or a call such as report.s(42).")
+        takes_result = result and not following.immutable
+        options = following.task.options
+        if takes_result and options.is_unique and not callable(options.unique):
+            raise TypeError(
+                f"{options.name} is unique by its arguments, and one of them would be a result, which is not "
+                "known yet. Let unique be a function of the other arguments."
+            )
+        chain, last = copy.copy(self), copy.copy(following)
+        last.followers = ()
+        chain.followers = (*self.followers, (last, takes_result), *following.followers)
+        return chain
 
     def delay(self, /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Enqueue it. These arguments come before its own. Raises the same errors as the task's `delay()`."""
         return self.apply_async(args, kwargs)
 
-    def apply(self) -> AsyncResult:
-        """Run it here and now, as the task's `apply()` does."""
-        result: AsyncResult = self.task.apply(self.args, self.kwargs, **self.options)
+    def apply(self) -> Any:
+        """Run it here and now, as the task's `apply()` does. Returns the result of a chain's last call."""
+        result = self.task.apply(self.args, self.kwargs, **self.options)
+        for call, takes_result in self.followers:
+            if result.failed():
+                break
+            added = (result.get(),) if takes_result else ()
+            result = call.task.apply((*added, *call.args), call.kwargs, **call.options)
         return result
 
     def apply_async(
         self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncResult:
-        """Enqueue it. These arguments come before its own, and these options override its own."""
+        """Enqueue it. These arguments come before its own, and these options override its own.
+
+        Returns the result of the first call of a chain.
+        """
         if self.immutable:
             args, kwargs = (), None
-        result: AsyncResult = self.task.apply_async(
-            (*(args or ()), *self.args), {**self.kwargs, **(kwargs or {})}, **{**self.options, **options}
-        )
+        args, kwargs = (*(args or ()), *self.args), {**self.kwargs, **(kwargs or {})}
+        options = {**self.options, **options}
+        if self.followers and options.get("batch") is not None:
+            raise TypeError("A chain does not take `batch`: enqueue it in a block, `with batch:`.")
+        chained = import_string("snappea.tasks.batches.chained") if self.followers else nullcontext
+        with chained(self.followers):
+            result: AsyncResult = self.task.apply_async(args, kwargs, **options)
         return result

@@ -85,8 +85,8 @@ class Engine:
     def submit_batch(self, collector: Any) -> None:
         """Accept the calls of a batch, all or none."""
         raise NotImplementedError(
-            "Batches need the queue's table. With Celery as the engine, use its group and chord. While tests "
-            'run, set TASK_ALWAYS_EAGER, or IN_TESTS to "write".'
+            "Batches and chains need the queue's table. With Celery as the engine, use its group, chord and "
+            "chain."
         )
 
     def broadcast(self, call: Call, caller: Caller[R]) -> list[R]:

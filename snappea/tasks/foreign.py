@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 _LEAVE_OUT = "it has no meaning here: remove it"
 _SIGNALS = "connect receivers to the signals task_succeeded and task_failed"
-_CHAIN = "enqueue the next task at the end of this one"
+_CHAIN = "write a.s().then(b.s())"
 
 #: Options of tasks in Celery, RQ, Huey, django-q, dramatiq, procrastinate and django.tasks, by equivalent.
 _OF_TASKS = {

@@ -6,7 +6,8 @@
 import copy
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
 from typing import Any
@@ -15,16 +16,17 @@ from ..errors import AlreadyEnqueued
 from ..models import WAITING, Status, Task
 from ..queue.clock import as_datetime, as_text, later, now
 from ..queue.records import Call, Claim, ClaimExtras, Extras, Origin, Outcome, UniqueRule
-from .engine import Engine, require_kept, result_of
+from .engine import require_kept, result_of
+from .memory_batches import MemoryBatches
 
 
-class MemoryEngine(Engine):
+class MemoryEngine(MemoryBatches):
     """Keeps calls as unsaved rows, in the order in which they were enqueued."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.RLock()  # threads of a live server enqueue, too
         self._ids = count(1)
-        self._rows: dict[int, Task] = {}
         #: Until when no identical call is accepted after one with `unique_for`, and the id of that one.
         self._until: dict[str | None, tuple[datetime, int]] = {}
 
@@ -55,17 +57,29 @@ class MemoryEngine(Engine):
 
     def enqueue_many(self, calls: Sequence[Call]) -> list[tuple[int, bool]]:
         """Keep many calls, or none if AlreadyEnqueued is raised."""
+        with self._all_or_none():
+            return [self.enqueue(call) for call in calls]
+
+    def submit_batch(self, collector: Any) -> None:
+        """Keep a batch and its members, or none of them."""
+        with self._all_or_none():
+            for batch_id in reversed(self._write(collector.plan, None)):
+                self._end_member(batch_id)  # it may be empty
+
+    @contextmanager
+    def _all_or_none(self) -> Iterator[None]:
         with self._lock:
-            before = dict(self._rows), dict(self._until)
+            before = dict(self._rows), dict(self._until), dict(self._batches)
             try:
-                return [self.enqueue(call) for call in calls]
-            except AlreadyEnqueued:
-                self._rows, self._until = before
+                yield
+            except (AlreadyEnqueued, LookupError):
+                self._rows, self._until, self._batches = before
                 raise
 
     def _replace(self, row: Task, columns: dict[str, Any], rule: UniqueRule) -> None:
         for name, value in columns.items():
-            setattr(row, name, value)
+            if name != "batch_id":
+                setattr(row, name, value)
         row.attempts, row.steps = 0, ""
         if row.run_after and rule.latest is not None:
             row.run_after = min(row.run_after, as_datetime(later(as_text(row.enqueued_at), rule.latest)))
@@ -114,6 +128,7 @@ class MemoryEngine(Engine):
             del self._rows[call_id]
             if self._until.get(row.unique_key, (None, 0))[1] == call_id:
                 del self._until[row.unique_key]
+            self._end_member(row.batch_id)
             return True
 
     # for snappea.testing
@@ -130,6 +145,7 @@ class MemoryEngine(Engine):
             for row in list(self._rows.values()):
                 if row.status in WAITING and row.expires_at and row.expires_at <= moment:
                     del self._rows[row.pk]
+                    self._end_member(row.batch_id)
             due_at = {
                 row.pk: row.run_after if row.status == Status.SCHEDULED and row.run_after else moment
                 for row in self._rows.values()
@@ -142,7 +158,7 @@ class MemoryEngine(Engine):
                 return None
             first = min(due, key=lambda row: (-row.priority, row.pk))
             first.status, first.attempts = Status.RUNNING.value, first.attempts + 1
-            return _claim_of(first)
+            return _claim_of(first, self._passes_result(first))
 
     def settle(self, outcome: Outcome) -> None:
         """Write a call's outcome to its row, as a Foreman would."""
@@ -153,21 +169,26 @@ class MemoryEngine(Engine):
                 return
             row.error, row.finished_at = outcome.error, as_datetime(moment)
             if not outcome.error:
-                row.status, row.result = Status.SUCCESSFUL.value, outcome.result
+                row.status = Status.SUCCESSFUL.value
+                row.result = outcome.result if row.keeps_result else None
                 if row.result_ttl is None:
                     del self._rows[row.pk]
+                passed = outcome.result if outcome.claim.extras.passes_result else None
+                self._end_member(row.batch_id, True, passed)
                 return
             row.errors += outcome.error_line(moment) + "\n"
             row.status = Status.FAILED.value
             if outcome.retry_after is not None:
                 row.run_after = as_datetime(later(moment, outcome.retry_after))
                 row.status, row.finished_at = Status.SCHEDULED.value, None
+            self._end_member(row.batch_id)
 
     def clear(self) -> None:
         """Forget all of them."""
         with self._lock:
             self._rows.clear()
             self._until.clear()
+            self._batches.clear()
 
 
 #: The calls of this process.
@@ -179,7 +200,7 @@ def _status_of(row: Task, moment: datetime) -> str:
     return Status.SCHEDULED.value if is_later else Status.READY.value
 
 
-def _claim_of(row: Task) -> Claim:
+def _claim_of(row: Task, passes_result: bool) -> Claim:
     """Return the claim that a worker would get."""
     extras = ClaimExtras(
         result_ttl=row.result_ttl,
@@ -187,6 +208,8 @@ def _claim_of(row: Task) -> Claim:
         lane=row.lane,
         lane_interval=row.lane_interval,
         parent_id=row.parent_id,
+        batch_id=row.batch_id,
+        passes_result=passes_result,
         expires_at=as_text(row.expires_at) if row.expires_at else None,
         run_after=as_text(row.run_after) if row.run_after else None,
         is_sensitive=row.is_sensitive,

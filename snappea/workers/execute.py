@@ -120,9 +120,9 @@ def begin(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> tuple[
 
 
 def succeed(task: TaskFunction[..., Any], claim: Claim, result: Any) -> str | None:
-    """Return the result as JSON if it is kept. Raises UnserializableResult."""
-    is_kept = claim.extras_json is not None and claim.is_kept and claim.extras.keeps_result
-    encoded = encode_result(result, claim.task_name) if is_kept else None
+    """Return the result as JSON if it is kept or passed on. Raises UnserializableResult."""
+    is_used = claim.extras_json is not None and claim.uses_result
+    encoded = encode_result(result, claim.task_name) if is_used else None
     if task_succeeded.receivers:
         tell(task_succeeded, task, id=claim.id, result=result)
     return encoded
@@ -176,6 +176,8 @@ def run_eagerly(task: TaskFunction[..., Any], claim: Claim) -> Any:
 
 def note_of(outcome: Outcome) -> Note:
     """Return the logbook's note of an outcome."""
+    if outcome.result is not None and outcome.claim.extras.passes_result:
+        return Note.BEGUN  # if the Foreman dies now, the result is lost, and nothing can follow
     if not outcome.error:
         return Note.SUCCEEDED
     return Note.FAILED if outcome.retry_after is None else Note.TO_RETRY

@@ -59,6 +59,18 @@ def test_the_page_of_a_batch(browser: Client) -> None:
     assert f'viewBox="0 0 {ends[-1]} 10"' in text
 
 
+def test_chains_are_not_listed_but_have_pages(browser: Client) -> None:
+    new("ready", description="Summer")
+    work.s(1).then(noted.s("x")).then(close).delay()
+    chain = Batch.objects.latest("pk")
+    for path in (OVERVIEW, PAGES):
+        text = browser.get(path).content.decode()
+        assert "Summer" in text and f"{PAGES}{chain.pk}/" not in text
+    assert f"on_success {noted.name} → {close.name} not yet" in words(
+        page_of(snappea.Batch(chain.pk), browser)
+    )
+
+
 def test_one_failure_of_many_is_seen(browser: Client) -> None:
     batch = new("failed", succeeded=1)
     Batch.objects.update(total=1_000_000, succeeded=999_999)

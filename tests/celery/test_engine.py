@@ -13,7 +13,7 @@ from django.db import transaction
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from snappea import AsyncResult, task, testing
+from snappea import AsyncResult, Batch, task, testing
 from snappea.celery import MissingCelery, beat
 from snappea.celery.checks import check_celery
 from snappea.celery.engine import project_app
@@ -88,6 +88,10 @@ def test_each_way_to_call(celery_site: CelerySite) -> None:
     asyncio.run(record.adelay("adelay"))
     assert len(record.delay_many([("many",), ("many",)])) == 2
     record.s("signature").set(countdown=0.1).delay()
+    with pytest.raises(NotImplementedError, match="its group, chord and chain"):
+        record.s("chain").then(record.s("chain")).delay()
+    with pytest.raises(NotImplementedError, match="its group, chord and chain"):
+        record.delay_many([("many",)], batch=Batch(1))
     record.apply_async(("eta",), eta=timezone.now() + timedelta(seconds=0.2))
     with transaction.atomic():
         record.delay_on_commit("committed")

@@ -30,3 +30,17 @@ def add_two() -> None:
     with Batch(current_task.batch_id):
         work.delay(1)
         work.delay(2)
+
+
+@task
+def grow(text: str, more: str) -> str:
+    """Be a call of a chain, and return a text that grows."""
+    note("grown", text + more)
+    return text + more
+
+
+@task(acks_late=True)
+def grow_late(text: str, more: str) -> str:
+    """Do the same, perhaps more than once."""
+    note("grown", text + more)
+    return text + more

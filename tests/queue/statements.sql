@@ -351,16 +351,6 @@ WITH RECURSIVE family (id) AS (
     WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'cancelled'))
 FROM snappea_batch AS one JOIN family USING (id)
 
--- queue.batches.CREATE, SQLite
-INSERT INTO snappea_batch (
-    description, parent_id, on_success, on_failure, on_complete, created_at, total, succeeded)
-VALUES (?, ?, ?, ?, ?, ?, 0, 0)
-
--- queue.batches.CREATE, PostgreSQL
-INSERT INTO snappea_batch (
-    description, parent_id, on_success, on_failure, on_complete, created_at, total, succeeded)
-VALUES (%s, %s, %s, %s, %s, %s, 0, 0) RETURNING id
-
 -- queue.batches.DROP_SUCCESS, SQLite
 WITH RECURSIVE family (id) AS (
     SELECT CAST(? AS bigint)
@@ -441,6 +431,22 @@ UPDATE snappea_batch SET succeeded = succeeded + ? WHERE id = ? RETURNING parent
 -- queue.callbacks.COUNT, PostgreSQL
 UPDATE snappea_batch SET succeeded = succeeded + %s WHERE id = %s RETURNING parent_id
 
+-- queue.callbacks.CREATE, SQLite
+INSERT INTO snappea_batch (
+    description, parent_id, on_success, on_failure, on_complete, created_at, total, succeeded)
+VALUES (?, ?, ?, ?, ?, ?, 0, 0)
+
+-- queue.callbacks.CREATE, PostgreSQL
+INSERT INTO snappea_batch (
+    description, parent_id, on_success, on_failure, on_complete, created_at, total, succeeded)
+VALUES (%s, %s, %s, %s, %s, %s, 0, 0) RETURNING id
+
+-- queue.callbacks.DROP, SQLite
+DELETE FROM snappea_batch WHERE id = ?
+
+-- queue.callbacks.DROP, PostgreSQL
+DELETE FROM snappea_batch WHERE id = %s
+
 -- queue.callbacks.FAMILY, both
 WITH RECURSIVE family (id) AS (
         SELECT {}
@@ -470,6 +476,18 @@ UPDATE snappea_batch SET success_id = ? WHERE id = ?
 
 -- queue.callbacks.NOTE_SUCCESS, PostgreSQL
 UPDATE snappea_batch SET success_id = %s WHERE id = %s
+
+-- queue.callbacks.ON_SUCCESS, SQLite
+SELECT on_success FROM snappea_batch WHERE id = ?
+
+-- queue.callbacks.ON_SUCCESS, PostgreSQL
+SELECT on_success FROM snappea_batch WHERE id = %s
+
+-- queue.callbacks.SET_ON_SUCCESS, SQLite
+UPDATE snappea_batch SET on_success = ? WHERE id = ?
+
+-- queue.callbacks.SET_ON_SUCCESS, PostgreSQL
+UPDATE snappea_batch SET on_success = %s WHERE id = %s
 
 -- queue.callbacks.STATE, SQLite
 WITH RECURSIVE family (id) AS (
@@ -550,7 +568,13 @@ RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
-        'expires_at', expires_at,
+        'passes_result', CASE WHEN EXISTS (SELECT 1 FROM snappea_batch
+            WHERE snappea_batch.id = snappea_task.batch_id
+                AND substr(on_success, 1, 15) = '{"takes_result"')
+        THEN NOT EXISTS (SELECT 1 FROM snappea_task AS other
+            WHERE other.batch_id = snappea_task.batch_id AND other.batch_id IS NOT NULL
+                AND other.id < snappea_task.id)
+        ELSE false END, 'expires_at', expires_at,
         'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
         json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
             'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
@@ -568,6 +592,13 @@ RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
+        'passes_result', CASE WHEN EXISTS (SELECT 1 FROM snappea_batch
+            WHERE snappea_batch.id = snappea_task.batch_id
+                AND substr(on_success, 1, 15) = '{"takes_result"')
+        THEN NOT EXISTS (SELECT 1 FROM snappea_task AS other
+            WHERE other.batch_id = snappea_task.batch_id AND other.batch_id IS NOT NULL
+                AND other.id < snappea_task.id)
+        ELSE false END,
         'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
         'is_sensitive', is_sensitive, 'origin',
         CASE WHEN backend <> '' THEN json_build_object('backend', backend,
@@ -587,7 +618,13 @@ RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
-        'expires_at', expires_at,
+        'passes_result', CASE WHEN EXISTS (SELECT 1 FROM snappea_batch
+            WHERE snappea_batch.id = snappea_task.batch_id
+                AND substr(on_success, 1, 15) = '{"takes_result"')
+        THEN NOT EXISTS (SELECT 1 FROM snappea_task AS other
+            WHERE other.batch_id = snappea_task.batch_id AND other.batch_id IS NOT NULL
+                AND other.id < snappea_task.id)
+        ELSE false END, 'expires_at', expires_at,
         'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
         json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
             'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
@@ -606,6 +643,13 @@ RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
+        'passes_result', CASE WHEN EXISTS (SELECT 1 FROM snappea_batch
+            WHERE snappea_batch.id = snappea_task.batch_id
+                AND substr(on_success, 1, 15) = '{"takes_result"')
+        THEN NOT EXISTS (SELECT 1 FROM snappea_task AS other
+            WHERE other.batch_id = snappea_task.batch_id AND other.batch_id IS NOT NULL
+                AND other.id < snappea_task.id)
+        ELSE false END,
         'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
         'is_sensitive', is_sensitive, 'origin',
         CASE WHEN backend <> '' THEN json_build_object('backend', backend,
@@ -622,7 +666,13 @@ RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
-        'expires_at', expires_at,
+        'passes_result', CASE WHEN EXISTS (SELECT 1 FROM snappea_batch
+            WHERE snappea_batch.id = snappea_task.batch_id
+                AND substr(on_success, 1, 15) = '{"takes_result"')
+        THEN NOT EXISTS (SELECT 1 FROM snappea_task AS other
+            WHERE other.batch_id = snappea_task.batch_id AND other.batch_id IS NOT NULL
+                AND other.id < snappea_task.id)
+        ELSE false END, 'expires_at', expires_at,
         'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
         json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
             'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
@@ -638,6 +688,13 @@ RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
     THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
         'lane', lane, 'lane_interval', lane_interval,
         'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
+        'passes_result', CASE WHEN EXISTS (SELECT 1 FROM snappea_batch
+            WHERE snappea_batch.id = snappea_task.batch_id
+                AND substr(on_success, 1, 15) = '{"takes_result"')
+        THEN NOT EXISTS (SELECT 1 FROM snappea_task AS other
+            WHERE other.batch_id = snappea_task.batch_id AND other.batch_id IS NOT NULL
+                AND other.id < snappea_task.id)
+        ELSE false END,
         'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
         'is_sensitive', is_sensitive, 'origin',
         CASE WHEN backend <> '' THEN json_build_object('backend', backend,

@@ -348,7 +348,7 @@ def test_an_unreadable_callback_stops_nothing(site: Site, caplog: pytest.LogCapt
         caplog.clear()
 
 
-def test_errors(site: Site, settings: Any) -> None:
+def test_errors(site: Site) -> None:
     with pytest.raises(TypeError, match="cannot follow a batch"):
         snappea.batch(on_success=print)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="countdown"):
@@ -359,9 +359,16 @@ def test_errors(site: Site, settings: Any) -> None:
         work.broadcast(1)
     with pytest.raises(LookupError, match="Batch 7 does not exist"):
         snappea.Batch(7).progress()
-    settings.SNAPPEA = {**settings.SNAPPEA, "IN_TESTS": "collect"}
-    with pytest.raises(NotImplementedError, match="TASK_ALWAYS_EAGER"), snappea.batch():
-        work.delay(1)
+
+
+@both
+def test_a_member_that_succeeds_twice(site: Site) -> None:
+    with snappea.batch(on_failure=noted.s("failure"), on_complete=noted.s("complete")):
+        work.apply_async((1,), result_ttl=60)
+    assert drain() == 2
+    operations.requeue(Task.objects.all())
+    assert drain() == 1
+    assert site.ledger.keys("noted") == {"complete": 1}
 
 
 def test_eager_mode_runs_members_and_then_callbacks(site: Site, settings: Any) -> None:

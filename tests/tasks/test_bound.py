@@ -170,6 +170,6 @@ def test_apply_is_refused_on_an_event_loop() -> None:
 def test_apply_refuses_what_delay_refuses(site: Site) -> None:
     with pytest.raises(TypeError, match="missing a required argument"):
         add.apply((1,))
-    with pytest.raises(TypeError, match=r"apply\(\) has no option 'link'; enqueue the next task"):
+    with pytest.raises(TypeError, match=r"apply\(\) has no option 'link'; write a.s"):
         add.apply((1, 2), link=1)
     assert add.apply((1, 2), countdown=60).get() == 3

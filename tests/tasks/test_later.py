@@ -94,7 +94,7 @@ def started(site: Site) -> list[str]:
         ({"kwargs": "x"}, TypeError, "kwargs='x' must be a dict"),
         ({"nonsense": 3}, TypeError, "no option 'nonsense'; the options are countdown, eta"),
         ({"count_down": 3}, TypeError, "did you mean 'countdown'"),
-        ({"link": nothing}, TypeError, "no option 'link'; enqueue the next task at the end of this one"),
+        ({"link": nothing}, TypeError, "no option 'link'; write a.s"),
         ({"headers": {}}, TypeError, "pass a keyword argument; .* HOOK_ADD_TASK_KWARGS"),
         ({"time_limit": 3}, TypeError, r"set it on the task: @task\(time_limit=60\)"),
     ],

@@ -261,7 +261,7 @@ def test_an_option_that_there_is_not(wrong: str, hint: str) -> None:
         ("retries", "use autoretry_for, max_retries and default_retry_delay"),
         ("queue_name", "use queue"),
         ("crontab", 'use cron="0 3 * * *"'),
-        ("link", "enqueue the next task"),
+        ("link", "write a.s"),
         ("hook", "task_succeeded"),
         ("commit_mode", "delay_on_commit()"),
     ],
