@@ -16,6 +16,8 @@ _running: ContextVar[Claim | None] = ContextVar("snappea_current_task", default=
 #: What this attempt keeps in memory, shared by its threads and asyncio tasks.
 _own: ContextVar[dict[str, Any]] = ContextVar("snappea_own")
 _deadline: ContextVar[float] = ContextVar("snappea_deadline", default=math.inf)
+#: Those that begin() sets.
+VARIABLES = (_running, _own, _deadline)
 #: How often progress is written, in seconds.
 PROGRESS_EVERY = 1.0
 #: The length that a note is cut to, in characters.
