@@ -44,3 +44,17 @@ def grow_late(text: str, more: str) -> str:
     """Do the same, perhaps more than once."""
     note("grown", text + more)
     return text + more
+
+
+@task
+async def grow_on_loop(text: str, more: str) -> str:
+    """Do the same on the event loop."""
+    note("grown", text + more)
+    return text + more
+
+
+@task(isolate=True)
+def grow_isolated(text: str, more: str) -> str:
+    """Do the same in a process of its own."""
+    note("grown", text + more)
+    return text + more

@@ -20,7 +20,7 @@ from snappea.queue.logbook import Entry, Note
 from snappea.queue.records import Claim, Outcome
 from snappea.testing import drain
 from snappea.workers import execute
-from tests.playground.batched import close, grow, grow_late, noted, work
+from tests.playground.batched import close, grow, grow_isolated, grow_late, grow_on_loop, noted, work
 from tests.playground.gated import only_waiting
 from tests.playground.tasks import echo, fail
 from tests.site import Made, Site, wait_until
@@ -282,6 +282,15 @@ def test_chains_run(site: Site) -> None:
         chain(f"{number}-", "b", "c").then(echo.s(), result=True).delay()
     wait_until(lambda: not Task.objects.exists())
     assert site.ledger.keys("echo") == {f"(('{number}-bc',),{{}})": 1 for number in range(50)}
+
+
+def test_results_come_from_the_event_loop_and_from_processes(site: Site) -> None:
+    site.foreman()
+    chain = grow_on_loop.s("", "a").then(grow_isolated.s("b"), result=True)
+    chain.then(grow_on_loop.s("c"), result=True).then(echo.s(), result=True).delay()
+    wait_until(lambda: not Task.objects.exists())
+    assert site.ledger.keys("grown") == {"a": 1, "ab": 1, "abc": 1}
+    assert site.ledger.count("echo", "(('abc',),{})") == 1
 
 
 @both
