@@ -277,12 +277,13 @@ BLOCK_NEW = statement("""
         SELECT id FROM snappea_task {by_new} WHERE {IS_NEW} AND {KEY} >= ?
         ORDER BY {KEY}, id LIMIT ? {skip_locked}){end}
     RETURNING id, lane, fair_key, turn, {untyped}is_async, queue, priority, lane_discards AND claims = 0""")
-#: Each key with newcomers: one step through the index for each.
+#: Each key with newcomers: one step through the index for each. For PostgreSQL not by min(), as in PEEK.
 NEW_KEYS = statement("""
     WITH RECURSIVE keys (key) AS (
-        SELECT min({KEY}) FROM snappea_task {by_new} WHERE {IS_NEW}
+        SELECT (SELECT {KEY} FROM snappea_task {by_new} WHERE {IS_NEW} ORDER BY {KEY}, id LIMIT 1)
         UNION ALL
-        SELECT (SELECT min({KEY}) FROM snappea_task {by_new} WHERE {IS_NEW} AND {KEY} > keys.key)
+        SELECT (SELECT {KEY} FROM snappea_task {by_new} WHERE {IS_NEW} AND {KEY} > keys.key
+            ORDER BY {KEY}, id LIMIT 1)
         FROM keys WHERE keys.key IS NOT NULL)
     SELECT key FROM keys WHERE key IS NOT NULL LIMIT ?""")
 #: The places at the front of a line and of a group, and the last place of a key. Newcomers have none yet.

@@ -1052,17 +1052,19 @@ SELECT CAST(log AS text) FROM snappea_task WHERE id = %s AND claims = %s AND sta
 
 -- queue.statements.NEW_KEYS, SQLite
 WITH RECURSIVE keys (key) AS (
-    SELECT min(coalesce(fair_key, '')) FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready'
+    SELECT (SELECT coalesce(fair_key, '') FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready' ORDER BY coalesce(fair_key, ''), id LIMIT 1)
     UNION ALL
-    SELECT (SELECT min(coalesce(fair_key, '')) FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready' AND coalesce(fair_key, '') > keys.key)
+    SELECT (SELECT coalesce(fair_key, '') FROM snappea_task INDEXED BY snappea_new WHERE gate = 1 AND status = 'ready' AND coalesce(fair_key, '') > keys.key
+        ORDER BY coalesce(fair_key, ''), id LIMIT 1)
     FROM keys WHERE keys.key IS NOT NULL)
 SELECT key FROM keys WHERE key IS NOT NULL LIMIT ?
 
 -- queue.statements.NEW_KEYS, PostgreSQL
 WITH RECURSIVE keys (key) AS (
-    SELECT min(coalesce(fair_key, '')) FROM snappea_task  WHERE gate = 1 AND status = 'ready'
+    SELECT (SELECT coalesce(fair_key, '') FROM snappea_task  WHERE gate = 1 AND status = 'ready' ORDER BY coalesce(fair_key, ''), id LIMIT 1)
     UNION ALL
-    SELECT (SELECT min(coalesce(fair_key, '')) FROM snappea_task  WHERE gate = 1 AND status = 'ready' AND coalesce(fair_key, '') > keys.key)
+    SELECT (SELECT coalesce(fair_key, '') FROM snappea_task  WHERE gate = 1 AND status = 'ready' AND coalesce(fair_key, '') > keys.key
+        ORDER BY coalesce(fair_key, ''), id LIMIT 1)
     FROM keys WHERE keys.key IS NOT NULL)
 SELECT key FROM keys WHERE key IS NOT NULL LIMIT %s
 
