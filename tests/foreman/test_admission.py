@@ -414,7 +414,7 @@ def test_a_lane_keeps_its_limit_across_foremen_and_never_sticks(site: Site, end:
     # killed between the note in the logbook and the first line of the body: told as interrupted
     kept = {json.loads(args)[0] for (args,) in site.sql("SELECT args FROM snappea_task")}
     unseen = {f"once-{number}" for number in range(30)} - set(once)
-    assert unseen <= kept and len(unseen) <= 4
+    assert unseen <= kept and len(unseen) <= 8  # of each kill, the two that ran
     interrupted = site.counts().get("interrupted", 0)
     assert site.counts() == ({"interrupted": interrupted} if interrupted else {})
     assert sum(f"end once-{number}\n" in ended for number in range(30)) + interrupted >= 30
