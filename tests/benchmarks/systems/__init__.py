@@ -9,10 +9,12 @@ from .django_tasks import DjangoOx, DjangoTasksDB, SnappeaBackend
 from .dramatiq import Dramatiq
 from .huey import Huey
 from .postgres import SnappeaOnPostgres
+from .potatoq import Potatoq
 from .procrastinate import Procrastinate
 from .raw_sqlite import RawSqlite
 from .rq import RQ
 from .snappea import Snappea
+from .solid_queue import DjQueue, SteadyQueue
 from .wakaq import WakaQ
 
 #: Measured of systems that can enqueue many calls at once.
@@ -34,6 +36,9 @@ SYSTEMS: dict[str, System] = {
         DjangoTaskq("django-taskq", "django-taskq"),
         DjangoTasksDB("django-tasks-db", "django-tasks-db"),
         DjangoOx("django-ox", "django-ox"),
+        DjQueue("dj-queue", "dj-queue"),
+        SteadyQueue("steady-queue", "steady-queue"),
+        Potatoq("potatoq", "potatoq"),
         DjangoQ2("django-q2", "django-q2"),
         WakaQ("wakaq", "WakaQ"),
         Dramatiq("dramatiq", "dramatiq"),

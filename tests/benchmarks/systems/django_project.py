@@ -23,14 +23,17 @@ def sqlite_database(file: Path) -> dict[str, Any]:
     return {"ENGINE": "django.db.backends.sqlite3", "NAME": file, "OPTIONS": options}
 
 
-def multiply_row(file: Path, table: str, times: int) -> None:
-    """Create copies of the only row of a table; each has its own key, a number or a UUID."""
+def multiply_row(file: Path, table: str, times: int, unique: str = "") -> None:
+    """Create copies of the only row of a table; each has its own key, a number or a UUID.
+
+    `unique`: another column with a UUID.
+    """
     connection = sqlite3.connect(file)
     names, values = [], []
     for _, name, kind, _, _, is_key in connection.execute(f"PRAGMA table_info({table})"):
         if not (is_key and kind.lower() == "integer"):
             names.append(f'"{name}"')
-            values.append("lower(hex(randomblob(16)))" if is_key else f'"{name}"')
+            values.append("lower(hex(randomblob(16)))" if is_key or name == unique else f'"{name}"')
     with connection:
         connection.execute(
             f"""INSERT INTO {table} ({", ".join(names)})

@@ -16,13 +16,15 @@ class OfDjango(DjangoSystem):
     """A backend of django.tasks; the results are kept."""
 
     backend = ""
+    #: The module of the interface: Django has it since 6.0.
+    framework = "django_tasks"
 
     def django_settings(self, directory: Path) -> dict[str, Any]:
         settings = super().django_settings(directory)
         return {**settings, "TASKS": {"default": {"BACKEND": self.backend, "QUEUES": []}}}
 
     def task(self, function: Function) -> Any:
-        return import_module("django_tasks").task(function)
+        return import_module(self.framework).task(function)
 
     def enqueuer(self, task: Any) -> Function:
         enqueue: Function = task.enqueue
