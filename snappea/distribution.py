@@ -5,9 +5,14 @@ snappea is another project, Bugsink's. If both are installed, their files share 
 """
 
 import json
+import os
 import shlex
-from importlib import metadata
+import sys
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 NAME = "django-snappea"
 OTHER = "snappea"
@@ -15,6 +20,8 @@ OTHER = "snappea"
 
 def conflict() -> tuple[str, str] | None:
     """Return what is wrong and the cure if the other project is installed too; None if it is not."""
+    if not _has_folder(OTHER):
+        return None
     ours, other = _find(NAME), _find(OTHER)
     if ours is None or other is None:
         return None
@@ -32,7 +39,13 @@ def conflict() -> tuple[str, str] | None:
     return wrong, cure
 
 
-def _reinstall(ours: metadata.Distribution) -> str:
+def _has_folder(name: str) -> bool:
+    """Return whether there may be a distribution. Its metadata takes half a megabyte to read."""
+    folders = (folder for path in sys.path if os.path.isdir(path) for folder in os.listdir(path))
+    return any(folder.startswith((f"{name}-", f"{name}.")) and folder.endswith("-info") for folder in folders)
+
+
+def _reinstall(ours: "metadata.Distribution") -> str:
     """Return the command that reinstalls our files from the same source."""
     origin = json.loads(ours.read_text("direct_url.json") or "{}")
     source = unquote(origin.get("url", NAME).removeprefix("file://"))
@@ -42,7 +55,9 @@ def _reinstall(ours: metadata.Distribution) -> str:
     return f"pip install --force-reinstall --no-deps {editable}{shlex.quote(source)}"
 
 
-def _find(name: str) -> metadata.Distribution | None:
+def _find(name: str) -> "metadata.Distribution | None":
+    from importlib import metadata
+
     try:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError:

@@ -37,6 +37,11 @@ ADAPTERS = LINES["adapters"].split()
 #: How many modules `delay()` loads at most, the packages snappea, snappea.queue and snappea.tasks included.
 AT_MOST = 25
 IMPORT_PATHS = section("Import paths")
+#: What the Foreman must not load if the project does not use it.
+NOT_FOR_THE_FOREMAN = """
+    celery django.contrib django.test django_tasks importlib.metadata numpy psycopg unittest snappea.admin
+    snappea.celery snappea.django_tasks snappea.docs snappea.postgres snappea.stats snappea.testing
+    """.split()  # noqa: SIM905
 #: What projects may import, as the manual lists it: modules with their names.
 PUBLIC = [
     f"{module}.{name}"
@@ -104,8 +109,8 @@ def test_public_import_paths_stay(path: str) -> None:
     assert hasattr(import_module(module), name)
 
 
-def test_delay_loads_few_modules(tmp_path: Path) -> None:
-    """A web process that only enqueues stays small."""
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
     lines = [
         'INSTALLED_APPS = ["snappea", "shop"]',
         'DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]',
@@ -116,17 +121,30 @@ def test_delay_loads_few_modules(tmp_path: Path) -> None:
             for name in ("default", "snappea")
         ),
     ]
-    tasks = "from snappea import task\n\n\n@task\ndef ship(order: int) -> None: ...\n"
+    tasks = "import sys\nfrom snappea import task\n\n\n@task\ndef ship(order): print(*sorted(sys.modules))\n"
     files = {"settings.py": "\n".join(lines), "shop/__init__.py": "", "shop/tasks.py": tasks}
-    project = Project(tmp_path, files)
-    project.run("django", "migrate", "--database=snappea", "--verbosity=0")
-    project.write(
-        "enqueue.py",
+    files["enqueue.py"] = (
         "import sys, django\ndjango.setup()\nfrom shop.tasks import ship\nship.delay(1)\n"
-        "print(*sorted(name for name in sys.modules if name.split('.')[0] == 'snappea'))",
+        "print(*sorted(name for name in sys.modules if name.split('.')[0] == 'snappea'))"
     )
+    made = Project(tmp_path, files)
+    made.run("django", "migrate", "--database=snappea", "--verbosity=0")
+    return made
+
+
+def test_delay_loads_few_modules(project: Project) -> None:
+    """A web process that only enqueues stays small."""
     loaded = project.run("enqueue").split()
     assert len(loaded) <= AT_MOST, loaded
+
+
+def test_the_foreman_loads_only_what_it_uses(project: Project) -> None:
+    project.run("enqueue")
+    project.wrapper = ["env"]  # or the process would have more loaded when it starts
+    loaded = project.shell("python -m django runsnappea --burst -v0").split()
+    assert "snappea.foreman.loop" in loaded
+    packages = tuple(f"{name}." for name in NOT_FOR_THE_FOREMAN)
+    assert [name for name in loaded if f"{name}.".startswith(packages)] == []
 
 
 def test_nothing_imports_the_foreman_but_its_command() -> None:

@@ -63,14 +63,14 @@ class Host(ABC):
         self.require_intact()
 
     @abstractmethod
-    def look(self, worked_at: float) -> str:
+    def look(self, worked_at: float, is_idle: bool = False) -> str:
         """Do regular maintenance. Return why the Foreman must stop, or "". Raises one of FAULTS.
 
-        `worked_at`: the time of the last round, by time.monotonic().
+        `worked_at`: the time of the last round, by time.monotonic(). `is_idle`: no task runs.
         """
 
     def may_have_news(self) -> bool:
-        """Return whether another connection may have written since the last call."""
+        """Return whether another process may have changed something since the last call."""
         return True
 
     @abstractmethod

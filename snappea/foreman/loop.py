@@ -85,7 +85,7 @@ class Foreman:
         self._scheduler = Scheduler()
         parts = self.in_flight, self.admission, self.stats, self.restart, self.shutdown
         self._planner = Planner(self.settings, self.host.most_ahead, *parts)
-        self._peek_at = self._forget_at = 0.0
+        self._forget_at = 0.0
         self._failures = 0  # failed turns in a row
         self._stuck_told = -1  # the last known number of stuck workers
 
@@ -140,7 +140,7 @@ class Foreman:
             planner.may_have_more |= rang
             if self.pool.is_watched or self._stuck_told:  # first, so that limits hold if the database fails
                 planner.may_have_more |= self._enforce_limits()
-            if time.monotonic() >= planner.look_at:
+            if not rang and time.monotonic() >= planner.look_at:
                 planner.may_have_more |= self._look()
             turn = planner.plan(rang)
             if not turn.has_work:
@@ -171,24 +171,23 @@ class Foreman:
         """Check the files and the tables from time to time. Return whether there may be more to claim."""
         self.host.check()
         self.quarantine.inspect_rows(self.connection)
-        here, has_news = time.monotonic(), False
-        if here >= self.host.next_look:
-            if why := self.host.look(self._planner.worked_at):
+        planner, has_news, here = self._planner, self.host.may_have_news(), time.monotonic()
+        has_changed = planner.has_changed() or has_news
+        if has_changed or here >= self.host.next_look:
+            if why := self.host.look(planner.worked_at, not self.in_flight.claims):
                 self.shutdown.stop(why, exit_code=1)
             self.restart.look()
             if self.in_flight.on_loop:
                 self.pool.loop.look()
             self._scheduler.look(self.connection, now(self.connection))
-            self.stats.look(raw(self.connection))
             if here >= self._forget_at:
                 outdated = raw(self.connection), now(self.connection)
                 has_more = [rows.forget(*outdated) for rows in (unique, groups, batches)]
                 self._forget_at = here if any(has_more) else here + FORGET_EVERY
-        if here >= self._peek_at:
-            self._peek_at = here + self.bell.patience
-            has_news = self.host.may_have_news()
-            has_news |= self._planner.look(raw(self.connection), now(self.connection))
-        self._planner.look_at = min(self.host.next_look, self._peek_at)
+        self.stats.look(raw(self.connection))
+        if has_changed:
+            has_news |= planner.look(raw(self.connection))
+        planner.look_at = min(self.host.next_look, here + self.bell.patience)
         return has_news
 
     def _enforce_limits(self) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..conf import Settings
 from ..queue import store
-from ..queue.clock import seconds_until
+from ..queue.clock import lead, seconds_until
 from ..queue.database import RawConnection
 from ..queue.operations import CONFIRM_EVERY
 from ..queue.records import Outcome, Peek
@@ -22,6 +22,10 @@ from .statistics import Stats
 #: How much work to claim ahead, in seconds: no tasks that take longer.
 AHEAD = 0.005
 MOST_AHEAD = 1000
+#: How soon to look at the tables if all workers are busy, in seconds.
+LOOK_EVERY = 1.0
+#: If the clock moves by so many seconds against the monotonic one, it was set, or the machine slept.
+STEP = 0.1
 #: How long claims may wait for a worker before they are given back, in seconds.
 STALE_AFTER = 0.1
 
@@ -93,7 +97,8 @@ class Planner:
         self.may_have_more = True
         #: When to check the files and the tables again, and when the last round was.
         self.look_at, self.worked_at = 0.0, time.monotonic()
-        self._due_at = self._tick_at = self._confirm_at = inf
+        self._due_at = self._tick_at = self._confirm_at = self._peek_at = inf
+        self._peeked_at, self._lead = 0.0, lead()
 
     def plan(self, rang: bool) -> Round:
         """Return what to do now, and decide whether to stop."""
@@ -116,6 +121,8 @@ class Planner:
         room = min(self.pool.size + len(self.pool.stuck) + ahead - in_threads, most)
         loop_room = min(self._most_on_loop - len(in_flight.on_loop), most) if self._uses_loop else 0
         has_room = room > 0 or loop_room > 0
+        if not has_room:  # it sleeps without the bell, which a pause or a revocation rings
+            self.look_at = min(self.look_at, here + LOOK_EVERY)
         claim_at = min(self._due_at, opening, self._admission.purge_at) if has_room else inf
         if self.may_have_more and has_room:
             claim_at = 0
@@ -152,13 +159,24 @@ class Planner:
         if peek.has_async and not self._uses_loop:
             self._uses_loop = self.may_have_more = True
 
-    def look(self, db: RawConnection, moment: str) -> bool:
+    def has_changed(self) -> bool:
+        """Return whether there may be news without another process: by our own work, or by the clock."""
+        before, self._lead = self._lead, lead()
+        has_worked = self.worked_at >= self._peeked_at
+        return has_worked or time.monotonic() >= self._peek_at or abs(self._lead - before) > STEP
+
+    def look(self, db: RawConnection) -> bool:
         """Check the tables. Return whether there may be more to claim."""
+        self._peeked_at = here = time.monotonic()
         peek = store.peek(db)
         self.take_notice(peek)
         if peek.has_revoked:
             self.end_revoked(db)
-        return peek.has_newcomers or bool(peek.expiry and peek.expiry <= moment)
+        self._peek_at = inf if peek.expiry is None else here + seconds_until(peek.expiry)
+        is_due = here >= self._peek_at
+        if peek.has_revoked:  # a worker may just have taken it, and not begun
+            self._peek_at = here
+        return peek.has_newcomers or is_due
 
     def end_revoked(self, db: RawConnection) -> None:
         """End the running tasks that were revoked."""

@@ -30,8 +30,9 @@ from .systemd import Supervisor
 BUSY_TIMEOUT = 500
 #: The size of the WAL from which a commit of the Foreman checkpoints, in bytes: before other processes must.
 CHECKPOINT_FROM = 3 * MEGABYTE
-#: How often to check the files, in seconds.
+#: How often to check the files, in seconds: while tasks run or have just run, and while nothing changes.
 LOOK_EVERY = 1.0
+IDLE_LOOK_EVERY = 10.0
 #: The idle time before a checkpoint, in seconds.
 REST = 5.0
 #: A larger write-ahead log is checkpointed and truncated even while there is work, in bytes.
@@ -71,7 +72,7 @@ class SqliteHost(Host):
         super().__init__(connection, settings, fork_server)
         self.file = local_file(connection)
         self.name = self.file.path
-        self._seen: int | None = None
+        self._seen: object = None
         self._supervisor = Supervisor()
         self._held_since = 0.0
         self._tries = 0
@@ -112,8 +113,8 @@ class SqliteHost(Host):
     check = require_intact
 
     def may_have_news(self) -> bool:
-        """Return whether another connection has written since the last call."""
-        seen, self._seen = self._seen, data_version(self.connection)
+        """Return whether another process has written, or made or deleted files, since the last call."""
+        seen, self._seen = self._seen, (data_version(self.connection), self.file.state())
         return self._seen != seen
 
     def tell(self, stuck: Collection[int]) -> None:
@@ -127,7 +128,7 @@ class SqliteHost(Host):
     def leave(self) -> None:
         """Do nothing: the lock ends with the process."""
 
-    def look(self, worked_at: float) -> str:
+    def look(self, worked_at: float, is_idle: bool = False) -> str:
         """Check the files, and notify systemd's watchdog."""
         here = time.monotonic()
         self.next_look = here + LOOK_EVERY
@@ -141,6 +142,8 @@ class SqliteHost(Host):
         self.bell.install()
         if self.file.wal_size() > LARGE_WAL:
             self._note_starvation(is_held=self._checkpoint("TRUNCATE")[0] != 0)
+        elif self._checkpointed == worked_at and is_idle and not self._supervisor.watches:
+            self.next_look = here + IDLE_LOOK_EVERY
         elif self._checkpointed != worked_at and here - worked_at > REST:
             _is_busy, logged, written = self._checkpoint("PASSIVE")
             if logged == written:

@@ -41,12 +41,13 @@ class Supervisor:
         """Read what systemd expects from the environment."""
         self._knows = False
         is_for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self._watches = is_for_us and os.environ.get("WATCHDOG_USEC", "").isdecimal()
+        #: Whether it ends a Foreman that it does not hear from.
+        self.watches = is_for_us and os.environ.get("WATCHDOG_USEC", "").isdecimal()
 
     def reassure(self) -> None:
         """Notify systemd. Called by the loop, so that the watchdog notices a Foreman that hangs."""
         words = [] if self._knows else [READY]
-        if self._watches:
+        if self.watches:
             words.append(ALIVE)
         if words:
             notify(*words)

@@ -16,7 +16,6 @@ from ..conf import Settings
 from ..errors import CannotStart
 from ..foreman.host import Host
 from ..foreman.reports import report_recovered
-from ..foreman.sqlite_host import LOOK_EVERY
 from ..foreman.systemd import Supervisor
 from ..log import say
 from ..queue.clock import now
@@ -157,9 +156,9 @@ class PostgresHost(Host):
         say(INFO, "Reconnected to %s.", self.name)
         self._beat()
 
-    def look(self, worked_at: float) -> str:
+    def look(self, worked_at: float, is_idle: bool = False) -> str:
         here = time.monotonic()
-        self.next_look = here + LOOK_EVERY
+        self.next_look = here + min(POLL_EVERY, self.settings.FOREMAN_TIMEOUT / BEATS)
         self._supervisor.reassure()
         if here >= self._next_beat:
             self._beat()

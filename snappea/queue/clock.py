@@ -18,6 +18,11 @@ def now(connection: BaseDatabaseWrapper | None = None) -> str:
     return f"{_second_as_text(seconds, zone)}.{microseconds:06}"
 
 
+def lead() -> float:
+    """Return by how many seconds the clock is ahead of the monotonic one: it changes if the clock is set."""
+    return time.time_ns() / 1e9 - time.monotonic()
+
+
 def steady_clock() -> float:
     """Return seconds for waits. They advance even if a test has frozen `time.monotonic()`."""
     return time.clock_gettime(time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime") else time.monotonic()

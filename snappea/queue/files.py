@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 #: The device and the inode of a file.
 Identity: TypeAlias = tuple[int, int]
 
-#: A directory that changed within so many seconds may change again without a new time of change.
-SETTLED = 0.1
+#: A directory that changed within so many nanoseconds may change again without a new time of change.
+SETTLED = 100_000_000
 #: The bytes of a database file that SQLite locks to write without WAL.
 MAIN_LOCKS = {"1073741824", "1073741825", "1073741826"}
 #: WAL mode needs shared memory: it does not work across hosts, virtual machines, or FUSE on an object store.
@@ -75,18 +75,22 @@ class QueueFile:
 
         This is cheap while the directory is unchanged.
         """
+        state = self.state()
+        if state and state == self._seen:
+            return False
+        if not state or self.lost():
+            return True
+        if time.time_ns() - state[1] > SETTLED:
+            self._seen = state
+        return False
+
+    def state(self) -> tuple[int, int] | None:
+        """Return what changes if a file in the directory is made, moved or deleted."""
         try:
             found = os.stat(self.directory)
         except OSError:
-            return True
-        state = found.st_ino, found.st_ctime_ns
-        if state == self._seen:
-            return False
-        if self.lost():
-            return True
-        if time.time() - found.st_ctime > SETTLED:
-            self._seen = state
-        return False
+            return None
+        return found.st_ino, found.st_ctime_ns
 
     def lost(self) -> str:
         """Return the path of a file that was deleted or replaced; "" if there is none."""

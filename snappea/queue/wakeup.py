@@ -1,6 +1,6 @@
 """The Bell, which waits for the wakeups that `database.ring()` sends.
 
-A wakeup is only a hint; the table is the truth. A lost wakeup delays a task by a second at most.
+A wakeup is only a hint; the table is the truth. A lost wakeup delays a task by two seconds at most.
 """
 
 import errno
@@ -17,6 +17,8 @@ from ..conf import current
 from ..log import say_once
 from .files import QueueFile, open_beside
 
+#: How long to wait for a ring before checking the table, in seconds.
+LOOK_EVERY = 2.0
 #: An event of inotify. For a watched file, no name follows it.
 _EVENT = struct.Struct("iIII")
 _warn_once = partial(say_once, logging.WARNING, logger=logging.getLogger("snappea.wakeup"))
@@ -101,7 +103,7 @@ class FileBell(Bell):
 
     @property
     def patience(self) -> float:  # noqa: D102  (see Bell)
-        return 1.0 if self._is_watching() else current().POLL_INTERVAL
+        return LOOK_EVERY if self._is_watching() else current().POLL_INTERVAL
 
     @property
     def kind(self) -> str:  # noqa: D102  (see Bell)

@@ -123,7 +123,7 @@ def running(foreman: Foreman, function: Callable[[], None], soft_time_limit: flo
 
 
 def turn(foreman: Foreman, rang: bool = False) -> bool:
-    foreman._planner.look_at = foreman._peek_at = 0.0
+    foreman._planner.look_at = foreman._planner._peeked_at = 0.0
     foreman._turn(rang)
     return True
 
