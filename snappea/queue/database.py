@@ -9,12 +9,12 @@ import re
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import ref
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_started
@@ -84,11 +84,31 @@ class FilesLost(OperationalError):
 
 class _Thread(threading.local):
     connection: BaseDatabaseWrapper | None = None  # asking Django for it costs a tenth of an enqueue
+    closer: object = None
+
+
+class _Closer:
+    """Closes a connection when the thread or greenlet that opened it has ended: no request's end may do so.
+
+    Django's object is part of cycles, so it stays open until Python collects garbage.
+    """
+
+    def __init__(self, opened: sqlite3.Connection) -> None:
+        self._opened, self._pid = opened, os.getpid()
+
+    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
+        if getpid() == self._pid:  # not in a child, where the threads of its parent end
+            self._opened.close()
 
 
 _thread = _Thread()
-_live: WeakSet[BaseDatabaseWrapper] = WeakSet()
+_live: set[ref[BaseDatabaseWrapper]] = set()  # not a WeakSet, which threads cannot change while one iterates
 _kept_across_fork: list[object] = []
+
+
+def _wrappers() -> list[BaseDatabaseWrapper]:
+    """Return Django's connections to the queue's database that still exist."""
+    return [wrapper for found in list(_live) if (wrapper := found()) is not None]
 
 
 def adapter(connection: BaseDatabaseWrapper, module: str) -> ModuleType:
@@ -111,7 +131,7 @@ def prepare(*, connection: Any, **kwargs: Any) -> None:
     elif connection.vendor in ADAPTERS:
         link = connection.snappea_link = adapter(connection, "connection").PostgresConnection(connection)
         connection.snappea_writing = nullcontext(link)
-    _live.add(connection)
+    _live.add(ref(connection, _live.discard))
 
 
 def _prepare_sqlite(connection: Any) -> None:
@@ -130,7 +150,9 @@ def _prepare_sqlite(connection: Any) -> None:
     for pragma, value in (PRAGMAS | by_setting).items():
         if pragma not in theirs:
             connection.connection.execute(f"PRAGMA {pragma} = {value}")
-    resting = sum(other.connection is not None for other in list(_live))
+    if is_own and path:
+        _thread.closer = _Closer(connection.connection)
+    resting = sum(other.connection is not None for other in _wrappers())
     if is_own and resting < max(RESTING, current().NUM_WORKERS):
         connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
     connection.snappea_file = _identify(connection.connection, path) if path else None  # none in memory
@@ -197,7 +219,7 @@ def is_left_behind(error: BaseException | None = None) -> bool:
 def _leave(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
     """Close a connection to deleted or replaced files, after a rescue of what only it can read.
 
-    A running Foreman makes the rescue within a second. Raises FilesLost if it does not.
+    A running Foreman makes the rescue within seconds. Raises FilesLost if it does not.
     """
     path = file.lost()
     logger.warning("%s was deleted or replaced while this process had it open.", path)
@@ -209,7 +231,7 @@ def _leave(connection: BaseDatabaseWrapper, file: QueueFile) -> None:
         except (OSError, sqlite3.Error) as error:
             raise FilesLost(f"{path} was deleted or replaced, and cannot be made again: {error}") from error
     connection.close()
-    if any(_has_open(other, file) for other in list(_live)):
+    if any(_has_open(other, file) for other in _wrappers()):
         raise FilesLost(
             f"{path} was deleted or replaced, and another thread of this process still has the old one open. "
             "If this goes on, restart the process"
@@ -297,11 +319,11 @@ def delete_old(db: RawConnection, look: str, delete: str, before: str) -> bool:
 def _hold_connections() -> None:
     # A child does not inherit SQLite's locks, and the index is shared memory: it must neither use nor close a
     # connection of its parent, not even by garbage collection.
-    _kept_across_fork.extend(wrapper.connection for wrapper in list(_live))
+    _kept_across_fork.extend(wrapper.connection for wrapper in _wrappers())
 
 
 def _abandon_connections() -> None:
-    for wrapper in list(_live):
+    for wrapper in _wrappers():
         wrapper.connection = None
 
 
@@ -322,7 +344,7 @@ def ring(file: QueueFile | None) -> None:
     except FileNotFoundError:
         pass  # no Foreman yet, or one that is creating the file and reads the table afterwards
     except OSError as error:
-        _warn_once("Cannot touch %s (%s); the Foreman still checks once a second.", file.wakeup, error)
+        _warn_once("Cannot touch %s (%s); the Foreman still checks every two seconds.", file.wakeup, error)
 
 
 def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
