@@ -153,3 +153,31 @@ def test_not_every_thread_keeps_its_connection(site: Site) -> None:
         thread.join()
     assert len(kept) == database.RESTING + 4
     assert 0 < kept.count(True) <= database.RESTING
+
+
+def test_threads_that_end_leave_no_connection_open(site: Site) -> None:
+    """Without the collector, which a short-lived process or a busy server may not reach in time."""
+    code = """
+import gc, os, threading
+gc.disable()
+def work(both):
+    both.wait()
+    nothing.delay()
+def run(count):
+    both = threading.Barrier(count)
+    threads = [threading.Thread(target=work, args=[both]) for _ in range(count)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    return len(os.listdir("/proc/self/fd"))
+run(2)
+print([run(8) for _ in range(4)], "open")
+if not os.fork():  # not those of its parent's threads
+    nothing.delay()
+    os._exit(0)
+print("exit code", os.wait()[1])
+"""
+    process = site.program(code)
+    found = process.wait_for_output(r"\[(\d+), (\d+), (\d+), (\d+)\] open")
+    process.wait_for_output("exit code 0")
+    assert len(set(found.groups())) == 1, found[0]
+    assert site.counts() == {"ready": 2 + 4 * 8 + 1} and "Exception" not in process.output()
