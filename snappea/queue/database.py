@@ -93,12 +93,13 @@ class _Closer:
     Django's object is part of cycles, so it stays open until Python collects garbage.
     """
 
-    def __init__(self, opened: sqlite3.Connection) -> None:
+    def __init__(self, *opened: Any) -> None:
         self._opened, self._pid = opened, os.getpid()
 
     def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
         if getpid() == self._pid:  # not in a child, where the threads of its parent end
-            self._opened.close()
+            for opened in self._opened:
+                opened.close()
 
 
 _thread = _Thread()
@@ -150,17 +151,16 @@ def _prepare_sqlite(connection: Any) -> None:
     for pragma, value in (PRAGMAS | by_setting).items():
         if pragma not in theirs:
             connection.connection.execute(f"PRAGMA {pragma} = {value}")
-    if is_own and path:
-        _thread.closer = _Closer(connection.connection)
     resting = sum(other.connection is not None for other in _wrappers())
     if is_own and resting < max(RESTING, current().NUM_WORKERS):
         connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
     connection.snappea_file = _identify(connection.connection, path) if path else None  # none in memory
     link = connection.snappea_link = connection.connection
     defers = is_own and path and synchronous == "FULL" and "synchronous" not in theirs
-    connection.snappea_writing = (
-        durable_writes(link, connection.snappea_file) if defers else nullcontext(link)
-    )
+    durable = durable_writes(link, connection.snappea_file) if defers else None
+    connection.snappea_writing = durable or nullcontext(link)
+    if is_own and path:
+        _thread.closer = _Closer(link, *filter(None, [durable]))
 
 
 @receiver(post_migrate)

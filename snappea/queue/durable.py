@@ -8,9 +8,8 @@ the file system lets all processes wait together.
 import errno
 import os
 import sqlite3
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from types import TracebackType
-from typing import Any
 
 from django.db import OperationalError
 
@@ -22,12 +21,12 @@ class NotSynced(OperationalError):
     """A transaction was committed, but the disk refused it: after a power cut it may be gone."""
 
 
-def durable_writes(db: sqlite3.Connection, file: QueueFile) -> AbstractContextManager[Any]:
-    """Return a DurableWrites for a connection with FULL; if that is impossible, SQLite syncs by itself."""
+def durable_writes(db: sqlite3.Connection, file: QueueFile) -> "DurableWrites | None":
+    """Return a DurableWrites for a connection with FULL; None if only SQLite can sync."""
     if file.wal is not None and hasattr(os, "fdatasync"):
         with suppress(OSError):
             return DurableWrites(db, file)
-    return nullcontext(db)
+    return None
 
 
 class DurableWrites:
@@ -98,7 +97,10 @@ class DurableWrites:
         if (found.st_dev, found.st_ino) != self._identity:
             raise OSError(errno.EBADF, "another file has the descriptor of the write-ahead log")
 
-    def __del__(self) -> None:
-        with suppress(OSError, AttributeError):  # never opened, or closed by a task
+    def close(self) -> None:
+        """Close its descriptor."""
+        with suppress(OSError, AttributeError):  # never opened, or closed, perhaps by a task
             self._require_same()
             os.close(self._log)
+
+    __del__ = close
