@@ -95,7 +95,7 @@ def _contents(request: HttpRequest, name: str) -> dict[str, Any]:
         "more_slots": max(0, len(runs) - SLOTS),
         "is_known": task is not None,
         "options": list(_options(task)) if task else [],
-        "limits": list(_changed_limits(name, hides_keys=task is None or task.options.sensitive)),
+        "limits": list(_changed_limits(task)) if task and task.options.is_limited else [],
         "source": _source(task) if task else "",
         "doc": plain((inspect.getdoc(task.function) or "").partition("\n")[0]) if task else "",
         "schedules": Schedule.objects.filter(task_name=name).order_by("name"),
@@ -139,8 +139,9 @@ def _options(task: TaskFunction[..., Any]) -> Iterator[tuple[str, str]]:
             yield field.name, plain(_told(value))
 
 
-def _changed_limits(name: str, hides_keys: bool) -> Iterator[tuple[str, str, str]]:
+def _changed_limits(task: TaskFunction[..., Any]) -> Iterator[tuple[str, str, str]]:
     """Yield the limits of a task that were changed at run time: the option, the key or "", and the value."""
+    name, hides_keys = task.name, task.options.sensitive
     for lane, changed in limits.changed().items():
         key = "" if lane == name else lane.removeprefix(f"{name}:")
         if lane == name or (key != lane and not hides_keys):

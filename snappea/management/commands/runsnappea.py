@@ -31,7 +31,8 @@ if IS_UNIX:  # these import modules that exist on Unix only; handle() reports th
 class Command(BaseCommand):
     """Run the Foreman until a signal stops it."""
 
-    requires_system_checks = () if IS_UNIX and CONTROL in os.environ else "__all__"  # checked in the Foreman already
+    # the Foreman that executed this fork server has checked already
+    requires_system_checks = () if IS_UNIX and CONTROL in os.environ else "__all__"
     help = "Runs the Foreman, the process that executes tasks."
 
     def add_arguments(self, parser: CommandParser) -> None:
