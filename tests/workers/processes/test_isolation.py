@@ -344,11 +344,12 @@ def test_the_foreman_starts_another_fork_server_if_it_dies(site: Site) -> None:
         isolated.stay_late.delay(key, gate)
         assert int(noted(site, "pids", key)[0]) in children_of(fork_server_of(foreman))
     assert children_of(foreman.pid) == [fork_server_of(foreman)] != [died]
+    noted(site, "end", "thread")
     foreman.kill()  # it holds the lock until its children have ended, as one that was forked
     site.foreman().wait_for_output("left 2 running: interrupted, to run again")
     (site.directory / "gate").touch()
     site.wait_until_empty()
-    assert site.ledger.count("end", "thread") == 1 and site.counts() == {"failed": 1}
+    assert site.counts() == {"failed": 1}
 
 
 def test_a_project_without_isolated_tasks_has_no_fork_server_until_one_arrives(tmp_path: Path) -> None:
