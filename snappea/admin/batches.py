@@ -18,6 +18,7 @@ from ..monitoring.formatting import plain
 from ..monitoring.permissions import may
 from ..queue.batches import COUNTED
 from ..queue.callbacks import FAMILY, calls_of
+from ..queue.states import UNSUCCESSFUL
 from .columns import ago, state_label
 from .console import ConsoleAdmin
 
@@ -29,7 +30,6 @@ NEWEST = 1000
 MOST, LONGEST = 120, 2000
 #: The length of a bar, and that of its shortest part.
 LENGTH, SHORTEST = 1000, 10
-FAILED = Status.FAILED, Status.INTERRUPTED, Status.CANCELLED
 _NUMBERS = {
     f"all_{name}": RawSQL(
         f"""{FAMILY.format("snappea_batch.id")}
@@ -84,7 +84,7 @@ def rows(batches: QuerySet[Batch]) -> list[dict[str, Any]]:
 def _row(batch: Batch) -> dict[str, Any]:
     found = {name: int(getattr(batch, f"all_{name}")) for name in COUNTED}
     total, words = found["total"], {"succeeded": _("Succeeded"), "gone": _("Gone")}
-    states = "succeeded", *FAILED, Status.RUNNING, Status.READY, Status.SCHEDULED, "gone"
+    states = "succeeded", *UNSUCCESSFUL, Status.RUNNING, Status.READY, Status.SCHEDULED, "gone"
     found["gone"] = max(0, total - sum(found[state] for state in states[:-1]))
     parts, start = [], 0
     for state in states:
@@ -96,7 +96,7 @@ def _row(batch: Batch) -> dict[str, Any]:
         **found,
         "id": batch.pk,
         "name": plain(" ".join(batch.description[:MOST].split())),
-        "failures": sum(found[state] for state in FAILED),
+        "failures": sum(found[state] for state in UNSUCCESSFUL),
         "waiting": found["ready"] + found["scheduled"],
         "parts": parts,
         "width": start or LENGTH,

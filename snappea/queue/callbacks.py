@@ -117,8 +117,7 @@ def _advance(db: RawConnection, moment: str, batch_id: int, insert: Insert) -> b
     is_active, missing, has_failed, finished_at, parent_id, created_at, *callbacks = db.execute(
         STATE, (batch_id, batch_id)
     ).fetchone()
-    is_missing = missing > 0  # a member that is kept may succeed twice
-    is_due = not is_active and not is_missing, has_failed or (not is_active and is_missing), not is_active
+    is_due = due_callbacks(is_active, missing, has_failed)
     notes = NOTE_SUCCESS, NOTE_FAILURE, NOTE_COMPLETE
     for text, due, note in zip(callbacks, is_due, notes, strict=True):
         if text is not None and due:
@@ -126,6 +125,12 @@ def _advance(db: RawConnection, moment: str, batch_id: int, insert: Insert) -> b
     if not is_active and finished_at is None:
         db.execute(FINISH, (moment, batch_id))
     return bool(has_failed or not is_active)
+
+
+def due_callbacks(is_active: bool, missing: int, has_failed: bool) -> tuple[bool, bool, bool]:
+    """Return whether on_success, on_failure and on_complete are due. `missing`: members without success."""
+    is_missing = missing > 0  # a member that is kept may succeed twice
+    return not is_active and not is_missing, has_failed or (not is_active and is_missing), not is_active
 
 
 def _call_back(

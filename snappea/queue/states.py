@@ -40,7 +40,8 @@ class Move(NamedTuple):
 
 DELETED = "deleted"
 WAITING = ("ready", "scheduled")
-KEPT = (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED, Status.SUCCESSFUL)
+UNSUCCESSFUL = (Status.FAILED, Status.INTERRUPTED, Status.CANCELLED)
+KEPT = (*UNSUCCESSFUL, Status.SUCCESSFUL)
 
 #: Every legal move, in the order of a task's life. Each statement's WHERE names the origins of its move.
 #: `tests/queue/test_states.py` tries each verb on each state.

@@ -14,6 +14,7 @@ from ..queue import batches, operations
 from ..queue.batches import Plan
 from ..queue.callbacks import AWAITS_RESULT, packed, unpacked, with_result
 from ..queue.records import Call
+from ..queue.states import UNSUCCESSFUL
 from . import engine
 from .arguments import encode_result
 from .calls import Signature
@@ -216,7 +217,7 @@ class Batch:
         found = (_memory() or batches).counts(self.id)
         total, succeeded = found["total"], found["succeeded"]
         waiting, running = found["ready"] + found["scheduled"], found["running"]
-        failed = found["failed"] + found["interrupted"] + found["cancelled"]
+        failed = sum(found[status] for status in UNSUCCESSFUL)
         gone = max(0, total - succeeded - waiting - running - failed)
         return BatchProgress(total, succeeded, failed, waiting, running, gone)
 

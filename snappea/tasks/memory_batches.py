@@ -6,12 +6,12 @@ from typing import Any
 
 from ..models import Batch, Status, Task
 from ..queue.batches import Plan
-from ..queue.callbacks import AWAITS_RESULT, callback_of, of_batch, with_result
+from ..queue.callbacks import AWAITS_RESULT, callback_of, due_callbacks, of_batch, with_result
 from ..queue.clock import as_datetime, now
+from ..queue.states import UNSUCCESSFUL
 from .engine import Engine
 
 _ACTIVE = Status.READY, Status.SCHEDULED, Status.RUNNING
-_FAILED = Status.FAILED, Status.INTERRUPTED, Status.CANCELLED
 
 
 class MemoryBatches(Engine):
@@ -94,14 +94,9 @@ class MemoryBatches(Engine):
     def _advance(self, batch: Batch) -> bool:
         """Enqueue the due callbacks of a batch. Return whether to look at the batch around it."""
         found = self.counts(batch.pk)
-        missing = found["total"] - found["succeeded"]
-        is_active, has_failed = (any(found[one] for one in states) for states in (_ACTIVE, _FAILED))
-        is_due = {
-            "success": not is_active and missing <= 0,
-            "failure": has_failed or (not is_active and missing > 0),
-            "complete": not is_active,
-        }
-        for name, due in is_due.items():
+        is_active, has_failed = (any(found[one] for one in states) for states in (_ACTIVE, UNSUCCESSFUL))
+        is_due = due_callbacks(is_active, found["total"] - found["succeeded"], has_failed)
+        for name, due in zip(("success", "failure", "complete"), is_due, strict=True):
             text = getattr(batch, f"on_{name}")
             if due and text is not None and getattr(batch, f"{name}_id") is None:
                 setattr(batch, f"{name}_id", self._call_back(text, batch))
