@@ -1,4 +1,4 @@
-"""Import the tables of django-celery-beat as schedules: for `manage.py snappea import-beat`."""
+"""The subcommand import-beat: imports the tables of django-celery-beat as schedules."""
 
 import json
 from collections.abc import Iterator
@@ -6,13 +6,17 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
-from snappea import schedules
-from snappea.errors import ConfigurationError, SnappeaError, UnknownTask
-from snappea.queue.database import connect
-from snappea.tasks.discovery import find
+from .. import schedules
+from ..conf import uses_celery
+from ..errors import ConfigurationError, SnappeaError, UnknownTask
+from ..log import clean
+from ..queue.database import connect
+from ..tasks.discovery import find
+from .subcommands import Subcommands
 
 _TABLES = "django_celery_beat_"
 # the package may be gone, so there are no models
@@ -29,6 +33,15 @@ _QUERY = f"""
     ORDER BY p.id
 """
 _ONCE = "enqueue it, once: apply_async(args, kwargs, eta=...)"
+
+
+def add(subcommands: Subcommands) -> None:
+    """Add the subcommand."""
+    about = "Import the periodic tasks of django-celery-beat as schedules. Repeat it to import the rest."
+    beats = subcommands.add("import-beat", _import_beat, about)
+    where = 'The database with its tables ("default").'
+    beats.add_argument("--database", default="default", metavar="ALIAS", help=where)
+    beats.add_argument("--dry-run", action="store_true", help="Only print what would be imported.")
 
 
 class Entry(SimpleNamespace):
@@ -123,3 +136,22 @@ def load(entry: Entry, dry_run: bool) -> str:
         task = find(entry.task)
         return schedules.reason(entry.task, error) if task and task.options.sensitive else str(error)
     return ""
+
+
+def _import_beat(command: BaseCommand, options: dict[str, Any]) -> None:
+    if uses_celery():
+        raise CommandError('With Celery as the engine, beat reads its own tables. Remove "ENGINE" first.')
+    known, done = {listed.planned.plan.name for listed in schedules.listing(0)}, 0
+    verb = "Would import" if options["dry_run"] else "Imported"
+    for entry in entries(options["database"]):
+        name = clean(entry.name)
+        if entry.name in known:
+            command.stdout.write(f"Left {name}: there is a schedule of this name.")
+        elif obstacle := load(entry, options["dry_run"]):
+            command.stdout.write(f"Left {name} ({clean(entry.task)}): {clean(obstacle.rstrip('.'))}.")
+        else:
+            done += 1
+            command.stdout.write(f"{verb} {name}{'' if entry.enabled else ', paused'}.")
+            for each in entry.lost():
+                command.stdout.write(f"    Not imported: {clean(each)}.")
+    command.stdout.write(f"{verb} {done} schedules.")

@@ -195,6 +195,6 @@ def test_tables_of_an_old_version(beat: Any) -> None:
 
 
 def test_with_celery_as_the_engine(beat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snappea.management.commands.snappea.uses_celery", lambda: True)
+    monkeypatch.setattr("snappea.management.beat.uses_celery", lambda: True)
     with pytest.raises(CommandError, match="beat reads its own tables"):
         beat()
