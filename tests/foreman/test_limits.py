@@ -72,6 +72,7 @@ def test_a_changed_rate_of_one_key_and_of_all(site: Site) -> None:
 
 @both
 def test_changed_limits_outlive_a_foreman_that_is_killed(site: Site) -> None:
+    site.settings["FOREMAN_TIMEOUT"] = 2
     foreman = site.foreman(NUM_WORKERS=8)
     two_late.delay_many((f"{number}", "wait") for number in range(6))
     wait_until(lambda: started(site) == 2)

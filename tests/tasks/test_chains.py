@@ -297,6 +297,7 @@ def test_results_come_from_the_event_loop_and_from_processes(site: Site) -> None
 @both
 @pytest.mark.parametrize("first", [grow, grow_late], ids=["at most once", "at least once"])
 def test_each_call_is_enqueued_once_whenever_the_foreman_is_killed(site: Site, first: Any) -> None:
+    site.settings["FOREMAN_TIMEOUT"] = 2
     chance, made, kills = random.Random(7), 60, 0
     for number in range(made):
         chain(f"{number}:", "b", "c", first=first).delay()

@@ -78,6 +78,7 @@ def test_warnings_are_printed_as_without_it(site: Site) -> None:
 
 @pytest.mark.on_both
 def test_it_is_seen_while_the_task_runs_and_survives_a_kill(site: Site) -> None:
+    site.settings["FOREMAN_TIMEOUT"] = 2
     foreman, go = site.foreman(), site.directory / "go"
     logged.speak_and_wait.delay(str(go))
     wait_until(lambda: messages() == ["waits"])
