@@ -1,9 +1,11 @@
 """Safe logging: a handler's error never reaches a task, and a name never breaks its line."""
 
+import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import partial
 
 from .errors import SoftTimeLimitExceeded, TaskRevoked
@@ -16,11 +18,16 @@ _said_until: dict[str, float] = {}
 
 
 def say(
-    level: int, message: str, *args: object, logger: logging.Logger = foreman, stacklevel: int = 1
+    level: int,
+    message: str,
+    *args: object,
+    logger: logging.Logger = foreman,
+    stacklevel: int = 1,
+    extra: Mapping[str, object] | None = None,
 ) -> None:
-    """Log a line. Whatever a handler raises is dropped."""
+    """Log a line. Whatever a handler raises is dropped. `extra`: attributes of the record."""
     try:
-        logger.log(level, message, *args, stacklevel=stacklevel + 1)
+        logger.log(level, message, *args, stacklevel=stacklevel + 1, extra=extra)
     except ENDINGS:  # for the task in this thread
         raise
     except BaseException:  # even SystemExit; it cannot be reported
@@ -28,15 +35,15 @@ def say(
 
 
 def say_failure(
-    message: str, *args: object, failure: BaseException | None, text: str, **more: object
+    message: str, *args: object, failure: BaseException | None, text: str, extra: Mapping[str, object]
 ) -> None:
-    """Log an error with its exception. `text`: the formatted exception. `more`: attributes of the record."""
+    """Log an error with its exception. `text`: the formatted exception. `extra`: attributes of the record."""
     try:
         if foreman.isEnabledFor(logging.ERROR):
             exc_info = None if failure is None else (type(failure), failure, failure.__traceback__)
             file, line, function, _stack = foreman.findCaller(stacklevel=2)
             place = foreman.name, logging.ERROR, file, line
-            record = foreman.makeRecord(*place, message, args, exc_info, function, extra=more)
+            record = foreman.makeRecord(*place, message, args, exc_info, function, extra=extra)
             record.exc_text = text  # of limited length
             foreman.handle(record)
     except ENDINGS:
@@ -46,7 +53,12 @@ def say_failure(
 
 
 def say_seldom(
-    level: int, message: str, *args: object, every: float = 60.0, logger: logging.Logger = foreman
+    level: int,
+    message: str,
+    *args: object,
+    every: float = 60.0,
+    logger: logging.Logger = foreman,
+    extra: Mapping[str, object] | None = None,
 ) -> None:
     """Log a line unless the same line was logged within the last `every` seconds."""
     line, now = message % args, time.monotonic()
@@ -54,11 +66,31 @@ def say_seldom(
         _said_until.pop(old, None)
     if line not in _said_until:
         _said_until[line] = now + every
-        say(level, message, *args, logger=logger, stacklevel=2)
+        say(level, message, *args, logger=logger, stacklevel=2, extra=extra)
 
 
 #: Log a line unless this process has logged the same line before.
 say_once = partial(say_seldom, every=math.inf)
+
+
+#: The attributes of every record, with those that formatters and asyncio add.
+_USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one line of JSON, with its extra attributes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line. `time` is in UTC. Attributes that are "-" are left out."""
+        moment = datetime.fromtimestamp(record.created, UTC).replace(tzinfo=None)
+        line: dict[str, object] = {"time": f"{moment.isoformat(timespec='microseconds')}Z"}
+        line |= {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        line |= {key: value for key, value in vars(record).items() if key not in _USUAL and value != "-"}
+        if record.exc_text or record.exc_info:
+            line["exception"] = record.exc_text or self.formatException(record.exc_info)  # type: ignore[arg-type]
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        return json.dumps(line, default=repr)
 
 
 def shows(level: int) -> bool:

@@ -96,13 +96,13 @@ class SnappeaTask(Task):  # type: ignore[misc]  # Celery has no types
 
     def _take(self, ticket: Ticket, args: Any, kwargs: Any) -> None:
         """Take a handed-over call. Raises Ignore if it must not run here or not now."""
-        name = clean(self.name)
+        name, extra = clean(self.name), {"task_id": ticket.key, "task_name": self.name}
         try:
             if handover.take(ticket, self.acks_late):
                 return
-            logger.warning("%s[%s] was delivered twice. It runs only once.", name, ticket.key)
+            logger.warning("%s[%s] was delivered twice. It runs only once.", name, ticket.key, extra=extra)
         except Unreachable as error:
-            logger.warning("%s[%s] is put back: %s.", name, ticket.key, error)
+            logger.warning("%s[%s] is put back: %s.", name, ticket.key, error, extra=extra)
             request = self.request
             again = {"countdown": PUT_BACK, "retries": request.retries}
             self.signature_from_request(request, args, kwargs, **again).apply_async()
@@ -113,9 +113,8 @@ def _finish(ticket: Ticket) -> None:
     try:
         handover.finish(ticket)
     except Unreachable as error:
-        logger.warning(
-            "%s has ended, but its row in snappea_handover could not be deleted: %s.", ticket.key, error
-        )
+        said = "%s has ended, but its row in snappea_handover could not be deleted: %s."
+        logger.warning(said, ticket.key, error, extra={"task_id": ticket.key})
 
 
 # limits and termination

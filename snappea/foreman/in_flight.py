@@ -14,7 +14,7 @@ from ..queue import store
 from ..queue.database import RawConnection
 from ..queue.logbook import Logbook
 from ..queue.quarantine import is_of_values
-from ..queue.records import Claim, Fence, Outcome, Progress, added
+from ..queue.records import Claim, Fence, Outcome, Progress, about, added
 from ..tasks.context import PROGRESS_EVERY, take_progress, unwritten_progress
 from ..tasks.kept_log import open_logs, take_log, unwritten_logs
 
@@ -157,7 +157,8 @@ class InFlight:
             outcome = outcome.refused(error)
             lost = store.settle(db, moment, [outcome])
             self.outcomes[position] = cell, outcome
-            say(ERROR, "Failed %s #%d: %s", clean(outcome.claim.task_name), outcome.claim.id, outcome.reason)
+            claim, extra = outcome.claim, about(outcome.claim, outcome.duration)
+            say(ERROR, "Failed %s #%d: %s", clean(claim.task_name), claim.id, outcome.reason, extra=extra)
         db.execute("RELEASE SAVEPOINT snappea_outcome")
         return lost
 

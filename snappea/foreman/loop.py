@@ -304,7 +304,7 @@ class Foreman:
             self.admission.hand_on(db)
         self._report(self.in_flight.close(), [], moment)
         for claim, status in zip(running, states, strict=True):
-            report_interrupted(claim.id, claim.task_name, status)
+            report_interrupted(claim, status)
         for framework in frameworks:
             framework.close()
         say(INFO, "Stopped.")

@@ -9,7 +9,7 @@ from logging import ERROR, INFO, WARNING
 from .. import __version__
 from ..log import clean, foreman, say, shows
 from ..models import Status
-from ..queue.records import Discarded, Expired, Outcome, Recovered
+from ..queue.records import Claim, Discarded, Expired, Outcome, Recovered, about
 from ..signals import task_interrupted, tell
 from ..tasks import frameworks
 from ..tasks.discovery import failures, find
@@ -42,24 +42,26 @@ def report_ends(outcomes: Collection[Outcome], with_arguments: bool) -> None:
 
 def _report(outcome: Outcome, with_arguments: bool) -> None:
     claim, duration, reason = outcome.claim, outcome.duration, outcome.reason
-    name = clean(claim.task_name)
+    name, extra = clean(claim.task_name), about(claim, duration)
     if with_arguments and not is_sensitive(claim, find(claim.task_name)):
         name = f"{name}(*{clean(claim.args)}, **{clean(claim.kwargs)})"
     if not outcome.error:
-        say(INFO, "Finished %s #%d in %.3f s", name, claim.id, duration)
+        say(INFO, "Finished %s #%d in %.3f s", name, claim.id, duration, extra=extra)
     elif outcome.is_revoked:
-        say(WARNING, "Cancelled %s #%d after %.3f s", name, claim.id, duration)
+        say(WARNING, "Cancelled %s #%d after %.3f s", name, claim.id, duration, extra=extra)
     elif outcome.retry_after is not None:
-        say(WARNING, "Retrying %s #%d in %.3f s: %s", name, claim.id, outcome.retry_after, reason)
+        facts = name, claim.id, outcome.retry_after, reason
+        say(WARNING, "Retrying %s #%d in %.3f s: %s", *facts, extra=extra)
 
 
 def report_expired(expired: Iterable[Expired]) -> None:
     """Log the tasks that expired or were discarded."""
     for task in expired:
+        name, extra = clean(task.task_name), about(task)
         if isinstance(task, Discarded):
-            say(WARNING, "Discarded %s #%d, because its limit is reached", clean(task.task_name), task.id)
+            say(WARNING, "Discarded %s #%d, because its limit is reached", name, task.id, extra=extra)
         elif task.status != Status.SUCCESSFUL:
-            say(WARNING, "Expired %s #%d, which waited too long", clean(task.task_name), task.id)
+            say(WARNING, "Expired %s #%d, which waited too long", name, task.id, extra=extra)
 
 
 def report_recovered(recovered: Collection[Recovered], owner: str = "The last Foreman") -> None:
@@ -68,18 +70,18 @@ def report_recovered(recovered: Collection[Recovered], owner: str = "The last Fo
         say(WARNING, "%s left %d running: %s.", owner, count, outcome)
     for task in recovered:
         if task.status:
-            report_interrupted(task.id, task.task_name, task.status)
+            report_interrupted(task, task.status)
         elif task.outcome in ("succeeded", "failed"):
             _notify_of_row(task.id)
 
 
-def report_interrupted(task_id: int, name: str, status: str | None) -> None:
+def report_interrupted(task: Claim | Recovered, status: str | None) -> None:
     """Log that a task was interrupted, and send its signal with the new status."""
-    say(WARNING, "Interrupted %s #%d", clean(name), task_id)
+    say(WARNING, "Interrupted %s #%d", clean(task.task_name), task.id, extra=about(task))
     if task_interrupted.receivers:
-        sender = find(name, may_import=True)
-        tell(task_interrupted, sender, id=task_id, status=status)
-    _notify_of_row(task_id)
+        sender = find(task.task_name, may_import=True)
+        tell(task_interrupted, sender, id=task.id, status=status)
+    _notify_of_row(task.id)
 
 
 def _notify_of_row(task_id: int) -> None:

@@ -79,7 +79,8 @@ class Quarantine:
                     columns = ", ".join(f"{column} = ?" for column in row.instead)
                     update = f"UPDATE {model._meta.db_table} SET {columns} WHERE rowid = ?"
                     db.execute(update, (*row.instead.values(), row.id))
-            say(ERROR, "Set aside %s #%d. %s", model._meta.model_name, row.id, clean(row.why))
+            extra = {"task_id": row.id} if model is Task else None
+            say(ERROR, "Set aside %s #%d. %s", model._meta.model_name, row.id, clean(row.why), extra=extra)
         return bool(found)
 
 

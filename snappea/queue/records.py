@@ -17,6 +17,8 @@ MAX_REFUSAL = 500
 MOST_LINES, MAX_LOG = 1000, 64_000  # characters
 #: Matches the line that counts those that are left out.
 LEFT_OUT = re.compile(r"\d{1,18}").fullmatch
+#: The attributes of a record about a task, with the attributes of a claim that they come from.
+FIELDS = {"task_id": "id", "task_name": "task_name", "queue": "queue", "attempt": "attempts", "duration": ""}
 _TRACEBACK_LINE = re.compile(r'\s*File "(.*)", line (\d+), in (.*)')
 
 
@@ -188,6 +190,15 @@ class Claim(NamedTuple):
     def due(self) -> str:
         """From when it could start."""
         return self.extras.run_after or self.enqueued_at
+
+
+def about(task: Any, duration: float | None = None) -> dict[str, object]:
+    """Return the attributes of a record about a task: FIELDS, as far as they are known.
+
+    `task`: a claim, or another value with the id and the name of a task. `duration`: of its run, in seconds.
+    """
+    found = {field: getattr(task, name) for field, name in FIELDS.items() if hasattr(task, name)}
+    return found if duration is None else found | {"duration": duration}
 
 
 class Outcome(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from ..errors import NoCurrentTask, Retry
 from ..queue.clock import as_datetime, later, now
-from ..queue.records import Claim, Progress
+from ..queue.records import FIELDS, Claim, Progress, about
 
 _running: ContextVar[Claim | None] = ContextVar("snappea_current_task", default=None)
 #: What this attempt keeps in memory, shared by its threads and asyncio tasks.
@@ -184,26 +184,33 @@ def take_progress(of: Iterable[int] | None = None) -> list[Progress]:
 
 
 class TaskFilter(logging.Filter):
-    """Adds the `task_id` and `task_name` of the running task to each log record; "-" outside tasks.
+    """Adds the `task_id`, `task_name`, `queue` and `attempt` of the running task to each log record.
 
-    Snappea adds it to each handler when Django starts. Formatters can use `%(task_id)s` and `%(task_name)s`.
+    What the record has already stays; what is unknown, as `duration`, becomes "-". Snappea adds the filter to
+    each handler when Django starts. Formatters can use `%(task_id)s` and the others.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let everything pass."""
         claim = _running.get()
-        for name, value in (("task_id", claim and claim.id), ("task_name", claim and claim.task_name)):
-            if name not in record.__dict__:
-                setattr(record, name, "-" if value is None else value)
+        known = about(claim) if claim else {}
+        for field in FIELDS:
+            if field not in record.__dict__:
+                setattr(record, field, known.get(field, "-"))
         return True
 
 
 _filter = TaskFilter()
 
 
+def all_handlers() -> list[logging.Handler]:
+    """Return the handlers of all loggers, and the one for records that no handler gets."""
+    loggers = logging.getLogger(), *logging.Logger.manager.loggerDict.values()
+    found = [handler for logger in loggers for handler in getattr(logger, "handlers", ())]  # placeholders
+    return [*found, *filter(None, [logging.lastResort])]
+
+
 def name_tasks_in_log() -> None:
     """Add the filter to all existing handlers, so that any formatter can use %(task_id)s."""
-    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
-    for logger in loggers:
-        for handler in getattr(logger, "handlers", ()):  # a placeholder has none
-            handler.addFilter(_filter)
+    for handler in all_handlers():
+        handler.addFilter(_filter)

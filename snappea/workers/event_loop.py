@@ -20,7 +20,7 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from ..errors import SoftTimeLimitExceeded, TaskRevoked
 from ..log import clean, foreman, say, say_seldom
 from ..queue.logbook import Logbook, Note
-from ..queue.records import Claim, Fence, Outcome
+from ..queue.records import Claim, Fence, Outcome, about
 from ..tasks.discovery import find_task_of, task_of
 from ..tasks.function import TaskFunction
 from . import execute
@@ -116,13 +116,13 @@ class EventLoop:
             self._pinged_at = here
             self._loop.call_soon_threadsafe(self._answer)
         elif here - self._pinged_at > BLOCKED_AFTER:
-            say_seldom(WARNING, "The event loop is blocked by %s, which does not await", self._running())
-
-    def _running(self) -> str:
-        assert self._loop
-        running = asyncio.current_task(self._loop)
-        claims = (slot.claim for slot in list(self._slots.values()) if slot.task is running)
-        return next((f"{clean(claim.task_name)} #{claim.id}" for claim in claims), repr(running))
+            running = asyncio.current_task(self._loop)
+            claim = next((one.claim for one in list(self._slots.values()) if one.task is running), None)
+            what, extra = repr(running), None
+            if claim:
+                what, extra = f"{clean(claim.task_name)} #{claim.id}", about(claim)
+            said = "The event loop is blocked by %s, which does not await"
+            say_seldom(WARNING, said, what, extra=extra)
 
     def _start(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
@@ -266,7 +266,7 @@ async def _clean_up(
 ) -> None:
     if started:
         said = "%s #%d ended and left %d asyncio tasks running; they are cancelled."
-        say(WARNING, said, clean(claim.task_name), claim.id, len(started))
+        say(WARNING, said, clean(claim.task_name), claim.id, len(started), extra=about(claim))
         for one in started:
             one.cancel()
         with suppress(asyncio.CancelledError):  # of the task itself

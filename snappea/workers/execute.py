@@ -25,7 +25,7 @@ from ..errors import SoftTimeLimitExceeded, TaskKilled, TaskRevoked
 from ..log import ENDINGS, clean, foreman, say, say_failure, shortened, storable
 from ..queue.files import at_fork
 from ..queue.logbook import Note
-from ..queue.records import Claim, Outcome
+from ..queue.records import Claim, Outcome, about
 from ..signals import task_failed, task_retried, task_started, task_succeeded, tell
 from ..tasks import context, kept_log
 from ..tasks.arguments import decode, encode_result
@@ -90,7 +90,7 @@ def execute(claim: Claim, handle: Handle, task: TaskFunction[..., Any] | None = 
 
 def log_start(claim: Claim) -> None:
     """Log that a task starts."""
-    say(DEBUG, "Starting %s #%d", clean(claim.task_name), claim.id)
+    say(DEBUG, "Starting %s #%d", clean(claim.task_name), claim.id, extra=about(claim))
 
 
 def call(task: TaskFunction[..., Any], claim: Claim, deadline: float) -> tuple[Any, str | None]:
@@ -194,7 +194,8 @@ def _retry_after(task: TaskFunction[..., Any], claim: Claim, failure: BaseExcept
             tell(task_retried, task, id=claim.id, exception=cause, delay=retry_after)
     except BaseException as error:  # a receiver that calls sys.exit(), an incomplete subclass of Retry
         what = type(error).__name__ if is_sensitive(claim, task) else repr(error)
-        say(ERROR, "After %s #%d failed: %s", clean(claim.task_name), claim.id, what)
+        name, extra = clean(claim.task_name), about(claim)
+        say(ERROR, "After %s #%d failed: %s", name, claim.id, what, extra=extra)
     return retry_after
 
 
@@ -213,8 +214,7 @@ def _log_failure(outcome: Outcome, cause: BaseException | None) -> None:
         *(arguments, claim.id, outcome.duration, outcome.reason),
         failure=cause,
         text=outcome.error.rstrip("\n"),
-        task_name=claim.task_name,
-        task_id=claim.id,
+        extra=about(claim, outcome.duration),
     )
 
 

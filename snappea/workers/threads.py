@@ -16,7 +16,7 @@ from typing import TypeVar
 from ..conf import Settings
 from ..log import clean, say, say_seldom
 from ..queue.logbook import Logbook, Note
-from ..queue.records import Claim, Outcome
+from ..queue.records import Claim, Outcome, about
 from ..tasks.discovery import find_task_of
 from . import execute
 from .cleanup import close_connections, tidy_connections
@@ -144,7 +144,7 @@ class WorkerPool:
             return
         self._slots.release()
         said = "%s #%d does not end: a new worker thread replaces the stuck one. Stuck workers: %d"
-        say(WARNING, said, clean(claim.task_name), claim.id, len(self.stuck))
+        say(WARNING, said, clean(claim.task_name), claim.id, len(self.stuck), extra=about(claim))
         if self.backlog:
             self._start_worker()
 

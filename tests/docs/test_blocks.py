@@ -60,6 +60,7 @@ SHOWN: dict[tuple[str, str], str] = {
         "how-to/troubleshooting.md",
         "ini",
     ): "changes the system; tests/docs/test_running.py looks for the limits",
+    ("reference/logging.md", "json"): "tests/test_log.py",
     ("how-to/upgrade.md", "$ python manage.py runsnappea"): "tests/docs/test_running.py",
 }
 

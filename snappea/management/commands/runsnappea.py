@@ -14,9 +14,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from snappea.checks import check_installation
 from snappea.conf import current, uses_celery
 from snappea.errors import CannotStart, ConfigurationError, QueueUnavailable
+from snappea.log import JsonFormatter
 from snappea.queue.availability import usable
 from snappea.queue.files import IS_UNIX, NEEDS_UNIX
-from snappea.tasks.context import name_tasks_in_log
+from snappea.tasks.context import all_handlers, name_tasks_in_log
 from snappea.tasks.discovery import discover
 from snappea.tasks.function import registry
 
@@ -43,6 +44,8 @@ class Command(BaseCommand):
         add("--burst", action="store_true", help="Exit once no task is ready or running.")
         restart = "Restart under the same pid after this many tasks (MAX_TASKS)."
         add("--max-tasks", type=_at_least_one, metavar="N", help=restart)
+        form = "With json, each log line on stderr or stdout is a JSON object. Default: as LOGGING says."
+        add("--log-format", choices=("text", "json"), default="text", help=form)
         reload = "Restart when the code changes. Default: settings.DEBUG."
         add("--reload", action=argparse.BooleanOptionalAction, help=reload)
 
@@ -59,6 +62,9 @@ class Command(BaseCommand):
         _log_to_stderr(options["verbosity"])
         discover()
         name_tasks_in_log()  # after discover(), because a tasks module may add handlers
+        if options["log_format"] == "json":
+            _log_as_json()
+            reports.prints_start = False
         serve_if_asked()
         reports.report_failed_imports()
         flags = {"NUM_WORKERS": options["workers"], "MAX_TASKS": options["max_tasks"]}
@@ -119,6 +125,13 @@ def _log_to_stderr(verbosity: int) -> None:
     if not is_shown or package.level == foreman.level == logging.NOTSET:
         package.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
     reports.prints_start = verbosity > 0
+
+
+def _log_as_json() -> None:
+    """Let all handlers that write to a stream, such as stderr, write JSON. Those that write files do not."""
+    for handler in all_handlers():
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setFormatter(JsonFormatter())
 
 
 def _exit(exit_code: int, at_once: bool) -> None:
