@@ -10,7 +10,7 @@ from .. import schedules, stats
 from ..models import Status, Task
 from ..monitoring import inspect
 from . import console
-from .subcommands import Subcommands, filtered, number
+from .subcommands import Subcommands, filtered, number, row_of
 
 _CLEAR = "\033[H\033[J"
 
@@ -56,9 +56,7 @@ def _list(command: BaseCommand, options: dict[str, Any]) -> None:
 
 
 def _show(command: BaseCommand, options: dict[str, Any]) -> None:
-    task = Task.objects.filter(pk=options["id"]).first()
-    if task is None:
-        raise CommandError(f"There is no task {options['id']}. It succeeded, was deleted, or never existed.")
+    task = row_of(options["id"])
     lines = [console.as_json(console.as_data(task))] if options["json"] else console.one(task)
     command.stdout.write("\n".join(lines))
 

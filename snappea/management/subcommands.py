@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -45,6 +45,13 @@ class Subcommands:
 def parent() -> argparse.ArgumentParser:
     """Return a parser for options that subcommands share."""
     return argparse.ArgumentParser(add_help=False)
+
+
+def row_of(task_id: int) -> Task:
+    """Return the row of a task. Raises CommandError."""
+    if (row := Task.objects.filter(pk=task_id).first()) is None:
+        raise CommandError(f"There is no task {task_id}. It succeeded, was deleted, or never existed.")
+    return row
 
 
 def filtered(tasks: QuerySet[Task], options: dict[str, Any]) -> QuerySet[Task]:

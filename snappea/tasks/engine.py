@@ -235,8 +235,8 @@ class EagerEngine(Engine):
 
 
 TABLE, EAGER = TableEngine(), EagerEngine()
-#: The engines that adapters have registered, by their name in SNAPPEA["ENGINE"].
-_registered: dict[str, Engine] = {}
+#: The engines that accept the calls instead of TABLE, by the name in SNAPPEA["ENGINE"].
+registered: dict[str, Engine] = {}
 #: Collects the calls in the block of a batch.
 collecting: ContextVar["Engine | None"] = ContextVar("snappea_batch", default=None)
 #: Keeps calls while tests run; loaded when first used.
@@ -245,7 +245,7 @@ _memory: Engine | None = None
 
 def register(name: str, engine: Engine) -> None:
     """Make an engine accept the calls while SNAPPEA["ENGINE"] is this name."""
-    _registered[name] = engine
+    registered[name] = engine
 
 
 def choose() -> Engine:
@@ -257,7 +257,7 @@ def choose() -> Engine:
         return EAGER
     if tests_run() and configured.IN_TESTS == "collect":  # collects(), inlined: the hot path
         return _memory or _load_memory()
-    return _registered.get(configured.ENGINE, TABLE)
+    return registered.get(configured.ENGINE, TABLE)
 
 
 def chosen(batch: InBatch) -> Acceptor:
@@ -272,8 +272,8 @@ def of(call_id: Any) -> Engine:
     if call_id is None:
         return EAGER
     if not isinstance(call_id, str):
-        return (_memory or _load_memory()) if collects() else TABLE
-    if found := _registered.get(current().ENGINE):
+        return (_memory or _load_memory()) if collects() else registered.get("snappea", TABLE)
+    if found := registered.get(current().ENGINE):
         return found
     raise LookupError(
         f'{call_id!r} is an id of Celery, but Celery is not the engine: set SNAPPEA["ENGINE"] = "celery".'

@@ -158,7 +158,7 @@ class MemoryEngine(MemoryBatches):
                 return None
             first = min(due, key=lambda row: (-row.priority, row.pk))
             first.status, first.attempts = Status.RUNNING.value, first.attempts + 1
-            return _claim_of(first, self._passes_result(first))
+            return claim_of(first, self._passes_result(first))
 
     def settle(self, outcome: Outcome) -> None:
         """Write a call's outcome to its row, as a Foreman would."""
@@ -200,7 +200,7 @@ def _status_of(row: Task, moment: datetime) -> str:
     return Status.SCHEDULED.value if is_later else Status.READY.value
 
 
-def _claim_of(row: Task, passes_result: bool) -> Claim:
+def claim_of(row: Task, passes_result: bool) -> Claim:
     """Return the claim that a worker would get."""
     extras = ClaimExtras(
         result_ttl=row.result_ttl,

@@ -44,6 +44,7 @@ RUN_BY = {
 #: Blocks of the other pages that are shown and not run, by page and language (or title): what tests them, or
 #: why nothing does. ("how-to/deploy.md", "ini"): "tests/test_deploy.py"
 SHOWN: dict[tuple[str, str], str] = {
+    ("how-to/debug.md", "$ python manage.py snappea replay 42"): "tests/management/test_replay.py",
     ("how-to/deploy.md", "$ journalctl --unit snappea"): "tests/docs/test_running.py",
     ("how-to/deploy-docker.md", "python"): "tests/test_deploy.py",
     ("how-to/deploy-docker.md", "yaml"): "tests/test_deploy.py",

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser, no_translations
 
 from snappea.errors import SnappeaError
-from snappea.management import beat, call, check, decide, handover, show
+from snappea.management import beat, call, check, decide, handover, replay, show
 from snappea.management.subcommands import Subcommands
 from snappea.queue.availability import usable
 from snappea.queue.quarantine import quarantined
@@ -24,7 +24,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         subcommands = Subcommands(parser)
-        for module in (show, call, decide, handover, beat, check):
+        for module in (show, call, replay, decide, handover, beat, check):
             module.add(subcommands)
 
     def get_check_kwargs(self, options: Any) -> Any:
