@@ -1,8 +1,8 @@
 """A Python that has imported Django, and forks a process for each command: it starts in half the time.
 
-Only modules of Python and Django are imported before a fork. The new process has its own environment,
-settings, output and arguments, and it imports Snappea itself, as if it had been executed. Run with
-`python -m tests.warm FD FD`: the numbers of two sockets.
+Only modules of Python, Django and drivers are imported before a fork. The new process has its own
+environment, settings, output and arguments, and it imports Snappea itself, as if it had been executed. Run
+with `python -m tests.warm FD FD`: the numbers of two sockets.
 """
 
 import contextlib
@@ -22,6 +22,8 @@ import types
 import warnings
 from pathlib import Path
 from typing import IO
+
+from django import VERSION
 
 #: What a command of a site imports anyway, except for what needs the settings.
 IMPORTED = (
@@ -50,6 +52,12 @@ IMPORTED = (
     "mmap",
     "sqlite3",
     "zipfile",
+)
+#: What it imports where it is installed.
+IMPORTED_IF_THERE = (
+    "django.db.backends.postgresql.base",  # with psycopg
+    "django.tasks.backends.immediate" if VERSION >= (6, 0) else "django_tasks.backends.immediate",
+    "inotify_simple",
 )
 #: What an interpreter reads when it starts, so that a fork would come too late.
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "OPENSSL")
@@ -196,6 +204,9 @@ def main() -> None:
     """Fork a process for each request, until the channel is closed. Each process returns here, and ends."""
     for name in IMPORTED:
         importlib.import_module(name)
+    for name in IMPORTED_IF_THERE:
+        with contextlib.suppress(Exception):  # Django raises its own error without psycopg
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()
     channel, listener = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
