@@ -140,7 +140,8 @@ def listed(tasks: Iterable[Task]) -> list[str]:
     return table(("ID", "TASK", "QUEUE", "PRIORITY", "ATTEMPTS", "WHEN", "ERROR"), rows)
 
 
-def _at(moment: Any) -> str:
+def at(moment: Any) -> str:
+    """Return a time from the queue's database as text, even if it was written by hand."""
     try:
         return exact(as_datetime(moment))
     except (TypeError, ValueError):  # written by hand
@@ -165,7 +166,7 @@ def one(task: Task) -> list[str]:
     if errors:
         lines += ["", "Failed attempts:"]
         lines += [
-            f"  {line.get('attempt')}. at {_at(line.get('at'))}: {clean(str(line.get('error')))}"
+            f"  {line.get('attempt')}. at {at(line.get('at'))}: {clean(str(line.get('error')))}"
             for line in errors
         ]
     if error:

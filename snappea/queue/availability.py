@@ -30,6 +30,10 @@ from .database import connect
 from .files import writers
 
 
+class Outdated(QueueUnavailable):
+    """Migrations are missing. What needs no new column works."""
+
+
 class _Usable(threading.local):
     link: object = None
 
@@ -272,7 +276,7 @@ def _of_tables(error: BaseException | None) -> Iterator[QueueUnavailable]:
     elif not has_tables:
         yield QueueUnavailable(f"{name} is not migrated", run)
     elif unapplied := _our_migrations() - applied:
-        yield QueueUnavailable(f"{name} is out of date: the migration {min(unapplied)} is not applied", run)
+        yield Outdated(f"{name} is out of date: the migration {min(unapplied)} is not applied", run)
     elif missing:
         cure = "restore a backup"
         if _path() and alias() != DEFAULT_DB_ALIAS:

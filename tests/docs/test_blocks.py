@@ -46,6 +46,7 @@ RUN_BY = {
 SHOWN: dict[tuple[str, str], str] = {
     ("how-to/debug.md", "$ python manage.py snappea replay 42"): "tests/management/test_replay.py",
     ("how-to/deploy.md", "$ journalctl --unit snappea"): "tests/docs/test_running.py",
+    ("how-to/deploy.md", "$ python manage.py snappea preflight"): "tests/monitoring/test_preflight.py",
     ("how-to/deploy-docker.md", "python"): "tests/test_deploy.py",
     ("how-to/deploy-docker.md", "yaml"): "tests/test_deploy.py",
     ("how-to/deploy-systemd.md", "ini"): "tests/test_deploy.py",
