@@ -316,6 +316,12 @@ def declared_queues() -> list[str] | None:
     return None if queues is None else list(dict.fromkeys(("default", *queues)))
 
 
+def queue_limits() -> dict[str, int]:
+    """Return how many tasks of a queue may run at a time, for the queues that have a limit."""
+    limits = {name: options.get("max_concurrency") for name, options in (current().QUEUES or {}).items()}
+    return {name: int(limit) for name, limit in limits.items() if limit is not None}
+
+
 def soft_time_limit_of(queue: str) -> float | None:
     """Return the soft time limit of a queue's tasks that set none themselves."""
     settings = current()

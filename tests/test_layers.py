@@ -23,7 +23,7 @@ LINES = {
     "workers": "workers",
     "foreman": "foreman",
     # around it
-    "monitoring": "monitoring health metrics stats checks",
+    "monitoring": "monitoring health inspect metrics stats checks",
     "admin": "admin templatetags",
     "management": "management",
     "testing": "testing",

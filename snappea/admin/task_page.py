@@ -14,7 +14,7 @@ from ..monitoring.formatting import MOST, duration, named_arguments, one_line, p
 from ..monitoring.permissions import may
 from ..monitoring.task_log import records
 from ..monitoring.tracebacks import traceback_parts
-from ..monitoring.why import why_it_waits
+from ..monitoring.why import why
 from ..tasks.discovery import find
 from ..tasks.function import TaskFunction, is_sensitive, registry
 from .actions import entries, note
@@ -79,7 +79,7 @@ class TaskPage(ConsoleAdmin):
             "task": task,
             "label": state_label(task.status),
             "lane": plain(task.task_name if hides and task.lane else task.lane or ""),
-            "why": why_it_waits(task),
+            "why": why(task),
             "events": timeline(task, entries(task.pk)),
             "hides": hides,
             "arguments": [(plain(name), pretty(text)) for name, text in named_arguments(task)],

@@ -7,11 +7,11 @@ its limit.
 import heapq
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
 from typing import Protocol
 
-from ..conf import current, declared_queues
+from ..conf import declared_queues, queue_limits
 from ..errors import CannotStart
 from ..queue import groups, operations, store
 from ..queue.database import RawConnection
@@ -81,14 +81,10 @@ class Admission:
                 raise CannotStart(f'Queue {name!r} is not in SNAPPEA["QUEUES"], only {", ".join(declared)}.')
         if strict and not queues:
             raise CannotStart("--strict needs --queues: name the queues to serve, in their order.")
-        self._served = list(dict.fromkeys(queues))
-        self._is_strict = strict
+        #: The only queues to serve, and whether strictly in this order.
+        self.served, self.is_strict = list(dict.fromkeys(queues)), strict
         self._shared = shared
-        self._limits = {
-            name: int(limits["max_concurrency"])
-            for name, limits in (current().QUEUES or {}).items()
-            if "max_concurrency" in limits
-        }
+        self._limits = queue_limits()
         #: When to check the gates again, by time.monotonic().
         self.opening = inf
         #: When to delete expired results again, by time.monotonic(), if there were some.
@@ -198,7 +194,7 @@ class Admission:
             self._open_gates(db, moment, groups.block_new(db) if peek.has_newcomers else [])
         elif peek.first is None:
             return []
-        elif peek.first == peek.last and not (self._served or self._limits or self._paused):
+        elif peek.first == peek.last and not (self.served or self._limits or self._paused):
             return self._claim(db, moment, room, {peek.first: room})
         shares = self._shares(db, store.waiting_queues(db), room, in_flight.running())
         return self._claim(db, moment, room, shares)
@@ -208,7 +204,7 @@ class Admission:
     ) -> list[Claim]:
         if not shares:
             return []
-        claims = store.claim(db, moment, room, shares, self._is_strict, is_async)
+        claims = store.claim(db, moment, room, shares, self.is_strict, is_async)
         rated = []
         for claim in claims:
             if claim.extras_json and (claim.extras.lane_interval or self._changes):
@@ -225,21 +221,39 @@ class Admission:
         self._has_more = len(newcomers) >= groups.AT_ONCE
         here, moment = time.monotonic(), self._shared.clock(db) if self._shared else moment
         for lane in self.left.union(task.lane for task in newcomers if task.lane):
-            wait = groups.admit(db, lane, moment, self._changes, self._served)
+            wait = groups.admit(db, lane, moment, self._changes, self.served)
             if wait is not None:
                 self._openings.add(lane, here + wait)
         if ids := [task.id for task in newcomers if task.discards]:
-            self._discarded = groups.discard(db, ids, self._served)
+            self._discarded = groups.discard(db, ids, self.served)
 
     def _shares(
         self, db: RawConnection, waiting: list[str], room: int, running: Iterable[Claim]
     ) -> dict[str, int]:
         """Return how many tasks may be claimed from each queue, in the order of the queues."""
-        if self._served:
-            waiting = [name for name in self._served if name in waiting]
-        waiting = [name for name in waiting if name not in self._paused]
-        if not self._limits:
-            return dict.fromkeys(waiting, room)
-        claimed = Counter(self._shared.running_in(db) if self._shared else (claim.queue for claim in running))
-        shares = {name: self._limits.get(name, room + claimed[name]) - claimed[name] for name in waiting}
-        return {name: min(share, room) for name, share in shares.items() if share > 0}
+        claimed = Counter[str]()
+        if self._limits:
+            queues = (claim.queue for claim in running)
+            claimed = Counter(self._shared.running_in(db) if self._shared else queues)
+        return shares_of(waiting, room, self.served, self._paused, self._limits, claimed)
+
+
+def shares_of(
+    waiting: Sequence[str],
+    room: int,
+    served: Sequence[str],
+    paused: Collection[str],
+    limits: Mapping[str, int],
+    running: Mapping[str, int],
+) -> dict[str, int]:
+    """Return how many tasks may be claimed from each queue with waiting tasks, in the order of the queues.
+
+    `served`: the only queues, if not empty. `running`: how many tasks of each queue run.
+    """
+    if served:
+        waiting = [name for name in served if name in waiting]
+    waiting = [name for name in waiting if name not in paused]
+    shares = {
+        name: min(room, limits[name] - running.get(name, 0)) if name in limits else room for name in waiting
+    }
+    return {name: share for name, share in shares.items() if share > 0}

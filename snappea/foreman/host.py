@@ -1,7 +1,7 @@
 """The Host: the Foreman's lock, logbook, wakeups and checks. There is a Host for each kind of database."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -74,8 +74,11 @@ class Host(ABC):
         return True
 
     @abstractmethod
-    def tell(self, stuck: Collection[int]) -> None:
-        """Publish the Foreman's state. `stuck`: the ids of tasks that should have ended."""
+    def tell(self, stuck: Collection[int], queues: Sequence[str], strict: bool) -> None:
+        """Publish the Foreman's state. `stuck`: the ids of tasks that should have ended.
+
+        `queues`: the only ones that it serves, if not empty. `strict`: it serves them in this order.
+        """
 
     @abstractmethod
     def leave_to_parent(self) -> None:

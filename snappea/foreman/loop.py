@@ -199,7 +199,8 @@ class Foreman:
         if stuck > self.settings.MAX_STUCK_WORKERS:
             self.shutdown.stop(f"{stuck} workers are stuck", exit_code=STUCK)
         self.host.require_intact()
-        self.host.tell(self.pool.stuck_ids())  # last, because it may fail
+        served = self.admission.served, self.admission.is_strict
+        self.host.tell(self.pool.stuck_ids(), *served)  # last, because it may fail
         return True
 
     def _work(self, turn: Round) -> bool:

@@ -4,7 +4,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from logging import ERROR, INFO, WARNING
 from typing import Any
 
@@ -117,9 +117,9 @@ class SqliteHost(Host):
         seen, self._seen = self._seen, (data_version(self.connection), self.file.state())
         return self._seen != seen
 
-    def tell(self, stuck: Collection[int]) -> None:
+    def tell(self, stuck: Collection[int], queues: Sequence[str], strict: bool) -> None:
         """Write the Foreman's state into the lock file."""
-        self.lock.tell(workers=self.settings.NUM_WORKERS, stuck=stuck)
+        self.lock.tell(workers=self.settings.NUM_WORKERS, stuck=stuck, queues=queues, strict=strict)
 
     def leave_to_parent(self) -> None:
         """Close the lock's descriptor, so that the child does not hold the lock."""

@@ -15,12 +15,15 @@ from ..log import clean
 from ..models import Task
 from ..monitoring.formatting import duration, exact, size
 from ..monitoring.task_log import Record, records
+from ..monitoring.why import Reason
 from ..queue.clock import as_datetime
 from ..schedules import Listed
 from ..tasks.discovery import find
 from ..tasks.function import is_sensitive
 
 HIDDEN = "(hidden: the task is sensitive)"
+#: How many of the tasks that another one waits for are listed.
+MOST_IDS = 10
 #: The columns that are derived from a task's arguments.
 KEYS = ("unique_key", "lane")
 #: How often to show progress, in seconds: on a terminal, where the line is replaced, and elsewhere.
@@ -174,6 +177,12 @@ def one(task: Task) -> list[str]:
     if log := records(task):
         lines += ["", "Log:", *(line for record in log for line in _logged(record))]
     return lines
+
+
+def reason(why: Reason) -> str:
+    """Return the sentences that tell why a task waits."""
+    ids = ", ".join(f"#{pk}" for pk in why.ids[:MOST_IDS]) + ", ..." * (len(why.ids) > MOST_IDS)
+    return f"{why.text} It waits for: {ids}" if ids else why.text
 
 
 def _logged(record: Record) -> list[str]:

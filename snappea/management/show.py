@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from .. import schedules, stats
 from ..models import Status, Task
 from ..monitoring import inspect
+from ..monitoring.why import why
 from . import console
 from .subcommands import Subcommands, filtered, number, row_of
 
@@ -57,8 +58,13 @@ def _list(command: BaseCommand, options: dict[str, Any]) -> None:
 
 def _show(command: BaseCommand, options: dict[str, Any]) -> None:
     task = row_of(options["id"])
-    lines = [console.as_json(console.as_data(task))] if options["json"] else console.one(task)
-    command.stdout.write("\n".join(lines))
+    reason = why(task)
+    if options["json"]:
+        told = None if reason is None else reason._asdict()
+        command.stdout.write(console.as_json(console.as_data(task) | {"why": told}))
+    else:
+        lines = [] if reason is None else ["", f"Why it waits: {console.reason(reason)}"]
+        command.stdout.write("\n".join(console.one(task) + lines))
 
 
 def _schedules(command: BaseCommand, options: dict[str, Any]) -> None:

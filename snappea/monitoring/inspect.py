@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from django.db.models import BooleanField, QuerySet
 from django.db.models.expressions import RawSQL
 
-from ..conf import current, declared_queues, uses_celery
+from ..conf import current, declared_queues, queue_limits, uses_celery
 from ..memory import resident
 from ..models import Gate, Status, Task
 from ..queue import logbook
@@ -297,7 +297,7 @@ def queues(runs: Collection[Running] = (), most: int = ALL) -> list[QueueState]:
             stopped[name] = since
     busy = [run.queue for run in runs]
     names = {"default", *(declared_queues() or ()), *ready, *held, *stopped, *busy}
-    limits = {name: limits.get("max_concurrency") for name, limits in (current().QUEUES or {}).items()}
+    limits = queue_limits()
     return [
         QueueState(
             name,
@@ -305,7 +305,7 @@ def queues(runs: Collection[Running] = (), most: int = ALL) -> list[QueueState]:
             held.get(name, 0),
             busy.count(name),
             oldest.get(name),
-            None if (limit := limits.get(name)) is None else int(limit),
+            limits.get(name),
             as_datetime(stopped[name]) if name in stopped else None,
         )
         for name in sorted(names)

@@ -6,7 +6,7 @@ import json
 import os
 import select
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from logging import ERROR, INFO
 
 import psycopg
@@ -182,7 +182,7 @@ class PostgresHost(Host):
         if found:
             self.bell.nudge()
 
-    def tell(self, stuck: Collection[int]) -> None:
+    def tell(self, stuck: Collection[int], queues: Sequence[str], strict: bool) -> None:
         self._stuck = json.dumps(list(stuck))
         foremen.renew(self._link, self._foreman_id, self.settings.NUM_WORKERS, self._stuck)
 

@@ -34,6 +34,20 @@ class Limits(NamedTuple):
     burst: int | None = None
 
 
+class Room(NamedTuple):
+    """How many more tasks of a group may be opened."""
+
+    #: How many are open, but not claimed yet.
+    ready: int
+    #: How many more its limit and its rate allow; negative after a change of the limits.
+    places: int
+    starts: int
+    #: In how many seconds the rate allows the next start; not positive: now.
+    wait: float = 0.0
+    #: In how many seconds the bucket is to be full, if the table of openings says that it is later.
+    overdraft: float = 0.0
+
+
 def changed(db: RawConnection) -> dict[str, Limits]:
     """Return the limits that were changed at run time, by the name of a task or by group."""
     return {lane: Limits(*limits) for lane, *limits in db.execute(sql.LIMITS).fetchall()}
@@ -80,17 +94,32 @@ def admit(
     if found is None:
         return None
     task_name, priority, *own = found
-    limit, interval, burst = in_force(Limits(*own), lane, task_name, changes)
+    room = room_in(db, lane, moment, in_force(Limits(*own), lane, task_name, changes))
+    if room.overdraft:
+        db.execute(sql.CLOSE, (lane, later(moment, room.overdraft)))
+    count = min(room.places, room.starts)
+    if room.ready:
+        count += db.execute(sql.YIELD, (lane, priority, served, served)).rowcount
+    if count > 0:
+        db.execute(sql.ADMIT, (lane, served, served, count))
+    return room.wait if room.wait > 0 else None
+
+
+def room_in(db: RawConnection, lane: str, moment: str, limits: Limits) -> Room:
+    """Return how many tasks of a group its limits leave room for. It only reads."""
     taken = dict(db.execute(sql.TAKEN, (lane,)).fetchall())
-    if READY in taken:
-        taken[READY] -= db.execute(sql.YIELD, (lane, priority, served, served)).rowcount
-    room, wait = AT_ONCE if limit is None else limit - sum(taken.values()), None
-    if interval is not None and interval > 0:
-        starts, wait = _starts(db, lane, interval, max(burst or 1, 1), moment)
-        room = min(room, starts - taken.get(READY, 0))
-    if room > 0:
-        db.execute(sql.ADMIT, (lane, served, served, room))
-    return wait
+    ready = taken.get(READY, 0)
+    places = AT_ONCE if limits.limit is None else limits.limit - sum(taken.values())
+    if limits.interval is None or limits.interval <= 0:
+        return Room(ready, places, AT_ONCE)
+    interval, burst = limits.interval, max(limits.burst or 1, 1)
+    full_at, most = _full_at(db, lane, moment), interval * burst
+    seconds = (datetime.fromisoformat(full_at) - datetime.fromisoformat(moment)).total_seconds()
+    # more than an empty bucket: the clock was set back, or the rate was lower
+    overdraft, seconds = most if seconds > most else 0.0, min(seconds, most)
+    wait = seconds - (most - interval)
+    starts = 0 if wait > 0 else max(1, int(burst - seconds / interval))
+    return Room(ready, places, starts - ready, wait, overdraft)
 
 
 def discard(db: RawConnection, ids: Sequence[int], queues: Sequence[str] = ()) -> list[Discarded]:
@@ -99,19 +128,6 @@ def discard(db: RawConnection, ids: Sequence[int], queues: Sequence[str] = ()) -
     gone = list(map(Discarded._make, db.execute(sql.DISCARD, (json.dumps(ids), served, served)).fetchall()))
     note_gone(db, gone, "discarded")
     return gone
-
-
-def _starts(
-    db: RawConnection, lane: str, interval: float, burst: int, moment: str
-) -> tuple[int, float | None]:
-    """Return how many starts the bucket of a rate holds; if it is empty, in how many seconds it gets one."""
-    full_at, most = _full_at(db, lane, moment), interval * burst
-    seconds = (datetime.fromisoformat(full_at) - datetime.fromisoformat(moment)).total_seconds()
-    if seconds > most:  # the clock was set back, or the rate was lower
-        seconds = most
-        db.execute(sql.CLOSE, (lane, later(moment, most)))
-    starts = int(burst - seconds / interval)
-    return starts, None if starts else seconds - (most - interval)
 
 
 def note_starts(

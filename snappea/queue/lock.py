@@ -58,8 +58,9 @@ def _read_note(descriptor: int) -> ForemanInfo | None:
         pid, host, since = _SIGNATURE.fullmatch(signature).groups()  # type: ignore[union-attr]  # caught below
         told = json.loads(state)
         is_here = host == socket.gethostname() and told.get("pids") == _pid_namespace()
-        rest = told.get("workers", 0), told.get("stuck", []), is_here
-        return ForemanInfo(int(pid), host, datetime.fromisoformat(since), *rest)
+        rest = told.get("workers", 0), told.get("stuck", []), is_here, None
+        serves = told.get("queues", []), told.get("strict", False)
+        return ForemanInfo(int(pid), host, datetime.fromisoformat(since), *rest, *serves)
     except (AttributeError, OSError, ValueError):
         return None
 
@@ -100,7 +101,7 @@ class Lock:
                 time.sleep(0.01)
 
     def tell(self, **state: object) -> None:
-        """Write the holder and its state: `workers`, and `stuck`, the ids of stuck tasks."""
+        """Write the holder and its state: the fields of ForemanInfo from `workers` on."""
         signature = f"pid {os.getpid()} on {socket.gethostname()}, since {self._since}"
         told = json.dumps({"pids": _pid_namespace(), **state})
         note = f"{signature}\n{told}".ljust(_SIZE).encode()

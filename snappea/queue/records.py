@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
@@ -283,7 +284,8 @@ class ForemanInfo(NamedTuple):
     """A running Foreman, as it describes itself. `stuck`: the ids of tasks that should have ended.
 
     `is_here`: whether its pid is valid here, which it is not in another container. `number`: its id, if
-    several Foremen may share the queue.
+    several Foremen may share the queue. `queues`: the only ones that it serves, in this order if it is
+    `strict`; empty if it serves all, or if several may share the queue.
     """
 
     pid: int
@@ -293,6 +295,8 @@ class ForemanInfo(NamedTuple):
     stuck: list[int]
     is_here: bool
     number: int | None = None
+    queues: Sequence[str] = ()
+    strict: bool = False
 
 
 class Expired(NamedTuple):

@@ -37,8 +37,11 @@ PHRASES.update(
     IS_NEW="gate = {NEW} AND status = 'ready'",
     KEY="coalesce(fair_key, '')",
     IS_BLOCKED="lane IS NOT NULL AND status = 'ready' AND gate = {BLOCKED}",
-    BLOCKED_IN_GROUP="""lane = ? AND {IS_BLOCKED} AND {SERVED}
-            AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)""",
+    IS_PAUSED="queue IN (SELECT snappea_pause.queue FROM snappea_pause)",
+    BLOCKED_IN_GROUP="lane = ? AND {IS_BLOCKED} AND {SERVED} AND NOT {IS_PAUSED}",
+    # less urgent than the next of their group, and unclaimed
+    IS_TO_YIELD="lane = ? AND lane IS NOT NULL AND {CLAIMABLE} AND priority < ? AND {SERVED}",
+    HAS_PLACE="lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = {OPEN}",
 )
 
 # enqueue
@@ -307,13 +310,11 @@ NEXT_IN_GROUP = statement("""
 #: Block unclaimed tasks that are less urgent than the next of their group.
 YIELD = statement("""
     UPDATE snappea_task SET gate = {BLOCKED} WHERE id {among}(
-        SELECT id FROM snappea_task
-        WHERE lane = ? AND lane IS NOT NULL AND {CLAIMABLE} AND priority < ? AND {SERVED}
+        SELECT id FROM snappea_task WHERE {IS_TO_YIELD}
         {skip_locked}){end}""")
 #: How many of a group are claimable, and how many run.
 TAKEN = statement("""
-    SELECT status, count(*) FROM snappea_task
-    WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = {OPEN}
+    SELECT status, count(*) FROM snappea_task WHERE {HAS_PLACE}
     GROUP BY status""")
 ADMIT = statement("""
     UPDATE snappea_task SET gate = {OPEN} WHERE id {among}(
@@ -322,7 +323,7 @@ ADMIT = statement("""
 #: Newcomers that must not wait, unless a pause holds them back.
 DISCARD = statement("""
     DELETE FROM snappea_task WHERE id {ids} AND {untyped}status = 'ready' AND gate = {BLOCKED} AND {SERVED}
-        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
+        AND NOT {IS_PAUSED}
     RETURNING id, task_name, status, lane, batch_id""")
 #: When the bucket of a rate is full again.
 OPENING = statement("SELECT {untyped}opens_at FROM snappea_opening WHERE lane = ?")

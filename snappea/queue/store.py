@@ -7,7 +7,7 @@ import heapq
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from django.db.models.signals import post_save, pre_save
@@ -222,13 +222,21 @@ def claim(
             room = min(share, limit - len(claims))
             claims += _claimed(db, sql.CLAIM, moment, is_async, name, name, room)
         return claims
+    ids = line(db, limit, shares, is_async=is_async)
+    return _claimed(db, sql.CLAIM_THESE, moment, json.dumps(ids))
+
+
+def line(
+    db: RawConnection, limit: int, shares: Mapping[str, int], in_order: bool = False, is_async: bool = False
+) -> list[int]:
+    """Return the ids of the tasks that claim() takes, in their order."""
     firsts = [
         db.execute(sql.FIRST, (is_async, name, min(share, limit))).fetchall()
         for name, share in shares.items()
     ]
     # each list is in the order of its queue; of their first tasks, the most urgent and oldest comes next
-    ids = [task_id for _order, task_id in islice(heapq.merge(*firsts), limit)]
-    return _claimed(db, sql.CLAIM_THESE, moment, json.dumps(ids))
+    merged = chain.from_iterable(firsts) if in_order else heapq.merge(*firsts)
+    return [task_id for _order, task_id in islice(merged, limit)]
 
 
 def claim_addressed(db: RawConnection, moment: str, limit: int, is_async: bool = False) -> list[Claim]:

@@ -10,8 +10,8 @@ from snappea import limits
 from snappea.errors import ConfigurationError, UnknownTask
 from snappea.foreman.admission import Admission
 from snappea.foreman.in_flight import InFlight
+from snappea.inspect import why
 from snappea.models import Limit, Task
-from snappea.monitoring.why import why_it_waits
 from snappea.queue import store
 from snappea.queue.clock import now
 from snappea.queue.database import connect, transact
@@ -36,7 +36,7 @@ def test_waiting_calls_have_the_new_limit(site: Site) -> None:
     limits.set(two_late.name, max_concurrency=5, rate_limit="1000/s")
     wait_until(lambda: site.counts() == {"running": 5, "ready": 4})
     waiting = Task.objects.filter(status="ready").latest("pk")
-    reason = why_it_waits(waiting)
+    reason = why(waiting)
     assert reason and reason.text == "Its concurrency group is full: it may run 5 at a time."
     limits.set(two_late, max_concurrency=0)
     (site.directory / "go").touch()

@@ -261,11 +261,41 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' 
     + (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0
         AND is_async = %s AND queue = %s AND priority = %s AND coalesce(turn, id) < %s LIMIT %s) AS older)
 
--- monitoring.why._OF_GROUP, SQLite
-SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'running' LIMIT ?
+-- monitoring.why._IN_GROUP, SQLite
+SELECT -priority, coalesce(turn, id), id FROM snappea_task
+WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = ? AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?))) AND NOT queue IN (SELECT snappea_pause.queue FROM snappea_pause)
+ORDER BY priority DESC, coalesce(turn, id), id LIMIT ?
 
--- monitoring.why._OF_GROUP, PostgreSQL
-SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'running' LIMIT %s
+-- monitoring.why._IN_GROUP, PostgreSQL
+SELECT -priority, coalesce(turn, id), id FROM snappea_task
+WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = %s AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json))) AND NOT queue IN (SELECT snappea_pause.queue FROM snappea_pause)
+ORDER BY priority DESC, coalesce(turn, id), id LIMIT %s
+
+-- monitoring.why._LIMITS, SQLite
+SELECT task_name, lane_limit, lane_interval, lane_burst FROM snappea_task WHERE id = ?
+
+-- monitoring.why._LIMITS, PostgreSQL
+SELECT task_name, lane_limit, lane_interval, lane_burst FROM snappea_task WHERE id = %s
+
+-- monitoring.why._RATE, SQLite
+SELECT sum(done + failed + retried + cancelled), 60 * count(DISTINCT minute) FROM snappea_stat
+WHERE task_name = '' AND minute >= ? AND done + failed + retried + cancelled > 0
+
+-- monitoring.why._RATE, PostgreSQL
+SELECT sum(done + failed + retried + cancelled), 60 * count(DISTINCT minute) FROM snappea_stat
+WHERE task_name = '' AND minute >= %s AND done + failed + retried + cancelled > 0
+
+-- monitoring.why._TO_YIELD, SQLite
+SELECT count(*) FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < ? AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
+
+-- monitoring.why._TO_YIELD, PostgreSQL
+SELECT count(*) FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < %s AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
+
+-- monitoring.why._WITH_PLACE, SQLite
+SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 ORDER BY status DESC, id LIMIT ?
+
+-- monitoring.why._WITH_PLACE, PostgreSQL
+SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 ORDER BY status DESC, id LIMIT %s
 
 -- postgres.foremen.HOLD_SCHEDULES, both
 SELECT pg_advisory_xact_lock(1936613744, 2)
@@ -551,14 +581,12 @@ FROM snappea_batch WHERE id = %s
 
 -- queue.statements.ADMIT, SQLite
 UPDATE snappea_task SET gate = 0 WHERE id IN (
-    SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
-        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
+    SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?))) AND NOT queue IN (SELECT snappea_pause.queue FROM snappea_pause)
     ORDER BY priority DESC, coalesce(turn, id), id LIMIT ? )
 
 -- queue.statements.ADMIT, PostgreSQL
 UPDATE snappea_task SET gate = 0 WHERE id = ANY(ARRAY(
-    SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
-        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
+    SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json))) AND NOT queue IN (SELECT snappea_pause.queue FROM snappea_pause)
     ORDER BY priority DESC, coalesce(turn, id), id LIMIT %s FOR UPDATE SKIP LOCKED))
 
 -- queue.statements.BLOCKED_GROUPS, both
@@ -765,12 +793,12 @@ SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
 
 -- queue.statements.DISCARD, SQLite
 DELETE FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND +status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
-    AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
+    AND NOT queue IN (SELECT snappea_pause.queue FROM snappea_pause)
 RETURNING id, task_name, status, lane, batch_id
 
 -- queue.statements.DISCARD, PostgreSQL
 DELETE FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
-    AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause)
+    AND NOT queue IN (SELECT snappea_pause.queue FROM snappea_pause)
 RETURNING id, task_name, status, lane, batch_id
 
 -- queue.statements.EXPIRE, SQLite
@@ -1096,13 +1124,11 @@ SELECT key FROM keys WHERE key IS NOT NULL LIMIT %s
 
 -- queue.statements.NEXT_IN_GROUP, SQLite
 SELECT task_name, priority, lane_limit, lane_interval, lane_burst FROM snappea_task
-WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
-        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
+WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?))) AND NOT queue IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
 
 -- queue.statements.NEXT_IN_GROUP, PostgreSQL
 SELECT task_name, priority, lane_limit, lane_interval, lane_burst FROM snappea_task
-WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
-        AND queue NOT IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
+WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 2 AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json))) AND NOT queue IN (SELECT snappea_pause.queue FROM snappea_pause) ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
 
 -- queue.statements.OLD_OPENING, SQLite
 SELECT 1 FROM snappea_opening WHERE opens_at <= ? LIMIT 1
@@ -1411,13 +1437,11 @@ DELETE FROM snappea_task
 WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
 
 -- queue.statements.TAKEN, SQLite
-SELECT status, count(*) FROM snappea_task
-WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0
+SELECT status, count(*) FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0
 GROUP BY status
 
 -- queue.statements.TAKEN, PostgreSQL
-SELECT status, count(*) FROM snappea_task
-WHERE lane = %s AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0
+SELECT status, count(*) FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0
 GROUP BY status
 
 -- queue.statements.TERMINATE, SQLite
@@ -1450,14 +1474,12 @@ WHERE unique_key = %s AND unique_key IS NOT NULL AND status IN ('ready', 'schedu
 
 -- queue.statements.YIELD, SQLite
 UPDATE snappea_task SET gate = 2 WHERE id IN (
-    SELECT id FROM snappea_task
-    WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < ? AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
+    SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < ? AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
     )
 
 -- queue.statements.YIELD, PostgreSQL
 UPDATE snappea_task SET gate = 2 WHERE id = ANY(ARRAY(
-    SELECT id FROM snappea_task
-    WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < %s AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
+    SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < %s AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
     FOR UPDATE SKIP LOCKED))
 
 -- queue.statements._NOTE_LAST, SQLite
