@@ -1,6 +1,7 @@
 """The Django app."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import AppConfig
@@ -17,7 +18,7 @@ class SnappeaConfig(AppConfig):
 
     def ready(self) -> None:
         """Register receivers and checks."""
-        from .conf import uses_celery
+        from .conf import is_traced, uses_celery
         from .queue import database, store  # noqa: F401  (they register receivers)
         from .tasks.context import name_tasks_in_log
 
@@ -27,6 +28,8 @@ class SnappeaConfig(AppConfig):
         post_migrate.connect(_tell_after_migrate)
         if uses_celery():
             import_module("snappea.celery").register()
+        if is_traced() and find_spec("opentelemetry"):
+            import_module("snappea.opentelemetry").register()
 
 
 # each imports modules that a process that only enqueues does not need

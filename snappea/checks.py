@@ -18,7 +18,7 @@ from django.db.utils import load_backend
 from django.urls import get_resolver
 
 from . import distribution
-from .conf import current, setting_problems, uses_celery
+from .conf import current, is_traced, setting_problems, uses_celery
 from .errors import ConfigurationError, ExtraMissing
 from .monitoring.undiscovered import undiscovered
 from .queue.availability import run_migrate, trouble
@@ -253,6 +253,14 @@ def check_functions(**kwargs: Any) -> Iterator[CheckMessage]:
         fault, cure = fault_of(task.function)
         if fault:
             yield Warning(f"The task {task.name} runs nothing: {fault}.", cure, id="snappea.W021")
+
+
+@listed
+def check_tracing(**kwargs: Any) -> Iterator[CheckMessage]:
+    """E012: OPENTELEMETRY is on, but OpenTelemetry is not installed."""
+    if is_traced() and find_spec("opentelemetry") is None:
+        missing = ExtraMissing('SNAPPEA["OPENTELEMETRY"] needs OpenTelemetry', "opentelemetry")
+        yield Error(str(missing), f"Run: pip install '{missing.package}'", id="snappea.E012")
 
 
 SETUP += [check_settings, check_database, check_schedules]

@@ -218,6 +218,8 @@ class Settings:
     HOOK_ADD_TASK_KWARGS: Callable[[], dict[str, Any]] | str | None = _function()
     #: Takes a task's keyword arguments, may remove those the other hook added, returns a context manager.
     HOOK_RUN_TASK_CONTEXT: Callable[[dict[str, Any]], AbstractContextManager[Any]] | str | None = _function()
+    #: Whether to trace calls and tasks with OpenTelemetry. Read once, when the app is ready.
+    OPENTELEMETRY: bool = _flag()
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
@@ -299,6 +301,11 @@ def uses_celery() -> bool:
     return bool(_written("ENGINE") == "celery")
 
 
+def is_traced() -> bool:
+    """Tell whether OpenTelemetry is on, even if other keys are wrong. Celery's workers have their own."""
+    return _written("OPENTELEMETRY") is True and not uses_celery()
+
+
 def collects() -> bool:
     """Tell whether calls are collected in memory: while tests run, unless IN_TESTS is "write"."""
     return tests_run() and current().IN_TESTS == "collect"
@@ -331,12 +338,15 @@ def soft_time_limit_of(queue: str) -> float | None:
 
 Hook: TypeAlias = Literal["HOOK_ADD_TASK_KWARGS", "HOOK_RUN_TASK_CONTEXT"]
 HOOKS: tuple[Hook, ...] = get_args(Hook)
+#: What an adapter makes of a hook, which is None if the project has none.
+wrappers: dict[Hook, Callable[[Callable[..., Any] | None], Callable[..., Any]]] = {}
 
 
 @functools.cache
 def hook(name: Hook) -> Callable[..., Any] | None:
     """Return the function of a hook; None if there is none. Raises ConfigurationError."""
-    return _imported(name, lambda found: found)
+    found = _imported(name, lambda found: found)
+    return wrappers[name](found) if name in wrappers else found
 
 
 @functools.cache

@@ -28,7 +28,7 @@ LINES = {
     "management": "management",
     "testing": "testing",
     # adapters, which register themselves with the core
-    "adapters": "celery django_tasks postgres",
+    "adapters": "celery django_tasks opentelemetry postgres",
     # what Django, pytest or a project looks for by name
     "entry": "apps backend context pytest_plugin results",
 }
@@ -40,7 +40,8 @@ IMPORT_PATHS = section("Import paths")
 #: What the Foreman must not load if the project does not use it.
 NOT_FOR_THE_FOREMAN = """
     celery django.contrib django.test django_tasks importlib.metadata numpy psycopg unittest snappea.admin
-    snappea.celery snappea.django_tasks snappea.docs snappea.postgres snappea.stats snappea.testing
+    snappea.celery snappea.django_tasks snappea.docs snappea.opentelemetry snappea.postgres snappea.stats
+    snappea.testing
     """.split()  # noqa: SIM905
 #: What projects may import, as the manual lists it: modules with their names.
 PUBLIC = [

@@ -1,7 +1,6 @@
 """Sentry and OpenTelemetry, as their users have them: real SDKs in real processes."""
 
 import json
-import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,8 +12,10 @@ from django import VERSION
 
 from example_project.tracker.envelope import parse, unpack
 from example_project.tracker.grouping import subject_of
-from tests.docs.blocks import BY_PAGE
+from snappea.models import Task
+from snappea.monitoring.formatting import named_arguments
 from tests.playground import coroutines, djangotasks, isolated, lifecycle, tasks
+from tests.projects import Project
 from tests.site import ROOT, Process, Site, wait_until
 
 Event = dict[str, Any]
@@ -154,67 +155,169 @@ def test_a_failure_of_django_tasks_is_told_by_django_as_well(
 
 # OpenTelemetry
 
-EXPORTER = """
-from opentelemetry import trace
+#: The project's telemetry and its own hooks, which work along with ours.
+PROJECT = """
+from contextlib import asynccontextmanager, contextmanager
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import {processor}, ConsoleSpanExporter
 from django.conf import settings
+from snappea import current_task
+
+def exporter(kind, name):
+    out = open(settings.DIR / name, "a", buffering=1)
+    return kind(out=out, formatter=lambda found: found.to_json(indent=None) + chr(10))
 
 provider = TracerProvider()
-exporter = ConsoleSpanExporter(
-    out=open(settings.DIR / "spans", "a", buffering=1),
-    formatter=lambda span: span.to_json(indent=None) + chr(10),
-)
-provider.add_span_processor({processor}(exporter))
+provider.add_span_processor({processor}(exporter(ConsoleSpanExporter, "spans")))
 trace.set_tracer_provider(provider)
+reader = PeriodicExportingMetricReader(exporter(ConsoleMetricExporter, "metrics"))
+metrics.set_meter_provider(MeterProvider([reader]))
+tracer = trace.get_tracer("mail")
+
+def add(): return {{"_tenant": "t1"}}
+
+def run(kwargs):
+    trace.get_current_span().set_attribute("tenant", kwargs.pop("_tenant"))
+    return (on_loop if current_task.name.endswith("record_async") else in_thread)()
+
+@contextmanager
+def in_thread():
+    yield
+
+@asynccontextmanager
+async def on_loop():
+    yield
 """
 ENQUEUE = """
-from mail.tracing import tracer
+from mail.telemetry import tracer
+import snappea
 with tracer.start_as_current_span("request"):
     record.delay("x")
     enqueue_more.delay("more", 1)
     fail.delay("x")
     record_async.delay("async")
     isolated.know.delay(1)
-record.delay("alone")
+    lifecycle.fail_sensitive.delay("hunter2")
+    lifecycle.fail_until.delay("again", 2)
+with tracer.start_as_current_span("bulk"):
+    nothing.delay_many([()] * 3)
+with tracer.start_as_current_span("batch"):
+    with snappea.batch(on_success=echo.s(1).then(echo.s(2))):
+        nothing.delay()
+        echo.delay(key="value")
 """
 
 
-def spans(site: Site) -> list[dict[str, Any]]:
-    path = site.directory / "spans"
+SETTINGS_WITHOUT = """
+SECRET_KEY = "only for tests"
+INSTALLED_APPS = ["snappea"]
+SQLITE = "django.db.backends.sqlite3"
+DATABASES = {name: {"ENGINE": SQLITE, "NAME": f"/tmp/{name}.sqlite3"} for name in ("default", "snappea")}
+DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
+SNAPPEA = {"OPENTELEMETRY": True}
+"""
+WITHOUT = """
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "opentelemetry" else find(name, *more)
+"""
+
+
+def exported(site: Site, name: str) -> list[dict[str, Any]]:
+    path = site.directory / name
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize("processor", ["SimpleSpanProcessor", "BatchSpanProcessor"])
-def test_enqueue_and_run_are_one_trace(site: Site, processor: str) -> None:
-    """With exactly the code that stands in the manual."""
-    blocks = {block.title: block.text for block in BY_PAGE["how-to/trace.md"]}  # of one title: the last one
+def run_with_telemetry(site: Site, code: str, processor: str) -> list[dict[str, Any]]:
+    """Run a program and a Foreman until the queue is empty, and return the spans."""
     package = site.directory / "mail"
     package.mkdir()
     (package / "__init__.py").touch()
-    Path(package / "tracing.py").write_text(EXPORTER.format(processor=processor) + blocks["mail/tracing.py"])
+    (package / "telemetry.py").write_text(PROJECT.format(processor=processor))
     site.variables["PYTHONPATH"] = f"{site.directory}:{ROOT}"
-    site.settings |= dict(re.findall(r'SNAPPEA\["(.*)"\] = "(.*)"', blocks["settings.py"]))
+    site.settings |= {"OPENTELEMETRY": True, "HOOK_ADD_TASK_KWARGS": "mail.telemetry.add"}
+    site.settings["HOOK_RUN_TASK_CONTEXT"] = "mail.telemetry.run"
+    program = site.program("from tests.playground import isolated, lifecycle\n" + code)
+    assert program.wait() == 0, program.output()
     foreman = site.foreman()
-    assert site.program(ENQUEUE).wait() == 0
-    site.wait_until_empty()
+    wait_until(lambda: not {"ready", "running", "scheduled"} & set(site.counts()), f"{site.counts()}")
     assert foreman.stop() == 0
-    found = {
-        span["name"].rpartition(".")[2]: span for span in spans(site) if span["name"] != tasks.record.name
+    return exported(site, "spans")
+
+
+def named(spans: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return the spans with the name of a task, or with another name."""
+    return [span for span in spans if span["name"].rpartition(".")[2].rpartition(" ")[2] == name]
+
+
+def test_enqueue_and_run_are_one_trace(site: Site) -> None:
+    spans = run_with_telemetry(site, ENQUEUE, "BatchSpanProcessor")
+    (request,) = named(spans, "request")
+    for name in ("record", "enqueue_more", "fail", "record_async", "know", "fail_sensitive"):
+        (send,) = [span for span in named(spans, name) if span["parent_id"] == request["context"]["span_id"]]
+        (run,) = [span for span in named(spans, name) if span["parent_id"] == send["context"]["span_id"]]
+        assert (send["kind"], run["kind"]) == ("SpanKind.PRODUCER", "SpanKind.CONSUMER"), name
+        assert {send["context"]["trace_id"], run["context"]["trace_id"]} == {request["context"]["trace_id"]}
+        assert run["attributes"]["tenant"] == "t1" and run["attributes"]["snappea.task.attempt"] == 1
+        assert run["attributes"]["messaging.message.id"] == send["attributes"]["messaging.message.id"]
+        failed = "fail" in name
+        assert (run["status"]["status_code"] == "ERROR") == failed
+        assert run["attributes"].get("error.type") == ("ValueError" if failed else None)
+        assert bool(run["events"]) == (name == "fail"), "of a sensitive task, only the kind of error is told"
+    trace_id = request["context"]["trace_id"]
+    who = [span for span in named(spans, "who") if span["context"]["trace_id"] == trace_id]
+    assert sorted(span["name"].split()[0] for span in who) == ["process", "send"], "enqueued by another task"
+    assert "hunter2" not in json.dumps(spans)
+    record = [span for span in named(spans, "record") if span["attributes"]["messaging.message.id"] == "1"]
+    assert max(record, key=lambda span: span["start_time"])["attributes"] == {
+        "messaging.system": "snappea",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "default",
+        "messaging.message.id": "1",
+        "snappea.task.name": tasks.record.name,
+        "snappea.task.attempt": 1,
+        "tenant": "t1",
     }
-    records = [span for span in spans(site) if span["name"] == tasks.record.name]
-    request = found.pop("request")
-    trace_id, span_id = request["context"]["trace_id"], request["context"]["span_id"]
-    assert set(found) == {"enqueue_more", "fail", "record_async", "know", "who"} and len(records) == 3
-    children = {name: found[name] for name in ("enqueue_more", "fail", "record_async", "know")}
-    assert {span["context"]["trace_id"] for span in children.values()} == {trace_id}
-    assert {span["parent_id"] for span in children.values()} == {span_id}
-    assert all(span["kind"] == "SpanKind.CONSUMER" for span in children.values())
-    assert found["who"]["parent_id"] == found["know"]["context"]["span_id"], "it was enqueued by that task"
-    assert found["who"]["context"]["trace_id"] == trace_id
-    statuses = {name: span["status"]["status_code"] for name, span in found.items()}
-    assert statuses.pop("fail") == "ERROR" and set(statuses.values()) == {"UNSET"}
-    parents = {span["parent_id"]: span["context"]["trace_id"] for span in records}
-    assert parents.pop(span_id) == parents.pop(found["enqueue_more"]["context"]["span_id"]) == trace_id
-    assert parents.pop(None) != trace_id, "what was enqueued outside of it has a trace of its own"
+    first, second = [span for span in named(spans, "fail_until") if span["kind"] == "SpanKind.CONSUMER"]
+    assert first["status"]["status_code"] == "ERROR" and first["links"] == []
+    assert second["parent_id"] is None and second["context"]["trace_id"] != trace_id
+    link = second["links"][0]["context"]
+    assert (link["trace_id"], link["span_id"]) == (first["context"]["trace_id"], first["parent_id"])
+    rows = Task.objects.filter(status="failed")
+    assert all("__trace__" in row.kwargs for row in rows)
+    assert {*map(str, map(named_arguments, rows))} == {"[('key', '\"x\"'), ('_tenant', '\"t1\"')]", "[]"}
+
+
+def test_calls_that_are_enqueued_together_have_one_span(site: Site) -> None:
+    spans = run_with_telemetry(site, ENQUEUE, "SimpleSpanProcessor")
+    runs = {"bulk": ["nothing"] * 3, "batch": ["echo", "echo", "echo", "nothing"]}
+    for name, count in (("bulk", 3), ("batch", 2)):
+        (outer,) = [span for span in named(spans, name) if span["kind"] == "SpanKind.INTERNAL"]
+        inside = [span for span in spans if span["context"]["trace_id"] == outer["context"]["trace_id"]]
+        (send,) = [span for span in inside if span["kind"] == "SpanKind.PRODUCER"]
+        assert send["attributes"]["messaging.batch.message_count"] == count
+        found = [span for span in inside if span["parent_id"] == send["context"]["span_id"]]
+        assert sorted(span["name"].rpartition(".")[2] for span in found) == runs[name], (
+            "what follows a batch, too"
+        )
+    sums: dict[str, int] = {}
+    playground = "tests.playground."
+    for line in exported(site, "metrics"):
+        for metric in line["resource_metrics"][0]["scope_metrics"][0]["metrics"]:
+            for point in metric["data"]["data_points"]:
+                key = f"{metric['name']} {point['attributes']['snappea.task.name'].removeprefix(playground)}"
+                sums[key] = sums.get(key, 0) + point.get("count", point.get("value", 0))
+    assert sums["messaging.client.sent.messages tasks.nothing"] == 3
+    assert sums["messaging.process.duration isolated.know"] == 1, "in a process of its own"
+    assert sums["messaging.process.duration tasks.fail"] == 1
+
+
+def test_a_missing_package_is_an_error_of_the_settings(tmp_path: Path) -> None:
+    files = {"settings.py": SETTINGS_WITHOUT, "sitecustomize.py": WITHOUT}
+    code, output = Project(tmp_path, files).try_to_run("django", "check")
+    assert code and "snappea.E012" in output and "pip install 'django-snappea[opentelemetry]'" in output

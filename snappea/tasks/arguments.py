@@ -13,6 +13,8 @@ from ..conf import current, json_default
 from ..errors import ResultTooLarge, UnreadableArguments, UnserializableArgument, UnserializableResult
 
 MAX_DEPTH = 100
+#: The keyword in which a call carries its trace. It is no argument: `decode()` removes it.
+TRACE = "__trace__"
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _decoder = json.JSONDecoder()
 #: Encodes the most common types several times as fast as the encoder.
@@ -225,7 +227,7 @@ def _decode(text: str) -> Any:
 
 
 def decode(args: str, kwargs: str) -> tuple[list[Any], dict[str, Any]]:
-    """Return a row's arguments. Raises UnreadableArguments."""
+    """Return a row's arguments, without its trace. Raises UnreadableArguments."""
     try:
         positional = _decode(args) if args != "[]" else []
         named = _decode(kwargs) if kwargs != "{}" else {}
@@ -233,4 +235,5 @@ def decode(args: str, kwargs: str) -> tuple[list[Any], dict[str, Any]]:
         raise UnreadableArguments(f"The arguments are not JSON: {error}.") from error
     if not isinstance(positional, list) or not isinstance(named, dict):
         raise UnreadableArguments("The arguments must be a JSON list (args) and a JSON object (kwargs).")
+    named.pop(TRACE, None)
     return positional, named

@@ -39,7 +39,7 @@ class Command(BaseCommand):
         if command == "run":
             act()  # exceptions are the task's own
             return
-        runs_elsewhere = command == "enqueue" and engine.choose() is not engine.TABLE
+        runs_elsewhere = command == "enqueue" and not isinstance(engine.choose(), engine.TableEngine)
         try:
             with usable(looks_first=command not in ("check", "preflight") and not runs_elsewhere):
                 quarantined(act) if command in _LOOKS else act()

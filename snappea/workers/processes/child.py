@@ -210,10 +210,11 @@ def _flush_background() -> None:
     """Send what Sentry and OpenTelemetry have queued: os._exit() does not wait for their threads."""
     if sentry := sys.modules.get("sentry_sdk"):
         sentry.flush(timeout=FLUSH)
-    if tracing := sys.modules.get("opentelemetry.trace"):
-        flush = getattr(tracing.get_tracer_provider(), "force_flush", None)  # missing without the SDK
-        if flush:
-            flush(int(FLUSH * 1000))
+    for kind, module in (("tracer", "trace"), ("meter", "metrics"), ("logger", "_logs")):
+        if telemetry := sys.modules.get(f"opentelemetry.{module}"):
+            provider = getattr(telemetry, f"get_{kind}_provider")()
+            if flush := getattr(provider, "force_flush", None):  # missing without the SDK
+                flush(int(FLUSH * 1000))
 
 
 def _run(channel: Channel) -> None:
