@@ -72,6 +72,19 @@ class Call(NamedTuple):
     extras: Extras | None = None
 
 
+class Alike(Sequence[Call]):
+    """Calls without extras that are equal except for their `args`; faster to make than each call."""
+
+    def __init__(self, first: Call, args: list[str]) -> None:
+        self.first, self.args = first, args
+
+    def __len__(self) -> int:
+        return len(self.args)
+
+    def __getitem__(self, position: Any) -> Any:
+        return self.first._replace(args=self.args[position])
+
+
 class Origin(NamedTuple):
     """The extras of a task that a django.tasks backend enqueued."""
 

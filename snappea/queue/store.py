@@ -20,6 +20,7 @@ from . import statements as sql
 from .clock import later, now
 from .database import UNUSABLE, RawConnection, connect, is_left_behind, raw, ring_on_commit, transact, writing
 from .records import (
+    Alike,
     Call,
     Claim,
     Expired,
@@ -84,7 +85,7 @@ def enqueue_many(calls: Sequence[Call]) -> list[tuple[int, bool]]:
         connection = connect()
         with connection.wrap_database_errors, transact(connection) as db:
             moment = now(connection)
-            if any(call.extras for call in calls):
+            if not isinstance(calls, Alike) and any(call.extras for call in calls):
                 from . import unique  # rarely needed
 
                 with unique.all_or_none(connection, calls):

@@ -22,8 +22,10 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 from django.utils.module_loading import import_string
 
-from ..conf import declared_queues
+from ..conf import current, declared_queues, hook
 from ..errors import ArgumentsTooLarge, TaskDefinitionError, UnfinishedResult, UnknownQueue
+from ..queue.records import Alike, Call
+from .arguments import encode
 from .engine import AsyncResult
 from .options import is_queue
 
@@ -131,6 +133,26 @@ async def entered(context: Any) -> AsyncIterator[None]:
 
 
 # a call
+
+
+def call_many(task: Any, many: Iterable[Any]) -> Sequence[Call]:
+    """Return a call for each tuple of positional arguments. Raises as the task's `call()` does."""
+    rows = list(many)
+    for args in rows:
+        if not isinstance(args, (tuple, list)):
+            raise TypeError(f"{task.name}.delay_many takes tuples of positional arguments, not {args!r}.")
+    made = [task.call(tuple(args), {}) for args in rows[:1]]
+    is_alike = made and not (made[0].extras or current().JSON_ENCODER or hook("HOOK_ADD_TASK_KWARGS"))
+    if not is_alike:
+        return made + [task.call(tuple(args), {}) for args in rows[1:]]
+    name, arity, texts = task.name, task.arity or (), []
+    at_most = current().MAX_ARGUMENT_BYTES // 4 - len(made[0].kwargs)  # a character takes at most 4 bytes
+    for args in rows:
+        text = encode(tuple(args), name) if len(args) in arity else None
+        if text is None or len(text) > at_most:
+            text = task.call(tuple(args), {}).args  # checks it more closely
+        texts.append(text)
+    return Alike(made[0], texts)
 
 
 def require_small(name: str, args: str, kwargs: str, limit: int) -> None:

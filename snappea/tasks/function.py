@@ -21,7 +21,7 @@ from ..signals import task_enqueued, tell
 from . import calls, context, engine
 from .arguments import encode, simplified
 from .bound import BoundTask
-from .calls import FINISHED
+from .calls import FINISHED, call_many
 from .engine import AsyncResult, InBatch
 from .options import Options, is_priority
 
@@ -50,7 +50,8 @@ class TaskFunction(BoundTask, Generic[P, R]):
         if options.bind:
             calls.require_self(self.signature, self.name)
             self.signature, self._inside = map(calls.without_context, (self.signature, self._inside))
-        self._arity = calls.plain_arity(self.signature)
+        #: How many positional arguments fit without a closer look.
+        self.arity = calls.plain_arity(self.signature)
         self._takes_using = "using" in {**self.signature.parameters, **self._inside.parameters}
         #: Whether it is an `async def` function.
         self.is_coroutine = iscoroutinefunction(function)
@@ -98,12 +99,7 @@ class TaskFunction(BoundTask, Generic[P, R]):
         Raises the same errors as `delay()`; in that case none of the calls is enqueued.
         """
         refuse_event_loop(self.__name__, self.name)
-        encoded = []
-        for args in calls:
-            if not isinstance(args, (tuple, list)):
-                raise TypeError(f"{self.name}.delay_many takes tuples of positional arguments, not {args!r}.")
-            encoded.append(self.call(tuple(args), {}))
-        return engine.chosen(batch).submit_many(encoded, self)
+        return engine.chosen(batch).submit_many(call_many(self, calls), self)
 
     def broadcast(self, /, *args: P.args, **kwargs: P.kwargs) -> list[AsyncResult]:
         """Enqueue one call for each running Foreman, and return their results.
@@ -190,7 +186,7 @@ class TaskFunction(BoundTask, Generic[P, R]):
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any], queue: str | None = None) -> Call:
         """Check the arguments and encode them. `queue` overrides the task's. Raises as `delay()` does."""
-        if kwargs or self._arity is None or len(args) not in self._arity:
+        if kwargs or self.arity is None or len(args) not in self.arity:
             self.require_fit(args, kwargs)
         return self.encoded(args, kwargs, queue)
 

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -276,6 +277,18 @@ def test_delay_many_is_whole_or_not_at_all(site: Site) -> None:
     with pytest.raises(TypeError, match="takes tuples of positional arguments, not 'ab'"):
         record.delay_many(["ab"])  # type: ignore[list-item]
     assert Task.objects.count() == 0
+
+
+@pytest.mark.parametrize("last", [("x" * 80,), ({1: 2},), (b"",), (), ("\udc80",)])
+def test_delay_many_checks_each_call(site: Site, settings: Any, last: tuple[Any, ...]) -> None:
+    settings.SNAPPEA = site.settings | {"MAX_ARGUMENT_BYTES": 80}
+    with pytest.raises((TypeError, ArgumentsTooLarge)) as of_one:
+        record.delay(*last)
+    with pytest.raises(of_one.type, match=re.escape(str(of_one.value))):
+        record.delay_many([("a",), last])
+    assert Task.objects.count() == 0
+    record.delay_many([("a",), ("ä" * 30,), ({"b": [1.5]},)])
+    assert calls() == [(["a"], {}), (["ä" * 30], {}), ([{"b": [1.5]}], {})]
 
 
 # delay_on_commit
