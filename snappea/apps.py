@@ -1,5 +1,7 @@
 """The Django app."""
 
+import os
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -30,6 +32,8 @@ class SnappeaConfig(AppConfig):
             import_module("snappea.celery").register()
         if is_traced() and find_spec("opentelemetry"):
             import_module("snappea.opentelemetry").register()
+        if os.environ.get("SNAPPEA_FOREMAN") == "1" and sys.argv[1:2] == ["runserver"]:
+            import_module("snappea.companion").follow_runserver()
 
 
 # each imports modules that a process that only enqueues does not need

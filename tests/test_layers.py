@@ -30,7 +30,7 @@ LINES = {
     # adapters, which register themselves with the core
     "adapters": "celery django_tasks opentelemetry postgres",
     # what Django, pytest or a project looks for by name
-    "entry": "apps backend context pytest_plugin results",
+    "entry": "apps backend companion context gunicorn pytest_plugin results",
 }
 RANK = {name: rank for rank, line in enumerate(LINES.values()) for name in line.split()}
 ADAPTERS = LINES["adapters"].split()

@@ -39,8 +39,8 @@ class Host(ABC):
         self.fork_server = fork_server
 
     @abstractmethod
-    def enter(self) -> None:
-        """Register this Foreman. Raises CannotStart if another Foreman runs and only one may."""
+    def enter(self, waits: bool = False) -> None:
+        """Register this Foreman. If another Foreman runs and only one may, wait, or raise CannotStart."""
 
     @abstractmethod
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:

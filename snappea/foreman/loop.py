@@ -89,14 +89,14 @@ class Foreman:
         self._failures = 0  # failed turns in a row
         self._stuck_told = -1  # the last known number of stuck workers
 
-    def run(self) -> int:
+    def run(self, waits: bool = False) -> int:
         """Work until a signal stops it, and return the exit code: 0 after an orderly stop.
 
-        If a restart follows, signals wait until then. Raises CannotStart if another Foreman runs or the files
-        beside the database cannot be written.
+        If a restart follows, signals wait until then. `waits`: while another Foreman runs. Otherwise, raises
+        CannotStart then, and if the files beside the database cannot be written.
         """
         sys.setswitchinterval(SWITCH_INTERVAL)
-        ready, facts = self._open()
+        ready, facts = self._open(waits)
         with self.shutdown.count_signals(self.bell.wakeup_fd, self.host.leave_to_parent):
             report_start(self.host.name, self.settings.NUM_WORKERS, ready, self.bell.kind, facts)
             rang = False
@@ -107,11 +107,11 @@ class Foreman:
                 self.shutdown.hand_on_signals(self.bell.reader_fd)
         return self.shutdown.exit_code
 
-    def _open(self) -> tuple[int, str]:
+    def _open(self, waits: bool = False) -> tuple[int, str]:
         """Get ready to work. Return how many tasks are ready, and a description of the database."""
         host, settings = self.host, self.settings
         try:
-            host.enter()
+            host.enter(waits)
             quarantined(self._recover)
             self.stats.write_start(self.connection)
             host.equip()

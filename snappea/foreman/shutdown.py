@@ -15,7 +15,9 @@ from .in_flight import InFlight
 from .restart import Restart
 from .systemd import STOPPING, notify
 
-_NUMBERS = (signal.SIGTERM, signal.SIGINT)
+#: The same as the first SIGTERM, whichever comes first: for a parent that cannot know what others send.
+STOP = signal.SIGUSR2
+_NUMBERS = (signal.SIGTERM, signal.SIGINT, STOP)
 _HANDED_ON = "SNAPPEA_SIGNALS"  # pid and descriptor, for the process after its restart
 
 
@@ -28,9 +30,9 @@ class Shutdown:
         self._restart = restart
         #: Whether to stop once the queue is empty.
         self.drains = drains
-        self._restarts = self._is_handed_on = False
+        self._restarts = self._is_handed_on = self._absorbs = False
         self.exit_code = 0
-        #: How many SIGTERM and SIGINT have arrived.
+        #: How many SIGTERM and SIGINT have arrived; a STOP and the first of them are one.
         self.signals = 0
         #: Until when to wait for running tasks, by time.monotonic(); None while the Foreman does not stop.
         self.stop_by: float | None = None
@@ -90,8 +92,14 @@ class Shutdown:
         In a child that a task forks, signals end the process as usual, and `after_fork` is called.
         """
 
-        def count(_number: int, _frame: FrameType | None) -> None:
-            self.signals += 1
+        def count(number: int, _frame: FrameType | None) -> None:
+            if number == STOP:
+                self._absorbs |= not self.signals
+                self.signals = max(self.signals, 1)
+            elif self._absorbs:
+                self._absorbs = False
+            else:
+                self.signals += 1
 
         def leave_to_parent() -> None:
             signal.set_wakeup_fd(-1)

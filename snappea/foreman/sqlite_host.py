@@ -79,9 +79,9 @@ class SqliteHost(Host):
         self._warn_at: float | None = None  # None: the write-ahead log is not held
         self._checkpointed = -1.0  # the time of the last work that was checkpointed
 
-    def enter(self) -> None:
+    def enter(self, waits: bool = False) -> None:
         """Take the lock. Raises CannotStart if another Foreman has it."""
-        self.lock = Lock(self.file)
+        self.lock = Lock(self.file, waits)
         if self.fork_server:
             self.fork_server.keep(self.lock.descriptor)
 

@@ -112,7 +112,7 @@ class PostgresHost(Host):
         assert isinstance(link, PostgresConnection)
         return link
 
-    def enter(self) -> None:
+    def enter(self, waits: bool = False) -> None:
         self._foreman_id = foremen.register(self._link, self.settings.NUM_WORKERS)
         self._set_up_connection()
 

@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
 import time
 from datetime import datetime
-from logging import ERROR
+from logging import ERROR, INFO
 
 try:
     import fcntl
@@ -68,10 +69,10 @@ def _read_note(descriptor: int) -> ForemanInfo | None:
 class Lock:
     """Held from its creation until close() or the end of the process.
 
-    Raises CannotStart, with the name of the holder, if another process holds it.
+    `waits`: until the process that holds it ends. Otherwise, raises CannotStart, with the name of the holder.
     """
 
-    def __init__(self, file: QueueFile) -> None:
+    def __init__(self, file: QueueFile, waits: bool = False) -> None:
         self._path = file.lock
         try:
             self.descriptor = open_beside(file, file.lock)
@@ -79,9 +80,15 @@ class Lock:
             raise CannotStart(f"Cannot open {file.lock}: {error}.") from error
         if not self._acquire():
             found = _read_note(self.descriptor)
-            os.close(self.descriptor)
             it = f"pid {found.pid} on {found.host}, since {found.since}" if found else "it has just started"
-            raise CannotStart(f"Another Foreman is at work on {file.path}: {it}. Stop that one first.")
+            another = f"Another Foreman is at work on {file.path}: {it}."
+            if not waits:
+                os.close(self.descriptor)
+                raise CannotStart(f"{another} Stop that one first.")
+            say(INFO, "%s This one takes over when it ends.", another)
+            # a signal ends the wait, and the process: it has not begun to count signals
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
         self._since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         self.tell()
         self.identity = os.fstat(self.descriptor)

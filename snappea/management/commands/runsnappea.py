@@ -46,6 +46,8 @@ class Command(BaseCommand):
         add("--max-tasks", type=_at_least_one, metavar="N", help=restart)
         form = "With json, each log line on stderr or stdout is a JSON object. Default: as LOGGING says."
         add("--log-format", choices=("text", "json"), default="text", help=form)
+        wait = "Wait while another Foreman is at work, instead of exiting with 1."
+        add("--wait", action="store_true", help=wait)
         reload = "Restart when the code changes. Default: settings.DEBUG."
         add("--reload", action=argparse.BooleanOptionalAction, help=reload)
 
@@ -77,7 +79,7 @@ class Command(BaseCommand):
                 foreman = Foreman(queues, options["strict"], fork_server, options["burst"], **instead)
                 if settings.DEBUG if options["reload"] is None else options["reload"]:
                     watch(foreman.restart)
-                exit_code = foreman.run()
+                exit_code = foreman.run(options["wait"])
         except (CannotStart, ConfigurationError) as error:
             raise CommandError(str(error)) from error
         except QueueUnavailable as error:

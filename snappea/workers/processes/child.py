@@ -262,7 +262,7 @@ def _stand_alone(fork_server: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # the Foreman blocks them while it restarts
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2})
     # the Foreman decides when to stop; programs that the task starts would inherit SIG_IGN
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     try:
