@@ -29,12 +29,12 @@ PAGE = 200
 #: How many problems are told apart, with how many characters, and how many tasks and shapes are remembered.
 MOST = 300
 _CALLS = statement("""
-    SELECT id, {untyped}enqueued_at, task_name, queue, backend, status, args, kwargs FROM snappea_task
+    SELECT id, CAST(enqueued_at AS text), task_name, queue, backend, status, args, kwargs FROM snappea_task
     WHERE id > ? AND status IN ('ready', 'scheduled', 'running', 'failed', 'interrupted')
     ORDER BY id LIMIT ?""")
 #: The callbacks that may still come: of a batch that has ended, if a failed member is requeued.
 _CALLBACKS = statement("""
-    SELECT id, {untyped}created_at, CASE WHEN success_id IS NULL THEN on_success END,
+    SELECT id, CAST(created_at AS text), CASE WHEN success_id IS NULL THEN on_success END,
         CASE WHEN failure_id IS NULL THEN on_failure END, CASE WHEN complete_id IS NULL THEN on_complete END
     FROM snappea_batch WHERE id > ? AND (finished_at IS NULL OR EXISTS (
         SELECT 1 FROM snappea_task WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL
@@ -91,10 +91,11 @@ class Report:
         self.checked[status] += 1
         for fault in {*faults}:
             key = str(task)[:MOST], fault.what[:MOST]
-            if key not in self.problems and len(self.problems) >= MOST:
-                key, fault = ("others", "there are more problems"), Fault("", "Solve these first.")
-            found = self.problems.setdefault(key, Problem(*key, fault.cure, Counter(), *oldest))
-            found.rows[status] += 1
+            if key not in self.problems:
+                if len(self.problems) >= MOST:
+                    key, fault = ("others", "there are more problems"), Fault("", "Solve these first.")
+                self.problems.setdefault(key, Problem(*key, fault.cure, Counter(), *oldest))
+            self.problems[key].rows[status] += 1
 
 
 class _Code:
@@ -146,12 +147,12 @@ class _Code:
             return [*self._faults, Fault(what, f"Correct them by hand, {_OR_DELETE}.")]
         faults, typed = self._fit(self._task, len(values), *named)
         values += named.values()
-        for place, name, kinds in typed:
-            if type(values[place]) not in kinds and place >= first:
-                expected = " or ".join(sorted(kind.__name__ for kind in kinds - {bool} or kinds))
-                what = f"the argument {name!r} is of type {type(values[place]).__name__}, not {expected}"
-                faults = [*faults, Fault(what, f"Accept both until no such call is left, {_OR_DELETE}.")]
-        return faults
+        wrong = [
+            _mistyped(name, type(values[place]).__name__, kinds)
+            for place, name, kinds in typed
+            if type(values[place]) not in kinds and place >= first
+        ]
+        return faults + wrong
 
     def _fit_of(self, task: TaskFunction[..., Any], count: int, *names: str) -> tuple[list[Fault], list[Any]]:
         """Return the faults of calls with so many positional and these named arguments.
@@ -172,8 +173,17 @@ class _Code:
         for name, bound in task.signature.bind(*range(count), **named).arguments.items():
             places = bound.values() if isinstance(bound, dict) else bound
             places = [bound] if isinstance(bound, int) else places
-            typed += [(place, name, self._kinds[name]) for place in places if self._kinds.get(name)]
+            typed += [
+                (place, name, frozenset(self._kinds[name])) for place in places if self._kinds.get(name)
+            ]
         return self._faults, typed
+
+
+@lru_cache(MOST)
+def _mistyped(name: str, found: str, kinds: frozenset[type]) -> Fault:
+    expected = " or ".join(sorted(kind.__name__ for kind in kinds - {bool} or kinds))
+    what = f"the argument {name!r} is of type {found}, not {expected}"
+    return Fault(what, f"Accept both until no such call is left, {_OR_DELETE}.")
 
 
 def _kinds(task: TaskFunction[..., Any]) -> Iterator[tuple[str, set[type]]]:
@@ -246,9 +256,9 @@ def _check_schedule(report: Report, planned: Planned) -> None:
     plan, oldest = planned.plan, (f"schedule {planned.plan.name}", None)
     try:
         plan.trigger()
-        queue = plan.queue or plan.task(planned.is_added).options.queue
+        own = plan.task(planned.is_added).options.queue
     except (ConfigurationError, UnknownTask) as error:
         fault = Fault(str(error).rstrip("."), "Change or remove the schedule.")
         report.add("schedules", plan.task_name, [fault], *oldest)
     else:
-        report.check("schedules", (plan.task_name, queue, None), plan.args, plan.kwargs, *oldest)
+        report.check("schedules", (plan.task_name, plan.queue or own, None), plan.args, plan.kwargs, *oldest)

@@ -224,7 +224,7 @@ UNION ALL SELECT id FROM snappea_task
     WHERE gate = 1 AND status = 'ready' AND lane IS NULL
 
 -- monitoring.preflight._CALLBACKS, SQLite
-SELECT id, +created_at, CASE WHEN success_id IS NULL THEN on_success END,
+SELECT id, CAST(created_at AS text), CASE WHEN success_id IS NULL THEN on_success END,
     CASE WHEN failure_id IS NULL THEN on_failure END, CASE WHEN complete_id IS NULL THEN on_complete END
 FROM snappea_batch WHERE id > ? AND (finished_at IS NULL OR EXISTS (
     SELECT 1 FROM snappea_task WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL
@@ -232,7 +232,7 @@ FROM snappea_batch WHERE id > ? AND (finished_at IS NULL OR EXISTS (
 ORDER BY id LIMIT ?
 
 -- monitoring.preflight._CALLBACKS, PostgreSQL
-SELECT id, created_at, CASE WHEN success_id IS NULL THEN on_success END,
+SELECT id, CAST(created_at AS text), CASE WHEN success_id IS NULL THEN on_success END,
     CASE WHEN failure_id IS NULL THEN on_failure END, CASE WHEN complete_id IS NULL THEN on_complete END
 FROM snappea_batch WHERE id > %s AND (finished_at IS NULL OR EXISTS (
     SELECT 1 FROM snappea_task WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL
@@ -240,12 +240,12 @@ FROM snappea_batch WHERE id > %s AND (finished_at IS NULL OR EXISTS (
 ORDER BY id LIMIT %s
 
 -- monitoring.preflight._CALLS, SQLite
-SELECT id, +enqueued_at, task_name, queue, backend, status, args, kwargs FROM snappea_task
+SELECT id, CAST(enqueued_at AS text), task_name, queue, backend, status, args, kwargs FROM snappea_task
 WHERE id > ? AND status IN ('ready', 'scheduled', 'running', 'failed', 'interrupted')
 ORDER BY id LIMIT ?
 
 -- monitoring.preflight._CALLS, PostgreSQL
-SELECT id, enqueued_at, task_name, queue, backend, status, args, kwargs FROM snappea_task
+SELECT id, CAST(enqueued_at AS text), task_name, queue, backend, status, args, kwargs FROM snappea_task
 WHERE id > %s AND status IN ('ready', 'scheduled', 'running', 'failed', 'interrupted')
 ORDER BY id LIMIT %s
 
