@@ -1,7 +1,8 @@
 """The connection to a queue in PostgreSQL. Times are text, as on SQLite."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -41,6 +42,10 @@ class _Rows(psycopg.Cursor[Any]):
         return found[0] if found else None
 
 
+class _NoAnswer(psycopg.OperationalError):
+    """The server has not answered in time."""
+
+
 class PostgresConnection:
     """Runs the queue's statements on psycopg's connection beneath Django's. Raises Django's errors."""
 
@@ -66,6 +71,34 @@ class PostgresConnection:
             with self._wrapper.wrap_database_errors:
                 rows.executemany(DIALECT.text_of(sql), parameters)
         return rows
+
+    def give_up_after(self, seconds: float) -> None:
+        """Close the connection if the server does not answer a statement in time, as in a silent network.
+
+        The statement raises OperationalError then.
+        """
+        wait = self.connection.wait
+
+        def wait_in_time(steps: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
+            try:
+                return wait(self._in_time(steps, seconds), *args, **kwargs)
+            except _NoAnswer:
+                self.connection.close()
+                raise
+
+        self.connection.wait = wait_in_time  # type: ignore[method-assign,assignment]
+
+    @staticmethod
+    def _in_time(steps: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
+        give_up, is_ready = time.monotonic() + seconds, None
+        while True:
+            try:
+                awaited = steps.send(is_ready)
+            except StopIteration as done:
+                return done.value
+            is_ready = yield awaited  # from time to time, even if it is not
+            if not is_ready and time.monotonic() >= give_up:
+                raise _NoAnswer(f"the server has not answered within {seconds:g} s")
 
     def _rows(self) -> _Rows:
         rows = _Rows(self.connection)

@@ -20,7 +20,9 @@ _REGISTER = """
     INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)
     VALUES (?, ?, clock_timestamp(), clock_timestamp(), ?, '[]') RETURNING id"""
 _BE_KNOWN = "SELECT set_config('snappea.foreman', ?, false)"
-_RENEW = "UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ? WHERE id = ?"
+_RENEW = """
+    UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ? WHERE id = ?
+    RETURNING extract(epoch FROM seen_at)::float"""
 _LEAVE = "DELETE FROM snappea_presence WHERE id = ?"
 #: While the server was down, no Foreman could send a heartbeat.
 _IS_SILENT = "greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?)"
@@ -37,6 +39,14 @@ _RUNNING_IN = """
 _RUNNING_OF = """
     SELECT id, claims, started_at, task_name FROM snappea_task
     WHERE foreman_id = ? AND status = 'running' ORDER BY id"""
+#: Claimed by a Foreman that was considered dead, and died before it noticed.
+_ORPHANS = """
+    SELECT id, claims, started_at, task_name FROM snappea_task
+    WHERE foreman_id IS NOT NULL AND status = 'running'
+        AND started_at <= clock_timestamp() - make_interval(secs => ?)
+        AND NOT EXISTS (SELECT 1 FROM snappea_presence WHERE snappea_presence.id = foreman_id)
+    ORDER BY id"""
+_ADOPT = "UPDATE snappea_task SET foreman_id = ? WHERE foreman_id = ? AND status = 'running'"
 _DISMISS = "DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')"
 _ADDRESS = statement("UPDATE snappea_task SET foreman_id = ?, gate = {ADDRESSED} WHERE id = ?")
 _UNCONFIRMED = f"""
@@ -59,9 +69,15 @@ def be_known(db: RawConnection, foreman_id: int) -> None:
     db.execute(_BE_KNOWN, (str(foreman_id),))
 
 
-def renew(db: RawConnection, foreman_id: int, workers: int, stuck: str) -> bool:
-    """Send a heartbeat. Return False if the Foreman was considered dead."""
-    return db.execute(_RENEW, (workers, stuck, foreman_id)).rowcount == 1
+def renew(db: RawConnection, foreman_id: int, workers: int, stuck: str) -> float | None:
+    """Send a heartbeat. Return its time, by the server's clock; None if the Foreman was considered dead."""
+    found = db.execute(_RENEW, (workers, stuck, foreman_id)).fetchone()
+    return found[0] if found else None
+
+
+def adopt(db: RawConnection, foreman_id: int, before: int) -> None:
+    """Give a Foreman the tasks that it has claimed with its former id since it was considered dead."""
+    db.execute(_ADOPT, (foreman_id, before))
 
 
 def leave(db: RawConnection, foreman_id: int) -> None:
@@ -87,14 +103,21 @@ def reap(db: RawConnection, moment: str, timeout: float) -> dict[str, list[Recov
     """
     found = {}
     for foreman_id, pid, host in db.execute(_SILENT, (timeout,)).fetchall():
-        left = []
-        for *fence, name in db.execute(_RUNNING_OF, (foreman_id,)).fetchall():
-            status = store.interrupt(db, moment, tuple(fence), "Its Foreman died or was cut off.")
-            left.append(Recovered(fence[0], name, f"now {status}", status))
+        found[f"Foreman {pid} on {host}"] = _interrupt(db, moment, _RUNNING_OF, foreman_id)
         leave(db, foreman_id)
+    if orphans := _interrupt(db, moment, _ORPHANS, timeout):
+        found["A Foreman that was considered dead"] = orphans
+    if found:
         store.recheck_groups(db)
-        found[f"Foreman {pid} on {host}"] = left
     return found
+
+
+def _interrupt(db: RawConnection, moment: str, chosen: str, parameter: float) -> list[Recovered]:
+    left = []
+    for *fence, name in db.execute(chosen, (parameter,)).fetchall():
+        status = store.interrupt(db, moment, tuple(fence), "Its Foreman died or was cut off.")
+        left.append(Recovered(fence[0], name, f"now {status}", status))
+    return left
 
 
 # limits shared by all Foremen

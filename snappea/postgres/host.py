@@ -30,14 +30,17 @@ from .connection import PostgresConnection
 
 #: How often to check without a notification, in seconds.
 POLL_EVERY = 2.0
-#: How long a statement waits for another process's lock, in milliseconds.
-LOCK_TIMEOUT = 2000
+#: How long a statement waits for another process's lock, in seconds.
+LOCK_TIMEOUT = 2.0
 #: The server keeps plans that it made while the table was empty, so they must suit any size.
 ROBUST_PLANS = """
     SELECT set_config(name, 'off', false)
     FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name"""
 #: Heartbeats per FOREMAN_TIMEOUT.
 BEATS = 4
+#: How long the server keeps a transaction, with its locks, of a Foreman that is frozen, in seconds. At most
+#: half of FOREMAN_TIMEOUT, which is how long a Foreman waits for an answer.
+LONGEST_REST = 5.0
 
 
 class ListenBell(Bell):
@@ -104,7 +107,14 @@ class PostgresHost(Host):
         self._supervisor = Supervisor()
         self._stuck = "[]"
         self._identity: os.stat_result | None = None
-        self._next_beat = self._reaps_from = 0.0  # by time.monotonic()
+        self._next_beat = 0.0  # by time.monotonic()
+        self._beaten_at = self._watches_since = 0.0  # by the server's clock
+        self._answers_within = settings.FOREMAN_TIMEOUT / 2
+        options = {
+            "connect_timeout": max(2, int(self._answers_within)),
+            **connection.settings_dict["OPTIONS"],
+        }
+        connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
 
     @property
     def _link(self) -> PostgresConnection:
@@ -119,14 +129,20 @@ class PostgresHost(Host):
     def _set_up_connection(self) -> None:
         self._link.connection.prepare_threshold = 5
         self._identity = os.fstat(self._link.connection.fileno())
-        self._link.execute(f"SET lock_timeout = {LOCK_TIMEOUT}")
+        self._link.give_up_after(self._answers_within)
+        limits = {
+            "lock_timeout": LOCK_TIMEOUT,
+            "statement_timeout": self._answers_within,
+            "idle_in_transaction_session_timeout": min(LONGEST_REST, self._answers_within),
+        }
+        for name, seconds in limits.items():
+            self._link.execute(f"SET {name} = {int(1000 * seconds)}")
         self._link.execute(ROBUST_PLANS)
         foremen.be_known(self._link, self._foreman_id)
 
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:
         db.execute(foremen.HOLD_SCHEDULES)
-        found = foremen.reap(db, moment, self.settings.FOREMAN_TIMEOUT)
-        return [task for tasks in found.values() for task in tasks]
+        return []  # what dead Foremen left is found later: a newcomer cannot know which ones live
 
     def equip(self) -> None:
         self.bell = self._bell = ListenBell()
@@ -147,8 +163,7 @@ class PostgresHost(Host):
         if not self._link.connection.closed:
             return
         self._identity = None
-        # other Foremen may have lost their connections too, and need time to reconnect
-        self._reaps_from = time.monotonic() + self.settings.FOREMAN_TIMEOUT
+        self._beaten_at = 0.0  # others may have lost their connections too, and need time to reconnect
         self.connection.close()
         self.connection.ensure_connection()
         self._set_up_connection()
@@ -166,21 +181,36 @@ class PostgresHost(Host):
         return ""
 
     def _beat(self) -> None:
-        if not foremen.renew(self._link, self._foreman_id, self.settings.NUM_WORKERS, self._stuck):
-            self.enter()
-            said = (
-                "No heartbeat for FOREMAN_TIMEOUT (%g s): another Foreman considers this one dead. It has "
-                "interrupted the running tasks, and their results are not written."
-            )
-            say(ERROR, said, self.settings.FOREMAN_TIMEOUT)
-        if time.monotonic() < self._reaps_from:
+        timeout, before = self.settings.FOREMAN_TIMEOUT, self._beaten_at
+        beaten_at = foremen.renew(self._link, self._foreman_id, self.settings.NUM_WORKERS, self._stuck)
+        if beaten_at is None:
+            self._return()
+            return
+        if beaten_at > before + timeout * (BEATS - 1) / BEATS:
+            self._watches_since = beaten_at  # it has just come, or was itself frozen or cut off
+        self._beaten_at = beaten_at
+        if beaten_at < self._watches_since + timeout:
             return
         with transact(self.connection) as db:
-            found = foremen.reap(db, now(self.connection), self.settings.FOREMAN_TIMEOUT)
+            found = foremen.reap(db, now(self.connection), timeout)
         for name, tasks in found.items():
             report_recovered(tasks, name)
         if found:
             self.bell.nudge()
+
+    def _return(self) -> None:
+        """Work on under a new id: another Foreman considers this one dead."""
+        with transact(self.connection) as db:
+            foreman_id = foremen.register(db, self.settings.NUM_WORKERS)
+            foremen.adopt(db, foreman_id, self._foreman_id)
+        self._foreman_id = foreman_id
+        foremen.be_known(self._link, foreman_id)
+        self._beaten_at = 0.0
+        said = (
+            "No heartbeat for FOREMAN_TIMEOUT (%g s): another Foreman considers this one dead. It has "
+            "interrupted the running tasks, and their results are not written."
+        )
+        say(ERROR, said, self.settings.FOREMAN_TIMEOUT)
 
     def tell(self, stuck: Collection[int], queues: Sequence[str], strict: bool) -> None:
         self._stuck = json.dumps(list(stuck))

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
+from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
 from ..conf import current
@@ -25,6 +27,8 @@ BATCH = 0.005
 STEP = 20
 #: How many rows are looked up at once.
 PAGE = 1000
+#: PostgreSQL's code of the error that ends a deadlock.
+DEADLOCK = "40P01"
 
 #: How long pause() waits for the Foremen to confirm it, and how often it checks, in seconds.
 CONFIRM_WITHIN = 10.0
@@ -245,14 +249,28 @@ def _in_batches(statement: str, rows: Sequence[Sequence[object]]) -> Iterator[in
     connection = connect()
     at = 0
     while at < len(rows):
-        changed = 0
-        with connection.wrap_database_errors, transact(connection) as db:
-            began = time.monotonic()
-            while at < len(rows) and time.monotonic() < began + BATCH:
-                changed += max(0, db.executemany(statement, rows[at : at + STEP]).rowcount)
-                at += STEP
+        began = time.monotonic()
+        try:
+            changed, at = _write_batch(connection, statement, rows, at)
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", "") != DEADLOCK or connection.in_atomic_block:
+                raise
+            continue  # the server chose this transaction to be rolled back
         ring_on_commit(connection)
         yield changed
         if at < len(rows) and not connection.in_atomic_block:
             # a process that waits for the lock checks it only now and then
             time.sleep(time.monotonic() - began)
+
+
+def _write_batch(
+    connection: BaseDatabaseWrapper, statement: str, rows: Sequence[Sequence[object]], at: int
+) -> tuple[int, int]:
+    """Run a statement for rows from `at` on. Return how many rows changed, and where to go on."""
+    changed = 0
+    with connection.wrap_database_errors, transact(connection) as db:
+        give_up = time.monotonic() + BATCH
+        while at < len(rows) and time.monotonic() < give_up:
+            changed += max(0, db.executemany(statement, rows[at : at + STEP]).rowcount)
+            at += STEP
+    return changed, at
