@@ -33,7 +33,7 @@ def traceback_parts(text: str) -> list[Part]:
     for line in cut(plain(text)).splitlines():
         is_frame = 0
         if found := _FRAME.match(line):
-            kind, indent, is_frame = "library" if _is_library(found[2]) else "own", found[1], 1
+            kind, indent, is_frame = "library" if is_library(found[2]) else "own", found[1], 1
         elif indent is None or not line.startswith((f"{indent}  ", f"{indent}[Previous line repeated")):
             kind, indent = "text", None
         if not parts or parts[-1].kind != kind:
@@ -43,5 +43,6 @@ def traceback_parts(text: str) -> list[Part]:
     return parts
 
 
-def _is_library(file: str) -> bool:
+def is_library(file: str) -> bool:
+    """Tell whether a file is Snappea's, Python's, or in site-packages."""
     return file.startswith(_OUTSIDE) or _LIBRARIES.match(file) is not None

@@ -69,7 +69,7 @@ class MemoryEngine(MemoryBatches):
     @contextmanager
     def _all_or_none(self) -> Iterator[None]:
         with self._lock:
-            before = dict(self._rows), dict(self._until), dict(self._batches)
+            before = self.state()
             try:
                 yield
             except (AlreadyEnqueued, LookupError):
@@ -133,6 +133,21 @@ class MemoryEngine(MemoryBatches):
 
     # for snappea.testing
 
+    def state(self) -> tuple[dict[Any, Any], ...]:
+        """Return all that is kept."""
+        return dict(self._rows), dict(self._until), dict(self._batches)
+
+    def resume(self, state: tuple[dict[Any, Any], ...]) -> None:
+        """Keep what `state()` has returned in another process."""
+        self._rows, self._until, self._batches = state
+        self._ids, self._batch_ids = (count(max(kept, default=0) + 1) for kept in (state[0], state[2]))
+
+    def start_again(self, call_id: int) -> Claim:
+        """Claim a call that waits, or was interrupted."""
+        row = self._rows[call_id]
+        row.status, row.attempts = Status.RUNNING.value, row.attempts + 1
+        return claim_of(row, self._passes_result(row))
+
     def waiting(self) -> list[Task]:
         """Return the calls that wait."""
         with self._lock:
@@ -157,8 +172,7 @@ class MemoryEngine(MemoryBatches):
             if not due:
                 return None
             first = min(due, key=lambda row: (-row.priority, row.pk))
-            first.status, first.attempts = Status.RUNNING.value, first.attempts + 1
-            return claim_of(first, self._passes_result(first))
+            return self.start_again(first.pk)
 
     def settle(self, outcome: Outcome) -> None:
         """Write a call's outcome to its row, as a Foreman would."""

@@ -12,9 +12,10 @@ While tests run, `delay()` keeps calls in memory (`SNAPPEA["IN_TESTS"]`). Each t
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
 from django.conf import settings
@@ -176,6 +177,30 @@ def override_snappea(**keys: Any) -> override_settings:
     ... class SignUp(TestCase): ...
     """
     return override_settings(SNAPPEA={**getattr(settings, "SNAPPEA", {}), **keys})
+
+
+def crash_everywhere(
+    task: TaskFunction[..., Any],
+    *args: Any,
+    check: Callable[[], object] | None = None,
+    files: Iterable[Path | str] = (),
+    **kwargs: Any,
+) -> int:
+    """Assert that a call may be repeated after a crash anywhere. Return the number of crashes.
+
+    Runs it in child processes with copies of the databases: kills it after each line of your code in turn,
+    runs it again to the end, and compares what is left with a run without a crash: what `check` returns, or
+    the numbers of new rows, the mails and the calls. `files`: files and directories that the task changes;
+    they are put back before each run, and compared. Raises AssertionError, which names the line, or
+    RuntimeError if this cannot work here.
+
+    >>> crash_everywhere(pay, order.pk, check=lambda: Payment.objects.values_list("order", "amount"))
+    """
+    from .crashes import Crashes  # rarely needed
+
+    __tracebackhide__ = True
+    with Crashes(task, task.call(args, kwargs), check, [*map(Path, files)]) as crashes:
+        return crashes.run()
 
 
 @contextmanager

@@ -542,6 +542,8 @@ def test_what_tests_may_use() -> None:
     assert first("testing", "field of `Enqueued`") == list(testing.Enqueued._fields)
     assert {*first("testing", "member of `LiveForeman`")} == public(LiveForeman)
     assert first("testing", "argument of `drain()`") == [*parameters(testing.drain)]
+    crashes = [name for name in parameters(testing.crash_everywhere) if not name.endswith("args")]
+    assert first("testing", "argument of `crash_everywhere()`") == crashes
     fixtures = {name for name in vars(pytest_plugin) if name.startswith("snappea_")}
     assert {*first("testing", "fixture for pytest")} == fixtures
 

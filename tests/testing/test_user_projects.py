@@ -105,6 +105,25 @@ EAGER = EXAMPLES["shop/tests/test_eager.py"]
 WITH_PYTEST = EXAMPLES["shop/tests/test_functions.py"]
 FILES_AS_DATABASES = EXAMPLES["settings.py"]
 LIVE = EXAMPLES["shop/tests/test_live.py"]
+CRASHES = EXAMPLES["shop/tests/test_crashes.py"]
+REPORT = EXAMPLES["$ pytest shop"]
+CRASHES_OF_ROWS = EXAMPLES["shop/tests/test_crashes_of_rows.py"]
+IN_TESTCASE = """
+
+from django.test import TestCase
+
+
+class Welcome(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        Customer.objects.create(email="ada@example.com")
+
+    def test_it(self):
+        with self.assertRaises(AssertionError):
+            crash_everywhere(send_welcome, "ada@example.com")
+        crash_everywhere(send_welcome, "ada@example.com", check=Customer.objects.all)
+        self.assertFalse(Customer.objects.get().was_welcomed)
+"""
 
 
 @pytest.fixture
@@ -165,6 +184,19 @@ def test_pytest(project: Project) -> None:
     assert "6 passed" in project.run("pytest", "-p", "no:cacheprovider", "shop")
     fixtures = project.run("pytest", "--fixtures", "shop")
     assert "snappea_eager" in fixtures and "snappea_drain" in fixtures
+
+
+def test_crashes(project: Project) -> None:
+    """With databases in memory, in pytest-django's transaction and in TestCase."""
+    project.write("shop/tests/test_crashes.py", CRASHES)
+    exit_code, output = project.try_to_run("pytest", "-p", "no:cacheprovider", "shop")
+    assert exit_code == 1 and "1 failed" in output
+    for line in REPORT.splitlines()[1:]:
+        assert line.strip() in output, output
+    assert "testing/crashes.py" not in output, "pytest shows the test"
+    project.write("shop/tests/test_crashes.py", CRASHES_OF_ROWS + IN_TESTCASE)
+    assert "2 passed" in project.run("pytest", "-p", "no:cacheprovider", "shop")
+    assert "Ran 1 test" in project.run("django", "test")
 
 
 def test_pytest_where_there_is_no_django(project: Project) -> None:
