@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from uuid import uuid4
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models import QuerySet
 
 from ..conf import current
@@ -25,7 +25,7 @@ from ..errors import CannotStart, UnreadableArguments
 from ..models import WAITING, Task
 from ..queue import logbook, operations, recovery
 from ..queue.clock import as_text, now
-from ..queue.database import FAULTS, connect, file_of, raw, transact
+from ..queue.database import FAULTS, connect, file_of, raw, transact, writing
 from ..queue.foremen import foremen_at_work
 from ..queue.lock import Lock
 from ..queue.records import Call, Extras
@@ -170,10 +170,10 @@ def _send_all(send: Callable[[Item, Ticket], object], identity: int) -> int:
 
 def _identity(create: bool = False) -> int:
     """Return the number that identifies the database, even if its file is moved; 0 if it has none."""
-    db = raw(connect())
-    if create and not db.execute("PRAGMA application_id").fetchone()[0]:
-        db.execute(f"PRAGMA application_id = {secrets.randbelow(2**31 - 1) + 1}")
-    number: int = db.execute("PRAGMA application_id").fetchone()[0]
+    if create and not _identity():
+        with writing(connect()) as db:
+            db.execute(f"PRAGMA application_id = {secrets.randbelow(2**31 - 1) + 1}")
+    number: int = raw(connect()).execute("PRAGMA application_id").fetchone()[0]
     return number
 
 
@@ -209,6 +209,8 @@ def _change(statement: str, *parameters: object, database: int | None = None) ->
     try:
         if database not in (None, _identity()):
             raise Unreachable(f"{path} is another database")
-        return raw(connect()).execute(statement, parameters).rowcount == 1
+        connection = connect()
+        with transaction.atomic(using=connection.alias):  # rolls back if the disk does not sync
+            return raw(connection).execute(statement, parameters).rowcount == 1
     except FAULTS as error:
         raise Unreachable(str(error)) from error

@@ -19,7 +19,7 @@ from ..errors import CannotStart
 from ..log import foreman, say, say_seldom
 from ..queue import batches, groups, store, unique
 from ..queue.clock import now
-from ..queue.database import ADAPTERS, FAULTS, adapter, connect, raw, transact
+from ..queue.database import ADAPTERS, FAULTS, adapter, connect, raw, transact, writing
 from ..queue.quarantine import Quarantine, quarantined
 from ..queue.records import Claim, Expired, Outcome
 from ..tasks import frameworks
@@ -181,8 +181,9 @@ class Foreman:
                 self.pool.loop.look()
             self._scheduler.look(self.connection, now(self.connection))
             if here >= self._forget_at:
-                outdated = raw(self.connection), now(self.connection)
-                has_more = [rows.forget(*outdated) for rows in (unique, groups, batches)]
+                with writing(self.connection) as db:
+                    moment = now(self.connection)
+                    has_more = [rows.forget(db, moment) for rows in (unique, groups, batches)]
                 self._forget_at = here if any(has_more) else here + FORGET_EVERY
         self.stats.look(raw(self.connection))
         if has_changed:

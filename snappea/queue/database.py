@@ -27,7 +27,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from ..conf import alias, current, tests_run
 from .dialects import statement
-from .durable import NotSynced, durable_writes
+from .durable import NotSynced, Writes, settle_for_django, writes
 from .files import IS_UNIX, QueueFile, at_fork, close_to_others, give_to_owner_of_directory, identity_of
 
 #: How many old rows are deleted at once.
@@ -156,11 +156,14 @@ def _prepare_sqlite(connection: Any) -> None:
         connection.close_at = None  # opening costs more than an enqueue; it holds no lock while it rests
     connection.snappea_file = _identify(connection.connection, path) if path else None  # none in memory
     link = connection.snappea_link = connection.connection
-    defers = is_own and path and synchronous == "FULL" and "synchronous" not in theirs
-    durable = durable_writes(link, connection.snappea_file) if defers else None
-    connection.snappea_writing = durable or nullcontext(link)
+    connection.snappea_writing = nullcontext(link)
     if is_own and path:
-        _thread.closer = _Closer(link, *filter(None, [durable]))
+        defers = synchronous == "FULL" and "synchronous" not in theirs
+        block = writes(link, connection.snappea_file, defers)
+        connection.snappea_writing = block or nullcontext(link)
+        _thread.closer = _Closer(link, *filter(None, [block]))
+        if settle_for_django not in connection.execute_wrappers:
+            connection.execute_wrappers.append(settle_for_django)
 
 
 @receiver(post_migrate)
@@ -259,13 +262,13 @@ def file_of(connection: BaseDatabaseWrapper) -> QueueFile | None:
 
 
 def raw(connection: BaseDatabaseWrapper) -> RawConnection:
-    """Return the connection beneath Django's; on SQLite, the sqlite3 connection."""
+    """Return the connection beneath Django's, to read; on SQLite, the sqlite3 connection."""
     link: RawConnection = connection.snappea_link  # type: ignore[attr-defined]  # prepare() put it there
     return link
 
 
 def writing(connection: BaseDatabaseWrapper) -> AbstractContextManager[RawConnection]:
-    """Return a block for one statement that writes, durable at its end if no transaction is open.
+    """Return a block for one statement that writes, in turn; durable at its end if no transaction is open.
 
     Yields the raw connection. Raises one of FAULTS.
     """
@@ -288,11 +291,11 @@ def transact(connection: BaseDatabaseWrapper) -> Iterator[RawConnection]:
     Rolls back and raises one of FAULTS if the commit fails, or would go to a deleted or replaced file. Raises
     NotSynced if it may be lost in a power cut.
     """
-    if connection.in_atomic_block:
-        yield raw(connection)
-        return
     file = file_of(connection)
     with writing(connection) as below:
+        if connection.in_atomic_block:
+            yield below
+            return
         below.execute(BEGIN)
         try:
             yield below
@@ -325,6 +328,8 @@ def _hold_connections() -> None:
 def _abandon_connections() -> None:
     for wrapper in _wrappers():
         wrapper.connection = None
+        if isinstance(block := writing(wrapper), Writes):
+            block.close()  # its turn ends with the parent, not with its last child
 
 
 at_fork(

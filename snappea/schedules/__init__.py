@@ -12,7 +12,7 @@ from ..conf import uses_celery
 from ..errors import ConfigurationError, refuse_event_loop
 from ..models import Schedule, ScheduleRun, Status, Task
 from ..queue.clock import now
-from ..queue.database import RawConnection, connect, raw, ring_on_commit, transact
+from ..queue.database import RawConnection, connect, raw, ring_on_commit, transact, writing
 from ..queue.dialects import statement
 from ..tasks.discovery import discover, resolve
 from ..tasks.engine import AsyncResult
@@ -46,7 +46,8 @@ def pause(name: str) -> bool:
     True
     """
     refuse_event_loop("schedules")
-    return bool(raw(connect()).execute(_PAUSE, (name,)).rowcount)
+    with writing(connect()) as db:
+        return bool(db.execute(_PAUSE, (name,)).rowcount)
 
 
 def resume(name: str) -> bool:
