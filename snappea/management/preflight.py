@@ -1,6 +1,7 @@
 """The subcommand preflight: whether the calls in the queue fit the code."""
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -43,12 +44,9 @@ def _counts(found: Counter[str]) -> str:
     return ", ".join(f"{status}: {count:,}" for status, count in found.items()) or "there are none"
 
 
-def _lines(problem: Problem) -> list[str]:
+def _lines(problem: Problem) -> Iterator[str]:
     first = f"#{problem.oldest}" if isinstance(problem.oldest, int) else problem.oldest
     since = f", {console.at(problem.since)}" if problem.since else ""
-    lines = (
-        f"{problem.task}: {problem.what}",
-        f"    {_counts(problem.rows)} (oldest: {first}{since})",
-        f"    {problem.cure}",
-    )
-    return [*map(clean, lines), ""]
+    yield clean(f"{problem.task}: {problem.what}")
+    yield clean(f"    {_counts(problem.rows)} (oldest: {first}{since})")
+    yield clean(f"    {problem.cure}") + "\n"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from inspect import Parameter, unwrap
 from types import NoneType, SimpleNamespace, UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from ..conf import hook
 from ..errors import ConfigurationError, UnknownQueue, UnknownTask, UnreadableArguments
@@ -21,7 +21,7 @@ from ..queue.records import Claim, ClaimExtras, Origin
 from ..schedules.rows import EACH, Planned, matched
 from ..tasks.arguments import decode
 from ..tasks.calls import require_queue
-from ..tasks.discovery import failures, task_of
+from ..tasks.discovery import task_of
 from ..tasks.function import TaskFunction
 
 #: How many rows are read at once: each may take MAX_ARGUMENT_BYTES.
@@ -45,13 +45,8 @@ _KINDS: dict[Any, set[type]] = {kind: {kind} for kind in (str, bool, list, dict,
 _KINDS |= {int: {int, bool}, float: {float, int, bool}, tuple: {list}, Mapping: {dict}, Sequence: {list, str}}
 _ESCAPED = partial(str, encoding="utf-8", errors="backslashreplace")
 _OR_DELETE = "or cancel or delete these calls"
-
-
-class Fault(NamedTuple):
-    """What is wrong with a call, without the values of its arguments, and the cure."""
-
-    what: str
-    cure: str
+#: What is wrong with a call, without the values of its arguments, and the cure.
+Fault: TypeAlias = tuple[str, str]
 
 
 class Problem(NamedTuple):
@@ -89,12 +84,12 @@ class Report:
     def add(self, status: str, task: object, faults: Iterable[Fault], *oldest: Any) -> None:
         """Count a call, and add its faults."""
         self.checked[status] += 1
-        for fault in {*faults}:
-            key = str(task)[:MOST], fault.what[:MOST]
+        for what, cure in {*faults}:
+            key = str(task)[:MOST], what[:MOST]
             if key not in self.problems:
                 if len(self.problems) >= MOST:
-                    key, fault = ("others", "there are more problems"), Fault("", "Solve these first.")
-                self.problems.setdefault(key, Problem(*key, fault.cure, Counter(), *oldest))
+                    key, cure = ("others", "there are more problems"), "Solve these first."
+                self.problems.setdefault(key, Problem(*key, cure, Counter(), *oldest))
             self.problems[key].rows[status] += 1
 
 
@@ -110,12 +105,12 @@ class _Code:
         self._kinds = dict(_kinds(self._task)) if has_types else {}
         if self._task.is_isolated and not hasattr(os, "fork"):
             what = "it needs a process of its own, and this system has no os.fork()"
-            self._faults.append(Fault(what, "Run the Foreman on Unix."))
+            self._faults.append((what, "Run the Foreman on Unix."))
         try:
             require_queue(queue, name)
         except UnknownQueue as error:
             what = str(error).removeprefix(f"{name}: ").partition(". Add it")[0]
-            self._faults.append(Fault(what, f"Keep the queue until no call is left in it, {_OR_DELETE}."))
+            self._faults.append((what, f"Keep the queue until no call is left in it, {_OR_DELETE}."))
 
     def _find(self, name: str, queue: str, backend: str | None) -> TaskFunction[..., Any] | None:
         """Find the task as a worker does, which may import its module."""
@@ -126,14 +121,11 @@ class _Code:
             raise
         except BaseException as error:  # also of a module that calls sys.exit()
             what = str(error).removeprefix(f"Unknown task {name!r}: ").partition(". If it was")[0]
-            add, every = "Add", f"--task {shlex.quote(str(name))}"
-            if failures or what.startswith("importing "):
-                add = f"Correct what cannot be imported{', '.join(['', *failures])}; or add"
             cure = (
-                f"{add} the name to the aliases of the task that replaces it; or run: "
-                f"manage.py snappea cancel {every}; manage.py snappea delete {every}"
-            )
-            self._faults.append(Fault(what.rstrip(".") or repr(error), cure))
+                "Correct its module, or add its name to the aliases of the task that replaces it; or run: "
+                "manage.py snappea cancel --task {0}; manage.py snappea delete --task {0}"
+            ).format(shlex.quote(str(name)))
+            self._faults.append((what.rstrip(".") or repr(error), cure))
             return None
 
     def faults_of(self, args: str, kwargs: str, first: int) -> list[Fault]:
@@ -144,7 +136,7 @@ class _Code:
             values, named = decode(args, kwargs)
         except UnreadableArguments:
             what = "the arguments are not a JSON list and a JSON object"
-            return [*self._faults, Fault(what, f"Correct them by hand, {_OR_DELETE}.")]
+            return [*self._faults, (what, f"Correct them by hand, {_OR_DELETE}.")]
         faults, typed = self._fit(self._task, len(values), *named)
         values += named.values()
         wrong = [
@@ -168,7 +160,7 @@ class _Code:
         except TypeError as error:
             what = str(error).removeprefix(f"{task.name}(): ")
             cure = f"Give a new parameter a default, and accept a former one, {_OR_DELETE}."
-            return [*self._faults, Fault(what, cure)], []
+            return [*self._faults, (what, cure)], []
         typed = []
         for name, bound in task.signature.bind(*range(count), **named).arguments.items():
             places = bound.values() if isinstance(bound, dict) else bound
@@ -183,7 +175,7 @@ class _Code:
 def _mistyped(name: str, found: str, kinds: frozenset[type]) -> Fault:
     expected = " or ".join(sorted(kind.__name__ for kind in kinds - {bool} or kinds))
     what = f"the argument {name!r} is of type {found}, not {expected}"
-    return Fault(what, f"Accept both until no such call is left, {_OR_DELETE}.")
+    return (what, f"Accept both until no such call is left, {_OR_DELETE}.")
 
 
 def _kinds(task: TaskFunction[..., Any]) -> Iterator[tuple[str, set[type]]]:
@@ -248,7 +240,7 @@ def _check_callback(report: Report, text: str | None, *oldest: Any) -> None:
             code = call.task_name, call.queue, call.extras and call.extras.backend
             report.check("callbacks", code, call.args, call.kwargs, *oldest, first=first)
     except (AttributeError, KeyError, ValueError, TypeError, RecursionError):  # written by hand
-        fault = Fault("a callback cannot be read", "Correct the row of the batch by hand.")
+        fault = ("a callback cannot be read", "Correct the row of the batch by hand.")
         report.add("callbacks", "snappea_batch", [fault], *oldest)
 
 
@@ -258,7 +250,7 @@ def _check_schedule(report: Report, planned: Planned) -> None:
         plan.trigger()
         own = plan.task(planned.is_added).options.queue
     except (ConfigurationError, UnknownTask) as error:
-        fault = Fault(str(error).rstrip("."), "Change or remove the schedule.")
+        fault = (str(error).rstrip("."), "Change or remove the schedule.")
         report.add("schedules", plan.task_name, [fault], *oldest)
     else:
         report.check("schedules", (plan.task_name, plan.queue or own, None), plan.args, plan.kwargs, *oldest)
