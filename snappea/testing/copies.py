@@ -21,7 +21,7 @@ class Copies:
 
     def __init__(self, directory: Path, files: Iterable[Path]) -> None:
         """Keep them in a directory. Raises RuntimeError if a database cannot be copied."""
-        self._directory = directory
+        self._kept, self._used = directory, directory / "used"
         self._files = {path: directory / f"file-{number}" for number, path in enumerate(files)}
         for path, kept in self._files.items():
             _copy(path, kept)
@@ -37,9 +37,9 @@ class Copies:
     def _keep(self, connection: Any, name: str) -> str:
         """Return the name of the copy that children use."""
         if connection.vendor == "sqlite":
-            kept = self._directory / f"{connection.alias}.sqlite3"
+            kept = self._kept / connection.alias
             kept.write_bytes(connection.connection.serialize())  # with what the test has not committed
-            return f"{kept}-used"
+            return str(self._used / connection.alias)
         if connection.vendor != "postgresql":
             raise RuntimeError(f"crash_everywhere() needs SQLite or PostgreSQL, not {connection.vendor}.")
         if connection.in_atomic_block:
@@ -55,9 +55,10 @@ class Copies:
     def renew(self) -> None:
         """Make new copies, and put the files back."""
         self.drop()
+        self._used.mkdir()
         for name, (connection, copy) in self._copies.items():
             if connection.vendor == "sqlite":
-                shutil.copyfile(copy.removesuffix("-used"), copy)
+                shutil.copyfile(self._kept / connection.alias, copy)
             else:
                 _execute(connection, "CREATE DATABASE {} TEMPLATE {}", copy, name)
 
@@ -65,10 +66,9 @@ class Copies:
         """Delete the copies, and put the files back."""
         for path, kept in self._files.items():
             _copy(kept, path)
+        shutil.rmtree(self._used, ignore_errors=True)  # with the journals that killed processes leave
         for connection, copy in self._copies.values():
-            if connection.vendor == "sqlite":
-                _copy(Path("/nonexistent"), Path(copy))
-            else:
+            if connection.vendor != "sqlite":
                 _execute(connection, "DROP DATABASE IF EXISTS {} WITH (FORCE)", copy)
 
     def use(self) -> None:

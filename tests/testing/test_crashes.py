@@ -36,7 +36,11 @@ def test_the_line_is_named(site: Site, name: str) -> None:
     assert not Group.objects.exists() and not mail.outbox
 
 
-def test_no_harm(site: Site) -> None:
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_no_harm(site: Site, journal: str) -> None:
+    with connections["default"].cursor() as cursor:
+        cursor.execute(f"PRAGMA journal_mode = {journal}")
+        assert cursor.fetchone() == (journal,)
     assert crash_everywhere(pay, 7) > 8
     assert crash_everywhere(retry_once) > 3
     assert crash_everywhere(mail_twice, check=Group.objects.all) > 3
