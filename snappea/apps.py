@@ -20,7 +20,7 @@ class SnappeaConfig(AppConfig):
 
     def ready(self) -> None:
         """Register receivers and checks."""
-        from .conf import is_traced, uses_celery
+        from .conf import is_on, uses_celery
         from .queue import database, store  # noqa: F401  (they register receivers)
         from .tasks.context import name_tasks_in_log
 
@@ -30,10 +30,12 @@ class SnappeaConfig(AppConfig):
         post_migrate.connect(_tell_after_migrate)
         if uses_celery():
             import_module("snappea.celery").register()
-        if is_traced() and find_spec("opentelemetry"):
+        if is_on("OPENTELEMETRY") and find_spec("opentelemetry"):
             import_module("snappea.opentelemetry").register()
         if os.environ.get("SNAPPEA_FOREMAN") == "1" and sys.argv[1:2] == ["runserver"]:
             import_module("snappea.companion").follow_runserver()
+        if is_on("ALERT"):
+            import_module("snappea.monitoring.alerts").register()
 
 
 # each imports modules that a process that only enqueues does not need

@@ -16,9 +16,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
 from django.db.utils import load_backend
 from django.urls import get_resolver
+from django.utils.module_loading import import_string
 
 from . import distribution
-from .conf import current, is_traced, setting_problems, uses_celery
+from .conf import ALERT, current, is_on, setting_problems, uses_celery
 from .errors import ConfigurationError, ExtraMissing
 from .monitoring.undiscovered import undiscovered
 from .queue.availability import run_migrate, trouble
@@ -258,9 +259,25 @@ def check_functions(**kwargs: Any) -> Iterator[CheckMessage]:
 @listed
 def check_tracing(**kwargs: Any) -> Iterator[CheckMessage]:
     """E012: OPENTELEMETRY is on, but OpenTelemetry is not installed."""
-    if is_traced() and find_spec("opentelemetry") is None:
+    if is_on("OPENTELEMETRY") and find_spec("opentelemetry") is None:
         missing = ExtraMissing('SNAPPEA["OPENTELEMETRY"] needs OpenTelemetry', "opentelemetry")
         yield Error(str(missing), f"Run: pip install '{missing.package}'", id="snappea.E012")
+
+
+@listed
+def check_alerts(**kwargs: Any) -> Iterator[CheckMessage]:
+    """E018 and W033: the function of ALERT cannot be imported, or there are no ADMINS."""
+    configured = current().ALERT
+    to = None if configured is None else (ALERT | configured)["TO"]
+    if to == "admins" and not settings.ADMINS:
+        message = "SNAPPEA['ALERT'] sends mail to ADMINS, which is empty."
+        yield Warning(message, "Set ADMINS, or let TO be the path of a function.", id="snappea.W033")
+    elif isinstance(to, str) and to != "admins":
+        try:
+            import_string(to)
+        except ImportError as error:
+            message = f"SNAPPEA['ALERT'] has a TO that cannot be imported: {error}."
+            yield Error(message, 'Write the path of a function, or "admins".', id="snappea.E018")
 
 
 SETUP += [check_settings, check_database, check_schedules]

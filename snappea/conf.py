@@ -140,6 +140,26 @@ def schedule_fault(entry: Mapping[Any, Any]) -> str:
     return "" if is_interval(entry.get("every", 1)) else 'needs "every" to be more than 0 seconds'
 
 
+#: The entries of the setting ALERT with their defaults.
+ALERT: dict[str, Any] = {"TO": "admins", "NO_FOREMAN": 60, "BACKLOG": 300, "FAILURES": (20, 10)}
+
+
+def _expected_alert(value: object) -> str:
+    if not isinstance(value, dict) or not value.keys() <= ALERT.keys():
+        return "" if value is None else f"a dict with some of the keys {', '.join(ALERT)}, or None"
+    told = ALERT | value
+    if not (isinstance(told["TO"], str) or callable(told["TO"])):
+        return 'a dict in which "TO" is "admins", a function, or its path'
+    for key in ("NO_FOREMAN", "BACKLOG"):
+        if told[key] is not None and not (is_number(told[key]) and 1 <= told[key] <= _MOST):
+            return f'a dict in which "{key}" is a number of seconds from 1 to {_MOST:,.0f}, or None'
+    share = told["FAILURES"]
+    is_pair = isinstance(share, (list, tuple)) and len(share) == 2 and all(map(is_number, share))
+    if share is not None and not (is_pair and 0 <= share[0] < 100 and 1 <= share[1] <= 10_080):
+        return 'a dict in which "FAILURES" is (percent, minutes), such as (20, 10), or None'
+    return ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """settings.SNAPPEA with the defaults filled in."""
@@ -218,6 +238,8 @@ class Settings:
     HOOK_ADD_TASK_KWARGS: Callable[[], dict[str, Any]] | str | None = _function()
     #: Takes a task's keyword arguments, may remove those the other hook added, returns a context manager.
     HOOK_RUN_TASK_CONTEXT: Callable[[dict[str, Any]], AbstractContextManager[Any]] | str | None = _function()
+    #: When to tell that something is wrong, with the keys of the constant ALERT. None: no alerts.
+    ALERT: dict[str, Any] | None = _field(None, _expected_alert)
     #: Whether to trace calls and tasks with OpenTelemetry. Read once, when the app is ready.
     OPENTELEMETRY: bool = _flag()
 
@@ -301,9 +323,9 @@ def uses_celery() -> bool:
     return bool(_written("ENGINE") == "celery")
 
 
-def is_traced() -> bool:
-    """Tell whether OpenTelemetry is on, even if other keys are wrong. Celery's workers have their own."""
-    return _written("OPENTELEMETRY") is True and not uses_celery()
+def is_on(key: str) -> bool:
+    """Tell whether OPENTELEMETRY or ALERT is set, even if other keys are wrong. They are not for Celery."""
+    return _written(key) not in (None, False) and not uses_celery()
 
 
 def collects() -> bool:

@@ -309,3 +309,17 @@ def test_a_queue_that_cannot_be_used(site: Site, messages: Messages) -> None:
     site.database.write_text("This is no database. " * 500)
     (found,) = checks.check_availability()
     assert found.id == "snappea.W010" and "is not a SQLite database" in found.msg
+
+
+def test_the_recipient_of_alerts(settings: Any) -> None:
+    def found() -> list[str]:
+        return [f"{message.id} {message.msg}" for message in checks.check_alerts()]
+
+    settings.SNAPPEA = {"ALERT": {}}
+    assert not found()
+    settings.ADMINS = []
+    assert "snappea.W033" in found()[0] and "ADMINS" in found()[0]
+    settings.SNAPPEA = {"ALERT": {"TO": "shop.nowhere"}}
+    assert "snappea.E018" in found()[0] and "shop" in found()[0]
+    settings.SNAPPEA = {"ALERT": {"TO": "tests.playground.alerted.note"}}
+    assert not found()

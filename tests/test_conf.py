@@ -46,6 +46,16 @@ def test_what_is_set_is_in_force_at_once(settings: Any) -> None:
         ({"SCHEDULES": [{"task": "x", "every": 0}]}, "SCHEDULES", '"every" to be more than 0 seconds'),
         ({"SCHEDULES": [{"task": "x", "cron": 5}]}, "SCHEDULES", "[0] has an invalid 'cron': 5"),
         ({"SCHEDULES": [{"task": "x", "every": 5, "cron": "* * * * *"}]}, "SCHEDULES", "[0] needs"),
+        (
+            {"ALERT": "admins"},
+            "is 'admins'",
+            "a dict with some of the keys TO, NO_FOREMAN, BACKLOG, FAILURES",
+        ),
+        ({"ALERT": {"NO_FORMAN": 3}}, "NO_FORMAN", "a dict with some of the keys"),
+        ({"ALERT": {"TO": 3}}, "ALERT", '"TO" is "admins", a function, or its path'),
+        ({"ALERT": {"BACKLOG": 0}}, "ALERT", '"BACKLOG" is a number of seconds from 1 to'),
+        ({"ALERT": {"FAILURES": 20}}, "ALERT", '"FAILURES" is (percent, minutes), such as (20, 10)'),
+        ({"ALERT": {"FAILURES": (20, 0)}}, "ALERT", '"FAILURES" is (percent, minutes)'),
         ({"DATABASE": None}, "is None", "a string"),
         ({"SYNCHRONOUS": "OFF"}, "is 'OFF'", "'FULL' or 'NORMAL'"),
         (

@@ -214,6 +214,11 @@ def test_keys_of_queues_and_schedules() -> None:
     ]
 
 
+def test_entries_of_alert() -> None:
+    found = rows("settings", "entry", "default", "value", "meaning")
+    assert {row[0].strip("`"): ast.literal_eval(row[1].strip("`")) for row in found} == conf.ALERT
+
+
 def test_environment_variables() -> None:
     source = "\n".join(SOURCES.values())
     read = set(re.findall(r'environ\.(?:get|pop)\("(\w+)"', source))
