@@ -376,6 +376,8 @@ class Presence(models.Model):
     workers = models.IntegerField(default=0)
     #: The ids of tasks that should have ended, as JSON.
     stuck = JSONText(default="[]")
+    #: The only queues that it serves, as JSON. Empty: all.
+    queues = JSONText(default="[]", db_default="[]")
 
 
 class Opening(models.Model):

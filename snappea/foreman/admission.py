@@ -33,6 +33,9 @@ class SharedLimits(Protocol):
     def running_in(self, db: RawConnection) -> dict[str, int]:
         """Return how many tasks run in each queue."""
 
+    def served(self) -> list[str]:
+        """Return the queues that Foremen serve; empty if one of them serves all."""
+
     def clock(self, db: RawConnection) -> str:
         """Return the time by a clock that all Foremen share."""
 
@@ -219,13 +222,16 @@ class Admission:
 
     def _open_gates(self, db: RawConnection, moment: str, newcomers: list[Newcomer]) -> None:
         self._has_more = len(newcomers) >= groups.AT_ONCE
-        here, moment = time.monotonic(), self._shared.clock(db) if self._shared else moment
+        here, served = time.monotonic(), self.served
+        if self._shared:
+            moment = self._shared.clock(db)
+            served = self._shared.served() if served else served
         for lane in self.left.union(task.lane for task in newcomers if task.lane):
-            wait = groups.admit(db, lane, moment, self._changes, self.served)
+            wait = groups.admit(db, lane, moment, self._changes, served)
             if wait is not None:
                 self._openings.add(lane, here + wait)
         if ids := [task.id for task in newcomers if task.discards]:
-            self._discarded = groups.discard(db, ids, self.served)
+            self._discarded = groups.discard(db, ids, served)
 
     def _shares(
         self, db: RawConnection, waiting: list[str], room: int, running: Iterable[Claim]

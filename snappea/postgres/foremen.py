@@ -21,14 +21,15 @@ _REGISTER = """
     VALUES (?, ?, clock_timestamp(), clock_timestamp(), ?, '[]') RETURNING id"""
 _BE_KNOWN = "SELECT set_config('snappea.foreman', ?, false)"
 _RENEW = """
-    UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ? WHERE id = ?
+    UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ?, queues = ? WHERE id = ?
     RETURNING extract(epoch FROM seen_at)::float"""
 _LEAVE = "DELETE FROM snappea_presence WHERE id = ?"
 #: While the server was down, no Foreman could send a heartbeat.
 _IS_SILENT = "greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?)"
 _SILENT = f"SELECT id, pid, host FROM snappea_presence WHERE {_IS_SILENT} ORDER BY id FOR UPDATE SKIP LOCKED"
 _PRESENT = f"""
-    SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT ({_IS_SILENT}) ORDER BY id"""
+    SELECT id, pid, host, since, workers, stuck, queues FROM snappea_presence
+    WHERE NOT ({_IS_SILENT}) ORDER BY id"""
 
 #: Locks until the end of the transaction. The second one: only this Foreman writes the declared schedules.
 _HOLD_GATES = "SELECT pg_advisory_xact_lock(1936613744, 1)"
@@ -69,9 +70,9 @@ def be_known(db: RawConnection, foreman_id: int) -> None:
     db.execute(_BE_KNOWN, (str(foreman_id),))
 
 
-def renew(db: RawConnection, foreman_id: int, workers: int, stuck: str) -> float | None:
+def renew(db: RawConnection, foreman_id: int, workers: int, stuck: str, queues: str) -> float | None:
     """Send a heartbeat. Return its time, by the server's clock; None if the Foreman was considered dead."""
-    found = db.execute(_RENEW, (workers, stuck, foreman_id)).fetchone()
+    found = db.execute(_RENEW, (workers, stuck, queues, foreman_id)).fetchone()
     return found[0] if found else None
 
 
@@ -91,8 +92,17 @@ def foremen_at_work() -> list[ForemanInfo]:
     rows = raw(connect()).execute(_PRESENT, (current().FOREMAN_TIMEOUT,)).fetchall()
     here = socket.gethostname()
     return [
-        ForemanInfo(pid, host, as_datetime(since), workers, json.loads(stuck), host == here, number)
-        for number, pid, host, since, workers, stuck in rows
+        ForemanInfo(
+            pid,
+            host,
+            as_datetime(since),
+            workers,
+            json.loads(stuck),
+            host == here,
+            number,
+            json.loads(queues),
+        )
+        for number, pid, host, since, workers, stuck, queues in rows
     ]
 
 
@@ -131,6 +141,12 @@ def hold_gates(db: RawConnection) -> None:
 def running_in(db: RawConnection) -> dict[str, int]:
     """Return how many tasks of each queue run on all Foremen."""
     return dict(db.execute(_RUNNING_IN).fetchall())
+
+
+def served() -> list[str]:
+    """Return the queues that running Foremen serve; none if one of them serves all."""
+    found = [info.queues for info in foremen_at_work()]
+    return [name for queues in found for name in queues] if all(found) else []
 
 
 def clock(db: RawConnection) -> str:

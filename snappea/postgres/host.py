@@ -105,7 +105,7 @@ class PostgresHost(Host):
         info = link.connection.info
         self.name = f"{info.dbname} on {info.host or 'this machine'}"
         self._supervisor = Supervisor()
-        self._stuck = "[]"
+        self._stuck = self._queues = "[]"
         self._identity: os.stat_result | None = None
         self._next_beat = 0.0  # by time.monotonic()
         self._beaten_at = self._watches_since = 0.0  # by the server's clock
@@ -182,7 +182,7 @@ class PostgresHost(Host):
 
     def _beat(self) -> None:
         timeout, before = self.settings.FOREMAN_TIMEOUT, self._beaten_at
-        beaten_at = foremen.renew(self._link, self._foreman_id, self.settings.NUM_WORKERS, self._stuck)
+        beaten_at = self._renew()
         if beaten_at is None:
             self._return()
             return
@@ -213,8 +213,12 @@ class PostgresHost(Host):
         say(ERROR, said, self.settings.FOREMAN_TIMEOUT)
 
     def tell(self, stuck: Collection[int], queues: Sequence[str], strict: bool) -> None:
-        self._stuck = json.dumps(list(stuck))
-        foremen.renew(self._link, self._foreman_id, self.settings.NUM_WORKERS, self._stuck)
+        self._stuck, self._queues = json.dumps(list(stuck)), json.dumps(list(queues))
+        self._renew()
+
+    def _renew(self) -> float | None:
+        workers = self.settings.NUM_WORKERS
+        return foremen.renew(self._link, self._foreman_id, workers, self._stuck, self._queues)
 
     def leave_to_parent(self) -> None:
         pass  # psycopg knows that the connection is its parent's

@@ -298,7 +298,7 @@ class ForemanInfo(NamedTuple):
 
     `is_here`: whether its pid is valid here, which it is not in another container. `number`: its id, if
     several Foremen may share the queue. `queues`: the only ones that it serves, in this order if it is
-    `strict`; empty if it serves all, or if several may share the queue.
+    `strict`, which is not known where several may share the queue; empty if it serves all.
     """
 
     pid: int

@@ -26,6 +26,7 @@ from snappea.queue.clock import now
 from snappea.queue.database import connect, data_version, raw, transact
 from snappea.queue.foremen import foremen_at_work
 from snappea.queue.records import Call, Outcome
+from snappea.queue.states import Gate
 from tests.playground.gated import (
     alone,
     by_account,
@@ -230,6 +231,18 @@ def test_a_group_goes_on_when_the_one_that_had_it_stops(site: PostgresSite) -> N
     first.wait()
     wait_until(lambda: site.ledger.count("end", "second"))
     site.wait_until_empty()
+
+
+def test_a_foreman_opens_a_group_for_the_queue_of_another(site: PostgresSite) -> None:
+    """The other one might never look at the group again."""
+    site.foreman("--queues", "mail")
+    other = site.foreman("--queues", "default")
+    wait_until(lambda: {*sharing.served()} == {"default", "mail"})
+    other.send(signal.SIGSTOP)
+    alone.delay("once")
+    wait_until(lambda: not Task.objects.filter(gate=Gate.NEW))
+    other.send(signal.SIGCONT)
+    wait_until(lambda: site.ledger.count("end", "once"))
 
 
 def test_unique_calls_from_many_sides(site: PostgresSite) -> None:
