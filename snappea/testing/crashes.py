@@ -66,12 +66,11 @@ class Tracer:
         self._target, self._kill = target and target[1:5], kill
         self._counts: Counter[tuple[str, str, int]] = Counter()
         self._after: tuple[str, int] | None = None
-        self._first: dict[tuple[str, str, int], Point] = {}
-        self._last: dict[tuple[str, str, int], Point] = {}
+        self._points: dict[object, Point] = {}
 
     def points(self) -> list[Point]:
         """Return them in the order in which they were reached."""
-        return sorted({*self._first.values(), *self._last.values()})
+        return sorted(self._points.values())
 
     def __enter__(self) -> Self:
         threading.settrace(self._trace)
@@ -104,8 +103,7 @@ class Tracer:
         if after is None:
             return
         point = Point(self._counts.total(), *key, self._counts[key], after)
-        self._first.setdefault(key, point)
-        self._last[key] = point
+        self._points[key, point.times == 1] = point
         if point[1:5] == self._target:
             self._kill()
 
@@ -155,7 +153,8 @@ class Crashes:
             why = "leaves something else each time. Let `check` return what is always the same"
             raise AssertionError(f"{name} {why}:\n{_difference(clean, other)}")
         for point in clean.points:
-            again = self._repeat(self._start(point))
+            killed = self._start(point)
+            again = self._fork(None, killed.memory) if killed.memory else killed  # it did not come there
             if again.left != clean.left:
                 harm = "fails" if again.error else "leaves something else than without a crash"
                 why = again.error or _difference(clean, again)
@@ -167,9 +166,6 @@ class Crashes:
     def _start(self, target: Point | None = None) -> Report:
         self._copies.renew()
         return self._fork(target, None)
-
-    def _repeat(self, killed: Report) -> Report:
-        return self._fork(None, killed.memory) if killed.memory else killed
 
     def _fork(self, target: Point | None, memory: tuple[Any, ...] | None) -> Report:
         """Run an attempt in a child."""

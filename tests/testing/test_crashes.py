@@ -27,6 +27,8 @@ def harmful(name: str) -> str:
 
 @pytest.mark.parametrize("name", ["pay_twice", "raise_twice", "mail_twice", "call_twice", "step_twice"])
 def test_the_line_is_named(site: Site, name: str) -> None:
+    with connections["default"].cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode = WAL")  # a killed process leaves its log
     args = [7] if name == "pay_twice" else []
     with pytest.raises(AssertionError) as raised:
         crash_everywhere(getattr(crashing, name), *args)
@@ -36,11 +38,7 @@ def test_the_line_is_named(site: Site, name: str) -> None:
     assert not Group.objects.exists() and not mail.outbox
 
 
-@pytest.mark.parametrize("journal", ["delete", "wal"])
-def test_no_harm(site: Site, journal: str) -> None:
-    with connections["default"].cursor() as cursor:
-        cursor.execute(f"PRAGMA journal_mode = {journal}")
-        assert cursor.fetchone() == (journal,)
+def test_no_harm(site: Site) -> None:
     assert crash_everywhere(pay, 7) > 8
     assert crash_everywhere(retry_once) > 3
     assert crash_everywhere(mail_twice, check=Group.objects.all) > 3
