@@ -1,6 +1,7 @@
 """`manage.py runsnappea`: run the Foreman, the process that executes tasks."""
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -79,6 +80,7 @@ class Command(BaseCommand):
                 foreman = Foreman(queues, options["strict"], fork_server, options["burst"], **instead)
                 if settings.DEBUG if options["reload"] is None else options["reload"]:
                     watch(foreman.restart)
+                gc.freeze()  # or a full collection, also that at the exit, would go through all loaded code
                 exit_code = foreman.run(options["wait"])
         except (CannotStart, ConfigurationError) as error:
             raise CommandError(str(error)) from error
