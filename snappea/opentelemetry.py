@@ -16,7 +16,7 @@ from opentelemetry import metrics, propagate, trace
 from . import __version__, conf
 from .errors import Retry, running_loop
 from .queue.callbacks import AWAITS_RESULT, packed, unpacked
-from .queue.records import Call, Claim
+from .queue.records import Call
 from .tasks import calls, context, engine
 from .tasks.arguments import TRACE
 from .tasks.discovery import find
@@ -155,8 +155,9 @@ def _process() -> Iterator[None]:
     """Open the span of the task that runs here. A retry has a trace of its own, linked to the enqueue."""
     claim = context.current_claim()
     assert claim
-    carrier = _carrier(claim)
-    parent = propagate.extract(carrier) if carrier else contexts.get_current()
+    carrier = json.loads(claim.kwargs).get(TRACE) if f'"{TRACE}"' in claim.kwargs else None
+    # anything else was edited by hand
+    parent = propagate.extract(carrier) if isinstance(carrier, dict) else contexts.get_current()
     producer, links = trace.get_current_span(parent).get_span_context(), []
     if claim.attempts > 1:
         links = [trace.Link(producer)] if producer.is_valid else []
@@ -170,11 +171,3 @@ def _process() -> Iterator[None]:
             yield
     finally:
         _duration.record(time.monotonic() - began, facts)
-
-
-def _carrier(claim: Claim) -> dict[str, str]:
-    """Return the trace that a call carries; nothing if it was enqueued without one, or edited by hand."""
-    if f'"{TRACE}"' not in claim.kwargs:
-        return {}
-    found = json.loads(claim.kwargs).get(TRACE)
-    return found if isinstance(found, dict) else {}
