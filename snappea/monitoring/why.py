@@ -7,6 +7,7 @@ The decision is the Foreman's own: `groups.room_in()` for the limits of a group,
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -29,8 +30,10 @@ from ..tasks.function import is_sensitive
 from . import inspect
 from .formatting import duration, number, plain, when
 
-#: Of how many tasks before a task the exact order is known, and up to how many are counted.
-MOST, FAR = 1000, 100_000
+#: How many of those that come first are looked at in their order, and how many are counted.
+EXACT, FAR = 200, 10_000
+#: The same in a concurrency group.
+MOST = 1000
 #: For how many minutes to look back for the present rate.
 MINUTES = 5
 #: The first tasks of a group that wait, in the order in which it opens them.
@@ -45,7 +48,7 @@ _BEFORE = statement("""
             AND is_async = ? AND queue = ? AND priority = ? AND {PLACE} < ? LIMIT ?) AS older)""")
 _LIMITS = "SELECT task_name, lane_limit, lane_interval, lane_burst FROM snappea_task WHERE id = ?"
 _TO_YIELD = statement("SELECT count(*) FROM snappea_task WHERE {IS_TO_YIELD}")
-_WITH_PLACE = statement("SELECT id FROM snappea_task WHERE {HAS_PLACE} ORDER BY status DESC, id LIMIT ?")
+_WITH_PLACE = statement("SELECT id FROM snappea_task WHERE {HAS_PLACE} LIMIT ?")
 #: Of the minutes in which tasks have ended.
 _RATE = """
     SELECT sum(done + failed + retried + cancelled), 60 * count(DISTINCT minute) FROM snappea_stat
@@ -114,7 +117,8 @@ def why(task: int | Task) -> Reason | None:
     if row.gate == Gate.ADDRESSED:
         said = _("Only the Foreman with the number %(id)s may run it.") % {"id": row.foreman_id}
         return Reason(Cause.ADDRESSED, said)
-    return _of_queue(row, serving[0], stopped)
+    with adapter(connect(), "foremen").reading() if is_shared() else nullcontext():
+        return _of_queue(row, serving[0], stopped)
 
 
 def _of_queue(task: Task, foreman: ForemanInfo, stopped: Collection[str]) -> Reason:
@@ -132,9 +136,9 @@ def _of_queue(task: Task, foreman: ForemanInfo, stopped: Collection[str]) -> Rea
         db, kind = raw(connect()), task.is_async
         counts = Counter(queue for _pk, queue in running)
         waiting = store.waiting_queues(db, kind)
-        shares = shares_of(waiting, MOST, foreman.queues, stopped, limits, counts)
-        line = store.line(db, MOST, shares, foreman.strict, kind)
-        if task.pk in line or len(line) == MOST:
+        shares = shares_of(waiting, EXACT, foreman.queues, stopped, limits, counts)
+        line = store.line(db, EXACT, shares, foreman.strict, kind)
+        if task.pk in line or len(line) == EXACT:
             return _in_line(line.index(task.pk) if task.pk in line else _far(task, shares))
         if limit is not None and task.queue in shares:  # those before it take the last places
             return full
@@ -156,16 +160,16 @@ def _of_group(task: Task, foreman: ForemanInfo) -> Reason | None:
     limits = groups.in_force(groups.Limits(*own), lane, name, groups.changed(db))
     moment = adapter(connect(), "foremen").clock(db) if is_shared() else now(connect())
     room = groups.room_in(db, lane, moment, limits)
-    (yielding,) = db.execute(_TO_YIELD, (lane, -order, served, served)).fetchone()
+    yielding = db.execute(_TO_YIELD, (lane, -order, served, served)).fetchone()[0] if room.ready else 0
     # the place of a new task is not known yet
     before = sum(row < mine for row in blocked) if task.gate == Gate.BLOCKED else 0
-    if room.places + yielding <= before:
-        ids = [pk for (pk,) in db.execute(_WITH_PLACE, (lane, MOST)).fetchall()]
+    if limits.limit is not None and room.places + yielding <= before:
+        ids = sorted(pk for (pk,) in db.execute(_WITH_PLACE, (lane, MOST)).fetchall())
         said = _("Its concurrency group is full: it may run %(limit)s at a time.") % {"limit": limits.limit}
         return Reason(Cause.GROUP_FULL, _more(said, task, before), ids, before=before)
     if limits.interval and room.starts + yielding <= before:
-        wait = room.wait + (room.ready - yielding + before) * limits.interval
-        until = as_datetime(later(moment, wait))
+        before += room.ready - yielding
+        until = as_datetime(later(moment, room.wait + before * limits.interval))
         said = _("It may start at %(time)s at the earliest.") % {"time": when(until)}
         said = f"{_rate(limits)} {said}"
         return Reason(Cause.RATE, _more(said, task, before), until=until, before=before)
@@ -199,8 +203,9 @@ def _far(task: Task, shares: Iterable[str]) -> int:
     place, found = task.pk if task.turn is None else task.turn, 0
     for name in shares:
         of = task.is_async, name, task.priority
-        found += raw(connect()).execute(_BEFORE, (*of, FAR, *of, place, FAR)).fetchone()[0]
-    return min(max(MOST, found), FAR)
+        rest = max(0, FAR - found)
+        found += raw(connect()).execute(_BEFORE, (*of, rest, *of, place, rest)).fetchone()[0]
+    return min(max(EXACT, found), FAR)
 
 
 def _in_line(before: int) -> Reason:
@@ -215,11 +220,13 @@ def _in_line(before: int) -> Reason:
     ) % {"n": _count(before, FAR)}
     since = later(now(connect()), -60.0 * MINUTES)
     ended, seconds = raw(connect()).execute(_RATE, (since,)).fetchone()
-    if not ended or before == FAR:
+    if not ended:
         return Reason(Cause.BEHIND, said, before=before)
     estimate = float(before * seconds / ended)
-    rate = _("At the present rate, that takes about %(span)s.") % {"span": duration(estimate, 1)}
-    return Reason(Cause.BEHIND, f"{said} {rate}", before=before, estimate=estimate)
+    about = _("At the present rate, that takes about %(span)s.")
+    rate = about if before < FAR else _("At the present rate, that takes more than %(span)s.")
+    said = f"{said} {rate % {'span': duration(estimate, 1)}}"
+    return Reason(Cause.BEHIND, said, before=before, estimate=estimate)
 
 
 def _count(before: int, most: int) -> str:

@@ -7,9 +7,12 @@ and its later outcomes are refused.
 import json
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
-from ..conf import current
+from django.db.transaction import atomic, set_rollback
+
+from ..conf import alias, current
 from ..queue import store
 from ..queue.clock import as_datetime, now
 from ..queue.database import RawConnection, connect, raw, ring_on_commit, transact
@@ -54,6 +57,20 @@ _UNCONFIRMED = f"""
     SELECT count(*) FROM snappea_presence, snappea_pause
     WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
         AND NOT ({_IS_SILENT})"""
+#: The server keeps plans that it made while the table was empty, so they must suit any size.
+ROBUST_PLANS = """
+    SELECT set_config(name, 'off', false)
+    FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name"""
+_IN_TRANSACTION = ROBUST_PLANS.replace("false", "true")
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Let the statements of a block use indexes, even if the server knows too little about the table."""
+    with atomic(alias()):
+        raw(connect()).execute(_IN_TRANSACTION)
+        yield
+        set_rollback(True, alias())  # the settings end with it
 
 
 # heartbeats

@@ -32,10 +32,6 @@ from .connection import PostgresConnection
 POLL_EVERY = 2.0
 #: How long a statement waits for another process's lock, in seconds.
 LOCK_TIMEOUT = 2.0
-#: The server keeps plans that it made while the table was empty, so they must suit any size.
-ROBUST_PLANS = """
-    SELECT set_config(name, 'off', false)
-    FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name"""
 #: Heartbeats per FOREMAN_TIMEOUT.
 BEATS = 4
 #: How long the server keeps a transaction, with its locks, of a Foreman that is frozen, in seconds. At most
@@ -137,7 +133,7 @@ class PostgresHost(Host):
         }
         for name, seconds in limits.items():
             self._link.execute(f"SET {name} = {int(1000 * seconds)}")
-        self._link.execute(ROBUST_PLANS)
+        self._link.execute(foremen.ROBUST_PLANS)
         foremen.be_known(self._link, self._foreman_id)
 
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:

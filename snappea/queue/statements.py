@@ -128,13 +128,13 @@ EXPIRE = statement("""
     RETURNING id, task_name, status, lane, batch_id""")
 EXPIRE_CLAIMED = statement("DELETE FROM snappea_task WHERE {FENCE}")
 
-#: Each queue with a claimable task: one step through the index for each.
+#: Each queue with a claimable task: one step through the index for each. Not by min(), as in PEEK.
 QUEUES = statement("""
     WITH RECURSIVE waiting (queue) AS (
-        SELECT min(queue) FROM snappea_task WHERE {CLAIMABLE} AND is_async = ?
+        SELECT (SELECT queue FROM snappea_task WHERE {CLAIMABLE} AND is_async = ? ORDER BY queue LIMIT 1)
         UNION ALL
-        SELECT (SELECT min(queue) FROM snappea_task
-                WHERE {CLAIMABLE} AND is_async = ? AND queue > waiting.queue)
+        SELECT (SELECT queue FROM snappea_task
+                WHERE {CLAIMABLE} AND is_async = ? AND queue > waiting.queue ORDER BY queue LIMIT 1)
         FROM waiting WHERE waiting.queue IS NOT NULL)
     SELECT queue FROM waiting WHERE queue IS NOT NULL""")
 FIRST = statement("""

@@ -1,22 +1,27 @@
 """Why a task waits, and until when."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils import timezone, translation
 
 from snappea import limits
 from snappea.inspect import Cause, Reason, why
 from snappea.models import Limit, Opening, Pause, Stat, Task
+from snappea.monitoring import why as module
+from snappea.postgres.foremen import ROBUST_PLANS
 from snappea.queue import operations
 from snappea.queue.database import adapter, connect, file_of, raw
 from snappea.queue.lock import Lock
 from tests.admin.test_lists import note_running, put
 from tests.playground.gated import two_late
+from tests.queue.test_dialects import FILL, plan
 from tests.site import Site, wait_until
 
 both = pytest.mark.on_both
@@ -97,7 +102,7 @@ def test_the_queues_that_a_foreman_serves(site: Site, strict: bool) -> None:
 def test_a_real_foreman_tells_its_queues(site: Site) -> None:
     row = put("ready")
     site.foreman("--queues", "mail", "--strict")
-    assert reason(row).cause is Cause.NOT_SERVED
+    wait_until(lambda: reason(row).cause is Cause.NOT_SERVED)
 
 
 @both
@@ -132,6 +137,11 @@ def test_a_task_waits_for_its_rate(site: Site) -> None:
         assert waits(row).startswith("Its rate limit allows one start every 2 h. It may start at ")
         until = reason(row).until
         assert until and abs(until - opening) < timedelta(seconds=0.001)
+        Task.objects.filter(pk=row.pk).update(gate=2)
+        last = put("ready", **rated)
+        Task.objects.filter(pk=last.pk).update(gate=2)
+        then = reason(last).until
+        assert reason(last).before == 1 and then == until + timedelta(hours=2)
         burst = put("ready", lane="some.task:eu", lane_interval=3600, lane_burst=1)
         assert "every 1 h, and 1 at once after a pause. It may start at " in waits(burst)
         assert waits(burst).endswith("at the earliest. The limit is that of the key eu.")
@@ -184,3 +194,24 @@ def test_the_command_tells_it(site: Site) -> None:
     said = "Its concurrency group is full: it may run 2 at a time."
     nothing = dict.fromkeys(("until", "since", "estimate"))
     assert found == {"cause": "group_full", "text": said, "before": 0, **nothing}
+
+
+@both
+def test_each_statement_uses_its_index(site: Site) -> None:
+    """So an answer takes milliseconds, even if a million tasks wait."""
+    with connections["snappea"].cursor() as cursor:
+        cursor.execute(FILL)
+        cursor.execute("ANALYZE snappea_task")
+    if connect().vendor == "postgresql":
+        raw(connect()).execute(ROBUST_PLANS)
+    of = False, "default", 0
+    statements: dict[str, tuple[tuple[object, ...], str]] = {
+        "_IN_GROUP": (("lane10", 2, None, None, 10), "lane"),
+        "_BEFORE": ((*of, 10, *of, 500, 10), "ready"),
+        "_TO_YIELD": (("lane10", 5, None, None), "lane"),
+        "_WITH_PLACE": (("lane10", 10), "lane"),
+    }
+    for name, (parameters, index) in statements.items():
+        steps = plan(getattr(module, name), parameters)
+        assert f"snappea_{index}" in steps, f"{name}: {steps}"
+        assert not re.search(r"Seq Scan on snappea_task|SCAN snappea_task(?! USING)", steps), steps

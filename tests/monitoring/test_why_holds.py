@@ -2,8 +2,9 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -58,6 +59,7 @@ class Scene:
     def __init__(self, seed: int, settings: Any, clock: Clock) -> None:
         self.random = random.Random(seed)
         self.clock = clock
+        self.groups = None, None, *self.random.sample(list(GROUPS), 2)
         for model in (Task, Pause, Opening, Limit):
             model.objects.all().delete()
         if self.random.random() < 0.5:
@@ -81,9 +83,9 @@ class Scene:
 
     def enqueue(self, most: int = 12) -> None:
         """Enqueue some tasks with all that may hold a task back."""
-        for _ in range(self.random.randint(0, most)):
-            group = self.random.choice([None, None, *GROUPS])
-            seconds = self.random.choice((None, None, None, -5, 30, 100))
+        for _ in range(self.random.randint(1, most)):
+            group = self.random.choice(self.groups)
+            seconds = self.random.choice((*[None] * 6, -5, 30, 100))
             Task.objects.create(
                 task_name="some.task",
                 queue=self.random.choice(QUEUES),
@@ -96,17 +98,17 @@ class Scene:
                 **GROUPS.get(group or "", {}),
             )
 
-    def time(self, seconds: float) -> Any:
+    def time(self, seconds: float) -> datetime:
         """Return a time by the scene's clock."""
         return clock.as_datetime(clock.later(now(), seconds))
 
     def decide(self) -> None:
         """Pause and resume queues, and change limits."""
         for queue in QUEUES:
-            if self.random.random() < 0.15 and not operations.resume(queue):
+            if not operations.resume(queue) and self.random.random() < 0.07:
                 self.pause(queue)
         for group in GROUPS:
-            if self.random.random() < 0.15:
+            if self.random.random() < 0.1:
                 operations.set_limits(
                     "some.task", group, self.random.choice((None, 0, 1, 3, 10**6)), *self.rate()
                 )
@@ -134,9 +136,13 @@ class Scene:
         self.in_flight.take_entered()
         return {claim.id for claim in claims}
 
-    def end(self, share: float = 0.5) -> None:
-        """Let some of the running tasks end."""
-        chosen = [each for each in self.in_flight.claims.items() if self.random.random() < share]
+    def end(self, ids: Collection[int] | None = None) -> None:
+        """Let these running tasks end, or some of them."""
+        chosen = [
+            (cell, claim)
+            for cell, claim in self.in_flight.claims.items()
+            if (self.random.random() < 0.3 if ids is None else claim.id in ids)
+        ]
         self.in_flight.collect([(cell, Outcome(claim, 0.1)) for cell, claim in chosen])
         with transact(connect()) as db:
             self.keeper.note_left(self.in_flight.write(db, now(connect())))
@@ -151,6 +157,10 @@ class Scene:
         """Return why each waiting task waits."""
         waiting = Task.objects.filter(status__in=("ready", "scheduled"))
         return {task.pk: reason for task in waiting if (reason := why(task))}
+
+    def wait(self, until: datetime, more: float) -> None:
+        """Let the clock advance to some seconds after a time."""
+        self.clock.ahead += (until - self.time(0)).total_seconds() + more
 
 
 @pytest.fixture
@@ -197,10 +207,58 @@ def test_what_is_told_is_what_happens(scenes: Iterator[Scene]) -> None:
             assert all(told[pk].cause in MAY_RUN for pk in claims), (claims, told)
             if settles:
                 new = [pk for pk, reason in told.items() if reason.cause is Cause.NEW]
-                assert not new, (list(Task.objects.filter(pk__in=new).values()), told)
+                assert not new, told
                 first = {
                     pk
                     for pk, reason in told.items()
                     if reason.cause in MAY_RUN and (reason.before or 0) < rooms[kinds[pk]]
                 }
                 assert claims == first, (claims, first, told)
+
+
+def test_it_is_over_at_the_moment_that_was_told_and_not_before(scenes: Iterator[Scene]) -> None:
+    tried: set[str] = set()
+    for scene in scenes:
+        scene.enqueue(20)
+        scene.work(6, 2)
+        scene.enqueue(20)
+        scene.settle()
+        earliest: dict[int, datetime] = {}
+        for _ in range(8):
+            told = scene.answers()
+            earliest |= {pk: reason.until for pk, reason in told.items() if reason.until}
+            timed = [(reason.until, pk) for pk, reason in told.items() if reason.until and not reason.before]
+            if not timed:
+                break
+            until, pk = min(timed)
+            for more in (-0.001, 0.001):
+                scene.wait(until, more)
+                scene.settle()
+                now_told = why(pk)
+                assert now_told and (now_told.cause == told[pk].cause) == (more < 0), (told[pk], now_told)
+            tried.add(told[pk].cause)
+            assert all(earliest.get(one, until) <= scene.time(0) for one in scene.work(2, 1))
+            scene.end()
+            scene.settle()
+    assert tried == {Cause.DUE, Cause.RATE}
+
+
+@pytest.mark.on_both
+def test_it_is_over_when_the_tasks_that_were_told_have_ended(scenes: Iterator[Scene]) -> None:
+    tried: set[str] = set()
+    for scene in scenes:
+        for _ in range(4):
+            scene.enqueue(20)
+            scene.work(4, 1)
+        scene.settle()
+        told = {pk: reason for pk, reason in scene.answers().items() if reason.ids}
+        scene.work(40, 40)
+        running = {claim.id for claim in scene.in_flight.running()}
+        sure = {pk for pk, reason in told.items() if {*reason.ids} <= running and reason.before == 0}
+        scene.end({pk for reason in told.values() for pk in reason.ids})
+        scene.settle()
+        after = scene.answers()
+        for pk in sure:
+            assert after[pk].cause is not Cause.GROUP_FULL, (told[pk], after[pk])
+        tried |= {told[pk].cause for pk in sure}
+    assert tried == {Cause.GROUP_FULL}

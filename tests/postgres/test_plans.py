@@ -8,7 +8,7 @@ import pytest
 
 from snappea.postgres import foremen
 from snappea.postgres.connection import DIALECT
-from snappea.postgres.host import ROBUST_PLANS
+from snappea.postgres.foremen import ROBUST_PLANS
 from snappea.queue import statements as sql
 from snappea.queue.clock import now
 from snappea.queue.database import connect, raw

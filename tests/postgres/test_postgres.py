@@ -19,7 +19,7 @@ from snappea.models import Presence, Status, Task
 from snappea.monitoring import inspect
 from snappea.postgres import foremen as sharing
 from snappea.postgres.connection import DIALECT
-from snappea.postgres.host import ROBUST_PLANS
+from snappea.postgres.foremen import ROBUST_PLANS
 from snappea.queue import operations, store
 from snappea.queue import statements as sql
 from snappea.queue.clock import now

@@ -292,19 +292,29 @@ SELECT count(*) FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status
 SELECT count(*) FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < %s AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
 
 -- monitoring.why._WITH_PLACE, SQLite
-SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 ORDER BY status DESC, id LIMIT ?
+SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 LIMIT ?
 
 -- monitoring.why._WITH_PLACE, PostgreSQL
-SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 ORDER BY status DESC, id LIMIT %s
+SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 LIMIT %s
 
 -- postgres.foremen.HOLD_SCHEDULES, both
 SELECT pg_advisory_xact_lock(1936613744, 2)
+
+-- postgres.foremen.ROBUST_PLANS, both
+SELECT set_config(name, 'off', false)
+FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name
 
 -- postgres.foremen._ADDRESS, SQLite
 UPDATE snappea_task SET foreman_id = ?, gate = 3 WHERE id = ?
 
 -- postgres.foremen._ADDRESS, PostgreSQL
 UPDATE snappea_task SET foreman_id = %s, gate = 3 WHERE id = %s
+
+-- postgres.foremen._ADOPT, SQLite
+UPDATE snappea_task SET foreman_id = ? WHERE foreman_id = ? AND status = 'running'
+
+-- postgres.foremen._ADOPT, PostgreSQL
+UPDATE snappea_task SET foreman_id = %s WHERE foreman_id = %s AND status = 'running'
 
 -- postgres.foremen._BE_KNOWN, SQLite
 SELECT set_config('snappea.foreman', ?, false)
@@ -327,6 +337,20 @@ DELETE FROM snappea_presence WHERE id = ?
 -- postgres.foremen._LEAVE, PostgreSQL
 DELETE FROM snappea_presence WHERE id = %s
 
+-- postgres.foremen._ORPHANS, SQLite
+SELECT id, claims, started_at, task_name FROM snappea_task
+WHERE foreman_id IS NOT NULL AND status = 'running'
+    AND started_at <= clock_timestamp() - make_interval(secs => ?)
+    AND NOT EXISTS (SELECT 1 FROM snappea_presence WHERE snappea_presence.id = foreman_id)
+ORDER BY id
+
+-- postgres.foremen._ORPHANS, PostgreSQL
+SELECT id, claims, started_at, task_name FROM snappea_task
+WHERE foreman_id IS NOT NULL AND status = 'running'
+    AND started_at <= clock_timestamp() - make_interval(secs => %s)
+    AND NOT EXISTS (SELECT 1 FROM snappea_presence WHERE snappea_presence.id = foreman_id)
+ORDER BY id
+
 -- postgres.foremen._PRESENT, SQLite
 SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?)) ORDER BY id
 
@@ -343,9 +367,11 @@ VALUES (%s, %s, clock_timestamp(), clock_timestamp(), %s, '[]') RETURNING id
 
 -- postgres.foremen._RENEW, SQLite
 UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ? WHERE id = ?
+RETURNING extract(epoch FROM seen_at)::float
 
 -- postgres.foremen._RENEW, PostgreSQL
 UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = %s, stuck = %s WHERE id = %s
+RETURNING extract(epoch FROM seen_at)::float
 
 -- postgres.foremen._RUNNING_IN, both
 SELECT queue, count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'running'
@@ -374,10 +400,6 @@ WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = h
 SELECT count(*) FROM snappea_presence, snappea_pause
 WHERE queue = %s AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
     AND NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => %s))
-
--- postgres.host.ROBUST_PLANS, both
-SELECT set_config(name, 'off', false)
-FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name
 
 -- queue.batches.COUNTS, SQLite
 WITH RECURSIVE family (id) AS (
@@ -1218,19 +1240,19 @@ UPDATE snappea_task SET status = 'ready' WHERE id = ANY(ARRAY(
 
 -- queue.statements.QUEUES, SQLite
 WITH RECURSIVE waiting (queue) AS (
-    SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ?
+    SELECT (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? ORDER BY queue LIMIT 1)
     UNION ALL
-    SELECT (SELECT min(queue) FROM snappea_task
-            WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue > waiting.queue)
+    SELECT (SELECT queue FROM snappea_task
+            WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue > waiting.queue ORDER BY queue LIMIT 1)
     FROM waiting WHERE waiting.queue IS NOT NULL)
 SELECT queue FROM waiting WHERE queue IS NOT NULL
 
 -- queue.statements.QUEUES, PostgreSQL
 WITH RECURSIVE waiting (queue) AS (
-    SELECT min(queue) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s
+    SELECT (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s ORDER BY queue LIMIT 1)
     UNION ALL
-    SELECT (SELECT min(queue) FROM snappea_task
-            WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue > waiting.queue)
+    SELECT (SELECT queue FROM snappea_task
+            WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue > waiting.queue ORDER BY queue LIMIT 1)
     FROM waiting WHERE waiting.queue IS NOT NULL)
 SELECT queue FROM waiting WHERE queue IS NOT NULL
 

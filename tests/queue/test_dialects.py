@@ -12,7 +12,7 @@ from django.db import connections
 
 import snappea
 from snappea.postgres.dialect import PostgresDialect
-from snappea.postgres.host import ROBUST_PLANS
+from snappea.postgres.foremen import ROBUST_PLANS
 from snappea.queue import statements as sql
 from snappea.queue.clock import now
 from snappea.queue.database import connect, raw
