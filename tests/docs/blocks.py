@@ -27,6 +27,7 @@ NOT_RUN = {
     "source .venv/bin/activate": "the same",
     "python manage.py runsnappea": "it does not end: it runs beside the other blocks",
     "python manage.py runserver": "it does not end",
+    "SNAPPEA_FOREMAN=1 python manage.py runserver": "the same; tests/test_companion.py runs it",
     "gunicorn ": "it does not end; test_deploy runs what the units and containers run",
     "celery ": "it does not end; test_celery_runs_the_tasks runs it",
     "sudo ": "needs root: test_deploy tries the files",
