@@ -1,16 +1,29 @@
 """End a task that runs in a thread, by raising an exception in the task and nowhere else."""
 
 import ctypes
+import logging
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 
 from ..errors import SoftTimeLimitExceeded, TaskRevoked
 
 _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
+#: Catches every exception of the functions that it calls.
+_MAKE_RECORD = logging.LogRecord.__init__.__code__
+#: How often to look whether the task has left it, and how long to wait between, in seconds.
+_LOOKS, LOOK_AGAIN = 100, 0.0005
+
 Ending = type[TaskRevoked] | type[SoftTimeLimitExceeded]
+
+
+def is_caught(frame: FrameType | None) -> bool:
+    """Return whether an exception that is raised in a frame would be lost in the making of a log record."""
+    return frame is not None and _MAKE_RECORD in (frame.f_code, frame.f_back and frame.f_back.f_code)
 
 
 class Handle:
@@ -90,6 +103,10 @@ class TaskHandle(Handle):
                 self._raise_in_task(SoftTimeLimitExceeded)
 
     def _raise_in_task(self, ending: Ending) -> None:
+        for _ in range(_LOOKS):
+            if not is_caught(sys._current_frames().get(self._thread.value)):
+                break
+            time.sleep(LOOK_AGAIN)
         self._ending, self.deadline = ending, math.inf
         self.raised_at = min(self.raised_at, time.monotonic())
         _raise_in_thread(self._thread, ctypes.py_object(ending))

@@ -1,20 +1,25 @@
 """The TaskHandle: TaskRevoked is raised in the right task, once, and nowhere else."""
 
+import logging
+import math
 import os
 import random
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
-from snappea.errors import TaskRevoked
+from snappea.errors import SoftTimeLimitExceeded, TaskRevoked
 from snappea.queue.records import Claim, Outcome
 from snappea.tasks.function import TaskFunction
 from snappea.workers import execute
-from snappea.workers.limits import TaskHandle
+from snappea.workers.limits import Handle, TaskHandle
+from snappea.workers.processes.child import REVOKED, ChildHandle
 from tests.site import DEADLINE, Made, Site, wait_until
 
 
@@ -245,3 +250,47 @@ def test_a_forked_child_is_not_affected(site: Site, made: Made) -> None:
     os.close(reader)
     os.close(writer)
     assert os.waitstatus_to_exitcode(status) == 42 and outcomes[0].is_revoked
+
+
+def is_ended(handle: Handle, is_raised: Callable[[], bool]) -> bool:
+    """Make log records in a task until its limit ends it. Return whether the exception leaves it."""
+    try:
+        handle.take(handle)
+        handle.limit(random.uniform(0.0002, 0.001))
+        while not is_raised():
+            logging.makeLogRecord({})
+    except SoftTimeLimitExceeded:
+        return True
+    finally:
+        handle.put_down()
+    return False
+
+
+@pytest.mark.usefixtures("often_switching")
+def test_a_log_record_does_not_swallow_a_limit_in_a_thread() -> None:
+    """LogRecord catches what the names that it asks for raise: without care, some of these are lost."""
+    ended: list[bool] = []
+
+    def work(handle: TaskHandle) -> None:
+        for _ in range(200):
+            ended.append(is_ended(handle, lambda: handle.raised_at < math.inf))
+
+    worker = Worker(work)
+    while worker.thread.is_alive():
+        worker.handle.enforce_limit(time.monotonic())
+        time.sleep(0.0001)
+    worker.join()
+    assert len(ended) == 200 and all(ended)
+
+
+def test_a_log_record_does_not_swallow_a_limit_in_a_process() -> None:
+    numbers = signal.SIGALRM, REVOKED
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        for _ in range(200):
+            handle = ChildHandle(None, math.inf)
+            assert is_ended(handle, partial(getattr, handle, "_ending"))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

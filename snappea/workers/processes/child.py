@@ -25,7 +25,7 @@ from ...tasks.function import TaskFunction
 from .. import execute
 from ..cleanup import close_connections, tidy_connections
 from ..event_loop import Slot, execute_alone
-from ..limits import Ending, Handle
+from ..limits import LOOK_AGAIN, Ending, Handle, is_caught
 
 #: Raises TaskRevoked in the task. Not SIGTERM, which a service manager sends to all processes of a service.
 REVOKED = signal.SIGUSR1
@@ -154,12 +154,15 @@ class ChildHandle(Handle):
             self._is_shielded = before
         self._raise_wanted()
 
-    def _heed(self, number: int, _frame: FrameType | None) -> None:
+    def _heed(self, number: int, frame: FrameType | None) -> None:
         if number == REVOKED:
             self.wanted = TaskRevoked
         elif self.wanted is None:
             self.wanted = SoftTimeLimitExceeded
-        self._raise_wanted()
+        if is_caught(frame):
+            signal.setitimer(signal.ITIMER_REAL, LOOK_AGAIN)
+        else:
+            self._raise_wanted()
 
     def _raise_wanted(self) -> None:
         """Raise the exception that is to end the task: only in the task, and each only once."""
