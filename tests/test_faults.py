@@ -286,7 +286,8 @@ def test_a_fifo_is_not_waited_for(site: Site) -> None:
 
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_the_database_goes_away(site: Site, how: str, migrated: Path) -> None:
-    foreman = site.foreman(GRACEFUL_TIMEOUT=10)
+    site.settings["GRACEFUL_TIMEOUT"] = 4  # all of it passes, for no outcome can be written
+    foreman = site.hasty_foreman(loop__LAST_WORDS=1.0)
     wait_for.delay("long", str(site.directory / "go"))
     wait_until(lambda: site.ledger.count("start", "long"))
     site.database.unlink()

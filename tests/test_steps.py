@@ -119,7 +119,7 @@ def _has_more(site: Site, seen: int) -> bool:
 def test_more_deploys_than_max_interruptions(site: Site) -> None:
     """A task that makes progress survives them; one that makes none is kept as interrupted."""
     site.settings["GRACEFUL_TIMEOUT"] = 0.1
-    count.delay(7, 1.5)
+    count.delay(7, 1.0)
     for deploy in range(5):
         foreman = site.foreman()
         seen = len(site.ledger.keys("count"))

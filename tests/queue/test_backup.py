@@ -195,7 +195,7 @@ def test_the_log_stays_bounded_under_load(site: Site) -> None:
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_a_database_that_goes_takes_the_foreman_with_it(site: Site, how: str) -> None:
     """In an orderly way, with a clear message; and no call is lost."""
-    foreman = site.foreman()
+    foreman = site.hasty_foreman(sqlite_host__IDLE_LOOK_EVERY=1.0)
     record.delay("before")
     wait_until(lambda: site.ledger.count("end", "before"))
     spare = site.directory / "spare.sqlite3"
