@@ -658,9 +658,10 @@ def test_nothing_answers_what_a_sensitive_task_was_given(site: Site) -> None:
         for field in ("args", "kwargs", "lane", "unique_key", "result", "errors", "error", "progress_note"):
             if field not in {column.name for column in model._meta.get_fields()}:
                 continue
-            for lookup in ("", "__contains", "__startswith", "__regex", "__isnull", "__gt"):
+            is_list = page == LIST  # which has no such parameters; the other pages lead to it
+            lookups = ("", "__contains", "__startswith", "__regex", "__isnull", "__gt") if is_list else ("",)
+            for lookup in lookups:
                 response = looker.get(page, {field + lookup: "marker"})
-                is_list = page == LIST  # which has no such parameters
                 assert is_list or "x.y" not in response.content.decode(), (page, field, lookup)
                 query = {"q": f"{field}{lookup}:marker", "o": "-args.1"}
                 assert "x.y" not in rows_of(looker.get(page, query, follow=True)), query
