@@ -87,6 +87,7 @@ def test_it_is_seen_while_the_task_runs_and_survives_a_kill(site: Site) -> None:
     wait_until(lambda: messages() == ["waits", "waits"])
     assert [record.attempt for record in logs()] == [1, 2]
     foreman.send(signal.SIGINT)
+    foreman.wait_for_output("Stopping")  # two signals at once are one, and it would wait for the task
     foreman.send(signal.SIGINT)
     assert foreman.wait() == 0
     assert site.counts() == {"ready": 1} and messages() == ["waits", "waits"]
@@ -100,6 +101,7 @@ def test_the_last_lines_of_interrupted_tasks_are_written(site: Site) -> None:
     wait_until(lambda: site.ledger.count("start", 1) == 2)
     assert not logs(second.refresh())
     foreman.send(signal.SIGINT)
+    foreman.wait_for_output("Stopping")  # two signals at once are one, and it would wait for the task
     foreman.send(signal.SIGINT)
     assert foreman.wait() == 0
     assert [len(logs(result.refresh())) for result in (first, second)] == [1, 1]
