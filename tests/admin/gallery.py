@@ -18,7 +18,7 @@ from typing import NamedTuple
 from selenium import webdriver
 
 from tests.admin.chromium import Browser, chromium
-from tests.site import DEADLINE, ROOT, wait_until
+from tests.site import DEADLINE, ROOT, Process, wait_until
 
 THEMES = {"django": "", "unfold": "unfold", "jazzmin": "jazzmin"}
 #: The console's pages, by the picture's name.
@@ -74,7 +74,7 @@ class Shop(NamedTuple):
 
     def run(self, *arguments: str) -> str:
         """Run a module of Python, and return what it wrote."""
-        return subprocess.check_output([sys.executable, "-m", *arguments], env=self.environment, text=True)
+        return subprocess.check_output([_python(), "-m", *arguments], env=self.environment, text=True)
 
 
 @contextmanager
@@ -103,6 +103,11 @@ def shop(directory: Path, theme: str = "django") -> Iterator[Shop]:
         yield here
 
 
+def _python() -> str:
+    """Return the Python that starts soonest."""
+    return str(Process.warm.programs / "python") if Process.warm else sys.executable
+
+
 def _answers(address: str) -> bool:
     with suppress(OSError), urllib.request.urlopen(f"{address}/admin/login/", timeout=DEADLINE):
         return True
@@ -112,7 +117,7 @@ def _answers(address: str) -> bool:
 @contextmanager
 def _running(here: Shop, log: object, *command: str) -> Iterator[None]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "django", *command],
+        [_python(), "-m", "django", *command],
         env=here.environment,
         stdout=log,  # type: ignore[call-overload]
         stderr=log,

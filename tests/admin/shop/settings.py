@@ -58,4 +58,9 @@ SCHEDULES = [
     {**_NUMBERS, "cron": "0 3 * * mon", "timezone": "Europe/Amsterdam", "name": "numbers of the week"},
     {**_NUMBERS, "cron": "*/10 8-18 * * *", "name": "numbers of the day"},
 ]
-SNAPPEA = {"NUM_WORKERS": 6, "SYNCHRONOUS": "NORMAL", "SCHEDULES": SCHEDULES}
+SNAPPEA = {
+    "NUM_WORKERS": 6,
+    "SYNCHRONOUS": "NORMAL",
+    "SCHEDULES": SCHEDULES,
+    "GRACEFUL_TIMEOUT": 0.1,  # some of its tasks run for long
+}
