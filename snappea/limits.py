@@ -49,8 +49,12 @@ def set(
 def reset(task: str | TaskFunction[..., Any], *, key: object = None) -> bool:
     """Apply the limits of `@task` again. Return whether `set()` had changed them.
 
-    Raises UnknownTask or ConfigurationError, as `set()` does.
+    Raises UnknownTask or ConfigurationError, as `set()` does, unless these limits had been changed.
     """
+    if isinstance(task, str):
+        lane = task if key is None else lane_of(task, key)
+        if lane in changed():  # perhaps the task is gone from the code
+            return operations.reset_limits(task, lane)
     return operations.reset_limits(*_group(task, key))
 
 

@@ -170,6 +170,14 @@ def test_limits_that_cannot_be(
     assert limits.changed() == {}
 
 
+def test_limits_of_a_task_that_is_gone_are_reset(site: Site) -> None:
+    Limit.objects.create(lane="shop.tasks.gone", max_concurrency=1)
+    Limit.objects.create(lane="shop.tasks.gone:acme", max_concurrency=2)
+    assert limits.reset("shop.tasks.gone", key="acme") and limits.reset("shop.tasks.gone")
+    with pytest.raises(UnknownTask):
+        limits.reset("shop.tasks.gone")
+
+
 def test_celery_has_none_of_these_limits(site: Site, settings: Any) -> None:
     settings.SNAPPEA = {**settings.SNAPPEA, "ENGINE": "celery"}
     for act in (partial(limits.set, max_concurrency=1), limits.reset):
