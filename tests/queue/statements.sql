@@ -342,20 +342,20 @@ SELECT id, claims, started_at, task_name FROM snappea_task
 WHERE foreman_id IS NOT NULL AND status = 'running'
     AND started_at <= clock_timestamp() - make_interval(secs => ?)
     AND NOT EXISTS (SELECT 1 FROM snappea_presence WHERE snappea_presence.id = foreman_id)
-ORDER BY id
 
 -- postgres.foremen._ORPHANS, PostgreSQL
 SELECT id, claims, started_at, task_name FROM snappea_task
 WHERE foreman_id IS NOT NULL AND status = 'running'
     AND started_at <= clock_timestamp() - make_interval(secs => %s)
     AND NOT EXISTS (SELECT 1 FROM snappea_presence WHERE snappea_presence.id = foreman_id)
-ORDER BY id
 
 -- postgres.foremen._PRESENT, SQLite
-SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?)) ORDER BY id
+SELECT id, pid, host, since, workers, stuck, queues FROM snappea_presence
+WHERE NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?)) ORDER BY id
 
 -- postgres.foremen._PRESENT, PostgreSQL
-SELECT id, pid, host, since, workers, stuck FROM snappea_presence WHERE NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => %s)) ORDER BY id
+SELECT id, pid, host, since, workers, stuck, queues FROM snappea_presence
+WHERE NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => %s)) ORDER BY id
 
 -- postgres.foremen._REGISTER, SQLite
 INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)
@@ -366,11 +366,11 @@ INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)
 VALUES (%s, %s, clock_timestamp(), clock_timestamp(), %s, '[]') RETURNING id
 
 -- postgres.foremen._RENEW, SQLite
-UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ? WHERE id = ?
+UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ?, queues = ? WHERE id = ?
 RETURNING extract(epoch FROM seen_at)::float
 
 -- postgres.foremen._RENEW, PostgreSQL
-UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = %s, stuck = %s WHERE id = %s
+UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = %s, stuck = %s, queues = %s WHERE id = %s
 RETURNING extract(epoch FROM seen_at)::float
 
 -- postgres.foremen._RUNNING_IN, both
@@ -379,11 +379,11 @@ GROUP BY queue
 
 -- postgres.foremen._RUNNING_OF, SQLite
 SELECT id, claims, started_at, task_name FROM snappea_task
-WHERE foreman_id = ? AND status = 'running' ORDER BY id
+WHERE foreman_id = ? AND status = 'running'
 
 -- postgres.foremen._RUNNING_OF, PostgreSQL
 SELECT id, claims, started_at, task_name FROM snappea_task
-WHERE foreman_id = %s AND status = 'running' ORDER BY id
+WHERE foreman_id = %s AND status = 'running'
 
 -- postgres.foremen._SILENT, SQLite
 SELECT id, pid, host FROM snappea_presence WHERE greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?) ORDER BY id FOR UPDATE SKIP LOCKED
@@ -400,6 +400,36 @@ WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = h
 SELECT count(*) FROM snappea_presence, snappea_pause
 WHERE queue = %s AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
     AND NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => %s))
+
+-- queue.alerts._END, SQLite
+DELETE FROM snappea_uniqueuntil WHERE key = ?
+
+-- queue.alerts._END, PostgreSQL
+DELETE FROM snappea_uniqueuntil WHERE key = %s
+
+-- queue.alerts._NOTE, SQLite
+INSERT INTO snappea_uniqueuntil (key, task_id, until) VALUES (?, 0, ?) ON CONFLICT (key) DO NOTHING
+
+-- queue.alerts._NOTE, PostgreSQL
+INSERT INTO snappea_uniqueuntil (key, task_id, until) VALUES (%s, 0, %s) ON CONFLICT (key) DO NOTHING
+
+-- queue.alerts._NOTED, SQLite
+SELECT key, task_id FROM snappea_uniqueuntil WHERE key LIKE ?
+
+-- queue.alerts._NOTED, PostgreSQL
+SELECT key, task_id FROM snappea_uniqueuntil WHERE key LIKE %s
+
+-- queue.alerts._TAKE, SQLite
+UPDATE snappea_uniqueuntil SET until = ? WHERE key = ? AND until <= ?
+
+-- queue.alerts._TAKE, PostgreSQL
+UPDATE snappea_uniqueuntil SET until = %s WHERE key = %s AND until <= %s
+
+-- queue.alerts._TOLD, SQLite
+UPDATE snappea_uniqueuntil SET until = ?, task_id = 1 WHERE key = ?
+
+-- queue.alerts._TOLD, PostgreSQL
+UPDATE snappea_uniqueuntil SET until = %s, task_id = 1 WHERE key = %s
 
 -- queue.batches.COUNTS, SQLite
 WITH RECURSIVE family (id) AS (
