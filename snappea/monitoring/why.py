@@ -118,11 +118,14 @@ def why(task: int | Task) -> Reason | None:
         said = _("Only the Foreman with the number %(id)s may run it.") % {"id": row.foreman_id}
         return Reason(Cause.ADDRESSED, said)
     with adapter(connect(), "foremen").reading() if is_shared() else nullcontext():
-        return _of_queue(row, serving[0], stopped)
+        served = (
+            [name for info in foremen for name in info.queues] if all(one.queues for one in foremen) else []
+        )
+        return _of_queue(row, serving[0], stopped, served)
 
 
-def _of_queue(task: Task, foreman: ForemanInfo, stopped: Collection[str]) -> Reason:
-    """Return the reason of a task in a queue that a Foreman serves."""
+def _of_queue(task: Task, foreman: ForemanInfo, stopped: Collection[str], served: Sequence[str]) -> Reason:
+    """Return the reason of a task in a queue that a Foreman serves. `served`: the queues of all Foremen."""
     limits, running = queue_limits(), []
     if limits:
         rows = inspect.in_state(Task.objects.all(), Status.RUNNING)
@@ -142,14 +145,14 @@ def _of_queue(task: Task, foreman: ForemanInfo, stopped: Collection[str]) -> Rea
             return _in_line(line.index(task.pk) if task.pk in line else _far(task, shares))
         if limit is not None and task.queue in shares:  # those before it take the last places
             return full
-    reason = None if task.gate == Gate.OPEN or task.lane is None else _of_group(task, foreman)
+    reason = None if task.gate == Gate.OPEN or task.lane is None else _of_group(task, served)
     return reason or Reason(Cause.NEW, _("The Foreman is about to look at it."))
 
 
-def _of_group(task: Task, foreman: ForemanInfo) -> Reason | None:
+def _of_group(task: Task, queues: Sequence[str]) -> Reason | None:
     """Return the limit of its concurrency group that holds a task back; None if it may be opened now."""
     db, lane = raw(connect()), task.lane or ""
-    served = json.dumps(foreman.queues) if foreman.queues else None
+    served = json.dumps(queues) if queues else None
     blocked, new = (
         db.execute(_IN_GROUP, (lane, gate, served, served, MOST)).fetchall()
         for gate in (Gate.BLOCKED.value, Gate.NEW.value)

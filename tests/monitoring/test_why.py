@@ -39,6 +39,7 @@ def attended(queues: tuple[str, ...] = (), strict: bool = False) -> Iterator[Non
     else:
         foremen, db = adapter(connect(), "foremen"), raw(connect())
         number = foremen.register(db, 4)
+        foremen.renew(db, number, 4, "[]", json.dumps(queues))
         foremen.be_known(db, number)
         yield
         foremen.leave(db, number)
@@ -90,15 +91,18 @@ def test_a_task_waits_for_those_before_it(site: Site) -> None:
         assert waits(row).endswith("are before it. At the present rate, that takes about 5.0 s.")
 
 
+@both
 @pytest.mark.parametrize("strict", [True, False])
 def test_the_queues_that_a_foreman_serves(site: Site, strict: bool) -> None:
     first, second, other = (put("ready", queue=queue) for queue in ("a", "b", "c"))
     with attended(("b", "a"), strict):
         assert reason(other).cause is Cause.NOT_SERVED
         assert waits(other) == "No Foreman serves its queue: see the option --queues."
-        assert (reason(first).before, reason(second).before) == ((1, 0) if strict else (0, 1))
+        in_order = strict and file_of(connect()) is not None
+        assert (reason(first).before, reason(second).before) == ((1, 0) if in_order else (0, 1))
 
 
+@both
 def test_a_real_foreman_tells_its_queues(site: Site) -> None:
     row = put("ready")
     site.foreman("--queues", "mail", "--strict")

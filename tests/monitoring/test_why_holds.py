@@ -67,9 +67,9 @@ class Scene:
             limits["mail"]["max_concurrency"] = self.random.choice((1, 2, 3))
             settings.SNAPPEA = {**settings.SNAPPEA, "QUEUES": limits}
         is_shared = file_of(connect()) is None
-        serves_all = is_shared or self.random.random() < 0.6
+        serves_all = self.random.random() < 0.6
         queues = () if serves_all else tuple(self.random.sample(QUEUES, 2))
-        strict = bool(queues) and self.random.random() < 0.5
+        strict = bool(queues) and not is_shared and self.random.random() < 0.5
         self._foreman = ExitStack()
         self._foreman.enter_context(attended(queues, strict))
         self.keeper = Admission(queues, strict, adapter(connect(), "foremen") if is_shared else None)
