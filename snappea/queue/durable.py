@@ -10,6 +10,7 @@ the file system lets all processes wait together.
 
 import errno
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 from ..errors import AlreadyEnqueued
-from .files import QueueFile, open_regular
+from .files import QueueFile, identity_of, open_regular
 
 #: In seconds. Less is not faster: each attempt wakes a process.
 TRY_EVERY = 0.001
@@ -33,6 +34,8 @@ TRY_EVERY = 0.001
 LONGEST_WAIT = 1.0
 #: For so many seconds after that, it takes a turn only if it need not wait.
 IMPATIENT = 5.0
+#: How many positions may mark a descriptor as ours, so that no other file has the same by chance.
+MARKS = 2**31
 _TRY = fcntl.LOCK_EX | fcntl.LOCK_NB if fcntl else 0
 
 
@@ -70,16 +73,21 @@ class Writes:
     syncs_findings = True
 
     def __init__(self, db: sqlite3.Connection, file: QueueFile, defers: bool) -> None:
-        self._db, self._identity, self._defers = db, file.wal, defers
+        self._db, self._defers = db, defers
         # One for each connection, and kept open. Threads wait for each other, too, and Linux reports a failed
         # write once to each open descriptor, and never to one that is opened later. SQLite holds no locks on
         # this file that close() would drop.
         self._log = open_regular(f"{file.path}-wal", os.O_RDONLY)
+        if identity_of(self._log) != file.wal:
+            os.close(self._log)
+            raise OSError(errno.EBADF, "the write-ahead log was replaced")
+        # It is never read from, so its position tells whether it is still the same. After fstat(), the next
+        # write would take 25 us longer, because Linux gives the file a new time.
+        self._mark = os.lseek(self._log, secrets.randbelow(MARKS), os.SEEK_SET)
         self._impatient_until = 0.0
         self._is_deferred = False  # synchronous is NORMAL now
         self._is_doubtful = False  # a sync has failed
         self._changes = 0
-        self._require_same()
 
     def __enter__(self) -> sqlite3.Connection:
         """Return the connection, once it is its turn. It is to commit without a sync."""
@@ -155,8 +163,7 @@ class Writes:
 
     def _require_same(self) -> None:
         """Raise OSError unless the descriptor is that of the log that SQLite writes to."""
-        found = os.fstat(self._log)
-        if (found.st_dev, found.st_ino) != self._identity:
+        if os.lseek(self._log, 0, os.SEEK_CUR) != self._mark:
             raise OSError(errno.EBADF, "another file has the descriptor of the write-ahead log")
 
     def close(self) -> None:

@@ -113,8 +113,8 @@ class QueueFile:
             return 0
 
 
-def identity_of(path: str) -> Identity | None:
-    """Return the device and inode of a file; None if it does not exist."""
+def identity_of(path: str | int) -> Identity | None:
+    """Return the device and inode of a path or an open file; None if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:
