@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from weakref import ref
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import request_started
+from django.core.signals import request_finished, request_started
 from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -204,6 +204,13 @@ def leave_lost_files(**kwargs: Any) -> None:
     """Reconnect this thread if its files were deleted or replaced, even if it only reads."""
     if is_left_behind():
         connect()
+
+
+@receiver(request_finished)
+def close_with_connection(**kwargs: Any) -> None:
+    """Close our descriptor of a connection that Django has just closed: its greenlet may stay for long."""
+    if _thread.connection is not None and _thread.connection.connection is None:
+        _thread.closer = None
 
 
 def is_left_behind(error: BaseException | None = None) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.signals import request_finished
 from django.db import connections, transaction
 
 from snappea.queue import database, files, lock, logbook
@@ -153,6 +154,19 @@ def test_not_every_thread_keeps_its_connection(site: Site) -> None:
         thread.join()
     assert len(kept) == database.RESTING + 4
     assert 0 < kept.count(True) <= database.RESTING
+
+
+def test_a_connection_that_closes_with_its_request_leaves_no_descriptor(site: Site) -> None:
+    """The greenlet of a request may stay until the collector comes by."""
+
+    def descriptors() -> int:
+        links = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+        return sum(link.startswith(str(site.database)) for link in links)
+
+    connect().close_at = 0.0  # one of many
+    assert descriptors() >= 3
+    request_finished.send(sender=None)
+    assert descriptors() == 0
 
 
 def test_threads_that_end_leave_no_connection_open(site: Site) -> None:
