@@ -17,7 +17,7 @@ LATENESS = 10.0
 #: How often a task with acks_late is started automatically: MAX_INTERRUPTIONS.
 MOST_STARTS = 3
 #: How long before the end of its Foreman the end of a run may be missed on a busy machine, in seconds.
-MOMENT = 0.5
+MOMENT = 1.0
 #: The window in which starts of a task with a rate are counted, and how early it is claimed, in seconds.
 WINDOW, AHEAD = 3.0, 1.0
 
