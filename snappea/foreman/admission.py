@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..conf import declared_queues, queue_limits
 from ..errors import CannotStart
@@ -17,8 +17,10 @@ from ..queue import groups, operations, store
 from ..queue.database import RawConnection
 from ..queue.records import Claim, Discarded, Expired, Newcomer, Peek
 from ..queue.states import Status
-from ..workers.threads import WorkerPool
-from .in_flight import InFlight
+
+if TYPE_CHECKING:  # neither can be imported on Windows, where the admin tells why a task waits
+    from ..workers.threads import WorkerPool
+    from .in_flight import InFlight
 
 #: How often a portion of expired results is deleted, in seconds, so that they do not delay waiting tasks.
 PURGE_EVERY = 0.01
@@ -112,7 +114,7 @@ class Admission:
         if self._shared:
             groups.recheck(db, self.left | self._openings.take_due(inf))
 
-    def heed_pauses(self, db: RawConnection, pool: WorkerPool, in_flight: InFlight) -> Peek:
+    def heed_pauses(self, db: RawConnection, pool: "WorkerPool", in_flight: "InFlight") -> Peek:
         """Give back the unbegun tasks of queues that were just paused, and confirm it to `pause()`.
 
         Returns a new peek.
@@ -135,7 +137,7 @@ class Admission:
         loop_room: int,
         most: int,
         peek: Peek,
-        in_flight: InFlight,
+        in_flight: "InFlight",
     ) -> tuple[list[Claim], list[Expired], Peek]:
         """Claim up to `room` tasks for threads and `loop_room` for the event loop; delete expired tasks.
 
@@ -182,7 +184,7 @@ class Admission:
         return expired
 
     def claim(
-        self, db: RawConnection, moment: str, room: int, peek: Peek, in_flight: InFlight
+        self, db: RawConnection, moment: str, room: int, peek: Peek, in_flight: "InFlight"
     ) -> list[Claim]:
         """Claim up to `room` tasks for threads."""
         self._paused = set(operations.paused_by(db)) if peek.has_pauses else set()
