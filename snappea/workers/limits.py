@@ -103,13 +103,14 @@ class TaskHandle(Handle):
                 self._raise_in_task(SoftTimeLimitExceeded)
 
     def _raise_in_task(self, ending: Ending) -> None:
-        for _ in range(_LOOKS):
-            if not is_caught(sys._current_frames().get(self._thread.value)):
-                break
-            time.sleep(LOOK_AGAIN)
         self._ending, self.deadline = ending, math.inf
         self.raised_at = min(self.raised_at, time.monotonic())
-        _raise_in_thread(self._thread, ctypes.py_object(ending))
+        thread, wanted, looks = self._thread, ctypes.py_object(ending), _LOOKS
+        # last, because the task may go on between a look and the exception
+        while looks and is_caught(sys._current_frames().get(thread.value)):
+            time.sleep(LOOK_AGAIN)
+            looks -= 1
+        _raise_in_thread(thread, wanted)
 
     def replace(self) -> object:
         """Give up the task as stuck, and return it; None if it has just ended."""
