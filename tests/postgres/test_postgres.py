@@ -581,3 +581,23 @@ def test_settling_refuses_what_is_not_ones_own_any_more(site: PostgresSite) -> N
         assert store.settle(db, now(), [Outcome(claim, 0.1)]) == 1
     assert Task.objects.get().status == Status.INTERRUPTED
     assert list(Presence.objects.values_list("pk", flat=True)) == [second]
+
+
+def test_a_value_that_python_lacks_is_set_aside(site: PostgresSite) -> None:
+    """As on SQLite: one row that was edited by hand stops no round, and can be shown."""
+    wrong = [
+        (column, value, status)
+        for column in ("run_after", "expires_at", "enqueued_at", "started_at")
+        for value in ("infinity", "-infinity", "20000-01-01")
+        for status in ("ready", "scheduled")
+    ]
+    for column, value, status in [*wrong, ("lane_interval", "infinity", "ready")]:
+        task = Task.objects.create(task_name=nothing.name, lane="lane")
+        site.sql(f"UPDATE snappea_task SET status = ?, {column} = ? WHERE id = ?", status, value, task.pk)
+    foreman = site.foreman()
+    record.delay("canary")
+    wait_until(lambda: site.ledger.count("end", "canary"), foreman.output())
+    foreman.wait_for_output("Set aside task #1. .*run_after is 'infinity'")
+    wait_until(lambda: not Task.objects.filter(status="ready"))
+    assert {row.status for row in Task.objects.filter(exception="UnusableRow")} == {"failed"}
+    assert foreman.stop() == 0
