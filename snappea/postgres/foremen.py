@@ -51,6 +51,11 @@ _ORPHANS = """
         AND started_at <= clock_timestamp() - make_interval(secs => ?)
         AND NOT EXISTS (SELECT 1 FROM snappea_presence WHERE snappea_presence.id = foreman_id)"""
 _ADOPT = "UPDATE snappea_task SET foreman_id = ? WHERE foreman_id = ? AND status = 'running'"
+#: Make the first blocked task of each group new: a dead Foreman may have been about to look at any of them.
+_RECHECK = statement("""
+    UPDATE snappea_task SET gate = {NEW} WHERE id {among}(
+        SELECT DISTINCT ON (lane) id FROM snappea_task WHERE {IS_BLOCKED}
+        ORDER BY lane, priority DESC, {PLACE}){end}""")
 _DISMISS = "DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled')"
 _ADDRESS = statement("UPDATE snappea_task SET foreman_id = ?, gate = {ADDRESSED} WHERE id = ?")
 _UNCONFIRMED = f"""
@@ -135,7 +140,7 @@ def reap(db: RawConnection, moment: str, timeout: float) -> dict[str, list[Recov
     if orphans := _interrupt(db, moment, _ORPHANS, timeout):
         found["A Foreman that was considered dead"] = orphans
     if found:
-        store.recheck_groups(db)
+        db.execute(_RECHECK)
     return found
 
 

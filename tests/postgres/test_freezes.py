@@ -13,7 +13,9 @@ import pytest
 from snappea.models import Presence, Status, Task
 from snappea.postgres import foremen
 from snappea.queue import operations
+from snappea.queue.clock import now
 from snappea.queue.database import connect, raw
+from snappea.queue.states import Gate
 from tests.playground.gated import alone
 from tests.playground.tasks import nap, nothing, wait_for
 from tests.proxy import Proxy
@@ -130,6 +132,18 @@ def test_what_nobody_runs_does_not_stay_running(site: PostgresSite) -> None:
     foreman = site.foreman()
     foreman.wait_for_output("A Foreman that was considered dead left 1 running: now interrupted")
     assert orphan.status == Status.INTERRUPTED
+
+
+def test_the_end_of_a_foreman_rewrites_one_task_of_each_group(site: PostgresSite) -> None:
+    db = raw(connect())
+    foremen.register(db, 1)
+    fields = {"task_name": alone.name, "status": "ready", "gate": Gate.BLOCKED}
+    Task.objects.bulk_create(Task(lane=f"lane {n % 3}", **fields) for n in range(300))
+    server_is_older = "SELECT clock_timestamp() - pg_postmaster_start_time() > interval '2 s'"
+    wait_until(lambda: site.sql(server_is_older) == [(True,)])  # a restart counts as a heartbeat
+    site.sql("UPDATE snappea_presence SET seen_at = seen_at - interval '1 hour'")
+    foremen.reap(db, now(), 2)
+    assert sorted(Task.objects.filter(gate=Gate.NEW).values_list("pk", flat=True)) == [1, 2, 3]
 
 
 def test_one_that_comes_back_keeps_what_it_has_claimed_since(site: PostgresSite) -> None:

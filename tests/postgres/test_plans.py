@@ -70,6 +70,7 @@ def asked() -> dict[str, tuple[str, tuple[Any, ...]]]:
         "running in": (foremen._RUNNING_IN, ()),
         "running of": (foremen._RUNNING_OF, (1,)),
         "orphans": (foremen._ORPHANS, (30,)),
+        "recheck": (foremen._RECHECK, ()),
         "dismissed": (foremen._DISMISS, (1,)),
     }
 
