@@ -15,7 +15,7 @@ from django.dispatch import receiver
 
 from ..conf import alias
 from ..log import say
-from ..queue.database import forget
+from ..queue.database import close_with_connection, forget
 from ..tasks.context import VARIABLES
 
 P = ParamSpec("P")
@@ -114,6 +114,7 @@ def close_connections() -> None:
             connection.close()
         except Exception as error:
             say(WARNING, "Could not close the connection %r: %r", connection.alias, error)
+    close_with_connection()
 
 
 def close_caches(context: contextvars.Context) -> None:

@@ -176,18 +176,13 @@ def test_readers_that_end_are_not_worth_a_word(site: Site) -> None:
 
 
 def test_the_log_stays_bounded_under_load(site: Site) -> None:
-    """It is truncated once a second, under constant load."""
+    """The Foreman checkpoints under constant load. Alone, a process that enqueues does so at 64 MB."""
     site.foreman()
-    wal, size, cuts = Path(f"{site.database}-wal"), 0, 0
-
-    def is_cut_off_again_and_again() -> bool:
-        nonlocal size, cuts
+    wal, largest = Path(f"{site.database}-wal"), 0
+    for _ in range(400):
         echo.delay("x" * 200_000)
-        before, size = size, wal.stat().st_size
-        cuts += size < before
-        return cuts == 3
-
-    wait_until(is_cut_off_again_and_again)
+        largest = max(largest, wal.stat().st_size)
+    assert largest < 32 * MEGABYTE
     site.wait_until_empty()
     wait_until(lambda: wal.stat().st_size <= 8 * MEGABYTE, "it to be cut off")
 

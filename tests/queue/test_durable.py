@@ -156,7 +156,7 @@ def test_a_claim_is_synced_before_its_task_starts(site: Site) -> None:
     before_each = events(site).split("b")[:-1]
     assert len(before_each) == 5
     for events_before in before_each:
-        assert events_before.rstrip("u").endswith("s"), before_each
+        assert re.search("s[^w]*$", events_before), before_each  # the next round may have begun
 
 
 @pytest.mark.needs("strace")
