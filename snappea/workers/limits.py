@@ -128,6 +128,18 @@ class TaskHandle(Handle):
             self.task = None
             self.deadline = self.raised_at = math.inf
             ending = self._ending
-        if ending:
-            _raise_in_thread(self._thread, None)  # cancel it if it was not raised yet
+            if ending:
+                self._use_up(ending)
         return ending
+
+    def _use_up(self, ending: Ending) -> None:
+        """Let no exception come later.
+
+        To cancel a pending one is not enough: until Python raises another one, all its threads are slower,
+        and in 3.11 a function that is traced never ends.
+        """
+        try:
+            _raise_in_thread(self._thread, ctypes.py_object(ending))  # replaces one that is pending
+            _raise_in_thread(self._thread, None)
+        except ending:
+            pass
