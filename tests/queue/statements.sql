@@ -357,6 +357,16 @@ WHERE NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - 
 SELECT id, pid, host, since, workers, stuck, queues FROM snappea_presence
 WHERE NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => %s)) ORDER BY id
 
+-- postgres.foremen._RECHECK, SQLite
+UPDATE snappea_task SET gate = 1 WHERE id IN (
+    SELECT DISTINCT ON (lane) id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate = 2
+    ORDER BY lane, priority DESC, coalesce(turn, id))
+
+-- postgres.foremen._RECHECK, PostgreSQL
+UPDATE snappea_task SET gate = 1 WHERE id = ANY(ARRAY(
+    SELECT DISTINCT ON (lane) id FROM snappea_task WHERE lane IS NOT NULL AND status = 'ready' AND gate = 2
+    ORDER BY lane, priority DESC, coalesce(turn, id)))
+
 -- postgres.foremen._REGISTER, SQLite
 INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)
 VALUES (?, ?, clock_timestamp(), clock_timestamp(), ?, '[]') RETURNING id
