@@ -31,20 +31,21 @@ class _Lines:
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
-        self._added = self._taken = 0
+        self._left_out = 0  # since the last take()
         self._first: deque[str] = deque()
         self._latest: deque[str] = deque(maxlen=MOST_LINES // 2)
 
     def add(self, line: str) -> None:
-        self._added = number = next(self._numbers)
-        (self._first if number <= MOST_LINES // 2 else self._latest).append(line)
+        if next(self._numbers) <= MOST_LINES // 2:
+            self._first.append(line)
+        else:
+            self._left_out += len(self._latest) == self._latest.maxlen  # append() drops the oldest
+            self._latest.append(line)
 
     def take(self) -> list[str]:
         """Return the lines, once. A number between them counts those that are left out."""
-        added = self._added
+        left_out, self._left_out = self._left_out, 0
         first, latest = ([some.popleft() for _ in range(len(some))] for some in (self._first, self._latest))
-        left_out = max(0, added - self._taken - len(first) - len(latest))
-        self._taken += left_out + len(first) + len(latest)
         return [*first, *([str(left_out)] if left_out else []), *latest]
 
 
