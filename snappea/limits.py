@@ -53,7 +53,7 @@ def reset(task: str | TaskFunction[..., Any], *, key: object = None) -> bool:
     """
     if isinstance(task, str):
         lane = task if key is None else lane_of(task, key)
-        if lane in changed():  # perhaps the task is gone from the code
+        if lane in groups.changed(raw(connect())):  # perhaps the task is gone from the code
             return operations.reset_limits(task, lane)
     return operations.reset_limits(*_group(task, key))
 

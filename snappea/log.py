@@ -87,6 +87,7 @@ class JsonFormatter(logging.Formatter):
         line |= {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
         line |= {key: value for key, value in vars(record).items() if key not in _USUAL and value != "-"}
         if record.exc_text or record.exc_info:
+            # one of the two is there
             line["exception"] = record.exc_text or self.formatException(record.exc_info)  # type: ignore[arg-type]
         if record.stack_info:
             line["stack"] = record.stack_info

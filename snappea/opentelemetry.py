@@ -136,13 +136,13 @@ def _around(inner: Callable[[dict[str, Any]], Any] | None) -> Callable[[dict[str
 
     @contextmanager
     def run(kwargs: dict[str, Any]) -> Iterator[None]:
-        with _process(), inner(kwargs):  # type: ignore[misc]
+        with _process(), inner(kwargs):  # type: ignore[misc]  # not None here
             yield
 
     @asynccontextmanager
     async def run_on_loop(kwargs: dict[str, Any]) -> Any:
         with _process():
-            async with calls.entered(inner(kwargs)):  # type: ignore[misc]
+            async with calls.entered(inner(kwargs)):  # type: ignore[misc]  # not None here
                 yield
 
     if inner is None:

@@ -86,6 +86,7 @@ class PostgresConnection:
                 self.connection.close()
                 raise
 
+        # psycopg has no hook
         self.connection.wait = wait_in_time  # type: ignore[method-assign,assignment]
 
     @staticmethod

@@ -23,7 +23,7 @@ from django.db import OperationalError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 from ..errors import AlreadyEnqueued
 from .files import QueueFile, identity_of, open_regular

@@ -21,7 +21,7 @@ from ..log import clean, say
 from ..models import Pause, Schedule, ScheduleRun, Stat, Task, Total
 from . import store
 from .clock import now
-from .database import connect, raw, transact
+from .database import adapter, connect, raw, transact
 from .records import Unusable
 
 T = TypeVar("T")
@@ -35,11 +35,6 @@ _OF_ROWS = {1, 18, 19, 20}
 _OF_VALUES = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 #: Larger integers fit neither into a float nor into the logbook.
 _MOST = 2**53
-#: What PostgreSQL has and Python lacks, by the kind of a column.
-_NOT_IN_PYTHON: dict[type[_Field], str] = {
-    models.DateTimeField: "{0} NOT BETWEEN '0001-01-02' AND '9999-12-30'",
-    models.FloatField: "{0} IN ('NaN', 'Infinity', '-Infinity')",
-}
 _MODELS: tuple[type[models.Model], ...] = (Task, Schedule, ScheduleRun, Pause, Stat, Total)
 
 
@@ -76,8 +71,9 @@ class Quarantine:
         self._is_needed = False
         began, moment = time.monotonic(), now(connection)
         is_sqlite = connection.vendor == "sqlite"
-        look: Any = _unusable if is_sqlite else _unusable_on_postgres
-        found = [(model, row) for model in _MODELS for row in look(raw(connection), model, moment)]
+        look = _unusable if is_sqlite else adapter(connection, "quarantine").unusable
+        link: Any = raw(connection)
+        found = [(model, row) for model in _MODELS for row in look(link, model, moment)]
         self._next = time.monotonic() + REST * (time.monotonic() - began)
         for model, row in found:
             with transact(connection) as db:
@@ -113,30 +109,14 @@ def _unusable(db: sqlite3.Connection, model: type[models.Model], moment: str) ->
     try:
         for number, *row in db.execute(f"SELECT rowid, {columns} FROM {model._meta.db_table}"):
             if wrong := [pair for pair in zip(fields, row, strict=True) if not _is_right(*pair)]:
-                found.append(_corrected(number, wrong, moment))
+                found.append(corrected(number, wrong, moment))
     finally:
         db.text_factory = before
     return found
 
 
-def _unusable_on_postgres(db: Any, model: type[models.Model], moment: str) -> list[Unusable]:
-    """Find times and numbers that Python lacks: the server checks everything else."""
-    wrongs = {
-        field: condition.format(field.column)
-        for field in model._meta.concrete_fields
-        for kind, condition in _NOT_IN_PYTHON.items()
-        if isinstance(field, kind)
-    }
-    shown = [f"CASE WHEN {wrong} THEN CAST({field.column} AS text) END" for field, wrong in wrongs.items()]
-    columns, where = ", ".join([str(model._meta.pk.column), *shown]), " OR ".join([*wrongs.values(), "false"])
-    found = f"SELECT {columns} FROM {model._meta.db_table} WHERE {where}"
-    return [
-        _corrected(number, [pair for pair in zip(wrongs, row, strict=True) if pair[1] is not None], moment)
-        for number, *row in db.execute(found).fetchall()
-    ]
-
-
-def _corrected(number: Any, wrong: "list[tuple[_Field, Any]]", moment: str) -> Unusable:
+def corrected(number: Any, wrong: "list[tuple[_Field, Any]]", moment: str) -> Unusable:
+    """Return how to correct a row. `wrong`: its columns with invalid values."""
     said = "; ".join(f"{field.column} is {_shown(value)}" for field, value in wrong)
     instead = {str(field.column): _instead(field, value, moment) for field, value in wrong}
     return Unusable(number, instead, f"This row was written with invalid values: {said}.")

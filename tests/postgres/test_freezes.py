@@ -16,8 +16,10 @@ from snappea.queue import operations
 from snappea.queue.clock import now
 from snappea.queue.database import connect, raw
 from snappea.queue.states import Gate
+from snappea.results import AsyncResult
 from tests.playground.gated import alone
 from tests.playground.tasks import nap, nothing, wait_for
+from tests.postgres.test_postgres import wait_for_an_older_server
 from tests.proxy import Proxy
 from tests.site import PostgresSite, Process, wait_until
 
@@ -47,6 +49,15 @@ def foreman_behind(proxy: Proxy, site: PostgresSite, **settings: Any) -> Process
         return site.foreman(**settings)
     finally:
         site.variables["SNAPPEA_TEST_QUEUE"] = direct
+
+
+def cut_off_with_a_task(proxy: Proxy, site: PostgresSite) -> tuple[Process, AsyncResult]:
+    """Start a Foreman behind a proxy that goes silent while a task runs, which waits for the file `go`."""
+    foreman = foreman_behind(proxy, site)
+    running = wait_for.delay("running", str(site.directory / "go"))
+    wait_until(lambda: site.ledger.count("start", "running"))
+    proxy.is_silent = True
+    return foreman, running
 
 
 def freeze_in_a_transaction(site: PostgresSite, foreman: Process) -> None:
@@ -81,10 +92,7 @@ def test_one_that_is_frozen_in_its_transaction_stops_no_other(site: PostgresSite
 
 
 def test_a_silent_network_is_noticed_and_left(site: PostgresSite, proxy: Proxy) -> None:
-    foreman = foreman_behind(proxy, site)
-    running = wait_for.delay("running", str(site.directory / "go"))
-    wait_until(lambda: site.ledger.count("start", "running"))
-    proxy.is_silent = True
+    foreman, running = cut_off_with_a_task(proxy, site)
     foreman.wait_for_output(r"The round failed: .*the server has not answered within 2 s")
     proxy.is_silent = False
     foreman.wait_for_output("Reconnected to ")
@@ -106,10 +114,7 @@ def test_a_signal_is_obeyed_while_the_network_is_silent(site: PostgresSite, prox
 
 
 def test_a_newcomer_does_not_take_the_living_for_dead(site: PostgresSite, proxy: Proxy) -> None:
-    living = foreman_behind(proxy, site)
-    running = wait_for.delay("running", str(site.directory / "go"))
-    wait_until(lambda: site.ledger.count("start", "running"))
-    proxy.is_silent = True
+    living, running = cut_off_with_a_task(proxy, site)
     silent = f"SELECT 1 FROM snappea_presence WHERE seen_at < clock_timestamp() - interval '{TIMEOUT} s'"
     wait_until(lambda: site.sql(silent))
     newcomer = site.foreman()
@@ -139,8 +144,7 @@ def test_the_end_of_a_foreman_rewrites_one_task_of_each_group(site: PostgresSite
     foremen.register(db, 1)
     fields = {"task_name": alone.name, "status": "ready", "gate": Gate.BLOCKED}
     Task.objects.bulk_create(Task(lane=f"lane {n % 3}", **fields) for n in range(300))
-    server_is_older = "SELECT clock_timestamp() - pg_postmaster_start_time() > interval '2 s'"
-    wait_until(lambda: site.sql(server_is_older) == [(True,)])  # a restart counts as a heartbeat
+    wait_for_an_older_server(site)
     site.sql("UPDATE snappea_presence SET seen_at = seen_at - interval '1 hour'")
     foremen.reap(db, now(), 2)
     assert sorted(Task.objects.filter(gate=Gate.NEW).values_list("pk", flat=True)) == [1, 2, 3]

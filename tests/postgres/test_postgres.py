@@ -74,6 +74,12 @@ def wait_for_more(site: PostgresSite, number: int) -> None:
     wait_until(lambda: site.ledger.keys("end").total() > seen + number)
 
 
+def wait_for_an_older_server(site: PostgresSite) -> None:
+    """Wait until the start of the server, which counts as a heartbeat, is 2 s ago."""
+    server_is_older = "SELECT clock_timestamp() - pg_postmaster_start_time() > interval '2 s'"
+    wait_until(lambda: site.sql(server_is_older) == [(True,)])
+
+
 def most_at_once(found: list[tuple[float, float]]) -> int:
     """Return the maximum number of overlapping spans."""
     changes = sorted([(begin, 1) for begin, _ in found] + [(end, -1) for _, end in found])
@@ -571,8 +577,7 @@ def test_settling_refuses_what_is_not_ones_own_any_more(site: PostgresSite) -> N
         sharing.be_known(db, second)
         store.give_back(db, [claim])  # as if the second one had claimed it, but could not commit
     assert Task.objects.get().status == Status.RUNNING
-    server_is_older = "SELECT clock_timestamp() - pg_postmaster_start_time() > interval '2 s'"
-    wait_until(lambda: site.sql(server_is_older) == [(True,)])  # a restart counts as a heartbeat
+    wait_for_an_older_server(site)
     with transact(connect()) as db:
         db.execute("UPDATE snappea_presence SET seen_at = seen_at - interval '1 hour' WHERE id = ?", (first,))
         found = sharing.reap(db, now(), 2)
