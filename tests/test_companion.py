@@ -64,6 +64,15 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
 from django.core.wsgi import get_wsgi_application
 application = get_wsgi_application()
 """
+SPEAKING_AUTORELOADER = """
+DEBUG = True
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"django.utils.autoreload": {"level": "DEBUG", "handlers": ["console"]}},
+}
+"""
 MANAGE = """
 import os, sys
 from django.core.management import execute_from_command_line
@@ -206,9 +215,11 @@ def test_a_reload_brings_new_code(project: Project) -> None:
 
 def test_runserver_brings_one_foreman_along(project: Project) -> None:
     project.variables["SNAPPEA_FOREMAN"] = "1"
-    project.append("settings.py", "DEBUG = True\n")
+    project.append("settings.py", SPEAKING_AUTORELOADER)
     with served(project, "python manage.py runserver 127.0.0.1:{}", "Watching for file changes") as server:
         server.running.wait_for_output("tasks ready")
+        # what changes before an autoreloader has seen it, it never notices
+        wait_until(lambda: server.running.output().count("shop/tasks.py first seen") == 2)
         wait_until(lambda: "Quit the server" in server.running.output())
         foreman = server.run("a")
         assert parent(parent(foreman)) == server.running.popen.pid
