@@ -63,17 +63,21 @@ _UNCONFIRMED = f"""
     WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
         AND NOT ({_IS_SILENT})"""
 #: The server keeps plans that it made while the table was empty, so they must suit any size.
-ROBUST_PLANS = """
-    SELECT set_config(name, 'off', false)
+_USE_INDEXES = """
+    SELECT set_config(name, 'off', ?)
     FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name"""
-_IN_TRANSACTION = ROBUST_PLANS.replace("false", "true")
+
+
+def use_indexes(db: RawConnection, is_local: bool = False) -> None:
+    """Make a connection plan for any size of the tables. `is_local`: until its transaction ends."""
+    db.execute(_USE_INDEXES, (is_local,))
 
 
 @contextmanager
 def reading() -> Iterator[None]:
     """Let the statements of a block use indexes, even if the server knows too little about the table."""
     with atomic(alias()):
-        raw(connect()).execute(_IN_TRANSACTION)
+        use_indexes(raw(connect()), is_local=True)
         yield
         set_rollback(True, alias())  # the settings end with it
 

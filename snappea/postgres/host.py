@@ -133,7 +133,7 @@ class PostgresHost(Host):
         }
         for name, seconds in limits.items():
             self._link.execute(f"SET {name} = {int(1000 * seconds)}")
-        self._link.execute(foremen.ROBUST_PLANS)
+        foremen.use_indexes(self._link)
         foremen.be_known(self._link, self._foreman_id)
 
     def recover(self, db: RawConnection, moment: str) -> list[Recovered]:

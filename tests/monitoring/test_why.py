@@ -15,7 +15,7 @@ from snappea import limits
 from snappea.inspect import Cause, Reason, why
 from snappea.models import Limit, Opening, Pause, Stat, Task
 from snappea.monitoring import why as module
-from snappea.postgres.foremen import ROBUST_PLANS
+from snappea.postgres.foremen import use_indexes
 from snappea.queue import operations
 from snappea.queue.database import adapter, connect, file_of, raw
 from snappea.queue.lock import Lock
@@ -207,7 +207,7 @@ def test_each_statement_uses_its_index(site: Site) -> None:
         cursor.execute(FILL)
         cursor.execute("ANALYZE snappea_task")
     if connect().vendor == "postgresql":
-        raw(connect()).execute(ROBUST_PLANS)
+        use_indexes(raw(connect()))
     of = False, "default", 0
     statements: dict[str, tuple[tuple[object, ...], str]] = {
         "_IN_GROUP": (("lane10", 2, None, None, 10), "lane"),

@@ -8,7 +8,7 @@ import pytest
 
 from snappea.postgres import foremen
 from snappea.postgres.connection import DIALECT
-from snappea.postgres.foremen import ROBUST_PLANS
+from snappea.postgres.foremen import use_indexes
 from snappea.queue import statements as sql
 from snappea.queue.clock import now
 from snappea.queue.database import connect, raw
@@ -98,7 +98,7 @@ def read_in_vain(statement: str, parameters: tuple[Any, ...]) -> int:
 
 def test_no_statement_reads_many_rows_in_vain(full: PostgresSite) -> None:
     db = raw(connect())
-    db.execute(ROBUST_PLANS)
+    use_indexes(db)
     db.execute("SELECT set_config('snappea.foreman', '1', false)")
     found = {}
     for name, (statement, parameters) in asked().items():

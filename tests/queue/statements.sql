@@ -300,10 +300,6 @@ SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status IN (
 -- postgres.foremen.HOLD_SCHEDULES, both
 SELECT pg_advisory_xact_lock(1936613744, 2)
 
--- postgres.foremen.ROBUST_PLANS, both
-SELECT set_config(name, 'off', false)
-FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name
-
 -- postgres.foremen._ADDRESS, SQLite
 UPDATE snappea_task SET foreman_id = ?, gate = 3 WHERE id = ?
 
@@ -410,6 +406,14 @@ WHERE queue = ? AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = h
 SELECT count(*) FROM snappea_presence, snappea_pause
 WHERE queue = %s AND replace(heard_by, ' ' || snappea_presence.id || ' ', '') = heard_by
     AND NOT (greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => %s))
+
+-- postgres.foremen._USE_INDEXES, SQLite
+SELECT set_config(name, 'off', ?)
+FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name
+
+-- postgres.foremen._USE_INDEXES, PostgreSQL
+SELECT set_config(name, 'off', %s)
+FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name
 
 -- queue.alerts._END, SQLite
 DELETE FROM snappea_uniqueuntil WHERE key = ?

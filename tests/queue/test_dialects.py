@@ -12,7 +12,7 @@ from django.db import connections
 
 import snappea
 from snappea.postgres.dialect import PostgresDialect
-from snappea.postgres.foremen import ROBUST_PLANS
+from snappea.postgres.foremen import use_indexes
 from snappea.queue import statements as sql
 from snappea.queue.clock import now
 from snappea.queue.database import connect, raw
@@ -126,7 +126,7 @@ def test_each_hot_statement_uses_its_index(site: Site) -> None:
         cursor.execute(FILL)
         cursor.execute("ANALYZE snappea_task")
     if connect().vendor == "postgresql":
-        raw(connect()).execute(ROBUST_PLANS)
+        use_indexes(raw(connect()))
     for name, (parameters, indexes) in HOT.items():
         how = plan(getattr(sql, name), parameters)
         for index in indexes.split():
