@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from .. import limits
-from ..models import Gate, Schedule, Status, Total
+from ..models import Gate, Schedule, Status
 from ..monitoring import inspect as monitoring
 from ..monitoring.formatting import number, plain
 from ..monitoring.inspect import age
@@ -50,6 +50,7 @@ _COUNTS = statement(
         FROM snappea_task WHERE {rows} LIMIT {ROWS}) AS few_{kind}"""
         for kind, rows in _LOOKED_AT.items()
     )
+    + " UNION ALL SELECT 'total', done, failed, NULL FROM snappea_total WHERE task_name = ?"
 )
 
 
@@ -73,7 +74,7 @@ def _contents(request: HttpRequest, name: str) -> dict[str, Any]:
     periods = periods_of(hours, name)
     times = sum((period.run_times for period in periods), Histogram())
     task = find(name)
-    counts, oldest = _counts(name)
+    counts, oldest, total = _counts(name)
     counts["running"] = number(len(runs))
     counts["failed"] = number(sum(group.number for group in failures))
     return {
@@ -84,7 +85,7 @@ def _contents(request: HttpRequest, name: str) -> dict[str, Any]:
         ],
         "held": counts["held"] if counts["held"] != "0" else "",
         "oldest": oldest,
-        "total": Total.objects.filter(pk=name).first(),
+        "total": total,
         "charts": history_charts(periods, hours),
         "hours": hours,
         "spans": list(SPANS),
@@ -106,12 +107,13 @@ def _search(name: str, status: Status | None = None) -> Search:
     return Search().with_term("state", status and status.value).with_term("task", name)
 
 
-def _counts(name: str) -> tuple[dict[str, str], float | None]:
-    """Return how many tasks are in each state but running and failed, and the longest wait in seconds."""
-    rows = raw(connect()).execute(_COUNTS, [name] * len(_LOOKED_AT)).fetchall()
+def _counts(name: str) -> tuple[dict[str, str], float | None, dict[str, int]]:
+    """Return how many tasks are in each state but running and failed, the longest wait in s, and totals."""
+    rows = raw(connect()).execute(_COUNTS, [name] * (len(_LOOKED_AT) + 1)).fetchall()
+    total = {"done": rows[-1][1], "failed": rows[-1][2]} if rows[-1][0] == "total" else {}
     waits = [wait for kind, _, _, since in rows if kind in ("ready", "held") and (wait := age(since))]
     counts = {kind: f"{number(count)}{'+' * (looked == ROWS)}" for kind, looked, count, _ in rows}
-    return counts, max(waits, default=None)
+    return counts, max(waits, default=None), total
 
 
 def bars(times: Histogram) -> Iterator[tuple[str, str, int, str]]:

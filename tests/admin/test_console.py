@@ -17,6 +17,7 @@ from snappea.monitoring import shared as sharing
 from snappea.monitoring.shared import shared
 from snappea.queue.database import connect, raw
 from tests.admin.test_lists import note_running
+from tests.playground.gated import two_late
 from tests.playground.tasks import echo
 from tests.web import user
 
@@ -137,6 +138,7 @@ PAGES = {
     "failures": ("/admin/snappea/dashboard/failures/", 12),
     "workers": ("/admin/snappea/dashboard/workers/", 12),
     "type": ("/admin/snappea/dashboard/type/?name=shop.charge", 12),
+    "type with limits": (f"/admin/snappea/dashboard/type/?name={two_late.name}", 12),
     "schedules": ("/admin/snappea/schedule/", 12),
     **{
         f"list {q}": (f"/admin/snappea/task/?q={q}", 12)
@@ -154,7 +156,7 @@ PAGES = {
 def test_a_page_needs_few_queries(browser: Client, page: str) -> None:
     """Those of the session and the user included, whatever the number of queues, priorities and rows."""
     rest: dict[str, Any] = {
-        "task_name": "shop.charge",
+        "task_name": two_late.name if "limits" in page else "shop.charge",
         "kwargs": {"order": 77},
         "log": '{"message": "word"}\n',
     }
