@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, cast
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.functional import SimpleLazyObject
 
 from ..conf import alias as database_alias
 from ..conf import declared_queues, setting_problems
 from ..errors import TaskDefinitionError
 from ..router import misrouted, routers_to_paste
-from ..tasks import Framework, frameworks
+from ..tasks import Framework, foreign, frameworks
 from ..tasks.options import MOST_NAME, Options, is_priority, is_queue
 from .framework import AnyResult, AnyTask, BaseTaskBackend, InvalidTask
 
@@ -41,7 +42,7 @@ _NOT_OURS |= {"bind", "ignore_result", "track_started"}  # Celery's
 OWN = tuple(field.name for field in fields(Options) if field.name not in _NOT_OURS)
 _own_values = attrgetter(*OWN)
 _NONE_SET = (UNSET,) * len(OWN)
-_FIELDS = [(name, Any, UNSET) for name in OWN]
+_FIELDS = [*((name, Any, UNSET) for name in OWN), ("enqueue_on_commit", "bool | None", None)]
 _WithOptions: Any = make_dataclass(
     "SnappeaTask", _FIELDS, bases=(AnyTask,), frozen=True, slots=True, kw_only=True, repr=False
 )
@@ -75,7 +76,8 @@ class SnappeaTask(_WithOptions):  # type: ignore[misc]  # its fields are those o
 class SnappeaBackend(BaseTaskBackend):
     """Enqueues the tasks of django.tasks, for the Foreman to run.
 
-    OPTIONS sets defaults for its tasks' options, in lower or upper case.
+    OPTIONS sets defaults for its tasks' options, in lower or upper case. With ENQUEUE_ON_COMMIT, there
+    or beside it, calls wait for the commit of the caller's transaction in the default database.
 
     >>> TASKS = {"default": {"BACKEND": "snappea.backend.SnappeaBackend", "OPTIONS": {"RESULT_TTL": 3600}}}
     """
@@ -89,6 +91,8 @@ class SnappeaBackend(BaseTaskBackend):
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
         written = {str(key).lower(): value for key, value in self.options.items()}
+        #: Whether a call waits for the commit, unless its task says so.
+        self.enqueue_on_commit = written.pop("enqueue_on_commit", params.get("ENQUEUE_ON_COMMIT"))
         self.defaults: dict[str, Any] = {"result_ttl": RESULT_TTL, **written}
         self._options = functools.lru_cache(MOST_KEPT, typed=True)(self._make_options)
         self._function = functools.lru_cache(MOST_KEPT, typed=True)(self._make_function)
@@ -113,7 +117,7 @@ class SnappeaBackend(BaseTaskBackend):
         self.options_of(task)
 
     def enqueue(self, task: AnyTask, args: Any, kwargs: Any) -> Any:
-        """Enqueue a call. It is committed when this returns.
+        """Enqueue a call. It is committed when this returns, except if it waits for the caller's commit.
 
         Raises InvalidTask, TypeError if an argument is not JSON, ArgumentsTooLarge, or EnqueueError. In each
         case nothing was written.
@@ -123,7 +127,14 @@ class SnappeaBackend(BaseTaskBackend):
         served = declared_queues()
         if served is not None and task.queue_name not in served:
             raise InvalidTask(f"No Foreman serves the queue {task.queue_name!r}: {_cure_of_queue(served)}")
-        return self.function_of(task).enqueue(task, args, kwargs)
+        return self.function_of(task).enqueue(task, args, kwargs, self._waits_for_commit(task))
+
+    def _waits_for_commit(self, task: AnyTask) -> bool:
+        own: bool | None = getattr(task, "enqueue_on_commit", None)
+        if not (self.enqueue_on_commit if own is None else own):
+            return False
+        # where the queue is in the same database, its row is part of the transaction
+        return database_alias() != DEFAULT_DB_ALIAS and connections[DEFAULT_DB_ALIAS].in_atomic_block
 
     def get_result(self, result_id: str) -> AnyResult:
         """Return the result of a call. In a coroutine it works, too, but blocks the event loop briefly.
@@ -153,10 +164,8 @@ class SnappeaBackend(BaseTaskBackend):
 
     def _make_options(self, name: str, *own: Any) -> Options:
         if unknown := self.defaults.keys() - set(OWN):
-            raise InvalidTask(
-                f"TASKS[{self.alias!r}]: OPTIONS has an unknown key {min(unknown)!r}; the keys are "
-                f"{', '.join(OWN)}."
-            )
+            hint = foreign.instead(min(unknown), foreign.BACKEND_OPTIONS, OWN)
+            raise InvalidTask(f"TASKS[{self.alias!r}]: OPTIONS has an unknown key {min(unknown)!r}; {hint}")
         chosen = {key: value for key, value in zip(OWN, own, strict=False) if value is not UNSET}
         try:
             return Options.of(name, {**self.defaults, **chosen})
@@ -203,6 +212,8 @@ class SnappeaBackend(BaseTaskBackend):
                 )
         try:
             self._make_options(place)
+            if self.enqueue_on_commit not in (None, True, False):
+                raise InvalidTask(f"{place}: ENQUEUE_ON_COMMIT must be True, False or None.")
         except InvalidTask as error:
             yield Error(str(error), hint="See the options of @task in the manual.", id="snappea.E025")
 

@@ -5,6 +5,7 @@ from contextvars import ContextVar, copy_context
 from traceback import format_exception
 from typing import Any
 
+from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils.crypto import get_random_string
 
 from .. import signals
@@ -60,15 +61,25 @@ class DjangoTask(TaskFunction[..., Any]):
         assert task
         return self.with_origin(super().call(args, kwargs, queue or task.queue_name), task)
 
-    def enqueue(self, task: AnyTask, args: Any, kwargs: Any) -> AnyResult:
-        """Enqueue a call. Raises as the backend's method does."""
+    def enqueue(self, task: AnyTask, args: Any, kwargs: Any, waits: bool) -> AnyResult:
+        """Enqueue a call. Raises as the backend's method does.
+
+        `waits`: until the caller's transaction commits. The result has no id before.
+        """
         refuse_event_loop(self.__name__, self.name)
         require_whole((args, kwargs), self.name)
         result = new_result(task, args, kwargs, backend=self.alias)
         # the arguments in the result are normalized: bytes, for example, are text
         call = self.with_origin(self.encoded(tuple(result.args), result.kwargs, task.queue_name), task)
-        enqueueing = _Enqueueing(self, result)
-        return engine.choose().submit(call, enqueueing, enqueueing.moment)
+
+        def submit() -> AnyResult:
+            enqueueing = _Enqueueing(self, result)
+            return engine.choose().submit(call, enqueueing, enqueueing.moment, is_committed=waits)
+
+        if not waits:
+            return submit()
+        transaction.on_commit(submit, using=DEFAULT_DB_ALIAS)
+        return result
 
     def with_origin(self, call: Call, task: AnyTask) -> Call:
         """Return a call with the columns from which the task can be restored."""
@@ -116,10 +127,9 @@ class _Enqueueing:
     def accepted(self, call_id: Any, is_new: bool) -> AnyResult:
         """Return the result of the call, or of the identical call that already waits."""
         if not is_new:
-            if row := engine.of(call_id).find(call_id):
-                return result_of_row(row)
-            set_fields(self.result, id=str(call_id))  # it has ended, within `unique_for`
-            return self.result
+            set_fields(self.result, id=str(call_id))
+            row = engine.of(call_id).find(call_id)
+            return result_of_row(row) if row else self.result  # it has ended, within `unique_for`
         self._tell_enqueued(str(call_id), call_id)
         return self.result
 

@@ -295,7 +295,8 @@ def _warn_of_open_transaction() -> None:
 
             message = (
                 "%s:%d calls delay() inside an open transaction of %r: the task may start before the commit, "
-                "and will run even after a rollback. Use delay_on_commit() to wait for the commit."
+                "and will run even after a rollback. Use delay_on_commit() to wait for the commit (in "
+                "TASKS, ENQUEUE_ON_COMMIT)."
             )
             say_once(logging.WARNING, message, *call_site()[1:], connection.alias, logger=logger)
             return

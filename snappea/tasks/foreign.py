@@ -91,6 +91,10 @@ _OF_RETRIES = {
 }
 TASK_OPTIONS = {name: cure for cure, names in _OF_TASKS.items() for name in names.split()}
 CALL_OPTIONS = {name: cure for cure, names in _OF_CALLS.items() for name in names.split()}
+#: Options of other backends of django.tasks, by option.
+BACKEND_OPTIONS = {
+    "id_function": "remove it: ids are those of the rows",
+}
 RETRY_OPTIONS = CALL_OPTIONS | {name: cure for cure, names in _OF_RETRIES.items() for name in names.split()}
 
 

@@ -12,6 +12,7 @@ from django.db import connections, transaction
 from snappea.checks import check_database
 from snappea.models import Status, Task
 from snappea.queue.availability import trouble
+from tests.playground import djangotasks
 from tests.playground.tasks import nothing, record
 from tests.site import Site, wait_until
 
@@ -87,3 +88,11 @@ def test_the_main_databases_own_ways_are_left_alone(site: Site) -> None:
     assert connection.transaction_mode is None  # type: ignore[attr-defined]
     with connection.cursor() as cursor:
         assert cursor.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_task_of_django_has_its_id_within_the_transaction(site: Site, settings: Any) -> None:
+    settings.TASKS = {"default": {"BACKEND": "snappea.backend.SnappeaBackend", "ENQUEUE_ON_COMMIT": True}}
+    with transaction.atomic():
+        assert djangotasks.add.enqueue(1).id == str(Task.objects.get().pk)
+        transaction.set_rollback(True)
+    assert site.counts() == {}

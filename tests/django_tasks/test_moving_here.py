@@ -1,0 +1,126 @@
+"""What a site needs that comes from another backend of django.tasks, by settings alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from snappea.django_tasks.framework import TaskResultDoesNotExist, task_backends
+from snappea.errors import AlreadyEnqueued
+from snappea.models import Task
+from tests.playground import djangotasks as tasks
+from tests.site import Site
+
+BACKEND = "snappea.backend.SnappeaBackend"
+Configure = Callable[..., Any]
+
+
+@pytest.fixture
+def configure(settings: Any, site: Site) -> Configure:
+    """Return a function that makes the default backend one with these parameters, and returns it."""
+
+    def configured(**params: Any) -> Any:
+        settings.TASKS = {"default": {"BACKEND": BACKEND, "QUEUES": [], **params}}
+        return task_backends["default"]
+
+    return configured
+
+
+def with_option(value: bool | None) -> Any:
+    """Return a task with a value of its own for `enqueue_on_commit`."""
+    return tasks.add.using(enqueue_on_commit=value)  # type: ignore[call-arg]
+
+
+# ENQUEUE_ON_COMMIT
+
+
+@pytest.mark.parametrize("params", [{"ENQUEUE_ON_COMMIT": True}, {"OPTIONS": {"ENQUEUE_ON_COMMIT": True}}])
+def test_a_call_waits_for_the_commit(site: Site, configure: Configure, params: dict[str, Any]) -> None:
+    backend = configure(**params)
+    assert backend.check() == []
+    with transaction.atomic():
+        result = tasks.add.enqueue(1)
+        assert result.id == "" and site.counts() == {}
+        with pytest.raises(TaskResultDoesNotExist):
+            result.refresh()
+    row = Task.objects.get()
+    assert result.id == str(row.pk) and result.enqueued_at == row.enqueued_at
+    assert tasks.add.get_result(result.id) == result
+
+
+def test_a_rollback_leaves_no_call(site: Site, configure: Configure) -> None:
+    configure(ENQUEUE_ON_COMMIT=True)
+    with transaction.atomic():
+        tasks.add.enqueue(1)
+        transaction.set_rollback(True)
+    assert site.counts() == {}
+    assert tasks.add.enqueue(1).id  # there is no transaction to wait for
+
+
+@pytest.mark.parametrize(
+    ("of_backend", "of_task", "waits"),
+    [
+        (None, None, False),
+        (False, None, False),
+        (False, True, True),
+        (True, False, False),
+        (True, None, True),
+    ],
+)
+def test_the_value_of_the_task_counts_before_that_of_the_backend(
+    site: Site, configure: Configure, of_backend: bool | None, of_task: bool | None, waits: bool
+) -> None:
+    configure(ENQUEUE_ON_COMMIT=of_backend)
+    with transaction.atomic():
+        with_option(of_task).enqueue(1)
+        assert bool(site.counts()) != waits
+    assert site.counts() == {"ready": 1}
+
+
+def test_a_unique_call_has_the_id_of_the_one_that_waits(site: Site, configure: Configure) -> None:
+    configure(ENQUEUE_ON_COMMIT=True, OPTIONS={"unique": True})
+    first = tasks.add.enqueue(1)
+    with transaction.atomic():
+        second = tasks.add.enqueue(1)
+    assert second.id == first.id
+
+
+def test_arguments_are_checked_at_once(site: Site, configure: Configure) -> None:
+    configure(ENQUEUE_ON_COMMIT=True)
+    with transaction.atomic(), pytest.raises(TypeError):
+        with_option(None).enqueue(object())
+
+
+def test_what_the_queue_refuses_is_raised_at_the_commit(site: Site, configure: Configure) -> None:
+    configure(ENQUEUE_ON_COMMIT=True, OPTIONS={"unique": True, "on_conflict": "raise"})
+    tasks.add.enqueue(1)
+    with pytest.raises(AlreadyEnqueued), transaction.atomic():
+        tasks.add.enqueue(1)
+
+
+def test_eager_calls_run_at_the_commit(site: Site, configure: Configure, settings: Any) -> None:
+    configure(ENQUEUE_ON_COMMIT=True)
+    settings.SNAPPEA = {**site.settings, "TASK_ALWAYS_EAGER": True}
+    with transaction.atomic():
+        result = tasks.add.enqueue(1, 2)
+        assert not result.is_finished
+    assert result.return_value == 3
+
+
+# options of other backends
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"OPTIONS": {"id_function": "uuid.uuid7"}}, "remove it"),
+        ({"OPTIONS": {"max_retry": 1}}, "did you mean 'max_retries'?"),
+        ({"ENQUEUE_ON_COMMIT": "yes"}, "ENQUEUE_ON_COMMIT must be True, False or None"),
+    ],
+)
+def test_the_check_says_what_to_write_instead(
+    configure: Configure, params: dict[str, Any], said: str
+) -> None:
+    (found,) = configure(**params).check()
+    assert found.id == "snappea.E025" and said in found.msg
