@@ -219,7 +219,7 @@ SUBCOMMANDS = {
     "requeue": ["--countdown", "--status", "--queue", "--task", "--older-than"],
     "cancel": ["--terminate", "--status", "--queue", "--task", "--older-than"],
     "delete": ["--all", "--status", "--queue", "--task", "--older-than"],
-    "purge": ["--older-than"],
+    "purge": ["--older-than", "--queue", "--dry-run"],
     "pause": [],
     "resume": [],
     "schedules": ["--pause", "--resume", "--fire"],
@@ -269,9 +269,8 @@ def test_any_command_line_does_it_or_says_why_not(site: Site, arguments: list[st
 @fuzz(60)
 @given(
     arguments=st.lists(
-        st.sampled_from(
-            ["--workers", "--queues", "--strict", "--burst", "--max-tasks", "--reload", "-v0", "--help"]
-        )
+        st.sampled_from(["--workers", "--queues", "--exclude-queues", "--strict", "--burst", "--max-tasks"])
+        | st.sampled_from(["--reload", "-v0", "--help"])
         | VALUES,
         max_size=4,
     )

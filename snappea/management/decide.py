@@ -30,6 +30,8 @@ def add(subcommands: Subcommands) -> None:
     purge.add_argument("statuses", nargs="*", metavar="STATUS", help="These statuses instead.")
     age = f"Only if they ended this long ago: {SPANS}."
     purge.add_argument("--older-than", type=span, metavar="TIME", help=age)
+    purge.add_argument("--queue", help="Only tasks of this queue.")
+    purge.add_argument("--dry-run", action="store_true", help="Only print how many would be deleted.")
     queue.add_argument("queue", metavar="QUEUE")
     subcommands.add("pause", _pause, "Start no more tasks of a queue. Running tasks continue.", queue)
     subcommands.add("resume", _resume, "Resume a paused queue.", queue)
@@ -85,7 +87,12 @@ def _purge(command: BaseCommand, options: dict[str, Any]) -> None:
     tasks = Task.objects.filter(status__in=statuses)
     if options["older_than"] is not None:
         tasks = tasks.filter(finished_at__lt=timezone.now() - options["older_than"])
-    _change(command, "delete", tasks, options)
+    if options["queue"] is not None:
+        tasks = tasks.filter(queue=options["queue"])
+    if options["dry_run"]:
+        command.stdout.write(f"Would delete {tasks.count()}.")
+    else:
+        _change(command, "delete", tasks, options)
 
 
 def _pause(command: BaseCommand, options: dict[str, Any]) -> None:

@@ -196,6 +196,14 @@ def test_serving_a_queue_that_is_not_declared_is_refused(site: Site) -> None:
     assert "Queue 'nope' is not in SNAPPEA[\"QUEUES\"]" in line and "mail, reports" in line
 
 
+def test_queues_may_be_excluded(site: Site) -> None:
+    for queue in ("default", "mail", "reports"):
+        record.apply_async((queue,), queue=queue)
+    site.foreman("--exclude-queues", "mail", "--burst", QUEUES=MAIL_OF_TWO)
+    wait_until(lambda: site.counts() == {"ready": 1})
+    assert Task.objects.get().queue == "mail"
+
+
 def test_default_may_be_served_though_it_is_not_declared(site: Site, settings: Any) -> None:
     settings.SNAPPEA = site.settings | {"QUEUES": MAIL_OF_TWO}
     Admission(["default", "mail"])

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 
-from snappea.management.commands.runsnappea import _log_to_stderr
+from snappea.management.commands.runsnappea import _chosen_queues, _log_to_stderr
 from tests.playground.tasks import enqueue_more, nap, record, wait_for
 from tests.site import Process, Site, wait_until
 
@@ -116,6 +116,27 @@ def test_flags_that_make_no_sense(site: Site, flags: list[str], words: str) -> N
     process = site.manage("runsnappea", *flags)
     assert process.wait() == 2
     assert words in process.output()
+
+
+@pytest.mark.parametrize(
+    ("declared", "included", "excluded", "chosen"),
+    [
+        (None, "", "", []),
+        (None, "b, a", "", ["b", "a"]),
+        (None, "b,a", "a", ["b"]),
+        ({"mail": {}, "x": {}}, "", "mail, default", ["x"]),
+        ({"mail": {}}, "", "nope", "'nope' is neither in SNAPPEA"),
+        (None, "", "mail", "'mail' is neither in SNAPPEA"),
+        (None, "mail", "mail", "leaves no queue"),
+    ],
+)
+def test_queues_are_chosen(settings: Any, declared: Any, included: str, excluded: str, chosen: Any) -> None:
+    settings.SNAPPEA = {"QUEUES": declared}
+    if isinstance(chosen, list):
+        assert _chosen_queues(included, excluded) == chosen
+    else:
+        with pytest.raises(CommandError, match=chosen):
+            _chosen_queues(included, excluded)
 
 
 def test_burst_empties_the_queue_and_exits(site: Site) -> None:

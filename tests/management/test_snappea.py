@@ -260,7 +260,9 @@ def test_purge(site: Site, say: Any) -> None:
     for row in Task.objects.all():
         site.sql("UPDATE snappea_task SET finished_at = datetime('now', '-5 minutes') WHERE id = ?", row.pk)
     site.sql("UPDATE snappea_task SET finished_at = datetime('now', '-5 days') WHERE id = ?", old.pk)
-    assert say("purge", "--older-than", "3d") == "Deleted 1.\n"
+    assert say("purge", "--older-than", "3d", "--dry-run") == "Would delete 1.\n"
+    assert say("purge", "--queue", "mail") == "Deleted 0.\n"
+    assert say("purge", "--queue", "default", "--older-than", "3d") == "Deleted 1.\n"
     assert say("purge") == "Deleted 2.\n"
     assert say("purge", "failed") == "Deleted 1.\n"
     assert site.counts() == {"ready": 1}

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from snappea.checks import check_installation
-from snappea.conf import current, uses_celery
+from snappea.conf import current, declared_queues, uses_celery
 from snappea.errors import CannotStart, ConfigurationError, QueueUnavailable
 from snappea.log import JsonFormatter
 from snappea.queue.availability import usable
@@ -41,6 +41,7 @@ class Command(BaseCommand):
         add = parser.add_argument
         add("--workers", type=_at_least_one, metavar="N", help="How many tasks run at once (NUM_WORKERS).")
         add("--queues", default="", help="Serve only these queues, separated by commas. Default: all.")
+        add("--exclude-queues", default="", metavar="QUEUES", help="Serve all queues but these.")
         add("--strict", action="store_true", help="Serve --queues strictly in this order.")
         add("--burst", action="store_true", help="Exit once no task is ready or running.")
         restart = "Restart under the same pid after this many tasks (MAX_TASKS)."
@@ -72,7 +73,7 @@ class Command(BaseCommand):
         reports.report_failed_imports()
         flags = {"NUM_WORKERS": options["workers"], "MAX_TASKS": options["max_tasks"]}
         instead = {key: value for key, value in flags.items() if value is not None}
-        queues = [name.strip() for name in options["queues"].split(",") if name.strip()]
+        queues = _chosen_queues(options["queues"], options["exclude_queues"])
         try:
             # the fork server comes first: a process with connections or threads must not fork
             is_needed = any(task.is_isolated for task in registry.values())
@@ -109,6 +110,23 @@ def _require_work_for_a_foreman() -> None:
             'SNAPPEA["ENGINE"] is "celery": Celery workers run the tasks. Start one: celery -A proj worker. '
             "To hand over tasks that wait in the queue's database: python manage.py snappea handover."
         )
+
+
+def _chosen_queues(included: str, excluded: str) -> list[str]:
+    """Return the only queues to serve; none if all are."""
+    names, others = (
+        [part.strip() for part in text.split(",") if part.strip()] for text in (included, excluded)
+    )
+    if not others:
+        return names
+    names = names or declared_queues() or []
+    if unknown := [name for name in others if name not in names]:
+        raise CommandError(
+            f'--exclude-queues: {unknown[0]!r} is neither in SNAPPEA["QUEUES"] nor in --queues.'
+        )
+    if not (left := [name for name in names if name not in others]):
+        raise CommandError("--exclude-queues leaves no queue to serve.")
+    return left
 
 
 def _at_least_one(text: str) -> int:
