@@ -27,6 +27,7 @@ from ..queue.wakeup import Bell
 from ..workers.processes.fork_server import ForkServer
 from . import foremen
 from .connection import PostgresConnection
+from .vacuum import Vacuum
 
 #: How often to check without a notification, in seconds.
 POLL_EVERY = 2.0
@@ -101,6 +102,7 @@ class PostgresHost(Host):
         info = link.connection.info
         self.name = f"{info.dbname} on {info.host or 'this machine'}"
         self._supervisor = Supervisor()
+        self._vacuum = Vacuum(connection)
         self._stuck = self._queues = "[]"
         self._identity: os.stat_result | None = None
         self._next_beat = 0.0  # by time.monotonic()
@@ -173,6 +175,7 @@ class PostgresHost(Host):
         self._supervisor.reassure()
         if here >= self._next_beat:
             self._beat()
+            self._vacuum.look(self._link)
             self._next_beat = here + self.settings.FOREMAN_TIMEOUT / BEATS
         return ""
 
