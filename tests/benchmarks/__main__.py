@@ -62,6 +62,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", type=_names_among(MEASUREMENTS), help=", ".join(MEASUREMENTS))
     parser.add_argument("--systems", type=_names_among((*FAMILIES, *SYSTEMS)), help=", ".join(FAMILIES))
     parser.add_argument("--quick", action="store_true", help="only to see that everything still runs")
+    parser.add_argument("--behind", type=int, metavar="N", help="how many tasks are scheduled in `crowded`")
     parser.add_argument("--limits", action="store_true", help="how far Snappea goes, instead of the rest")
     parser.add_argument("--floors", action="store_true", help="only whether Snappea is far too slow, for CI")
     parser.add_argument(
@@ -106,6 +107,8 @@ def measure(options: argparse.Namespace) -> Results:
     results, sizes, disturbance = Results(), QUICK if options.quick else Sizes(), Disturbance()
     if options.limits:
         sizes = replace(sizes, writers=ALL_WRITERS)
+    if options.behind:
+        sizes = replace(sizes, behind=options.behind)
     systems = list(_installed(options, results))
     with (
         tempfile.TemporaryDirectory(prefix="snappea-benchmarks-") as home,
@@ -114,6 +117,8 @@ def measure(options: argparse.Namespace) -> Results:
         if options.compare:
             systems = beside(systems, options.compare, Path(home))
         results.description = [*machine(Path(home), systems), *server]
+        if options.behind:
+            results.description.append(f"{options.behind:,} tasks are scheduled instead of 100,000.")
         bench = Bench(sizes, Templates(Path(home), sizes.tasks, 2 * sizes.seconds, sizes.behind))
         for number, name, system in plan(options.only, options.rounds, systems):
             began = time.monotonic()

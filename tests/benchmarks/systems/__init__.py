@@ -8,6 +8,7 @@ from .django_taskq import DjangoTaskq
 from .django_tasks import DjangoOx, DjangoTasksDB, SnappeaBackend
 from .dramatiq import Dramatiq
 from .huey import Huey
+from .pgqueuer import PgQueuer
 from .postgres import SnappeaOnPostgres
 from .potatoq import Potatoq
 from .procrastinate import Procrastinate
@@ -31,6 +32,7 @@ SYSTEMS: dict[str, System] = {
         SnappeaBackend("snappea-backend", "Snappea, django.tasks"),
         SnappeaOnPostgres("snappea-pg", "Snappea", OURS),
         SnappeaOnPostgres("snappea-pg-3", "Snappea, 3 Foremen", processes=3),
+        SnappeaOnPostgres("snappea-pg-10", "Snappea, 10 Foremen", processes=10),
         Huey("huey", "Huey"),
         Huey("huey-full", "Huey, FULL", full=True),
         DjangoTaskq("django-taskq", "django-taskq"),
@@ -46,6 +48,10 @@ SYSTEMS: dict[str, System] = {
         RQ("rq", "RQ"),
         Procrastinate("procrastinate", "procrastinate", EVERYTHING | BULK),
         Procrastinate("procrastinate-3", "procrastinate, 3 workers", processes=3),
+        Procrastinate("procrastinate-10", "procrastinate, 10 workers", processes=10),
+        PgQueuer("pgqueuer", "PgQueuer"),
+        PgQueuer("pgqueuer-3", "PgQueuer, 3 workers", processes=3),
+        PgQueuer("pgqueuer-10", "PgQueuer, 10 workers", processes=10),
         BeanQueue("beanqueue", "BeanQueue"),
         RawSqlite("sqlite", "sqlite3 alone", "NORMAL"),
         RawSqlite("sqlite-full", "sqlite3 alone, FULL", "FULL"),
