@@ -58,16 +58,23 @@ def _unprivileged() -> dict[str, Any]:
 
 
 class Postgres:
-    """A PostgreSQL server. A power cut may take what it has, unless it is durable: it waits for no disk."""
+    """A PostgreSQL server. A power cut may take what it has, unless it is durable: it waits for no disk.
 
-    def __init__(self, is_durable: bool = False) -> None:
+    `primary`: the server that it is a standby of.
+    """
+
+    def __init__(self, is_durable: bool = False, primary: "Postgres | None" = None) -> None:
         self._fsync = "on" if is_durable else "off"
         self.directory = Path(tempfile.mkdtemp(prefix="snappea-postgres-"))
         self.port = free_port()
         self._as_whom = _unprivileged()
         if self._as_whom:
             shutil.chown(self.directory, self._as_whom["user"])
-        self._run("initdb", "-A", "trust", "-U", "snappea", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        if primary:
+            source = f"host=127.0.0.1 port={primary.port} user=snappea application_name=standby"
+            self._run("pg_basebackup", "-d", source, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        else:
+            self._run("initdb", "-A", "trust", "-U", "snappea", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
         self.start()
 
     def _run(self, name: str, *arguments: str) -> None:
@@ -83,6 +90,7 @@ class Postgres:
             "unix_socket_directories": self.directory,
             "fsync": self._fsync,
             "max_connections": 200,
+            "wal_retrieve_retry_interval": "200ms",  # soon after the primary is back
         }
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:
@@ -107,9 +115,30 @@ class Postgres:
         self._popen.send_signal(how)
         self._popen.wait(60)
 
+    def replicate(self) -> "Postgres":
+        """Return a new standby. From now on a commit returns when the standby shows it, too."""
+        standby = Postgres(primary=self)
+        with self.connect("postgres") as connection:
+            connection.execute("ALTER SYSTEM SET synchronous_commit = 'remote_apply'")
+            connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+            connection.execute("SELECT pg_reload_conf()")
+            deadline = time.monotonic() + 60
+            while connection.execute("SELECT sync_state FROM pg_stat_replication").fetchall() != [("sync",)]:
+                assert time.monotonic() < deadline, (standby.directory / "log").read_text()
+                time.sleep(0.01)
+        return standby
+
+    def promote(self) -> None:
+        """Make a standby the primary, with no standby of its own."""
+        with self.connect("postgres") as connection:
+            connection.execute("SELECT pg_promote()")
+            connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            connection.execute("SELECT pg_reload_conf()")
+
     def close(self) -> None:
         """Stop it for good, and delete all that it had."""
-        self.stop(signal.SIGQUIT)
+        if self._popen.poll() is None:
+            self.stop(signal.SIGQUIT)
         shutil.rmtree(self.directory)
 
     def connect(self, database: str) -> "psycopg.Connection[Any]":

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +48,16 @@ class Process:
     #: What forks processes, instead of executing each. None: they are executed.
     warm: Warm | None = None
 
-    def __init__(self, site: "Site", arguments: list[str], wrapper: list[str], **settings: Any) -> None:
+    def __init__(
+        self,
+        site: "Site",
+        arguments: list[str],
+        wrapper: list[str],
+        variables: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         self.log = site.directory / f"process-{len(site.processes)}.log"
-        environment = site.environment(**settings)
+        environment = {**site.environment(**settings), **(variables or {})}
         self.popen: subprocess.Popen[bytes] | Started
         with self.log.open("wb") as output:
             if not wrapper and Process.warm and Process.warm.can_start(arguments, environment):

@@ -5,17 +5,17 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from django.core.management import call_command
+from django.db import close_old_connections
 
 from snappea import schedules
-from snappea.foreman.sqlite_host import LARGE_WAL
 from snappea.queue.database import MEGABYTE
 from tests.playground.ledger import note
-from tests.site import Site, wait_until
+from tests.site import wait_until
 
-from .faults import DEADLY, NEED_SMALL_DISK, SURVIVED, Fault, Scene, step_clock
+from .faults import step_clock
+from .ground import Fault, Ground, Scene
 from .history import History
 from .reconciliation import Reconciliation, Row
 from .supervisor import Sample, Supervisor
@@ -36,17 +36,15 @@ GROWTH, GROWTH_PER_MINUTE = 6 * MEGABYTE, MEGABYTE // 4
 class Course:
     """A soak of `seconds`. Foremen end in the `storm` part only; `chance` chooses the faults."""
 
-    def __init__(
-        self, site: Site, chance: random.Random, seconds: float, disk: Path | None, storm: float
-    ) -> None:
+    def __init__(self, ground: Ground, chance: random.Random, seconds: float, storm: float) -> None:
         self._storm = storm
         self._seconds = seconds
-        self._site = site
+        self._ground, self._site = ground, ground.site
         self._chance = chance
-        self._disk = disk
+        self._first = list(ground.first)
         self._found: list[str] = []
         self._injected: Counter[str] = Counter()
-        self._waits: list[float] = []
+        self._waits: list[tuple[float, str]] = []  # of each canary, after which fault
         self._notes: list[str] = []
 
     def run(self) -> list[str]:
@@ -54,15 +52,16 @@ class Course:
         call_command("migrate", verbosity=0)
         call_command("migrate", using="snappea", verbosity=0)
         note("base", time.time() - time.monotonic())
-        self._supervisor = Supervisor(self._site, self._chance)
-        self._scene = Scene(self._site, self._supervisor, self._chance, self._disk)
+        self._supervisor = Supervisor(self._ground, self._chance)
+        self._scene = Scene(self._ground, self._supervisor, self._chance)
         began = time.monotonic()
         cycles = max(1, round(self._seconds / CYCLE))
+        survived, deadly = self._ground.survived, self._ground.deadly
         for number in range(cycles):
             length = self._seconds / cycles
-            self._spell([*DEADLY, *SURVIVED], began + length * (number + self._storm))
+            self._spell([*deadly, *survived], began + length * (number + self._storm))
             self._supervisor.wait_until_at_work()
-            self._spell(SURVIVED, began + length * (number + 1))
+            self._spell(survived, began + length * (number + 1))
         self._come_to_rest()
         self._notes.append(f"it took {time.monotonic() - began - self._seconds:.0f} s to come to rest")
         self._reconcile()
@@ -71,10 +70,11 @@ class Course:
     # faults
 
     def _spell(self, faults: list[Fault], until: float) -> None:
-        possible = [fault for fault in faults if self._disk or fault not in NEED_SMALL_DISK]
+        rest: list[Fault] = []
         while time.monotonic() < until:
             time.sleep(self._chance.uniform(0, REST))
-            fault = self._chance.choice(possible)
+            rest = rest or self._chance.sample(faults, len(faults))  # each once before any comes again
+            fault = self._first.pop(0) if self._first else rest.pop()
             self._injected[fault.__name__] += 1
             fault(self._scene)
             self._send_canary(fault.__name__)
@@ -84,15 +84,17 @@ class Course:
         key = f"canary:{len(self._waits)}"
         note("try", key, "-", "-")
         began = time.monotonic()
+        close_old_connections()
         note("ack", key, canary.delay(key).id)
         place = self._site.directory / key
         try:
             wait_until(place.exists, deadline=4 * SOON)
         except AssertionError:
             self._found.append(f"the canary after {after} did not start within {4 * SOON:g} s")
-        self._waits.append(time.monotonic() - began)
-        if self._waits[-1] > SOON:
-            self._found.append(f"the canary after {after} waited for {self._waits[-1]:.1f} s")
+        wait = time.monotonic() - began
+        self._waits.append((wait, after))
+        if wait > SOON:
+            self._found.append(f"the canary after {after} waited for {wait:.1f} s")
         place.unlink(missing_ok=True)
 
     # the end
@@ -110,11 +112,11 @@ class Course:
             assert schedules.pause(f"tests.soak.tasks.{name}")
         try:
             wait_until(self._is_at_rest, f"rest; there are {self._site.counts()}", deadline=120)
-            wait_until(lambda: supervisor.wal_size() <= LARGE_WAL, "a small write-ahead log", deadline=15)
+            wait_until(lambda: not self._ground.unrest(), self._ground.unrest(), deadline=15)
         except AssertionError as error:
             self._found.append(str(error))
-        self._notes.append(f"write-ahead log at rest: {supervisor.wal_size() / MEGABYTE:.1f} MB")
-        supervisor.stop_foreman()
+        self._notes.append(f"write-ahead log at rest: {self._ground.log_size() / MEGABYTE:.1f} MB")
+        supervisor.stop_foremen()
 
     def _ticks(self) -> int:
         return sum(line.partition(" ")[2].startswith("start each_") for line in self._ledger_tail())
@@ -128,13 +130,11 @@ class Course:
         return not {"ready", "running", "scheduled"} & set(self._site.counts())
 
     def _reconcile(self) -> None:
-        self._found += self._supervisor.faults
-        if (integrity := self._site.sql("PRAGMA integrity_check")) != [("ok",)]:
-            self._found.append(f"integrity_check: {integrity}")
+        self._found += [*self._supervisor.faults, *self._ground.damage()]
         rows = self._site.sql("SELECT id, args, status, attempts, error, task_name FROM snappea_task")
-        history = History(self._site.ledger.path)
-        workers = self._site.settings["NUM_WORKERS"]
-        reconciliation = Reconciliation(history, [Row.of(*row) for row in rows], time.monotonic(), workers)
+        history = History(self._site.ledger.path, self._ground.dead_after)
+        rows_left = [Row.of(*row) for row in rows]
+        reconciliation = Reconciliation(history, rows_left, time.monotonic(), self._ground)
         self._found += reconciliation.violations()
         self._notes += reconciliation.summary()
         self._notes += self._look_at_memory()
@@ -159,12 +159,13 @@ class Course:
 
     def report(self) -> list[str]:
         """Return the lines of the summary."""
-        waits = sorted(self._waits) or [0.0]
+        waits = sorted(self._waits) or [(0.0, "none")]
         injected = ", ".join(f"{name} {count}" for name, count in sorted(self._injected.items()))
-        wal = max((sample.wal for sample in self._supervisor.samples), default=0)
+        wal = max((sample.log for sample in self._supervisor.samples), default=0)
+        median, (most, after) = waits[len(waits) // 2][0], waits[-1]
         return [
             f"faults: {injected}",
-            f"{self._supervisor.foremen} Foremen; canaries waited {statistics.median(waits):.2f} s "
-            f"(median), {waits[-1]:.2f} s (most); the write-ahead log had {wal / MEGABYTE:.0f} MB at most",
+            f"{self._supervisor.foremen} Foremen; canaries waited {median:.2f} s (median), {most:.2f} s "
+            f"(most, after {after}); the write-ahead log had {wal / MEGABYTE:.0f} MB at most",
             *self._notes,
         ]

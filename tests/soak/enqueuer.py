@@ -41,6 +41,8 @@ def main(who: str, seed: str) -> None:
 
 def enqueue(task: Any, keys: list[str], seconds: float, wait: float | None) -> None:
     """Enqueue, in one transaction if there are several, and note it; or note that it was refused."""
+    from django.db import close_old_connections
+
     from snappea.errors import EnqueueError
     from snappea.queue.clock import as_datetime, now
     from tests.playground.ledger import note
@@ -55,9 +57,11 @@ def enqueue(task: Any, keys: list[str], seconds: float, wait: float | None) -> N
             results = task.delay_many([(key, seconds) for key in keys])
         else:
             results = [task.apply_async((keys[0], seconds), eta=eta)]
-    except EnqueueError:
+    except EnqueueError as error:
+        is_known = "It may be enqueued anyway" not in str(error)
         for key in keys:
-            note("refused", key)
+            note("refused" if is_known else "unsure", key)
+        close_old_connections()  # as at the end of a request
         return
     for key, result in zip(keys, results, strict=True):
         note("ack", key, result.id)

@@ -1,50 +1,46 @@
-"""The faults: each is a function of the scene, and is over when it returns."""
+"""The faults on each kind of database: each is a function of the scene, and is over when it returns."""
 
 import contextlib
 import os
-import random
 import signal
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from tests.clock import offset, set_clock
 from tests.playground.ledger import note
-from tests.site import Site
 
-from .supervisor import Supervisor
+from .ground import Fault, Scene
 
-
-class Scene(NamedTuple):
-    """What the faults affect. `disk`: the small disk with the database, if there is one."""
-
-    site: Site
-    supervisor: Supervisor
-    chance: random.Random
-    disk: Path | None
+#: Stands for all Foremen in the ledger.
+ALL = 0
 
 
-Fault = Callable[[Scene], None]
+@contextmanager
+def away(number: int) -> Iterator[None]:
+    """Note that a Foreman, or all of them, cannot work or write meanwhile."""
+    note("away", number)
+    try:
+        yield
+    finally:
+        note("back", number)
 
 
 # faults that the Foreman survives
 
 
 def stop_and_go_on(scene: Scene) -> None:
-    """Stop the Foreman's process for some seconds."""
-    foreman = scene.supervisor.foreman.popen
-    note("stopped")
-    foreman.send_signal(signal.SIGSTOP)
-    time.sleep(scene.chance.uniform(0.2, 6))
-    foreman.send_signal(signal.SIGCONT)
-    note("continued")
+    """Stop a Foreman's process for some seconds."""
+    post = scene.pick()
+    with away(post.number):
+        post.process.popen.send_signal(signal.SIGSTOP)
+        time.sleep(scene.ground.absence(scene.chance))
+        post.process.popen.send_signal(signal.SIGCONT)
 
 
 def stop_an_enqueuer(scene: Scene) -> None:
-    """Stop an enqueuer, perhaps while it holds the write lock."""
+    """Stop an enqueuer, perhaps while it holds locks."""
     enqueuer = scene.chance.choice(scene.supervisor.enqueuers).popen
     enqueuer.send_signal(signal.SIGSTOP)
     with scene.supervisor.tolerating(1):
@@ -59,71 +55,19 @@ def kill_an_enqueuer(scene: Scene) -> None:
 
 def lock_the_database(scene: Scene) -> None:
     """Hold the write lock for some seconds."""
-    with locked(scene):
+    with scene.ground.locked(scene):
         time.sleep(scene.chance.uniform(0.5, 8))
-
-
-@contextmanager
-def locked(scene: Scene) -> Iterator[None]:
-    """Hold the write lock."""
-    connection = sqlite3.connect(scene.site.database, timeout=30, isolation_level=None)
-    with scene.supervisor.tolerating(1):
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            yield
-        finally:
-            connection.close()
-
-
-def read_for_long(scene: Scene) -> None:
-    """Hold a snapshot, so that the write-ahead log cannot be checkpointed."""
-    connection = sqlite3.connect(scene.site.database, isolation_level=None)
-    try:
-        connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM snappea_pause").fetchone()
-        time.sleep(scene.chance.uniform(1, 8))
-    finally:
-        connection.close()
-
-
-def delete_the_wakeup_file(scene: Scene) -> None:
-    """Delete the file that enqueuers touch."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{scene.site.database}-wakeup")
-
-
-def fill_the_disk(scene: Scene) -> None:
-    """Fill the disk for some seconds."""
-    with full(scene):
-        time.sleep(scene.chance.uniform(0.5, 5))
-
-
-@contextmanager
-def full(scene: Scene) -> Iterator[None]:
-    """Keep the disk full, although other processes free some space."""
-    assert scene.disk
-    filler = scene.disk / "filler"
-    with scene.supervisor.tolerating(1):
-        try:
-            with filler.open("wb", buffering=0) as file:
-                for size in (1_048_576, 4096):
-                    with contextlib.suppress(OSError):
-                        while True:
-                            file.write(bytes(size))
-                yield
-        finally:
-            os.truncate(filler, 0)  # a process that is starting may still have it open
-            filler.unlink()
 
 
 def kill_the_fork_server(scene: Scene) -> None:
     """Kill the fork server. The next isolated task starts another."""
-    threads = Path(f"/proc/{scene.supervisor.foreman.popen.pid}/task")
+    post = scene.pick()
+    number, threads = post.number, Path(f"/proc/{post.process.popen.pid}/task")
     with contextlib.suppress(OSError, IndexError):  # there may be none at the moment
         child = "".join(path.read_text() for path in threads.glob("*/children")).split()[0]
-        note("forkless", "from")
+        note("forkless", "from", number)
         os.kill(int(child), signal.SIGKILL)
-        note("forkless", "since")
+        note("forkless", "since", number)
 
 
 def step_the_clock(scene: Scene) -> None:
@@ -144,67 +88,60 @@ def step_clock(directory: Path, seconds: float) -> None:
     note("clock", "after", seconds)
 
 
-# faults that end the Foreman
+# faults that end a Foreman
 
 
 def kill(scene: Scene) -> None:
-    """Kill the Foreman with SIGKILL."""
-    scene.supervisor.end_foreman(signal.SIGKILL, -signal.SIGKILL)
+    """Kill a Foreman with SIGKILL."""
+    scene.pick().end(signal.SIGKILL, -signal.SIGKILL)
 
 
 def kill_again_and_again(scene: Scene) -> None:
-    """Kill the Foreman, and the next ones while they start."""
+    """Kill a Foreman, and the next ones while they start."""
     for _ in range(scene.chance.randrange(2, 5)):
         kill(scene)
         time.sleep(scene.chance.uniform(0.3, 2))
 
 
 def terminate(scene: Scene) -> None:
-    """Ask the Foreman to stop."""
-    # -15: it has not installed its handlers yet
-    scene.supervisor.end_foreman(signal.SIGTERM, 0, -signal.SIGTERM)
+    """Ask a Foreman to stop."""
+    scene.pick().terminate()
 
 
 def terminate_twice(scene: Scene) -> None:
-    """Ask the Foreman to stop, and then to stop at once."""
-    terminate(scene)
+    """Ask a Foreman to stop, and then to stop at once."""
+    post = scene.pick()
+    post.terminate()
     time.sleep(scene.chance.uniform(0, 0.3))
-    terminate(scene)
+    post.terminate()
 
 
 def kill_while_locked(scene: Scene) -> None:
-    """Kill the Foreman while it, and the next one, wait for the write lock."""
-    with locked(scene):
+    """Kill a Foreman while it, and the next one, wait for the write lock."""
+    with scene.ground.locked(scene):
         time.sleep(scene.chance.uniform(0, 1))
         kill(scene)
         time.sleep(scene.chance.uniform(0, 7))
 
 
 def terminate_while_locked(scene: Scene) -> None:
-    """Ask the Foreman to stop while it cannot write."""
-    with locked(scene):
+    """Ask a Foreman to stop while it cannot write."""
+    with scene.ground.locked(scene):
         time.sleep(scene.chance.uniform(0, 1))
         terminate(scene)
         time.sleep(scene.chance.uniform(0, 7))
 
 
-def kill_while_full(scene: Scene) -> None:
-    """Kill the Foreman while the disk is full."""
-    with full(scene):
-        time.sleep(scene.chance.uniform(0, 1))
-        kill(scene)
-        time.sleep(scene.chance.uniform(0, 4))
-
-
 def kill_while_stopped(scene: Scene) -> None:
-    """Kill the Foreman while it is stopped."""
-    note("stopped")
-    scene.supervisor.foreman.popen.send_signal(signal.SIGSTOP)
-    time.sleep(scene.chance.uniform(0, 2))
-    kill(scene)
-    scene.supervisor.foreman.popen.wait()
-    time.sleep(0.1)  # so that the supervisor notes its end, which lies within the stop
-    note("continued")
+    """Kill a Foreman while it is stopped."""
+    post = scene.pick()
+    process = post.process
+    with away(post.number):
+        process.popen.send_signal(signal.SIGSTOP)
+        time.sleep(scene.chance.uniform(0, 2))
+        post.end(signal.SIGKILL, -signal.SIGKILL)
+        process.popen.wait()
+        time.sleep(0.1)  # so that the supervisor notes its end, which lies within the stop
 
 
 SURVIVED: list[Fault] = [
@@ -213,9 +150,6 @@ SURVIVED: list[Fault] = [
     kill_an_enqueuer,
     kill_the_fork_server,
     lock_the_database,
-    read_for_long,
-    delete_the_wakeup_file,
-    fill_the_disk,
     step_the_clock,
 ]
 DEADLY: list[Fault] = [
@@ -226,7 +160,5 @@ DEADLY: list[Fault] = [
     terminate_twice,
     kill_while_locked,
     terminate_while_locked,
-    kill_while_full,
     kill_while_stopped,
 ]
-NEED_SMALL_DISK = (fill_the_disk, kill_while_full)

@@ -2,13 +2,16 @@
 
 import math
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from .tasks import KINDS, kind_of
+
+#: How long before its Foreman is away a run's end may be missed on a busy machine, in seconds.
+MOMENT = 1.0
 
 
 class Try(NamedTuple):
@@ -30,15 +33,25 @@ class Ack(NamedTuple):
 class Body:
     """A run of a task's function, from its start to its end, if it ended."""
 
-    __slots__ = ("attempt", "end", "key", "start", "word")
+    __slots__ = ("attempt", "end", "foreman", "key", "start", "word")
 
-    def __init__(self, key: str, attempt: int, start: float) -> None:
+    def __init__(self, key: str, attempt: int, start: float, foreman: int) -> None:
         self.key = key
         self.attempt = attempt
         self.start = start
+        #: The number of its Foreman.
+        self.foreman = foreman
         self.end = math.inf
         #: How it ended: "end", "raise", or "" if it was cut off.
         self.word = ""
+
+
+class Loss(NamedTuple):
+    """A run that others may take for interrupted: its result could be written before `awake_until`."""
+
+    awake_until: float
+    #: The moment from which the task may be repeated.
+    moment: float
 
 
 class Clock:
@@ -73,19 +86,22 @@ class Clock:
 
 
 class History:
-    """The ledger, as data."""
+    """The ledger, as data. `dead_after`: how long a Foreman is away until others may take it for dead."""
 
-    def __init__(self, ledger: Path) -> None:
+    def __init__(self, ledger: Path, dead_after: float = math.inf) -> None:
+        self._dead_after = dead_after
         self.tries: dict[str, Try] = {}
         self.refused: set[str] = set()
         self.acks: list[Ack] = []
         self.bodies: dict[int, list[Body]] = defaultdict(list)
         #: When each Foreman started and ended.
-        self.foremen: list[list[float]] = []
-        #: From when to when the Foreman was stopped.
-        self.stops: list[list[float]] = []
-        #: Between which moments the fork server was killed, together with the isolated tasks.
-        self.forkless: list[list[float]] = []
+        self.foremen: dict[int, list[float]] = {}
+        #: From when to when each Foreman could not work or write: it was stopped, or cut off. 0 is for all.
+        self.absences: dict[int, list[list[float]]] = defaultdict(list)
+        #: How often each Foreman was taken for dead.
+        self.burials: Counter[int] = Counter()
+        #: Between which moments the fork server of a Foreman was killed, together with the isolated tasks.
+        self.forkless: dict[int, list[list[float]]] = defaultdict(list)
         self.clock = Clock(0.0)
         self._step = 0.0
         with ledger.open() as lines:
@@ -107,11 +123,14 @@ class History:
     def _note_refused(self, _moment: float, key: str) -> None:
         self.refused.add(key)
 
+    def _note_unsure(self, _moment: float, key: str) -> None:
+        """The connection broke during the commit, so the call may be in the table."""
+
     def _note_ack(self, moment: float, key: str, number: str) -> None:
         self.acks.append(Ack(moment, key, int(number)))
 
-    def _note_start(self, moment: float, key: str, number: str, attempt: str) -> None:
-        self.bodies[int(number)].append(Body(key, int(attempt), moment))
+    def _note_start(self, moment: float, key: str, number: str, attempt: str, foreman: str) -> None:
+        self.bodies[int(number)].append(Body(key, int(attempt), moment, int(foreman)))
 
     def _end(self, word: str, moment: float, number: str, attempt: str) -> None:
         for body in reversed(self.bodies[int(number)]):
@@ -125,36 +144,53 @@ class History:
     def _note_raise(self, moment: float, _key: str, number: str, attempt: str) -> None:
         self._end("raise", moment, number, attempt)
 
-    def _note_foreman(self, moment: float, what: str, _number: str) -> None:
+    def _note_foreman(self, moment: float, what: str, number: str) -> None:
         if what == "starts":
-            self.foremen.append([moment, math.inf])
+            self.foremen[int(number)] = [moment, math.inf]
         else:
-            self.foremen[-1][1] = moment
+            self.foremen[int(number)][1] = moment
 
-    def _note_stopped(self, moment: float) -> None:
-        self.stops.append([moment, math.inf])
+    def _note_away(self, moment: float, number: str) -> None:
+        self.absences[int(number)].append([moment, math.inf])
 
-    def _note_continued(self, moment: float) -> None:
-        self.stops[-1][1] = moment
+    def _note_back(self, moment: float, number: str) -> None:
+        self.absences[int(number)][-1][1] = moment
 
-    def _note_forkless(self, moment: float, word: str) -> None:
+    def _note_buried(self, _moment: float, number: str) -> None:
+        self.burials[int(number)] += 1
+
+    def _note_forkless(self, moment: float, word: str, number: str) -> None:
         if word == "from":
-            self.forkless.append([moment, math.inf])
+            self.forkless[int(number)].append([moment, math.inf])
         else:
-            self.forkless[-1][1] = moment
+            self.forkless[int(number)][-1][1] = moment
 
-    def foreman_at(self, moment: float) -> int:
-        """Return the number of the Foreman that ran at a moment."""
-        return bisect_right(self.foremen, [moment, math.inf]) - 1
+    def absences_of(self, foreman: int) -> list[list[float]]:
+        """Return from when to when a Foreman could not work or write."""
+        return [*self.absences[foreman], *self.absences[0]]
 
-    def ends_of(self, body: Body) -> float:
-        """Return when the Foreman of a run ended."""
-        return self.foremen[self.foreman_at(body.start)][1]
+    def long_absences_of(self, foreman: int) -> list[list[float]]:
+        """Return those after which others may take it for dead: not those that all Foremen shared."""
+        return [span for span in self.absences[foreman] if span[1] - span[0] >= self._dead_after]
+
+    def losses(self, body: Body) -> Iterator[Loss]:
+        """Yield when a run may have been taken for interrupted: its Foreman ended, or was away."""
+        end = self.foremen[body.foreman][1]
+        began = (begin for begin, back in self.absences_of(body.foreman) if begin < end <= back)
+        yield Loss(min([end, *began]), end)
+        for begin, back in self.long_absences_of(body.foreman):
+            # what it claimed before it was away starts when it is back
+            if begin - MOMENT < body.end and body.start < back + MOMENT:
+                yield Loss(begin, max(body.start, begin + self._dead_after))
+
+    def lost_at(self, body: Body) -> float:
+        """Return the first moment when others may have repeated a run."""
+        return min(loss.moment for loss in self.losses(body))
 
     def until(self, body: Body) -> float:
-        """Return when a run was over: at its end, or at the end of its process."""
-        ends = [body.end, self.ends_of(body)]
+        """Return when a run was over for the limits: at its end, that of its process, or when it was lost."""
+        ends = [body.end, self.lost_at(body)]
         if KINDS[kind_of(body.key)].is_isolated:
-            kills = (kill for kill in self.forkless if kill[1] >= body.start)
+            kills = (kill for kill in self.forkless[body.foreman] if kill[1] >= body.start)
             ends += [max(body.start, begun) for begun, _done in islice(kills, 1)]
         return min(ends)

@@ -1,5 +1,6 @@
 """The ledger against the table: is each guarantee kept? At rest, when nothing waits or runs."""
 
+import itertools
 import json
 import math
 from collections import Counter, defaultdict
@@ -7,17 +8,14 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from .history import Ack, Body, History
+from .ground import Ground
+from .history import MOMENT, Ack, Body, History
 from .tasks import KINDS, PACE, RETRY_DELAY, TICKS, kind_of
 
 #: The precision of moments, in seconds: a note is written a moment before or after the event.
 GRAIN = 0.02
-#: How late an expired task may still start, in seconds: it was claimed before, and its Foreman was stopped.
-LATENESS = 10.0
 #: How often a task with acks_late is started automatically: MAX_INTERRUPTIONS.
 MOST_STARTS = 3
-#: How long before the end of its Foreman the end of a run may be missed on a busy machine, in seconds.
-MOMENT = 1.0
 #: The window in which starts of a task with a rate are counted, and how early it is claimed, in seconds.
 WINDOW, AHEAD = 3.0, 1.0
 
@@ -43,16 +41,13 @@ class Row(NamedTuple):
 
 
 class Reconciliation:
-    """Compares a history with the rows that are left. `until`: the end, by the monotonic clock.
+    """Compares a history with the rows that are left. `until`: the end, by the monotonic clock."""
 
-    `workers`: how many threads the Foreman has.
-    """
-
-    def __init__(self, history: History, rows: Iterable[Row], until: float, workers: int) -> None:
+    def __init__(self, history: History, rows: Iterable[Row], until: float, ground: Ground) -> None:
         self.history = history
         self.rows = {row.id: row for row in rows}
         self.until = until
-        self.workers = workers
+        self.ground = ground
 
     def violations(self) -> Iterator[str]:
         """Yield the broken promises."""
@@ -66,6 +61,7 @@ class Reconciliation:
         yield from self.limits_are_held()
         yield from self.the_pace_is_held()
         yield from self.identical_calls_are_served()
+        yield from self.nobody_alive_is_buried()
 
     # delivery
 
@@ -101,12 +97,12 @@ class Reconciliation:
 
     def rows_explain_themselves(self) -> Iterator[str]:
         """I6 to I9, I16: at rest nothing waits or runs, and each row has the right state."""
-        never_began = []
+        never_began, excuses = [], (*NOT_ITS_FAULT, *self.ground.excuses)
         for row in self.rows.values():
             kind, bodies = KINDS[kind_of(row.key)], self.history.bodies.get(row.id, [])
             has_ended = any(body.word == "end" for body in bodies)
             if row.status == "failed":
-                is_its_fault = not any(words in row.error for words in NOT_ITS_FAULT)
+                is_its_fault = not any(words in row.error for words in excuses)
                 if has_ended or (is_its_fault and not kind.may_fail):
                     yield f"failed for no reason: {row}, {self._bodies_in_words(row.id)}"
             elif row.status == "interrupted":
@@ -118,14 +114,13 @@ class Reconciliation:
                 yield f"not at rest: {row}, {self._bodies_in_words(row.id)}"
         # between the note in the logbook and the first line of the task lies a moment, a fork at
         # most, in which a kill is misjudged; that must be as rare as the moment is short
-        if len(never_began) > max(2, len(self.history.foremen) // 5):
+        deaths = len(self.history.foremen) + sum(self.history.burials.values())
+        if len(never_began) > max(2, deaths * self.ground.unbegun_per_death):
             yield f"interrupted, though they never began: {never_began}"
 
     def _could_be_missed(self, body: Body) -> bool:
-        """Tell whether a run ended just before its Foreman ended, or was stopped and then ended."""
-        ends = self.history.ends_of(body)
-        awake_until = min([ends, *(stop for stop, on in self.history.stops if stop < ends <= on)])
-        return body.end > awake_until - MOMENT
+        """Tell whether a run ended just before its Foreman ended or was away, or meanwhile."""
+        return any(body.end > loss.awake_until - MOMENT for loss in self.history.losses(body))
 
     def nothing_starts_twice(self) -> Iterator[str]:
         """I2, I4: a second start is a retry, or follows the end of the Foreman with acks_late."""
@@ -134,7 +129,7 @@ class Reconciliation:
             for before, after in pairwise(bodies):
                 is_retry = before.word == "raise" and after.attempt > before.attempt
                 is_over = before.word != "end" or self._could_be_missed(before)
-                is_repeated = kind.acks_late and is_over and self.history.ends_of(before) < after.start
+                is_repeated = kind.acks_late and is_over and self.history.lost_at(before) < after.start
                 if not is_retry and not is_repeated:
                     yield f"started twice: {after.key} #{task_id}, {self._bodies_in_words(task_id)}"
             if kind.acks_late and len(bodies) > MOST_STARTS:
@@ -151,8 +146,8 @@ class Reconciliation:
                 if most < call.due - GRAIN:
                     yield f"{call.due - most:.3f} s early: {bodies[0].key} #{task_id}"
             for before, after in pairwise(bodies):
-                is_same = self.history.foreman_at(before.end) == self.history.foreman_at(after.start)
-                if before.word == "raise" and is_same:  # otherwise a restart may make it earlier
+                is_kept = self.history.lost_at(before) > after.start
+                if before.word == "raise" and is_kept:  # otherwise a restart may make it earlier
                     least, most = self.history.clock.span(before.end, after.start)
                     if most - least < RETRY_DELAY - GRAIN:
                         yield f"tried again after {most - least:.3f} s: {after.key} #{task_id}"
@@ -162,7 +157,7 @@ class Reconciliation:
         for task_id, bodies in self.history.bodies.items():
             call = self.history.tries.get(bodies[0].key)
             if call and call.expires is not None:
-                since = max(call.moment, bodies[0].start - LATENESS)
+                since = max(call.moment, bodies[0].start - self.ground.lateness)
                 if self.history.clock.span(since, bodies[0].start)[0] > call.expires + 1:
                     yield f"started though it had expired: {bodies[0].key} #{task_id}"
 
@@ -177,19 +172,21 @@ class Reconciliation:
 
     def limits_are_held(self) -> Iterator[str]:
         """I11, max_concurrency, unique="running": never more at once than allowed."""
-        in_threads = []
+        in_threads: dict[int, list[Body]] = defaultdict(list)
         lanes: dict[str, list[Body]] = defaultdict(list)
         for bodies in self.history.bodies.values():
             kind = KINDS[kind_of(bodies[0].key)]
-            in_threads += bodies if kind.uses_worker else []
+            for body in bodies if kind.uses_worker else ():
+                in_threads[body.foreman].append(body)
             if kind.at_once:
                 lanes[bodies[0].key if kind.alike else kind_of(bodies[0].key)] += bodies
         for lane, bodies in lanes.items():
             limit = KINDS[kind_of(lane)].at_once
             if limit and (most := self._most_at_once(bodies)) > limit:
                 yield f"{most} of {lane} at once"
-        if (most := self._most_at_once(in_threads)) > self.workers:
-            yield f"{most} bodies at once on {self.workers} workers"
+        for foreman, bodies in in_threads.items():
+            if (most := self._most_at_once(bodies)) > self.ground.workers:
+                yield f"{most} bodies at once on {self.ground.workers} workers of Foreman {foreman}"
 
     def _most_at_once(self, bodies: Iterable[Body]) -> int:
         changes = [(body.start, 1) for body in bodies] + [(self.history.until(body), -1) for body in bodies]
@@ -199,17 +196,17 @@ class Reconciliation:
         return most
 
     def the_pace_is_held(self) -> Iterator[str]:
-        """rate_limit: within one Foreman, and while its process is not stopped."""
-        starts = [
-            b.start for bodies in self.history.bodies.values() for b in bodies if kind_of(b.key) == "paced"
-        ]
-        starts.sort()
+        """rate_limit: while no process is stopped, and on SQLite, within one Foreman."""
+        bodies = itertools.chain.from_iterable(self.history.bodies.values())
+        paced = sorted((b for b in bodies if kind_of(b.key) == "paced"), key=lambda body: body.start)
         allowed = math.ceil((WINDOW + AHEAD) * PACE) + 1
-        for first, last in zip(starts, starts[allowed:], strict=False):
-            if last - first > WINDOW or self.history.foreman_at(first) != self.history.foreman_at(last):
+        for first, last in zip(paced, paced[allowed:], strict=False):
+            is_judged = self.ground.shares_rates or first.foreman == last.foreman
+            if last.start - first.start > WINDOW or not is_judged:
                 continue
-            if not any(begin - AHEAD < last and end + AHEAD > first for begin, end in self.history.stops):
-                yield f"{allowed + 1} paced starts within {last - first:.2f} s"
+            absences = itertools.chain.from_iterable(self.history.absences.values())
+            if not any(b - AHEAD < last.start and e + AHEAD > first.start for b, e in absences):
+                yield f"{allowed + 1} paced starts within {last.start - first.start:.2f} s"
 
     def identical_calls_are_served(self) -> Iterator[str]:
         """unique=True: the task that `delay()` returned was still waiting, so it starts later, or is kept."""
@@ -217,8 +214,15 @@ class Reconciliation:
             if kind_of(ack.key) != "unique_waiting" or ack.id in self.rows:
                 continue
             # the call began before it was acknowledged: it waited for the write lock
-            if not any(body.start > ack.moment - LATENESS for body in self.history.bodies.get(ack.id, ())):
+            since = ack.moment - self.ground.lateness
+            if not any(body.start > since for body in self.history.bodies.get(ack.id, ())):
                 yield f"enqueued after it had run: {ack.key} #{ack.id}"
+
+    def nobody_alive_is_buried(self) -> Iterator[str]:
+        """I19: only a Foreman that was away for long is taken for dead."""
+        for foreman, count in self.history.burials.items():
+            if count > (away := len(self.history.long_absences_of(foreman))):
+                yield f"Foreman {foreman} was taken for dead {count} times, and away {away} times"
 
     # in words
 
@@ -231,7 +235,10 @@ class Reconciliation:
 
     def _bodies_in_words(self, task_id: int) -> str:
         bodies = self.history.bodies.get(task_id, [])
-        said = [f"{b.attempt}. at {b.start:.3f} to {b.end:.3f} {b.word or 'cut off'}" for b in bodies]
+        said = [
+            f"{b.attempt}. at {b.start:.3f} to {b.end:.3f} {b.word or 'cut off'} on {b.foreman}"
+            for b in bodies
+        ]
         return "; ".join(said) or "never started"
 
     def summary(self) -> Iterator[str]:

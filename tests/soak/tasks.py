@@ -19,6 +19,8 @@ from tests.playground.ledger import note
 if TYPE_CHECKING:
     from snappea import TaskFunction
 
+#: The variable with the number of the Foreman, which its child processes inherit.
+FOREMAN = "SNAPPEA_SOAK_FOREMAN"
 #: How long a retry waits, in seconds.
 RETRY_DELAY = 0.4
 #: After how long a perishable task expires, in seconds.
@@ -35,7 +37,7 @@ class Flaky(Exception):
 def noted(key: str) -> Iterator[None]:
     """Note when the task starts, and when it ends or raises."""
     who = key, current_task.id, current_task.attempt
-    note("start", *who)
+    note("start", *who, os.environ[FOREMAN])
     try:
         yield
     except Exception:
