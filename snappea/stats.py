@@ -138,7 +138,8 @@ def snapshot() -> dict[str, Any]:
     `foremen` (`busy`: threads, without stuck ones; `on_loop`: coroutines; `isolated`: tasks in processes of
     their own), `counts` by state, the number of `schedules`, `failed_lately` (how many tasks failed in the
     last hour), `oldest` (the longest wait of a task that could run), `queues`, `running`, `tasks` (with the
-    numbers of the last hour) and `failures`. Times are in seconds.
+    numbers of the last hour) and `failures`. Times are in seconds. Tasks are counted up to
+    `inspect.MOST_COUNTED`; one more means that there are more.
 
     >>> snapshot()["counts"]["failed"]
     3
@@ -149,7 +150,7 @@ def snapshot() -> dict[str, Any]:
     failures = inspect.failures()
     return {
         "foremen": foremen,
-        **inspect.totals(claims, sum(queue.ready for queue in queues), sum(one.number for one in failures)),
+        **inspect.totals(claims),
         "oldest": inspect.oldest_wait(queues),
         "queues": [state._asdict() for state in queues],
         "running": [run._asdict() for run in runs],

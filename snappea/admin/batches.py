@@ -16,8 +16,9 @@ from django.views.decorators.http import require_safe
 from ..models import Batch, Status, Task
 from ..monitoring.formatting import plain
 from ..monitoring.permissions import may
-from ..queue.batches import COUNTED
+from ..queue.batches import COUNTED, MEMBERS
 from ..queue.callbacks import FAMILY, calls_of
+from ..queue.dialects import MOST_COUNTED, counted
 from ..queue.states import UNSUCCESSFUL
 from .columns import ago, state_label
 from .console import ConsoleAdmin
@@ -30,13 +31,14 @@ NEWEST = 1000
 MOST, LONGEST = 120, 2000
 #: The length of a bar, and that of its shortest part.
 LENGTH, SHORTEST = 1000, 10
+_COUNTED = COUNTED | {status.value: counted(f"SELECT 1 FROM {rows}") for status, rows in MEMBERS.items()}
 _NUMBERS = {
     f"all_{name}": RawSQL(
         f"""{FAMILY.format("snappea_batch.id")}
             SELECT sum({what}) FROM snappea_batch AS one JOIN family USING (id)""",
         (),
     )
-    for name, what in COUNTED.items()
+    for name, what in _COUNTED.items()
 }
 
 
@@ -85,10 +87,11 @@ def _row(batch: Batch) -> dict[str, Any]:
     found = {name: int(getattr(batch, f"all_{name}")) for name in COUNTED}
     total, words = found["total"], {"succeeded": _("Succeeded"), "gone": _("Gone")}
     states = "succeeded", *UNSUCCESSFUL, Status.RUNNING, Status.READY, Status.SCHEDULED, "gone"
-    found["gone"] = max(0, total - sum(found[state] for state in states[:-1]))
-    parts, start = [], 0
+    is_all = all(found[state] <= MOST_COUNTED for state in states[1:-1])
+    found["gone"] = max(0, total - sum(found[state] for state in states[:-1])) if is_all else 0
+    whole, parts, start = sum(found[state] for state in states), [], 0
     for state in states:
-        width = max(SHORTEST, round(LENGTH * found[state] / max(1, total))) if found[state] else 0
+        width = max(SHORTEST, round(LENGTH * found[state] / whole)) if found[state] else 0
         q = "" if state in words else f"batch:{batch.pk} state:{state}"
         parts.append((state, words.get(state) or state_label(state), found[state], q, start, width))
         start += width

@@ -18,7 +18,7 @@ from django.utils.translation import get_language, gettext_lazy
 
 from .. import stats
 from ..monitoring import inspect
-from ..monitoring.formatting import number
+from ..monitoring.formatting import capped, number
 from ..monitoring.permissions import may
 from ..monitoring.shared import shared
 from ..queue.database import connect
@@ -164,16 +164,11 @@ def is_paused(request: HttpRequest) -> bool:
 def _labels(counts: dict[str, Any]) -> dict[str, str]:
     workers = sum(foreman.workers for foreman in foremen_at_work())
     return {
-        "tasks": _some(counts["tasks"]),
-        "failures": _some(counts["failed"]),
+        "tasks": capped(counts["tasks"]),
+        "failures": capped(counts["failed"]),
         "schedules": number(counts["schedules"]),
         "workers": f"{number(counts['running'])} / {number(workers)}",
     }
-
-
-def _some(count: int) -> str:
-    most = inspect.MOST_COUNTED
-    return number(count) if count <= most else f"{number(most)}+"
 
 
 def _has_messages(request: HttpRequest) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..models import Status
 from ..queue.clock import steady_clock
+from ..queue.dialects import MOST_COUNTED
 from .columns import ago
 from .console import database
 from .search import Search
@@ -21,7 +22,7 @@ def rows(queues: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what the template shows of the queues of a `stats.snapshot()`.
 
     `change`: how many more tasks are ready than a minute ago, as this process saw; None until it saw
-    enough. `empty_in`: when none is ready at this rate, in seconds.
+    enough, and if too many are ready to count. `empty_in`: when none is ready at this rate, in seconds.
     """
     here, looks = steady_clock(), _looks[database()]
     looks.append((here, {queue["name"]: queue["ready"] for queue in queues}))
@@ -33,7 +34,8 @@ def rows(queues: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _row(queue: dict[str, Any], before: int, seconds: float) -> dict[str, Any]:
     ready, since = queue["ready"], queue["paused_since"]
-    change = (ready - before) * 60 / seconds if seconds >= SHORTEST else None
+    is_known = seconds >= SHORTEST and max(ready, before) <= MOST_COUNTED
+    change = (ready - before) * 60 / seconds if is_known else None
     return {
         **queue,
         "query": READY.with_term("queue", queue["name"]).text,

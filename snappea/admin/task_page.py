@@ -15,6 +15,7 @@ from ..monitoring.permissions import may
 from ..monitoring.task_log import records
 from ..monitoring.tracebacks import traceback_parts
 from ..monitoring.why import why
+from ..queue.dialects import MOST_COUNTED
 from ..tasks.discovery import find
 from ..tasks.function import TaskFunction, is_sensitive, registry
 from .actions import entries, note
@@ -75,6 +76,7 @@ class TaskPage(ConsoleAdmin):
         hides = is_sensitive(task, find(task.task_name))
         children = Task.objects.filter(parent_id=task.pk).order_by("pk").only("task_name", "status")
         listed, errors = list(children[: CHILDREN + 1]), task.attempt_errors()
+        has_more = len(listed) > CHILDREN
         return {
             "task": task,
             "label": state_label(task.status),
@@ -103,7 +105,7 @@ class TaskPage(ConsoleAdmin):
                 name__in=ScheduleRun.objects.filter(task_id=task.pk).values("schedule")
             ).first(),
             "children": listed[:CHILDREN],
-            "number_of_children": children.count() if len(listed) > CHILDREN else len(listed),
+            "number_of_children": children[: MOST_COUNTED + 1].count() if has_more else len(listed),
         }
 
     def enqueue_view(self, request: HttpRequest) -> HttpResponse:

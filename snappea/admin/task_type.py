@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from .. import limits
 from ..models import Gate, Schedule, Status
 from ..monitoring import inspect as monitoring
-from ..monitoring.formatting import number, plain
+from ..monitoring.formatting import capped, number, plain
 from ..monitoring.inspect import age
 from ..monitoring.permissions import may
 from ..queue.database import connect, raw
@@ -76,7 +76,7 @@ def _contents(request: HttpRequest, name: str) -> dict[str, Any]:
     task = find(name)
     counts, oldest, total = _counts(name)
     counts["running"] = number(len(runs))
-    counts["failed"] = number(sum(group.number for group in failures))
+    counts["failed"] = capped(sum(group.number for group in failures))
     return {
         "tab": "tasks",
         "name": name,

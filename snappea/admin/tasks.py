@@ -14,8 +14,9 @@ from django.views.decorators.http import require_safe
 from .. import stats
 from ..models import Batch, Status, Task
 from ..monitoring import inspect
-from ..monitoring.formatting import number, plain
+from ..monitoring.formatting import capped, plain
 from ..monitoring.permissions import may
+from ..queue.dialects import MOST_COUNTED
 from ..tasks.function import registry
 from .actions import VERBS, verbs_of
 from .columns import listed
@@ -71,10 +72,12 @@ class View(NamedTuple):
         if count is None:
             ids, is_all = scan(ordered, MOST + 1, LONGEST if self.is_patient else SECONDS)
             return ids[start : start + ON_A_PAGE], min(len(ids), MOST), is_all
-        start = min(start, count)  # or an address could make it read all
+        start, most = min(start, count), min(count, MOST_COUNTED)  # or an address could make it read all
         if self.search.state == Status.READY:
-            return inspect.ready_ids(start, ON_A_PAGE, self.is_reversed), count, True
-        return list(ordered.values_list("pk", flat=True)[start : start + ON_A_PAGE]), count, True
+            ids = inspect.ready_ids(start, ON_A_PAGE, self.is_reversed)
+        else:
+            ids = list(ordered.values_list("pk", flat=True)[start : start + ON_A_PAGE])
+        return ids, most, most == count
 
 
 class TaskList(ConsoleAdmin):
@@ -163,7 +166,7 @@ class TaskList(ConsoleAdmin):
             "name": status or "all",
             "label": status.label if status else _("All"),
             "address": view._replace(search=search).address(is_reversed=False, is_patient=False),
-            "count": number(counts[status]) if counts else "",
+            "count": capped(counts[status]) if counts else "",
             "is_current": status == view.search.state,
         }
 

@@ -9,6 +9,7 @@ from logging import ERROR, INFO, WARNING
 from .. import __version__
 from ..log import clean, foreman, say, shows
 from ..models import Status
+from ..queue.dialects import told
 from ..queue.records import Claim, Discarded, Expired, Outcome, Recovered, about
 from ..signals import task_interrupted, tell
 from ..tasks import frameworks
@@ -21,8 +22,8 @@ prints_start = False
 
 def report_start(name: str, workers: int, ready: int, wakeups: str, facts: str) -> None:
     """Log that the Foreman has started. `ready`: how many tasks wait. `wakeups`: their mechanism."""
-    said = "Snappea %s, pid %d: %s, %d workers, %d tasks ready, wakeups by %s, %s."
-    facts_in_order = __version__, os.getpid(), name, workers, ready, wakeups, facts
+    said = "Snappea %s, pid %d: %s, %d workers, %s tasks ready, wakeups by %s, %s."
+    facts_in_order = __version__, os.getpid(), name, workers, told(ready), wakeups, facts
     say(INFO, said, *facts_in_order)
     if prints_start and not shows(INFO):
         print(said % facts_in_order, "LOGGING shows no INFO of the logger snappea.", file=sys.stderr)

@@ -17,6 +17,7 @@ from ..monitoring.formatting import duration, exact, size
 from ..monitoring.task_log import Record, records
 from ..monitoring.why import Reason
 from ..queue.clock import as_datetime
+from ..queue.dialects import told
 from ..schedules import Listed
 from ..tasks.discovery import find
 from ..tasks.function import is_sensitive
@@ -84,14 +85,14 @@ def status(seen: dict[str, Any]) -> list[str]:
         lines = ["Celery is the engine. Tasks that are left in the queue's database:"]
     elif not lines:
         lines = ["No Foreman runs. Start it: python manage.py runsnappea"]
-    lines.append("Tasks: " + ", ".join(f"{count} {state}" for state, count in seen["counts"].items()))
+    lines.append("Tasks: " + ", ".join(f"{told(count)} {state}" for state, count in seen["counts"].items()))
     if seen["oldest"] is not None:
         lines.append(f"The oldest ready task has waited for {_span(seen['oldest'])}")
     queues = table(
         ("QUEUE", "READY", "HELD", "RUNNING", "OLDEST", "LIMIT", ""),
         [
             (
-                *(queue["name"], queue["ready"], queue["held"], queue["running"]),
+                *(queue["name"], told(queue["ready"]), queue["held"], queue["running"]),
                 *(_span(queue["oldest"]), queue["limit"], "paused" if queue["paused_since"] else ""),
             )
             for queue in seen["queues"]
@@ -102,7 +103,8 @@ def status(seen: dict[str, Any]) -> list[str]:
         ("TASK", "PENDING", "RUNNING", "FAILED", "DONE IN 1 H", "MEAN", "95 %"),
         [
             (
-                *(task["name"], f"{task['pending']}{'+' * task['has_more']}", task["running"], task["kept"]),
+                *(task["name"], f"{task['pending']}{'+' * task['has_more']}", task["running"]),
+                told(task["kept"]),
                 *(task["done"], _span(task["mean"]), _span(task["p95"])),
             )
             for task in seen["tasks"]

@@ -8,25 +8,23 @@ from typing import Any, NamedTuple
 
 from ..queue.clock import as_datetime, later, now
 from ..queue.database import connect, raw
-from ..queue.dialects import statement
+from ..queue.dialects import counted, statement
 from ..tasks.discovery import find
 from .formatting import one_line
-from .inspect import Failures
+from .inspect import OF_KIND, Failures
 
 #: For how many hours the failures of a group are counted separately.
 HOURS = 24
 #: How many groups can be sorted by time: the most frequent ones.
 MOST_SORTED = 1000
 
-_ALIKE = """status = 'failed' AND exception = kind.exception AND place = kind.place
-    AND task_name = kind.task_name"""
-_LAST = f"(SELECT max(finished_at) FROM snappea_task WHERE {_ALIKE})"
-_IN_PERIOD = f"(SELECT count(*) FROM snappea_task WHERE {_ALIKE} AND finished_at >= ? AND finished_at < ?)"
+_LAST = f"(SELECT max(finished_at) FROM snappea_task WHERE {OF_KIND})"
+_IN_PERIOD = counted(f"SELECT 1 FROM snappea_task WHERE {OF_KIND} AND finished_at >= ? AND finished_at < ?")
 _DETAILS = ", ".join(
     (
-        f"(SELECT min(finished_at) FROM snappea_task WHERE {_ALIKE})",
+        f"(SELECT min(finished_at) FROM snappea_task WHERE {OF_KIND})",
         _LAST,
-        f"(SELECT CASE WHEN is_sensitive THEN '' ELSE error END FROM snappea_task WHERE {_ALIKE}"
+        f"(SELECT CASE WHEN is_sensitive THEN '' ELSE error END FROM snappea_task WHERE {OF_KIND}"
         " ORDER BY finished_at DESC LIMIT 1)",
         *[_IN_PERIOD] * HOURS,
     )

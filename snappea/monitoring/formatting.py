@@ -16,6 +16,7 @@ from ..errors import UnreadableArguments
 from ..log import clean
 from ..models import Task
 from ..queue.clock import as_local
+from ..queue.dialects import told
 from ..tasks.arguments import decode
 from ..tasks.discovery import find
 from ..tasks.function import is_sensitive
@@ -85,6 +86,11 @@ def when(moment: datetime) -> str:
 def number(value: float | None) -> str:
     """Return a whole number with the language's thousands separators."""
     return NOTHING if value is None else number_format(value, 0, force_grouping=True)
+
+
+def capped(count: int) -> str:
+    """Return a number of tasks, as `number()` does; "100,000+" if there are more."""
+    return told(count, number)
 
 
 def size(count: int) -> str:

@@ -18,7 +18,7 @@ from ..models import Gate, Status, Task
 from ..queue import logbook
 from ..queue.clock import as_datetime, later, now
 from ..queue.database import RawConnection, connect, file_of, raw
-from ..queue.dialects import statement
+from ..queue.dialects import MOST_COUNTED, counted, statement
 from ..queue.foremen import foremen_at_work
 from ..queue.logbook import Entry, Note
 from ..queue.records import ForemanInfo
@@ -39,10 +39,6 @@ _SENTENCES = {
 }
 #: How many groups of failures to show, and from how many to offer the exceptions and names.
 MOST_SHOWN, MOST_KINDS = 100, 1000
-#: How many tasks the tabs of the console count. If there are more, the numbers end with "+".
-MOST_COUNTED = 100_000
-#: More tasks than a queue has.
-ALL = 10**12
 
 _KEPT = "NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')"
 _OPEN = f"status = 'ready' AND gate = {Gate.OPEN}"
@@ -79,34 +75,31 @@ _NAMES = statement("""
 _KINDS_OF_FAILURE = statement(f"""
     {first_of_each("status = 'failed'", "exception", "place", "task_name")}
     SELECT exception, task_name FROM first JOIN snappea_task ON snappea_task.id = first.id LIMIT ?""")
-_FAILURES = statement("""
-    SELECT exception, place, task_name, count(*) AS number FROM snappea_task WHERE status = 'failed'
-    GROUP BY exception, place, task_name ORDER BY number DESC""")
+#: The failures of a group. `kind`: a row with its columns.
+OF_KIND = """status = 'failed' AND exception = kind.exception AND place = kind.place
+    AND task_name = kind.task_name"""
+_FAILURES = statement(f"""
+    {first_of_each("status = 'failed'", "exception", "place", "task_name")}
+    SELECT exception, place, task_name, {counted(f"SELECT 1 FROM snappea_task WHERE {OF_KIND}")} AS number
+    FROM first JOIN snappea_task AS kind ON kind.id = first.id ORDER BY number DESC""")
 _IN_FLIGHT = statement("""
     SELECT id, claims, task_name, queue, {untyped}started_at, attempts,
         progress_done, progress_total, progress_note, {untyped}is_revoked, foreman_id, {untyped}is_async
     FROM snappea_task WHERE id {ids} AND status = 'running' ORDER BY id""")
-_COUNTS = {
-    **{status: f"SELECT count(*) FROM snappea_task WHERE {where}" for status, where in IN_STATE.items()},
-    Status.READY: f"""SELECT count(*) + coalesce(?, (SELECT count(*) FROM snappea_task WHERE {_OPEN}))
-        FROM ({_SHUT}) AS shut""",
-    Status.RUNNING: "SELECT count(*) FROM snappea_task WHERE id {ids} AND status = 'running'",
-    Status.FAILED: f"SELECT coalesce(?, (SELECT count(*) FROM snappea_task WHERE {IN_STATE[Status.FAILED]}))",
+_IDS = {
+    **{status: f"SELECT id FROM snappea_task WHERE {where}" for status, where in IN_STATE.items()},
+    Status.READY: _READY,
+    Status.RUNNING: "SELECT id FROM snappea_task WHERE id {ids} AND status = 'running'",
 }
 _SCHEDULES = "SELECT count(*) FROM snappea_schedule"
-_SOME = {
-    status: _READY if status == Status.READY else f"SELECT id FROM snappea_task WHERE {where}"
-    for status, where in IN_STATE.items()
-}
-_FEW_COUNTS = statement(f"""SELECT ({_COUNTS[Status.RUNNING]}), ({_SCHEDULES}),
-    (SELECT count(*) FROM ({_SOME[Status.FAILED]} LIMIT ?) AS found),
-    (SELECT count(*) FROM ({" UNION ALL ".join(_SOME.values())} LIMIT ?) AS counted)""")
+_FEW_COUNTS = statement(f"""SELECT {counted(_IDS[Status.FAILED])}, ({_SCHEDULES}),
+    {counted(_IDS[Status.RUNNING])}, {counted(" UNION ALL ".join(_IDS[status] for status in IN_STATE))}""")
 _READY_IDS = tuple(
     statement(f"SELECT id FROM ({_READY}) AS waiting ORDER BY +id {way} LIMIT ? OFFSET ?")
     for way in ("", "DESC")
 )
-_ALL_COUNTS = statement(f"""SELECT {", ".join(f"({_COUNTS[status]})" for status in Status)}, ({_SCHEDULES}),
-    (SELECT count(*) FROM snappea_task WHERE {IN_STATE[Status.FAILED]} AND finished_at >= ?)""")
+_ALL_COUNTS = statement(f"""SELECT {", ".join(counted(_IDS[status]) for status in Status)}, ({_SCHEDULES}),
+    {counted(f"{_IDS[Status.FAILED]} AND finished_at >= ?")}""")
 #: Used without a logbook: no Foreman has run since the machine started, or there may be several.
 _RUNNING = statement("""
     SELECT id, claims, {untyped}started_at FROM snappea_task
@@ -242,10 +235,9 @@ def ready_ids(start: int, most: int, is_falling: bool = False) -> list[int]:
 def few_totals() -> dict[str, int]:
     """Return the numbers of `tasks`, `failed` and `running` tasks, and `schedules`.
 
-    It stops counting at MOST_COUNTED + 1 tasks, and so does not read every row of an index.
+    MOST_COUNTED + 1 means that there are more.
     """
-    numbers = _ids(in_flight()), *[MOST_COUNTED + 1] * 2
-    running, schedules, failed, others = _db().execute(_FEW_COUNTS, numbers).fetchone()
+    failed, schedules, running, others = _db().execute(_FEW_COUNTS, (_ids(in_flight()),)).fetchone()
     return {"tasks": running + others, "failed": failed, "running": running, "schedules": schedules}
 
 
@@ -253,35 +245,27 @@ def _ids(claims: Iterable[Entry]) -> str:
     return json.dumps([entry.id for entry in claims])
 
 
-def totals(
-    claims: Mapping[Entry, Note] | None = None, ready: int | None = None, failed: int | None = None
-) -> dict[str, Any]:
+def totals(claims: Mapping[Entry, Note] | None = None) -> dict[str, Any]:
     """Return `counts`, the number of `schedules`, and how many tasks `failed_lately`: in the last hour.
 
-    If they are known, `claims`: those in flight; `ready`: the number of tasks that are ready and not held;
-    `failed`: that of failed ones.
+    MOST_COUNTED + 1 means that there are more. `claims`: those in flight, if known.
     """
-    known = {
-        Status.READY: ready,
-        Status.RUNNING: _ids(in_flight() if claims is None else claims),
-        Status.FAILED: failed,
-    }
-    numbers = *(known[status] for status in Status if status in known), later(now(connect()), -3600.0)
+    numbers = _ids(in_flight() if claims is None else claims), later(now(connect()), -3600.0)
     *states, schedules, failed = _db().execute(_ALL_COUNTS, numbers).fetchone()
     found = dict(zip(map(str, Status), states, strict=True))
     return {"counts": found, "schedules": schedules, "failed_lately": failed}
 
 
 def counts() -> dict[str, int]:
-    """Return how many tasks are in each state."""
+    """Return how many tasks are in each state; MOST_COUNTED + 1 if there are more."""
     found: dict[str, int] = totals()["counts"]
     return found
 
 
-def queues(runs: Collection[Running] = (), most: int = ALL) -> list[QueueState]:
+def queues(runs: Collection[Running] = (), most: int = MOST_COUNTED + 1) -> list[QueueState]:
     """Return the state of the queues, sorted by name. `runs`: the running tasks.
 
-    `most`: how many ready tasks of a queue and priority to count, if not all.
+    `most`: how many ready tasks of a queue to count.
     """
     ready: dict[str, int] = {}
     oldest: dict[str, float] = {}
@@ -291,7 +275,7 @@ def queues(runs: Collection[Running] = (), most: int = ALL) -> list[QueueState]:
         if blocked:
             held[name] = blocked
         elif waiting:
-            ready[name] = ready.get(name, 0) + waiting
+            ready[name] = min(ready.get(name, 0) + waiting, most)
             oldest[name] = max(oldest.get(name, 0.0), age(since) or 0.0)
         else:
             stopped[name] = since
@@ -330,7 +314,10 @@ def kinds_of_failure() -> list[tuple[str, str]]:
 
 
 def failures() -> list[Failures]:
-    """Return failed tasks grouped by exception, place and task, the most frequent first."""
+    """Return failed tasks grouped by exception, place and task, the most frequent first.
+
+    MOST_COUNTED + 1 means that there are more of a group.
+    """
     return list(map(Failures._make, _db().execute(_FAILURES).fetchall()))
 
 

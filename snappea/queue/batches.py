@@ -35,11 +35,14 @@ AT_ONCE = 1000
 REOPEN = "UPDATE snappea_batch SET finished_at = NULL WHERE id = ? RETURNING parent_id"
 DROP_SUCCESS = statement("""
     {FAMILY} UPDATE snappea_batch SET on_success = NULL WHERE id IN (SELECT id FROM family)""")
+#: Its members with each status. `one`: its row.
+MEMBERS = {
+    status: f"snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = '{status}'"
+    for status in Status
+}
 #: The numbers of a batch, with those in it, by name. An index counts the members with each status.
 COUNTED = {"total": "total", "succeeded": "succeeded"} | {
-    status.value: f"""(SELECT count(*) FROM snappea_task
-        WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = '{status}')"""
-    for status in Status
+    status.value: f"(SELECT count(*) FROM {members})" for status, members in MEMBERS.items()
 }
 COUNTS = statement(f"""
     {{FAMILY}} SELECT {", ".join(f"sum({what})" for what in COUNTED.values())}

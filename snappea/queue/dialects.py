@@ -5,7 +5,7 @@ looks up the template of that text, and composes its own text on first use. In a
 phrase that all databases share, `{lower}` a fragment of the dialect, and `?` a parameter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from .states import Gate
@@ -22,6 +22,20 @@ PASSES_RESULT = """CASE WHEN EXISTS (SELECT 1 FROM snappea_batch
                 WHERE other.batch_id = snappea_task.batch_id AND other.batch_id IS NOT NULL
                     AND other.id < snappea_task.id)
             ELSE false END"""
+
+
+#: How many rows are counted. One more means that there are more, and is shown as "100,000+".
+MOST_COUNTED = 100_000
+
+
+def counted(rows: str) -> str:
+    """Return the SQL that counts the rows of a query, and stops at MOST_COUNTED + 1."""
+    return f"(SELECT count(*) FROM ({rows} LIMIT {MOST_COUNTED + 1}) AS counted)"
+
+
+def told(count: int, write: Callable[[int], str] = str) -> str:
+    """Return a number of rows as text. `write`: how to write it."""
+    return write(min(count, MOST_COUNTED)) + "+" * (count > MOST_COUNTED)
 
 
 class _Words(dict[str, str]):

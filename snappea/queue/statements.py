@@ -5,7 +5,7 @@ a partial index and repeats the index's condition; for a boolean in both ways in
 before 6.1 and `x = {true}` since. The column `lane` names a task's concurrency group.
 """
 
-from .dialects import PHRASES, statement
+from .dialects import PHRASES, counted, statement
 
 PHRASES.update(
     # a late outcome touches neither a task that was claimed again nor a new one with the same id
@@ -374,10 +374,12 @@ RUNNING = statement("""
 REVOKED = statement("""
     SELECT id, claims, {untyped}started_at FROM snappea_task {by_revoked}
     WHERE is_revoked AND is_revoked = {true} AND status = 'running'""")
-DEPTH = statement("""
-    SELECT (SELECT count(*) FROM snappea_task WHERE {CLAIMABLE})
-        + (SELECT count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready')
-        + (SELECT count(*) FROM snappea_task
-            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {OPEN})
-        + (SELECT count(*) FROM snappea_task {by_new}
-            WHERE {IS_NEW} AND lane IS NULL)""")
+DEPTH = statement(
+    "SELECT "
+    + counted("""
+        SELECT 1 FROM snappea_task WHERE {CLAIMABLE}
+        UNION ALL SELECT 1 FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
+        UNION ALL SELECT 1 FROM snappea_task
+            WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {OPEN}
+        UNION ALL SELECT 1 FROM snappea_task {by_new} WHERE {IS_NEW} AND lane IS NULL""")
+)

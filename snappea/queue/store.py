@@ -374,7 +374,7 @@ def set_aside(db: RawConnection, moment: str, row: Unusable) -> None:
 
 
 def depth() -> int:
-    """Return how many tasks are ready, those that a limit holds back included."""
+    """Return how many tasks are ready, held ones included; MOST_COUNTED + 1 if there are more."""
     refuse_event_loop("queue")
     return depth_by(raw(connect()))
 

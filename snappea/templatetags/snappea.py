@@ -14,6 +14,7 @@ register = template.Library()
 register.filter(formatting.plain)
 register.filter(formatting.duration)
 register.filter(formatting.number)
+register.filter(formatting.capped)
 register.filter(formatting.size)
 register.filter(formatting.one_line)
 register.filter(formatting.when)
@@ -48,5 +49,5 @@ def snappea_counts(context: Any) -> str:
         app["models"].sort(key=lambda model: lists.get(model["object_name"], (-1, 0))[0])
         for model in app["models"]:
             if model["object_name"] in lists:
-                model["name"] += f" ({formatting.number(lists[model['object_name']][1])})"
+                model["name"] += f" ({formatting.capped(lists[model['object_name']][1])})"
     return ""

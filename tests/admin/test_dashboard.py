@@ -17,7 +17,7 @@ from snappea.admin import dashboard, queues
 from snappea.admin.search import Search
 from snappea.management import console
 from snappea.models import Status, Task
-from snappea.monitoring import formatting, inspect, shared
+from snappea.monitoring import formatting, shared
 from snappea.queue import operations
 from snappea.queue.database import connect, file_of
 from snappea.queue.lock import holder
@@ -256,11 +256,6 @@ def test_all_viewers_share_what_one_has_computed(
     browser.post(f"{DASHBOARD}pause/", {"queue": "mail"})
     assert "Queue mail is paused" in text_of(browser), "it shows at once what the viewer did"
     shared.forget()
-
-
-def test_the_failures_are_grouped_by_an_index(site: Site) -> None:
-    plan = [row[3] for row in site.sql(f"EXPLAIN QUERY PLAN {inspect._FAILURES}")]
-    assert plan[0] == "SCAN snappea_task USING INDEX snappea_failures"
 
 
 # the lock tells of the Foreman

@@ -84,48 +84,52 @@ LEFT JOIN django_celery_beat_clockedschedule o ON o.id = p.clocked_id
 ORDER BY p.id
 
 -- monitoring.inspect._ALL_COUNTS, SQLite
-SELECT (SELECT count(*) FROM snappea_task WHERE status = 'scheduled'), (SELECT count(*) + coalesce(?, (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0))
-        FROM (
+SELECT (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'scheduled' LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
         SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
             WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
         UNION ALL SELECT id FROM snappea_task
-            WHERE gate = 1 AND status = 'ready' AND lane IS NULL) AS shut), (SELECT count(*) FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running'), (SELECT coalesce(?, (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')))), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_schedule),
-    (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') AND finished_at >= ?)
+            WHERE gate = 1 AND status = 'ready' AND lane IS NULL LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running' LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted), (SELECT count(*) FROM snappea_schedule),
+    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') AND finished_at >= ? LIMIT 100001) AS counted)
 
 -- monitoring.inspect._ALL_COUNTS, PostgreSQL
-SELECT (SELECT count(*) FROM snappea_task WHERE status = 'scheduled'), (SELECT count(*) + coalesce(%s, (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0))
-        FROM (
+SELECT (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'scheduled' LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
         SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
             WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
         UNION ALL SELECT id FROM snappea_task
-            WHERE gate = 1 AND status = 'ready' AND lane IS NULL) AS shut), (SELECT count(*) FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running'), (SELECT coalesce(%s, (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')))), (SELECT count(*) FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running')), (SELECT count(*) FROM snappea_schedule),
-    (SELECT count(*) FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') AND finished_at >= %s)
+            WHERE gate = 1 AND status = 'ready' AND lane IS NULL LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running' LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted), (SELECT count(*) FROM snappea_schedule),
+    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') AND finished_at >= %s LIMIT 100001) AS counted)
 
 -- monitoring.inspect._FAILURES, both
-SELECT exception, place, task_name, count(*) AS number FROM snappea_task WHERE status = 'failed'
-GROUP BY exception, place, task_name ORDER BY number DESC
+WITH RECURSIVE first(id) AS (
+    SELECT (SELECT id FROM snappea_task WHERE status = 'failed' ORDER BY exception, place, task_name LIMIT 1)
+    UNION ALL SELECT coalesce((SELECT id FROM snappea_task WHERE status = 'failed' AND exception = here.exception AND place = here.place AND task_name > here.task_name
+        ORDER BY task_name LIMIT 1), (SELECT id FROM snappea_task WHERE status = 'failed' AND exception = here.exception AND place > here.place
+        ORDER BY place, task_name LIMIT 1), (SELECT id FROM snappea_task WHERE status = 'failed' AND exception > here.exception
+        ORDER BY exception, place, task_name LIMIT 1))
+    FROM first JOIN snappea_task AS here ON here.id = first.id)
+SELECT exception, place, task_name, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = 'failed' AND exception = kind.exception AND place = kind.place
+AND task_name = kind.task_name LIMIT 100001) AS counted) AS number
+FROM first JOIN snappea_task AS kind ON kind.id = first.id ORDER BY number DESC
 
 -- monitoring.inspect._FEW_COUNTS, SQLite
-SELECT (SELECT count(*) FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running'), (SELECT count(*) FROM snappea_schedule),
-    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT ?) AS found),
-    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
+SELECT (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted), (SELECT count(*) FROM snappea_schedule),
+    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND status = 'running' LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
         SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
             WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
         UNION ALL SELECT id FROM snappea_task
-            WHERE gate = 1 AND status = 'ready' AND lane IS NULL UNION ALL SELECT id FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT ?) AS counted)
+            WHERE gate = 1 AND status = 'ready' AND lane IS NULL UNION ALL SELECT id FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted)
 
 -- monitoring.inspect._FEW_COUNTS, PostgreSQL
-SELECT (SELECT count(*) FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running'), (SELECT count(*) FROM snappea_schedule),
-    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT %s) AS found),
-    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
+SELECT (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted), (SELECT count(*) FROM snappea_schedule),
+    (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND status = 'running' LIMIT 100001) AS counted), (SELECT count(*) FROM (SELECT id FROM snappea_task WHERE status = 'ready' AND gate = 0 UNION ALL
         SELECT id FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready'
         UNION ALL SELECT id FROM snappea_task
             WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
         UNION ALL SELECT id FROM snappea_task
-            WHERE gate = 1 AND status = 'ready' AND lane IS NULL UNION ALL SELECT id FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT %s) AS counted)
+            WHERE gate = 1 AND status = 'ready' AND lane IS NULL UNION ALL SELECT id FROM snappea_task WHERE status = 'scheduled' UNION ALL SELECT id FROM snappea_task WHERE status = 'failed' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'interrupted' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'successful' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') UNION ALL SELECT id FROM snappea_task WHERE status = 'cancelled' AND NOT (status IN ('ready', 'scheduled')) AND NOT (status = 'running') LIMIT 100001) AS counted)
 
 -- monitoring.inspect._IN_FLIGHT, SQLite
 SELECT id, claims, task_name, queue, +started_at, attempts,
@@ -449,28 +453,14 @@ UPDATE snappea_uniqueuntil SET until = %s, task_id = 1 WHERE key = %s
 WITH RECURSIVE family (id) AS (
     SELECT CAST(? AS bigint)
     UNION SELECT child.id FROM snappea_batch AS child, family
-        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT sum(total), sum(succeeded), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'scheduled')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'ready')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'running')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'failed')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'interrupted')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'successful')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'cancelled'))
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT sum(total), sum(succeeded), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'scheduled')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'ready')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'running')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'failed')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'interrupted')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'successful')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'cancelled'))
 FROM snappea_batch AS one JOIN family USING (id)
 
 -- queue.batches.COUNTS, PostgreSQL
 WITH RECURSIVE family (id) AS (
     SELECT CAST(%s AS bigint)
     UNION SELECT child.id FROM snappea_batch AS child, family
-        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT sum(total), sum(succeeded), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'scheduled')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'ready')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'running')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'failed')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'interrupted')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'successful')), sum((SELECT count(*) FROM snappea_task
-    WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'cancelled'))
+        WHERE child.parent_id = family.id AND child.parent_id IS NOT NULL) SELECT sum(total), sum(succeeded), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'scheduled')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'ready')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'running')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'failed')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'interrupted')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'successful')), sum((SELECT count(*) FROM snappea_task WHERE batch_id = one.id AND batch_id IS NOT NULL AND status = 'cancelled'))
 FROM snappea_batch AS one JOIN family USING (id)
 
 -- queue.batches.DROP_SUCCESS, SQLite
@@ -840,22 +830,6 @@ DELETE FROM snappea_task WHERE id = ? AND claims = ? AND status IN ('failed', 'i
 
 -- queue.statements.DELETE, PostgreSQL
 DELETE FROM snappea_task WHERE id = %s AND claims = %s AND status IN ('failed', 'interrupted', 'cancelled', 'successful')
-
--- queue.statements.DEPTH, SQLite
-SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
-    + (SELECT count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready')
-    + (SELECT count(*) FROM snappea_task
-        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)
-    + (SELECT count(*) FROM snappea_task INDEXED BY snappea_new
-        WHERE gate = 1 AND status = 'ready' AND lane IS NULL)
-
--- queue.statements.DEPTH, PostgreSQL
-SELECT (SELECT count(*) FROM snappea_task WHERE status = 'ready' AND gate = 0)
-    + (SELECT count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'ready')
-    + (SELECT count(*) FROM snappea_task
-        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0)
-    + (SELECT count(*) FROM snappea_task
-        WHERE gate = 1 AND status = 'ready' AND lane IS NULL)
 
 -- queue.statements.DISCARD, SQLite
 DELETE FROM snappea_task WHERE id IN (SELECT value FROM json_each(?)) AND +status = 'ready' AND gate = 2 AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
