@@ -17,9 +17,8 @@ from django.db import connections
 from snappea.models import Task
 from snappea.monitoring import inspect
 from tests.playground.coroutines import wait_late
-from tests.playground.ledger import note
-from tests.playground.tasks import die, die_late, fail, nap, nap_late, nothing, record, wait_for
-from tests.site import Process, Site, wait_until
+from tests.playground.tasks import die, die_late, nap, nap_late, nothing, record, wait_for
+from tests.site import Site, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -110,44 +109,6 @@ def test_a_row_that_nobody_rang_for_is_found(site: Site, wakeups: str) -> None:
         record.name,
     )
     wait_until(lambda: site.ledger.count("end", "quiet"))
-
-
-def kill_at(site: Site, call: str, number: int) -> Process:
-    """Start a Foreman that is killed at the n-th use of a system call."""
-    strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
-    return site.manage("runsnappea", wrapper=[*strace, "-e", f"inject={call}:signal=KILL:when={number}"])
-
-
-def enqueue_batch(site: Site, batch: int) -> None:
-    """Enqueue thirty tasks of three kinds, and note in the ledger that they were accepted."""
-    for key in range(30 * batch, 30 * batch + 30):
-        (fail, nap, nap_late)[key % 3].delay(f"k-{key}", *[0.005] * (key % 3 > 0))
-        note("ack", f"k-{key}")
-
-
-@pytest.mark.needs("strace")
-@pytest.mark.parametrize(
-    ("call", "number"),
-    [("pwrite64", n) for n in (1, 2, 5, 13, 34)]
-    + [("fdatasync", n) for n in (1, 2, 4)]
-    + [("ftruncate", 1), ("unlink", 1)],
-)
-def test_a_kill_at_any_write(site: Site, call: str, number: int) -> None:
-    site.settings["SYNCHRONOUS"] = "FULL"
-    enqueue_batch(site, 0)
-    connections.close_all()  # so that the Foreman's is the last one, and deletes the write-ahead log
-    process = kill_at(site, call, number)
-    for batch in range(1, 100):
-        wait_until(lambda: process.popen.poll() is not None or not {"ready", "running"} & set(site.counts()))
-        if process.popen.poll() is not None or call in ("ftruncate", "unlink"):
-            break
-        enqueue_batch(site, batch)  # it has not got that far yet
-    if process.popen.poll() is None:
-        process.send(signal.SIGTERM)  # what it writes at its end counts too
-    assert process.wait() == -signal.SIGKILL
-    site.foreman()
-    site.wait_until_empty()
-    assert_nothing_lost(site, kills=5)
 
 
 def test_a_stopped_process_goes_on(site: Site) -> None:
