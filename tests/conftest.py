@@ -57,7 +57,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -
 
 
 @contextmanager
-def _queue_on(database: dict[str, Any]) -> Iterator[None]:
+def queue_on(database: dict[str, Any]) -> Iterator[None]:
     """Let the queue of this process be in another database for a while."""
     before = connections.settings["snappea"]
     try:
@@ -79,7 +79,7 @@ def postgres(django_db_blocker: Any) -> Iterator[Postgres]:
     """Return a server with a database "migrated", in which our tables are, and nothing else is."""
     server = Postgres()
     server.create("migrated")
-    with django_db_blocker.unblock(), _queue_on(server.settings("migrated")):
+    with django_db_blocker.unblock(), queue_on(server.settings("migrated")):
         call_command("migrate", using="snappea", verbosity=0)
     yield server
     server.close()
@@ -103,7 +103,7 @@ def site(
         else:
             server = request.getfixturevalue("postgres")
             site = PostgresSite(tmp_path, server, f"test_{next(_numbers)}")
-            with _queue_on(server.settings(site.name)):
+            with queue_on(server.settings(site.name)):
                 yield from _used(site, settings)
             server.drop(site.name)
 

@@ -211,6 +211,11 @@ class PostgresSite(Site):
         self.name = database
         self.variables["SNAPPEA_TEST_QUEUE"] = json.dumps(server.settings(database))
 
+    def lead_to(self, port: int) -> None:
+        """Let the processes that follow connect to another port, such as a proxy's."""
+        settings = {**self.server.settings(self.name), "PORT": str(port)}
+        self.variables["SNAPPEA_TEST_QUEUE"] = json.dumps(settings)
+
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a statement on the queue's database, outside of Django."""
         with self.server.connect(self.name) as connection:

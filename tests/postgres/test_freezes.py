@@ -1,6 +1,5 @@
 """Foremen on PostgreSQL that freeze, or have a silent network."""
 
-import json
 import random
 import signal
 import time
@@ -43,12 +42,11 @@ def proxy(site: PostgresSite) -> Iterator[Proxy]:
 
 def foreman_behind(proxy: Proxy, site: PostgresSite, **settings: Any) -> Process:
     """Start a Foreman that connects through a proxy."""
-    direct = site.variables["SNAPPEA_TEST_QUEUE"]
-    site.variables["SNAPPEA_TEST_QUEUE"] = json.dumps({**json.loads(direct), "PORT": str(proxy.port)})
+    site.lead_to(proxy.port)
     try:
         return site.foreman(**settings)
     finally:
-        site.variables["SNAPPEA_TEST_QUEUE"] = direct
+        site.lead_to(site.server.port)
 
 
 def cut_off_with_a_task(proxy: Proxy, site: PostgresSite) -> tuple[Process, AsyncResult]:
