@@ -21,7 +21,7 @@ from tests.benchmarks.processes import family, memory, seconds
 from tests.benchmarks.systems import BULK, LIMITS, SYSTEMS
 from tests.benchmarks.systems.base import EVERYTHING, ROOT, System
 from tests.benchmarks.systems.django_project import multiply_row
-from tests.benchmarks.table import report
+from tests.benchmarks.table import report, scales
 from tests.benchmarks.targets import missed
 from tests.benchmarks.templates import Templates
 from tests.benchmarks.trial import finish, start
@@ -45,7 +45,12 @@ def results() -> Results:
 
 def test_the_readme_shows_what_was_measured_and_nothing_else() -> None:
     assert readme.figures(README) == "\n" + "\n".join(report(SHOWN)) + "\n\n"
-    assert readme.renewed(README, SHOWN) == README
+    assert readme.renewed(README, report(SHOWN)) == README
+
+
+def test_the_page_on_scaling_shows_the_same_run() -> None:
+    page = readme.SCALING.read_text()
+    assert readme.renewed(page, scales(SHOWN)) == page
 
 
 def test_the_readme_shows_each_chart_of_what_was_measured(tmp_path: Path) -> None:
@@ -62,11 +67,11 @@ def test_the_readme_names_everybody() -> None:
 
 def test_other_figures_take_the_place_of_those_in_the_readme(results: Results) -> None:
     text = f"before\n{readme.BEGIN}\n| old |\n\n{readme.END}after\n"
-    renewed = readme.renewed(text, results)
+    renewed = readme.renewed(text, report(results))
     assert renewed.startswith("before\n") and renewed.endswith("after\n")
     assert "old" not in renewed and "25,000" in renewed
     with pytest.raises(AssertionError):
-        readme.renewed("no marks", results)
+        readme.renewed("no marks", report(results))
 
 
 # the table

@@ -17,6 +17,9 @@ ON_REQUEST = [name for name in LIMITS if not name.startswith(("writers 8", "writ
 #: The figures that are compared with a limit, and the systems.
 SHARES = (*COLUMNS[0], "writers 8", "writers 16")
 DISTANCES = {"snappea": "sqlite", "snappea-full": "sqlite-full"}
+#: What the page on scaling compares: the queue in SQLite and in PostgreSQL.
+SCALES = ("snappea", "snappea-full", "snappea-pg", "snappea-pg-3", "snappea-pg-10")
+SCALED = ("enqueue", "drain", "pick-up p50")
 
 
 def report(results: Results) -> Iterator[str]:
@@ -62,6 +65,19 @@ def _distances(results: Results, columns: Collection[str]) -> Iterator[str]:
                 for column in columns
             ]
             yield row(f"**{SYSTEMS[name].title}**", *shares)
+
+
+def scales(results: Results) -> Iterator[str]:
+    """Yield the table of the page on scaling: medians only."""
+    names = [name for name in SCALES if results.has([name], SCALED)]
+    yield row("", *(f"{SYSTEMS[name].title}, {SYSTEMS[name].store}" for name in names))
+    yield f"|---|{'---:|' * len(names)}"
+    for column in SCALED:
+        medians = (
+            cell([results.median(n, column)], FIGURES[column]) if results.of(n, column) else "-"
+            for n in names
+        )
+        yield row(FIGURES[column].title, *medians)
 
 
 def _limits(results: Results) -> Iterator[str]:
