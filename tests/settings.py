@@ -77,6 +77,7 @@ TASKS = {
         "OPTIONS": {"RESULT_TTL": 1, "max_retries": 1, "AUTORETRY_FOR": [KeyError], "default_retry_delay": 0},
     },
     "fleeting": {"BACKEND": "snappea.backend.SnappeaBackend", "OPTIONS": {"RESULT_TTL": None}},
+    "uuids": {"BACKEND": "snappea.backend.SnappeaBackend", "QUEUES": [], "OPTIONS": {"UUIDS": True}},
     "other": {"BACKEND": f"{FRAMEWORK}.backends.immediate.ImmediateBackend"},
 }
 SNAPPEA = {"IN_TESTS": "write"} | json.loads(os.environ.get("SNAPPEA_TEST_SETTINGS", "{}"))

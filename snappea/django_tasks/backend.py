@@ -76,8 +76,9 @@ class SnappeaTask(_WithOptions):  # type: ignore[misc]  # its fields are those o
 class SnappeaBackend(BaseTaskBackend):
     """Enqueues the tasks of django.tasks, for the Foreman to run.
 
-    OPTIONS sets defaults for its tasks' options, in lower or upper case. With ENQUEUE_ON_COMMIT, there
-    or beside it, calls wait for the commit of the caller's transaction in the default database.
+    OPTIONS sets defaults for its tasks' options, in lower or upper case. With UUIDS there, results
+    have UUIDs. With ENQUEUE_ON_COMMIT, there or beside it, calls wait for the commit of the caller's
+    transaction in the default database.
 
     >>> TASKS = {"default": {"BACKEND": "snappea.backend.SnappeaBackend", "OPTIONS": {"RESULT_TTL": 3600}}}
     """
@@ -93,6 +94,8 @@ class SnappeaBackend(BaseTaskBackend):
         written = {str(key).lower(): value for key, value in self.options.items()}
         #: Whether a call waits for the commit, unless its task says so.
         self.enqueue_on_commit = written.pop("enqueue_on_commit", params.get("ENQUEUE_ON_COMMIT"))
+        #: Whether the ids of results are UUIDs.
+        self.uses_uuids = written.pop("uuids", False)
         self.defaults: dict[str, Any] = {"result_ttl": RESULT_TTL, **written}
         self._options = functools.lru_cache(MOST_KEPT, typed=True)(self._make_options)
         self._function = functools.lru_cache(MOST_KEPT, typed=True)(self._make_function)
@@ -212,8 +215,9 @@ class SnappeaBackend(BaseTaskBackend):
                 )
         try:
             self._make_options(place)
-            if self.enqueue_on_commit not in (None, True, False):
-                raise InvalidTask(f"{place}: ENQUEUE_ON_COMMIT must be True, False or None.")
+            for name, value in (("ENQUEUE_ON_COMMIT", self.enqueue_on_commit), ("UUIDS", self.uses_uuids)):
+                if value not in (None, True, False):
+                    raise InvalidTask(f"{place}: {name} must be True, False or None.")
         except InvalidTask as error:
             yield Error(str(error), hint="See the options of @task in the manual.", id="snappea.E025")
 

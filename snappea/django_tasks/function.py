@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar, copy_context
 from traceback import format_exception
 from typing import Any
+from uuid import uuid4
 
 from django.db import DEFAULT_DB_ALIAS, transaction
-from django.utils.crypto import get_random_string
 
 from .. import signals
 from ..errors import refuse_event_loop
@@ -29,6 +29,7 @@ from .framework import (
     task_finished,
     task_started,
 )
+from .ids import id_of
 from .restore import declared, overrides_of, set_fields
 from .results import FAILED, SUCCESSFUL, WORKER, finish, new_result, path_of, result_of_claim, result_of_row
 
@@ -127,11 +128,14 @@ class _Enqueueing:
     def accepted(self, call_id: Any, is_new: bool) -> AnyResult:
         """Return the result of the call, or of the identical call that already waits."""
         if not is_new:
-            set_fields(self.result, id=str(call_id))
+            set_fields(self.result, id=self._id_of(call_id))
             row = engine.of(call_id).find(call_id)
             return result_of_row(row) if row else self.result  # it has ended, within `unique_for`
-        self._tell_enqueued(str(call_id), call_id)
+        self._tell_enqueued(self._id_of(call_id), call_id)
         return self.result
+
+    def _id_of(self, call_id: Any) -> str:
+        return id_of(self.function.alias, call_id, as_datetime(self.moment))
 
     def _tell_enqueued(self, result_id: str, row_id: int) -> None:
         set_fields(self.result, id=result_id, enqueued_at=as_datetime(self.moment))
@@ -141,7 +145,7 @@ class _Enqueueing:
     def run_eagerly(self, call: Call) -> AnyResult:
         """Run a call, and store what it raises in its result."""
         result = self.result
-        self._tell_enqueued(get_random_string(32), 0)
+        self._tell_enqueued(str(uuid4()), 0)
         began = as_datetime(now())
         set_fields(result, status=TaskResultStatus.RUNNING, started_at=began, last_attempted_at=began)
         result.worker_ids.append(WORKER)

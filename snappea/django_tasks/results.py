@@ -27,6 +27,7 @@ from .framework import (
     TaskResultMismatch,
     TaskResultStatus,
 )
+from .ids import find_by_number, find_by_uuid, id_of
 from .restore import declared, restored, set_fields
 
 T = TypeVar("T")
@@ -40,7 +41,6 @@ STATUSES = {
     Status.RUNNING: TaskResultStatus.RUNNING,
     Status.SUCCESSFUL: SUCCESSFUL,
 }
-MAX_DIGITS = 18  # of a row's primary key
 
 
 class Result(TaskResult):  # type: ignore[type-arg]  # not subscriptable in each of them
@@ -80,7 +80,7 @@ def result_of_claim(alias: str, claim: Claim, args: list[Any], kwargs: dict[str,
         _required(task, claim.task_name),
         args,
         kwargs,
-        id=str(claim.id),
+        id=id_of(alias, claim.id, as_datetime(claim.enqueued_at)),
         backend=alias,
         status=TaskResultStatus.RUNNING,
         enqueued_at=as_datetime(claim.enqueued_at),
@@ -121,7 +121,7 @@ def result_of_row(row: models.Task) -> AnyResult:
         last = errors.pop().exception_class_path if errors else ""
         errors.append(_error(last, row.error, row.error))
     values: dict[str, Any] = {
-        "id": str(row.pk),
+        "id": id_of(str(row.backend), row.pk, row.enqueued_at),
         "status": status,
         "errors": errors,
         "backend": str(row.backend),
@@ -141,9 +141,8 @@ def result_of_row(row: models.Task) -> AnyResult:
 
 def get_result(backend: BaseTaskBackend, result_id: str) -> AnyResult:
     """Return the result of an id. Raises as `SnappeaBackend.get_result()` does."""
-    text = str(result_id)
-    is_id = text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS and text == str(int(text))
-    row = outside_of_loops(lambda: engine.of(int(text)).find(int(text))) if is_id else None
+    find = find_by_uuid if getattr(backend, "uses_uuids", False) else find_by_number
+    row = outside_of_loops(lambda: find(str(result_id)))
     if row is None or row.backend != backend.alias:
         raise TaskResultDoesNotExist(result_id)
     return result_of_row(row)

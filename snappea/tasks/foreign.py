@@ -93,7 +93,7 @@ TASK_OPTIONS = {name: cure for cure, names in _OF_TASKS.items() for name in name
 CALL_OPTIONS = {name: cure for cure, names in _OF_CALLS.items() for name in names.split()}
 #: Options of other backends of django.tasks, by option.
 BACKEND_OPTIONS = {
-    "id_function": "remove it: ids are those of the rows",
+    "id_function": 'write "UUIDS": True for ids that are UUIDs',
 }
 RETRY_OPTIONS = CALL_OPTIONS | {name: cure for cure, names in _OF_RETRIES.items() for name in names.split()}
 

@@ -1,16 +1,18 @@
 """What a site needs that comes from another backend of django.tasks, by settings alone."""
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import transaction
+from django.db.models import UUIDField
 
 from snappea.django_tasks.framework import TaskResultDoesNotExist, task_backends
 from snappea.errors import AlreadyEnqueued
 from snappea.models import Task
 from tests.playground import djangotasks as tasks
-from tests.site import Site
+from tests.site import Site, wait_until
 
 BACKEND = "snappea.backend.SnappeaBackend"
 Configure = Callable[..., Any]
@@ -108,14 +110,66 @@ def test_eager_calls_run_at_the_commit(site: Site, configure: Configure, setting
     assert result.return_value == 3
 
 
+# UUIDs
+
+
+def test_ids_are_uuids_on_request(site: Site, configure: Configure) -> None:
+    backend = configure(OPTIONS={"UUIDS": True})
+    assert backend.check() == []
+    result = tasks.tell_context.enqueue()
+    other = tasks.tell_context.enqueue()
+    asked = uuid.UUID(result.id)
+    assert asked.version == 8 and asked.variant == uuid.RFC_4122
+    assert asked.hex[-15:] == f"{Task.objects.earliest('pk').pk:015x}", "an operator can find the row"
+    assert result.id[:18] != other.id[:18]
+    assert UUIDField().to_python(result.id) == asked
+    for same in (result.id, asked, asked.hex, result.id.upper()):
+        assert backend.get_result(same) == result
+
+
+@pytest.mark.on_both
+def test_a_task_is_told_its_uuid(site: Site) -> None:
+    result: Any = tasks.tell_context.using(backend="uuids").enqueue()
+    site.foreman()
+    wait_until(lambda: result.refresh() or result.is_finished)
+    assert result.return_value[0] == result.id
+    wait_until(lambda: [line[2] for line in site.ledger.lines() if line[0] == "finished"] == [result.id])
+
+
+def test_there_is_no_result_of_another_uuid(site: Site, configure: Configure) -> None:
+    backend = configure(OPTIONS={"UUIDS": True})
+    result = tasks.add.enqueue(1)
+    guessed = uuid.UUID(int=uuid.UUID(result.id).int ^ 1 << 100)
+    for wrong in (guessed, uuid.uuid4(), Task.objects.get().pk, "", "x", None):
+        with pytest.raises(TaskResultDoesNotExist):
+            backend.get_result(wrong)
+
+
+def test_uuids_survive_a_new_secret_key(site: Site, configure: Configure, settings: Any) -> None:
+    backend = configure(OPTIONS={"UUIDS": True})
+    result = tasks.add.enqueue(1)
+    settings.SECRET_KEY, before = "another", settings.SECRET_KEY
+    with pytest.raises(TaskResultDoesNotExist):
+        backend.get_result(result.id)
+    settings.SECRET_KEY_FALLBACKS = [before]
+    assert backend.get_result(result.id).args == [1]
+
+
+def test_eager_calls_have_uuids(site: Site, configure: Configure, settings: Any) -> None:
+    configure(OPTIONS={"UUIDS": True})
+    settings.SNAPPEA = {**site.settings, "TASK_ALWAYS_EAGER": True}
+    assert uuid.UUID(tasks.add.enqueue(1).id)
+
+
 # options of other backends
 
 
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"OPTIONS": {"id_function": "uuid.uuid7"}}, "remove it"),
+        ({"OPTIONS": {"id_function": "uuid.uuid7"}}, 'write "UUIDS": True'),
         ({"OPTIONS": {"max_retry": 1}}, "did you mean 'max_retries'?"),
+        ({"OPTIONS": {"UUIDS": "uuid.uuid7"}}, "UUIDS must be True, False or None"),
         ({"ENQUEUE_ON_COMMIT": "yes"}, "ENQUEUE_ON_COMMIT must be True, False or None"),
     ],
 )

@@ -10,6 +10,7 @@ from django.core.management.commands import migrate
 from django.db import connections, transaction
 
 from snappea.checks import check_database
+from snappea.django_tasks.framework import TaskResultDoesNotExist
 from snappea.models import Status, Task
 from snappea.queue.availability import trouble
 from tests.playground import djangotasks
@@ -88,6 +89,18 @@ def test_the_main_databases_own_ways_are_left_alone(site: Site) -> None:
     assert connection.transaction_mode is None  # type: ignore[attr-defined]
     with connection.cursor() as cursor:
         assert cursor.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_uuid_is_not_given_again_after_a_rollback(site: Site, settings: Any) -> None:
+    settings.TASKS = {"default": {"BACKEND": "snappea.backend.SnappeaBackend", "OPTIONS": {"UUIDS": True}}}
+    with transaction.atomic():
+        lost = djangotasks.add.enqueue(1).id
+        transaction.set_rollback(True)
+    found = djangotasks.add.enqueue(2).id
+    assert found != lost and found[-12:] == lost[-12:], "the row's number is the same"
+    assert djangotasks.add.get_result(found).args == [2]
+    with pytest.raises(TaskResultDoesNotExist):
+        djangotasks.add.get_result(lost)
 
 
 def test_a_task_of_django_has_its_id_within_the_transaction(site: Site, settings: Any) -> None:
