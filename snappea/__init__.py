@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from .tasks.batches import batch as batch
     from .tasks.calls import Signature as Signature
     from .tasks.context import current_task as current_task
-    from .tasks.engine import AsyncResult as AsyncResult
     from .tasks.function import TaskFunction as TaskFunction
     from .tasks.function import shared_task as shared_task
     from .tasks.function import task as task
+    from .tasks.results import AsyncResult as AsyncResult
     from .tasks.steps import astep as astep
     from .tasks.steps import cursor as cursor
     from .tasks.steps import step as step

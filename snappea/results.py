@@ -1,3 +1,3 @@
 """The public import path of `AsyncResult`."""
 
-from .tasks.engine import AsyncResult as AsyncResult
+from .tasks.results import AsyncResult as AsyncResult

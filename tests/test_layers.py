@@ -35,7 +35,7 @@ LINES = {
 RANK = {name: rank for rank, line in enumerate(LINES.values()) for name in line.split()}
 ADAPTERS = LINES["adapters"].split()
 #: How many modules `delay()` loads at most, the packages snappea, snappea.queue and snappea.tasks included.
-AT_MOST = 25
+AT_MOST = 26
 IMPORT_PATHS = section("Import paths")
 #: What the Foreman must not load if the project does not use it.
 NOT_FOR_THE_FOREMAN = """

@@ -17,9 +17,9 @@ from ..monitoring.formatting import cut, plain
 from ..queue.records import Claim
 from ..tasks import context
 from ..tasks.arguments import decode
-from ..tasks.engine import AsyncResult
 from ..tasks.function import TaskFunction, is_sensitive
 from ..tasks.options import MOST
+from ..tasks.results import AsyncResult
 
 _OMITTED = object()
 _OPTIONS = ("queue", "priority", "countdown")

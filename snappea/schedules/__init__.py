@@ -15,8 +15,8 @@ from ..queue.clock import now
 from ..queue.database import RawConnection, connect, raw, ring_on_commit, transact, writing
 from ..queue.dialects import statement
 from ..tasks.discovery import discover, resolve
-from ..tasks.engine import AsyncResult
 from ..tasks.function import TaskFunction
+from ..tasks.results import AsyncResult
 from . import rows
 from .plans import Plan, checked, problems_of
 from .plans import reason as reason

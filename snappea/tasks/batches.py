@@ -18,8 +18,9 @@ from ..queue.states import UNSUCCESSFUL
 from . import engine
 from .arguments import encode_result
 from .calls import Signature
-from .engine import AsyncResult, Caller, Engine
+from .engine import Caller, Engine
 from .function import TaskFunction, registry
+from .results import AsyncResult
 
 R = TypeVar("R")
 #: What may follow: a task, or a call of it.

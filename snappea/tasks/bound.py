@@ -10,8 +10,8 @@ from ..queue.records import Call, Claim
 from . import calls, context
 from .arguments import decode
 from .calls import Signature
-from .engine import AsyncResult
 from .options import Options
+from .results import AsyncResult
 
 
 class Request:

@@ -26,8 +26,8 @@ from ..conf import current, declared_queues, hook
 from ..errors import ArgumentsTooLarge, TaskDefinitionError, UnfinishedResult, UnknownQueue
 from ..queue.records import Alike, Call
 from .arguments import encode
-from .engine import AsyncResult
 from .options import is_queue
+from .results import AsyncResult
 
 _RETRY = ("exc", "countdown", "eta", "max_retries")
 Params = inspect.Parameter

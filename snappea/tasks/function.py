@@ -22,8 +22,9 @@ from . import calls, context, engine
 from .arguments import encode, simplified
 from .bound import BoundTask
 from .calls import FINISHED, call_many
-from .engine import AsyncResult, InBatch
+from .engine import InBatch
 from .options import Options, is_priority
+from .results import AsyncResult
 
 P = ParamSpec("P")
 Opt = ParamSpec("Opt")

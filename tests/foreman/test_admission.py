@@ -24,7 +24,7 @@ from snappea.queue import groups, operations, store
 from snappea.queue.clock import now
 from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.records import Claim
-from snappea.tasks.engine import AsyncResult
+from snappea.tasks.results import AsyncResult
 from tests.clock import set_clock
 from tests.playground.gated import (
     alone,
