@@ -151,8 +151,8 @@ def reap(db: RawConnection, moment: str, timeout: float) -> dict[str, list[Recov
 def _interrupt(db: RawConnection, moment: str, chosen: str, parameter: float) -> list[Recovered]:
     left = []
     for *fence, name in sorted(db.execute(chosen, (parameter,)).fetchall()):
-        status = store.interrupt(db, moment, tuple(fence), "Its Foreman died or was cut off.")
-        left.append(Recovered(fence[0], name, f"now {status}", status))
+        if status := store.interrupt(db, moment, tuple(fence), "Its Foreman died or was cut off."):
+            left.append(Recovered(fence[0], name, f"now {status}", status))
     return left
 
 

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from snappea.models import Presence, Status, Task
 from snappea.postgres import foremen
 from snappea.queue import operations
 from snappea.queue.clock import now
-from snappea.queue.database import connect, raw
+from snappea.queue.database import connect, raw, transact
+from snappea.queue.records import Recovered
 from snappea.queue.states import Gate
 from snappea.results import AsyncResult
 from tests.playground.gated import alone
@@ -24,6 +26,7 @@ from tests.site import PostgresSite, Process, wait_until
 
 pytestmark = [pytest.mark.on_postgres, pytest.mark.long]
 TIMEOUT = 4.0
+WAITS = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +151,26 @@ def test_the_end_of_a_foreman_rewrites_one_task_of_each_group(site: PostgresSite
     assert sorted(Task.objects.filter(gate=Gate.NEW).values_list("pk", flat=True)) == [1, 2, 3]
 
 
+def test_what_ends_while_its_foreman_is_taken_for_dead_is_not_reported(site: PostgresSite) -> None:
+    before = foremen.register(raw(connect()), 1)
+    fields = {"status": "running", "claims": 1, "foreman_id": before, "started_at": timezone.now()}
+    Task.objects.create(task_name=nothing.name, **fields)
+    wait_for_an_older_server(site)
+    site.sql("UPDATE snappea_presence SET seen_at = seen_at - interval '1 hour'")
+
+    def reap() -> dict[str, list[Recovered]]:
+        with transact(connect()) as db:
+            return foremen.reap(db, now(), 2)
+
+    with site.server.connect(site.name) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN")
+        other.execute("DELETE FROM snappea_task")  # its outcome
+        found = pool.submit(reap)
+        wait_until(lambda: site.sql(WAITS))
+        other.execute("COMMIT")
+        assert list(found.result().values()) == [[]]
+
+
 def test_one_that_comes_back_keeps_what_it_has_claimed_since(site: PostgresSite) -> None:
     db = raw(connect())
     before = foremen.register(db, 1)
@@ -163,12 +186,11 @@ def test_a_deadlock_with_a_foreman_does_not_reach_the_caller(site: PostgresSite)
     """`terminate()` locks the rows in the order of their ids, and a Foreman in that of the outcomes."""
     first, second = (Task.objects.create(task_name=nothing.name, status="running") for _ in range(2))
     lock = "SELECT 1 FROM snappea_task WHERE id = %s FOR UPDATE"
-    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     with site.server.connect(site.name) as other, ThreadPoolExecutor(1) as pool:
         other.execute("BEGIN")
         other.execute(lock, (second.pk,))
         done = pool.submit(operations.terminate, Task.objects.all())
-        wait_until(lambda: site.sql(waits))
+        wait_until(lambda: site.sql(WAITS))
         other.execute(lock, (first.pk,))  # the server ends terminate()'s transaction
         other.execute("COMMIT")
         assert done.result() == 2
