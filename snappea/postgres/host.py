@@ -158,8 +158,14 @@ class PostgresHost(Host):
 
     def check(self) -> None:
         self.require_intact()
-        if not self._link.connection.closed:
-            return
+        if self._link.connection.closed:
+            self._reconnect()
+        if (here := time.monotonic()) >= self._next_beat:  # also while it leaves, and may have to wait
+            self._beat()
+            self._vacuum.look(self._link)
+            self._next_beat = here + self.settings.FOREMAN_TIMEOUT / BEATS
+
+    def _reconnect(self) -> None:
         self._identity = None
         self._beaten_at = 0.0  # others may have lost their connections too, and need time to reconnect
         self.connection.close()
@@ -167,16 +173,11 @@ class PostgresHost(Host):
         self._set_up_connection()
         self._bell.listen(self._link)
         say(INFO, "Reconnected to %s.", self.name)
-        self._beat()
+        self._next_beat = 0.0
 
     def look(self, worked_at: float, is_idle: bool = False) -> str:
-        here = time.monotonic()
-        self.next_look = here + min(POLL_EVERY, self.settings.FOREMAN_TIMEOUT / BEATS)
+        self.next_look = time.monotonic() + min(POLL_EVERY, self.settings.FOREMAN_TIMEOUT / BEATS)
         self._supervisor.reassure()
-        if here >= self._next_beat:
-            self._beat()
-            self._vacuum.look(self._link)
-            self._next_beat = here + self.settings.FOREMAN_TIMEOUT / BEATS
         return ""
 
     def _beat(self) -> None:

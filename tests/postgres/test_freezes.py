@@ -114,6 +114,22 @@ def test_a_signal_is_obeyed_while_the_network_is_silent(site: PostgresSite, prox
     assert other.stop() == 0
 
 
+def test_a_heartbeat_is_sent_while_the_final_states_cannot_be_written(site: PostgresSite) -> None:
+    foreman = site.foreman(GRACEFUL_TIMEOUT=0.1)
+    cut_off = nap.delay("long", 600)
+    wait_until(lambda: site.ledger.count("start", "long"))
+    with site.server.connect(site.name) as other:
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE snappea_task IN EXCLUSIVE MODE")
+        foreman.send(signal.SIGTERM)
+        foreman.wait_for_output("Could not write the final states yet")
+        moment = site.sql("SELECT clock_timestamp()")[0][0]
+        wait_until(lambda: site.sql("SELECT 1 FROM snappea_presence WHERE seen_at > ?", moment), deadline=4)
+        other.execute("ROLLBACK")
+    assert foreman.wait() == 0
+    assert cut_off.status == Status.INTERRUPTED
+
+
 def test_a_newcomer_does_not_take_the_living_for_dead(site: PostgresSite, proxy: Proxy) -> None:
     living, running = cut_off_with_a_task(proxy, site)
     silent = f"SELECT 1 FROM snappea_presence WHERE seen_at < clock_timestamp() - interval '{TIMEOUT} s'"

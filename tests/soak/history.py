@@ -176,7 +176,8 @@ class History:
     def losses(self, body: Body) -> Iterator[Loss]:
         """Yield when a run may have been taken for interrupted: its Foreman ended, or was away."""
         end = self.foremen[body.foreman][1]
-        began = (begin for begin, back in self.absences_of(body.foreman) if begin < end <= back)
+        absences = self.absences_of(body.foreman)
+        began = (begin for begin, back in absences if begin < end <= back + MOMENT)
         yield Loss(min([end, *began]), end)
         for begin, back in self.long_absences_of(body.foreman):
             # what it claimed before it was away starts when it is back

@@ -53,6 +53,7 @@ class PostgresGround(Ground):
         "finished tasks had been changed by another process",
         "cannot start: ",
         "Cannot notify",
+        "The signal task_finished could not be sent",
     )
 
     def __init__(self, directory: Path) -> None:
