@@ -19,7 +19,7 @@ from ..workers.cleanup import close_connections, tidy_connections
 from .backend import SnappeaBackend
 from .framework import AnyResult, BaseTaskBackend, InvalidTask, task_backends, task_finished
 from .function import DjangoTask
-from .restore import declared, restored
+from .restore import declared, is_sealed, restored
 from .results import result_of_outcome, result_of_row
 
 #: How long the Foreman waits for the receivers when it stops, in seconds.
@@ -44,7 +44,7 @@ def find_claimed(claim: Claim, origin: Origin) -> DjangoTask:
     name = claim.task_name
     discovery.wait_for_import(name.rpartition(".")[0])
     if declared(name) is None:
-        discovery.import_module_of(name)
+        discovery.import_module_of(name, is_sealed(name, origin.overrides))
     backend = task_backends[origin.backend] if origin.backend in task_backends.settings else None
     if not isinstance(backend, SnappeaBackend):
         raise UnknownTask(f"Unknown task {name!r}: TASKS no longer has a Snappea backend {origin.backend!r}.")
@@ -110,7 +110,8 @@ def _send_for_outcome(outcome: Outcome) -> None:
 def _send_for_row(task_id: int) -> None:
     row = _ended(task_id)
     if row and row.backend:
-        discovery.find(row.task_name, may_import=True)
+        if declared(row.task_name) is None:
+            discovery.import_module_of(row.task_name, is_sealed(row.task_name, row.overrides))
         result = result_of_row(row)
         has_failed = row.status != Status.SUCCESSFUL
         failure = TaskFailed(f"{row} is {row.status}.", row.error) if has_failed else None

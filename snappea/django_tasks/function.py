@@ -30,7 +30,7 @@ from .framework import (
     task_started,
 )
 from .ids import id_of
-from .restore import declared, overrides_of, set_fields
+from .restore import declared, overrides_of, seal_of, set_fields
 from .results import FAILED, SUCCESSFUL, WORKER, finish, new_result, path_of, result_of_claim, result_of_row
 
 #: The result of a call that runs eagerly.
@@ -52,6 +52,7 @@ class DjangoTask(TaskFunction[..., Any]):
         self.takes_context = takes_context
         self.alias = alias
         self.sender = sender  # of the signals of django.tasks
+        self.seal = seal_of(self.name)
         if takes_context:
             self.signature, self._inside = map(without_context, (self.signature, self._inside))
             self._arity = plain_arity(self.signature)
@@ -92,7 +93,7 @@ class DjangoTask(TaskFunction[..., Any]):
                 result_ttl=extras.result_ttl or 0,  # not None: the row must exist after it has ended
                 keeps_result=True,
                 backend=self.alias,
-                overrides=overrides_of(task, declared(self.name)),
+                overrides=overrides_of(task, declared(self.name), self.seal),
             ),
         )
 

@@ -7,13 +7,18 @@ from inspect import getattr_static
 from types import ModuleType
 from typing import Any
 
+from django.apps import apps
+from django.core.signing import BadSignature, Signer
+
 from ..queue.clock import as_datetime, as_text
+from ..tasks.discovery import is_served
 from .framework import AnyTask, InvalidTask, Task
 
 #: How many restored tasks are cached.
 MOST_RESTORED = 1000
 _restored: dict[tuple[object, ...], tuple[AnyTask, AnyTask]] = {}
 _DJANGOS = frozenset(field.name for field in fields(Task))
+_SEAL = "snappea.django_tasks.module"
 _EXCEPTIONS = ("autoretry_for", "dont_autoretry_for")
 
 
@@ -39,19 +44,42 @@ def _loaded(path: str) -> Any:
     return None
 
 
-def overrides_of(task: AnyTask, original: AnyTask | None) -> str | None:
-    """Return, as JSON, what differs from the task's declaration and has no column of its own.
+def seal_of(name: str) -> dict[str, str]:
+    """Return what lets the Foreman import a task's module although no installed app holds it: a signature.
+
+    Only a process that knows SECRET_KEY and was handed the task can make it. There is none for uploads.
+    """
+    module = name.rpartition(".")[0]
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if apps.get_containing_app_config(name) or not file or is_served(file):
+        return {}
+    return {_SEAL: Signer(salt=_SEAL).sign(module)}
+
+
+def is_sealed(name: str, overrides: str | None) -> bool:
+    """Tell whether the overrides of a row have the seal of a task's module."""
+    try:
+        module: str = Signer(salt=_SEAL).unsign(json.loads(overrides or "{}").get(_SEAL, ""))
+        return module == name.rpartition(".")[0]
+    except (AttributeError, BadSignature, TypeError, ValueError):
+        return False
+
+
+def overrides_of(task: AnyTask, original: AnyTask | None, seal: dict[str, str]) -> str | None:
+    """Return, as JSON, what differs from the task's declaration and has no column of its own, and the seal.
 
     Raises InvalidTask if the Foreman would not find this task.
     """
     if original is task:
-        return None
+        return json.dumps(seal) if seal else None
     if original is None or original.func is not task.func:
         raise InvalidTask(
             f"{task.module_path} is not this task, so the Foreman would not find it. Decorate the function "
             "where it is defined."
         )
-    found: dict[str, Any] = {} if task.run_after is None else {"run_after": as_text(task.run_after)}
+    found: dict[str, Any] = dict(seal)
+    if task.run_after is not None:
+        found["run_after"] = as_text(task.run_after)
     for name in (field.name for field in fields(task) if field.name not in _DJANGOS):
         value = getattr(task, name)
         if value != getattr(original, name, None):

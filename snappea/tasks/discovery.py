@@ -101,16 +101,17 @@ def _import(name: str) -> ModuleType | None:
 # for a row
 
 
-def import_module_of(name: str) -> None:
+def import_module_of(name: str, is_sealed: bool = False) -> None:
     """Import the module of a task because a row names it. Only the Foreman does so.
 
     The module must be in a regular package (each folder has an `__init__.py`) of an installed app, and not
-    where uploads are stored. Raises UnknownTask if it cannot be imported.
+    where uploads are stored. `is_sealed`: a process that had it loaded vouches for it. Raises UnknownTask if
+    it cannot be imported.
     """
     require_imported(name)
     module = name.rpartition(".")[0]
     file, is_regular = _locate(module)
-    if not is_regular or is_served(file):
+    if not is_sealed and (not is_regular or is_served(file)):
         return
     _importing.append(module)
     try:

@@ -1,18 +1,22 @@
 """What a site needs that comes from another backend of django.tasks, by settings alone."""
 
+import json
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.db import transaction
 from django.db.models import UUIDField
 
 from snappea.django_tasks.framework import TaskResultDoesNotExist, task_backends
+from snappea.django_tasks.restore import is_sealed, seal_of
 from snappea.errors import AlreadyEnqueued
 from snappea.models import Task
+from tests.django_tasks import outside
 from tests.playground import djangotasks as tasks
-from tests.site import Site, wait_until
+from tests.site import ROOT, Site, wait_until
 
 BACKEND = "snappea.backend.SnappeaBackend"
 Configure = Callable[..., Any]
@@ -159,6 +163,49 @@ def test_eager_calls_have_uuids(site: Site, configure: Configure, settings: Any)
     configure(OPTIONS={"UUIDS": True})
     settings.SNAPPEA = {**site.settings, "TASK_ALWAYS_EAGER": True}
     assert uuid.UUID(tasks.add.enqueue(1).id)
+
+
+# modules outside of installed apps
+
+
+def test_the_foreman_imports_a_module_that_the_backend_was_handed(site: Site) -> None:
+    results: list[Any] = [
+        outside.double.enqueue(1),
+        outside.double.using(priority=3, soft_time_limit=9).enqueue(2),  # type: ignore[call-arg]
+    ]
+    sealed = Task.objects.earliest("pk").overrides
+    assert apps.get_containing_app_config(outside.__name__) is None and sealed
+    forged = [
+        Task.objects.create(task_name=f"{module}.double", args="[3]", result_ttl=60, **more)
+        for module, more in {
+            "tests.django_tasks.elsewhere": {"backend": "default", "overrides": sealed},
+            "antigravity": {
+                "backend": "default",
+                "overrides": sealed.replace(outside.__name__, "antigravity"),
+            },
+            "this": {"backend": "default"},
+        }.items()
+    ]
+    site.foreman()
+    wait_until(lambda: site.counts() == {"successful": 2, "failed": 3})
+    for result in results:
+        result.refresh()
+    assert [result.return_value for result in results] == [2, 4]
+    for row in forged:
+        row.refresh_from_db()
+        assert row.error.startswith("UnknownTask") or "UnknownTask" in row.error
+
+
+@pytest.mark.parametrize("overrides", [None, "", "[]", "null", "{", '{"snappea.django_tasks.module": 1}'])
+def test_a_broken_seal_is_none(overrides: str | None) -> None:
+    assert not is_sealed(outside.double.module_path, overrides)
+    assert is_sealed(outside.double.module_path, json.dumps(seal_of(outside.double.module_path)))
+
+
+def test_there_is_no_seal_for_what_needs_none_or_for_uploads(settings: Any) -> None:
+    assert seal_of(tasks.add.module_path) == {} == seal_of("not.loaded.task")
+    settings.MEDIA_ROOT = str(ROOT / "tests")
+    assert seal_of(outside.double.module_path) == {}
 
 
 # options of other backends
