@@ -140,7 +140,7 @@ def _of_queue(task: Task, foreman: ForemanInfo, stopped: Collection[str], served
         counts = Counter(queue for _pk, queue in running)
         waiting = store.waiting_queues(db, kind)
         shares = shares_of(waiting, EXACT, foreman.queues, stopped, limits, counts)
-        line = store.line(db, EXACT, shares, foreman.strict, kind)
+        line = list(store.line(db, EXACT, shares, foreman.strict, kind))
         if task.pk in line or len(line) == EXACT:
             return _in_line(line.index(task.pk) if task.pk in line else _far(task, shares))
         if limit is not None and task.queue in shares:  # those before it take the last places

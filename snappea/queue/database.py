@@ -361,26 +361,14 @@ def ring(file: QueueFile | None) -> None:
 
 def ring_on_commit(connection: BaseDatabaseWrapper) -> None:
     """Ring now, or when the open transaction commits."""
-    file = file_of(connection)
-    if file is None and connection.vendor == "postgresql":
-        _notify(connection)
-    elif connection.in_atomic_block:
-        transaction.on_commit(lambda: ring(file), using=connection.alias)
+    file: Any = file_of(connection)
+    wake: Callable[[Any], None] = ring
+    if file is None and connection.vendor in ADAPTERS:
+        wake, file = adapter(connection, "ringing").ring, connection
+    if connection.in_atomic_block:
+        transaction.on_commit(lambda: wake(file), using=connection.alias)
     else:
-        ring(file)
-
-
-def _notify(connection: BaseDatabaseWrapper) -> None:
-    """Notify the Foremen through the server: now, or when the open transaction commits.
-
-    Not in the INSERT's transaction: those that notify commit one at a time, and each waits for the disk.
-    """
-    try:
-        raw(connection).execute("NOTIFY snappea")
-    except FAULTS as error:
-        if connection.in_atomic_block:
-            raise
-        _warn_once("Cannot notify (%s); the Foremen still check every few seconds.", error)
+        wake(file)
 
 
 def _warn_once(message: str, *args: object) -> None:

@@ -138,7 +138,7 @@ QUEUES = statement("""
         FROM waiting WHERE waiting.queue IS NOT NULL)
     SELECT queue FROM waiting WHERE queue IS NOT NULL""")
 FIRST = statement("""
-    SELECT -priority, id FROM snappea_task WHERE {CLAIMABLE} AND is_async = ? AND queue = ?
+    SELECT -priority, id, queue FROM snappea_task WHERE {CLAIMABLE} AND is_async = ? AND queue = ?
     {FIRST_IN_LINE} LIMIT ?""")
 
 PHRASES.update(

@@ -27,11 +27,11 @@ def revision(text: str) -> str:
 
 def beside(systems: Sequence[System], revisions: Sequence[str], directory: Path) -> list[System]:
     """Return each system as the revisions have it, and as it is here."""
-    homes = {name: _extract(name, directory) for name in revisions}
+    homes = {name: extract(name, directory) for name in revisions}
     return [each for system in systems for each in (*(system.at(*home) for home in homes.items()), system)]
 
 
-def _extract(name: str, directory: Path) -> Path:
+def extract(name: str, directory: Path) -> Path:
     """Write the package as a commit has it, into a directory of its own."""
     home = directory / f"revision-{name}"
     home.mkdir()

@@ -419,6 +419,30 @@ FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) 
 SELECT set_config(name, 'off', %s)
 FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name
 
+-- postgres.vacuum._ALONE, both
+SELECT pg_try_advisory_lock(1936613744, 3)
+
+-- postgres.vacuum._DEAD, both
+SELECT relid::regclass::text, n_dead_tup FROM pg_stat_user_tables
+WHERE relid::regclass::text LIKE 'snappea\_%' AND n_dead_tup >= 20000 + 0.05 * n_live_tup
+
+-- postgres.vacuum._HOLDER, both
+SELECT name || coalesce(', open for ' || extract(epoch FROM now() - since)::int || ' s', '')
+FROM (SELECT format('pid %s (%s)', pid, coalesce(nullif(application_name, ''), backend_type)),
+            coalesce(backend_xmin, backend_xid), xact_start
+        FROM pg_stat_activity WHERE backend_type <> 'autovacuum worker' AND pid <> pg_backend_pid()
+            AND coalesce(datname, current_database()) = current_database()
+    UNION ALL SELECT 'prepared transaction ' || gid, transaction, prepared
+        FROM pg_prepared_xacts WHERE database = current_database()
+    UNION ALL SELECT 'replication slot ' || slot_name, xmin, NULL FROM pg_replication_slots
+    ) AS found (name, oldest, since)
+WHERE oldest IS NOT NULL ORDER BY age(oldest) DESC LIMIT 1
+
+-- postgres.vacuum._LEFT, both
+SELECT relid::regclass::text, n_dead_tup FROM pg_stat_user_tables
+WHERE relid::regclass::text LIKE 'snappea\_%' AND n_dead_tup >= 20000 + 0.05 * n_live_tup
+AND last_vacuum >= (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
+
 -- queue.alerts._END, SQLite
 DELETE FROM snappea_uniqueuntil WHERE key = ?
 
@@ -876,11 +900,11 @@ UPDATE snappea_task SET foreman_id = NULL,
 WHERE id = %s AND claims = %s AND started_at IS NOT DISTINCT FROM %s AND status = 'running'
 
 -- queue.statements.FIRST, SQLite
-SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
+SELECT -priority, id, queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
 ORDER BY priority DESC, coalesce(turn, id), id LIMIT ?
 
 -- queue.statements.FIRST, PostgreSQL
-SELECT -priority, id FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
+SELECT -priority, id, queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
 ORDER BY priority DESC, coalesce(turn, id), id LIMIT %s
 
 -- queue.statements.FORGET_OPENINGS, SQLite
