@@ -55,7 +55,7 @@ def requeue_in_batches(tasks: QuerySet[Task], countdown: float | timedelta | Non
         if members := {batch_id for *_fence, batch_id in page if batch_id is not None}:
             with transact(connect()) as db:
                 batches.reopen(db, members)
-        yield from _in_batches(sql.REQUEUE, [(due, due, *fence) for *fence, _batch_id in page])
+        yield from _in_batches([sql.REQUEUE], [(due, due, *fence) for *fence, _batch_id in page])
 
 
 def cancel(tasks: QuerySet[Task]) -> int:
@@ -72,9 +72,9 @@ def cancel_in_batches(tasks: QuerySet[Task]) -> Iterator[int]:
     lanes = set()
     for page in _chosen(tasks, "cancel", "pk", "lane", "unique_key", "batch_id"):
         ids, page_lanes, keys, batch_ids = zip(*page, strict=True)
-        yield from _in_batches(sql.CANCEL, [(pk,) for pk in ids])
+        before = [sql.RELEASE] if any(keys) else []
+        yield from _in_batches([*before, sql.CANCEL], [(pk,) for pk in ids])
         _note_gone(ids, "cancelled")
-        _apply(sql.RELEASE, [(key, pk) for pk, key in zip(ids, keys, strict=True) if key is not None])
         lanes |= {lane for lane in page_lanes if lane is not None}
         batches.end(batch_ids)
     _recheck(lanes)
@@ -92,7 +92,7 @@ def terminate(tasks: QuerySet[Task]) -> int:
 def terminate_in_batches(tasks: QuerySet[Task]) -> Iterator[int]:
     """Do the same, and yield how many tasks each batch asked to end."""
     for page in _chosen(tasks, "terminate", "pk"):
-        yield from _in_batches(sql.REVOKE, page)
+        yield from _in_batches([sql.REVOKE], page)
 
 
 def delete(tasks: QuerySet[Task]) -> int:
@@ -107,7 +107,7 @@ def delete(tasks: QuerySet[Task]) -> int:
 def delete_in_batches(tasks: QuerySet[Task]) -> Iterator[int]:
     """Do the same, and yield how many tasks each batch deleted."""
     for fences in _chosen(tasks, "delete", "pk", "claims"):
-        yield from _in_batches(sql.DELETE, fences)
+        yield from _in_batches([sql.DELETE], fences)
         _note_gone((pk for pk, _claims in fences), "deleted")
 
 
@@ -241,17 +241,17 @@ def _note_gone(ids: Iterable[int], what: str) -> None:
 
 def _apply(statement: str, rows: Sequence[Sequence[object]]) -> int:
     """Run a statement for each of `rows`, and return how many rows changed."""
-    return sum(_in_batches(statement, rows))
+    return sum(_in_batches([statement], rows))
 
 
-def _in_batches(statement: str, rows: Sequence[Sequence[object]]) -> Iterator[int]:
-    """Run a statement for `rows`. After each batch, wake the Foreman and yield how many rows changed."""
+def _in_batches(statements: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[int]:
+    """Run statements for `rows`. After each batch, wake the Foreman and yield how many the last changed."""
     connection = connect()
     at = 0
     while at < len(rows):
         began = time.monotonic()
         try:
-            changed, at = _write_batch(connection, statement, rows, at)
+            changed, at = _write_batch(connection, statements, rows, at)
         except OperationalError as error:
             if getattr(error.__cause__, "sqlstate", "") != DEADLOCK or connection.in_atomic_block:
                 raise
@@ -264,13 +264,15 @@ def _in_batches(statement: str, rows: Sequence[Sequence[object]]) -> Iterator[in
 
 
 def _write_batch(
-    connection: BaseDatabaseWrapper, statement: str, rows: Sequence[Sequence[object]], at: int
+    connection: BaseDatabaseWrapper, statements: Sequence[str], rows: Sequence[Sequence[object]], at: int
 ) -> tuple[int, int]:
-    """Run a statement for rows from `at` on. Return how many rows changed, and where to go on."""
+    """Run statements for rows from `at` on. Return how many the last changed, and where to go on."""
     changed = 0
     with connection.wrap_database_errors, transact(connection) as db:
         give_up = time.monotonic() + BATCH
         while at < len(rows) and time.monotonic() < give_up:
-            changed += max(0, db.executemany(statement, rows[at : at + STEP]).rowcount)
+            for statement in statements:
+                found = db.executemany(statement, rows[at : at + STEP]).rowcount
+            changed += max(0, found)
             at += STEP
     return changed, at

@@ -85,7 +85,11 @@ HOLD = """
     INSERT INTO snappea_uniqueuntil (key, task_id, until) VALUES (?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET task_id = excluded.task_id, until = excluded.until
     WHERE snappea_uniqueuntil.until <= ?"""
-RELEASE = "DELETE FROM snappea_uniqueuntil WHERE key = ? AND task_id = ?"
+#: For a task that is about to be cancelled.
+RELEASE = statement("""
+    DELETE FROM snappea_uniqueuntil WHERE (key, task_id) = (
+        SELECT unique_key, id FROM snappea_task
+        WHERE id = ? AND status IN ('ready', 'scheduled') {for_update})""")
 OUTDATED = "SELECT 1 FROM snappea_uniqueuntil WHERE until <= ? LIMIT 1"
 FORGET_UNIQUE = statement("""
     DELETE FROM snappea_uniqueuntil WHERE key IN (

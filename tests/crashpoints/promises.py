@@ -62,7 +62,7 @@ class Left:
             if key not in self.pending:
                 yield f"I1: lost: {key}"
         for key in self.starts.keys() - self.ends.keys():
-            if key.startswith("late"):
+            if key.startswith("late") and key not in self.hindered:
                 yield f"I4: never completed: {key}"
             elif key.startswith("fail") and self.kept.get(key) not in ("failed", "interrupted"):
                 yield f"I8: a failure that is not kept: {key}"
@@ -94,6 +94,8 @@ class Left:
         yield from (f"I10: refused, and there: {key}" for key in refused & there)
         gone = {key for word, key in self.lines if word == "cancel"}
         yield from (f"cancelled, and there: {key}" for key in gone & there)
+        if ("held", "cancelled") in self.lines:
+            yield "a call is refused for the sake of one that was cancelled"
 
     def _shown_wrongly(self) -> Iterator[str]:
         """I6, I7, I9, I16: at rest, each row is what happened to its task."""

@@ -16,7 +16,18 @@ from snappea.models import Task
 from tests.playground.ledger import Ledger, note
 from tests.site import wait_until
 
-from .tasks import answer, fail, mail, record, record_alone, record_late, record_once, work, work_late
+from .tasks import (
+    answer,
+    fail,
+    mail,
+    record,
+    record_alone,
+    record_hourly,
+    record_late,
+    record_once,
+    work,
+    work_late,
+)
 
 #: How long the closer waits until nothing is left to do, in seconds.
 PATIENCE = 30.0
@@ -40,7 +51,7 @@ def enqueue() -> None:
             _enqueue(function, f"{late}{function.name.rpartition('.')[2]}-{number}")
     for _ in range(2):
         _enqueue(record_once, "once")
-    _enqueue(record, "cancelled", countdown=3600)
+    _enqueue(record_hourly, "cancelled", countdown=3600)
     _enqueue(record, "delayed", countdown=0.1)
     _enqueue(record, "urgent", priority=50)
 
@@ -63,6 +74,9 @@ def close() -> None:
     note("try-resume", "mail")
     queue.resume("mail")
     note("try-cancel", "cancelled")
+    _cancel()
+    if not record_hourly.apply_async(("cancelled",), countdown=3600).status:
+        note("held", "cancelled")
     _cancel()
     canary, ledger = f"late-canary-{os.getpid()}", Ledger(settings.DIR)
     _enqueue(record_late, canary)

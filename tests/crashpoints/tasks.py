@@ -43,6 +43,12 @@ def record_once(key: str) -> None:
     _run(key)
 
 
+@task(unique_for=3600)
+def record_hourly(key: str) -> None:
+    """Be enqueued once an hour."""
+    _run(key)
+
+
 @task(max_concurrency=1)
 def record_alone(key: str) -> None:
     """Run alone."""

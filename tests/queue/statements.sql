@@ -1335,10 +1335,14 @@ UPDATE snappea_task SET gate = 1 WHERE id = ANY(ARRAY(
         AND gate IN (0, 2) FOR UPDATE SKIP LOCKED))
 
 -- queue.statements.RELEASE, SQLite
-DELETE FROM snappea_uniqueuntil WHERE key = ? AND task_id = ?
+DELETE FROM snappea_uniqueuntil WHERE (key, task_id) = (
+    SELECT unique_key, id FROM snappea_task
+    WHERE id = ? AND status IN ('ready', 'scheduled') )
 
 -- queue.statements.RELEASE, PostgreSQL
-DELETE FROM snappea_uniqueuntil WHERE key = %s AND task_id = %s
+DELETE FROM snappea_uniqueuntil WHERE (key, task_id) = (
+    SELECT unique_key, id FROM snappea_task
+    WHERE id = %s AND status IN ('ready', 'scheduled') FOR UPDATE)
 
 -- queue.statements.REPLACE, SQLite
 UPDATE snappea_task SET

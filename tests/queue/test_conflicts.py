@@ -5,13 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from snappea import task
 from snappea.errors import AlreadyEnqueued
 from snappea.models import Task, UniqueUntil
-from snappea.queue import groups, unique
+from snappea.queue import groups, operations, unique
 from snappea.queue.clock import later, now
 from snappea.queue.database import connect, raw
 from tests.playground.gated import (
@@ -77,6 +77,22 @@ def test_afterwards_there_may_be_another_one(site: Site) -> None:
     third = hourly.delay("x")
     assert third != second and UniqueUntil.objects.get().task_id == third.id
     assert UniqueUntil.objects.get().until > timezone.now() + timedelta(minutes=59)
+
+
+def test_a_cancel_takes_it_back_in_the_same_transaction(site: Site) -> None:
+    """Otherwise a crash between the two would refuse identical calls of a task that is gone."""
+    hourly.delay("x")
+    site.sql("CREATE TRIGGER refuse BEFORE DELETE ON snappea_task BEGIN SELECT RAISE(ABORT, 'no'); END")
+    with pytest.raises(IntegrityError, match="no"):
+        operations.cancel(Task.objects.all())
+    assert Task.objects.count() == UniqueUntil.objects.count() == 1
+    site.sql("DROP TRIGGER refuse")
+    site.sql(
+        "CREATE TRIGGER refuse BEFORE DELETE ON snappea_uniqueuntil BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    with pytest.raises(IntegrityError, match="no"):
+        operations.cancel(Task.objects.all())
+    assert Task.objects.count() == UniqueUntil.objects.count() == 1
 
 
 def test_a_rollback_takes_it_back(site: Site) -> None:
