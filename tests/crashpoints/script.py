@@ -20,6 +20,7 @@ from .tasks import (
     answer,
     fail,
     mail,
+    mail_alone,
     record,
     record_alone,
     record_hourly,
@@ -45,6 +46,7 @@ def enqueue() -> None:
     _try("pause", "mail", queue.pause, "mail")
     for key in ("mail-1", "mail-2"):
         _enqueue(mail, key)
+    _enqueue(mail_alone, "mail-alone")
     for function in (record, record_late, fail, work, work_late, answer, record_alone):
         for number in range(2):
             late = "late-" * function.options.acks_late

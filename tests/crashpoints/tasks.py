@@ -37,6 +37,12 @@ def mail(key: str) -> None:
     _run(key)
 
 
+@task(queue="mail", max_concurrency=1)
+def mail_alone(key: str) -> None:
+    """Belong to that queue, and run alone."""
+    _run(key)
+
+
 @task(unique=True)
 def record_once(key: str) -> None:
     """Be alone while waiting."""
