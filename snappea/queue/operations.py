@@ -7,7 +7,7 @@ long for the write lock. A task that has changed its state meanwhile is left alo
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -16,11 +16,14 @@ from django.db.models import QuerySet
 from ..conf import current
 from ..errors import PauseUnconfirmed, refuse_event_loop
 from ..models import MOVES, Schedule, ScheduleRun, Task
-from . import batches
+from . import batches, groups, store
 from . import statements as sql
 from .clock import as_text, later, now, seconds_of
 from .database import ADAPTERS, RawConnection, adapter, connect, file_of, raw, ring_on_commit, transact
 from .lock import holder
+
+#: What a batch writes besides: see _in_batches().
+LetGo: TypeAlias = Callable[[RawConnection, slice], None]
 
 #: How long a batch lasts, in seconds, and after how many rows it checks the time.
 BATCH = 0.005
@@ -69,15 +72,16 @@ def cancel(tasks: QuerySet[Task]) -> int:
 
 def cancel_in_batches(tasks: QuerySet[Task]) -> Iterator[int]:
     """Do the same, and yield how many tasks each batch deleted."""
-    lanes = set()
     for page in _chosen(tasks, "cancel", "pk", "lane", "unique_key", "batch_id"):
-        ids, page_lanes, keys, batch_ids = zip(*page, strict=True)
-        before = [sql.RELEASE] if any(keys) else []
-        yield from _in_batches([*before, sql.CANCEL], [(pk,) for pk in ids])
+        ids, lanes, _keys, batch_ids = zip(*page, strict=True)
+
+        def let_go(db: RawConnection, done: slice, held: Any = (lanes, batch_ids)) -> None:
+            in_lanes, in_batches = ({*column[done]} - {None} for column in held)
+            groups.recheck(db, sorted(in_lanes))
+            store.end_members(db, in_batches)
+
+        yield from _in_batches([sql.RELEASE, sql.CANCEL], [(pk,) for pk in ids], let_go)
         _note_gone(ids, "cancelled")
-        lanes |= {lane for lane in page_lanes if lane is not None}
-        batches.end(batch_ids)
-    _recheck(lanes)
 
 
 def terminate(tasks: QuerySet[Task]) -> int:
@@ -170,8 +174,8 @@ def resume(queue: str) -> bool:
     refuse_event_loop("queue")
     with transact(connect()) as db:
         was_paused = db.execute(sql.RESUME, (queue,)).rowcount == 1
-    if was_paused:
-        _recheck({lane for (lane,) in raw(connect()).execute(sql.BLOCKED_GROUPS).fetchall()})
+        if was_paused:
+            groups.recheck(db, sorted(lane for (lane,) in db.execute(sql.BLOCKED_GROUPS).fetchall()))
     ring_on_commit(connect())
     return was_paused
 
@@ -244,14 +248,19 @@ def _apply(statement: str, rows: Sequence[Sequence[object]]) -> int:
     return sum(_in_batches([statement], rows))
 
 
-def _in_batches(statements: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[int]:
-    """Run statements for `rows`. After each batch, wake the Foreman and yield how many the last changed."""
+def _in_batches(
+    statements: Sequence[str], rows: Sequence[Sequence[object]], let_go: LetGo | None = None
+) -> Iterator[int]:
+    """Run statements for `rows`. After each batch, wake the Foreman and yield how many the last changed.
+
+    `let_go` runs in the transaction of each batch, with the place of its rows.
+    """
     connection = connect()
     at = 0
     while at < len(rows):
         began = time.monotonic()
         try:
-            changed, at = _write_batch(connection, statements, rows, at)
+            changed, at = _write_batch(connection, statements, rows, at, let_go)
         except OperationalError as error:
             if getattr(error.__cause__, "sqlstate", "") != DEADLOCK or connection.in_atomic_block:
                 raise
@@ -264,10 +273,14 @@ def _in_batches(statements: Sequence[str], rows: Sequence[Sequence[object]]) -> 
 
 
 def _write_batch(
-    connection: BaseDatabaseWrapper, statements: Sequence[str], rows: Sequence[Sequence[object]], at: int
+    connection: BaseDatabaseWrapper,
+    statements: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    first: int,
+    let_go: LetGo | None,
 ) -> tuple[int, int]:
-    """Run statements for rows from `at` on. Return how many the last changed, and where to go on."""
-    changed = 0
+    """Run statements for rows from `first` on. Return how many the last changed, and where to go on."""
+    changed, at = 0, first
     with connection.wrap_database_errors, transact(connection) as db:
         give_up = time.monotonic() + BATCH
         while at < len(rows) and time.monotonic() < give_up:
@@ -275,4 +288,6 @@ def _write_batch(
                 found = db.executemany(statement, rows[at : at + STEP]).rowcount
             changed += max(0, found)
             at += STEP
+        if let_go:
+            let_go(db, slice(first, at))
     return changed, at

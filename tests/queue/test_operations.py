@@ -9,13 +9,15 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from snappea.models import Pause, Task
 from snappea.queue import groups, operations, store
 from snappea.queue.clock import now
 from snappea.queue.database import RawConnection, connect, raw, transact
 from snappea.queue.records import Call
+from snappea.queue.states import Gate
 from tests.playground.lifecycle import two_at_a_time
 from tests.playground.tasks import nap, record, record_async
 from tests.site import Site, wait_until
@@ -239,3 +241,24 @@ def test_a_claim_itself_refuses_a_paused_queue(site: Site) -> None:
 def test_the_names_of_queues_are_bound(site: Site) -> None:
     name = "'; DROP TABLE snappea_task; --\"\0"
     assert operations.pause(name) and list(operations.paused()) == [name] and operations.resume(name)
+
+
+# a crash or an error in the middle
+
+
+@pytest.mark.parametrize("verb", ["cancel", "resume"])
+def test_what_waits_for_its_group_is_checked_in_the_same_transaction(site: Site, verb: str) -> None:
+    """Otherwise it might wait for ever: no second call of the verb finds anything to do."""
+    for gate in (Gate.OPEN, Gate.BLOCKED):
+        pk = Task.objects.create(task_name="some.task", lane="lane", lane_limit=1).pk
+        Task.objects.filter(pk=pk).update(gate=gate)
+    Pause.objects.create(queue="mail", since=timezone.now())
+    about: Any = Task.objects.filter(gate=Gate.OPEN) if verb == "cancel" else "mail"
+    act = partial(getattr(operations, verb), about)
+    site.sql("CREATE TRIGGER refuse BEFORE UPDATE ON snappea_task BEGIN SELECT RAISE(ABORT, 'no'); END")
+    with pytest.raises((IntegrityError, sqlite3.IntegrityError), match="no"):
+        act()
+    assert Task.objects.count() == 2 and Pause.objects.exists()
+    site.sql("DROP TRIGGER refuse")
+    assert act() == 1
+    assert Task.objects.get(lane="lane", gate=Gate.NEW)
