@@ -1,6 +1,7 @@
 """The kinds of tasks, and what to expect of each. A task's first argument is its key: "kind:number"."""
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -27,6 +28,9 @@ RETRY_DELAY = 0.4
 SHELF_LIFE = 1.0
 #: How many paced tasks are started in a second.
 PACE = 5
+
+
+gc.set_threshold(700, 10, 10)  # as in production; the settings of the tests let garbage grow
 
 
 class Flaky(Exception):
