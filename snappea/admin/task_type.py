@@ -34,9 +34,9 @@ SLOTS, GROUPS, ROWS = 20, 10, 1000
 MOST_CHARACTERS = 255
 #: Which rows to look at, the newest of the kept ones. Those that a limit holds back are "held".
 _LOOKED_AT = {
-    "ready": f"status = 'ready' AND gate = {Gate.OPEN}",
-    "held": f"lane IS NOT NULL AND status = 'ready' AND gate <> {Gate.OPEN}",
-    "scheduled": "status = 'scheduled'",
+    "ready": f"status = 'ready' AND gate = {Gate.OPEN} ORDER BY is_async, queue, priority DESC",
+    "held": f"lane IS NOT NULL AND status = 'ready' AND gate <> {Gate.OPEN} ORDER BY lane",
+    "scheduled": "status = 'scheduled' ORDER BY run_after",
     **{
         str(status): f"{monitoring.IN_STATE[status]} ORDER BY finished_at DESC"
         for status in (Status.INTERRUPTED, Status.SUCCESSFUL, Status.CANCELLED)

@@ -67,11 +67,12 @@ _QUEUES = statement(f"""
             WHERE {_ALIKE} ORDER BY {{PLACE}} LIMIT ?) AS eldest)
     FROM first JOIN snappea_task AS alike ON alike.id = first.id
     UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
-        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {{OPEN}} LIMIT ?) AS few GROUP BY queue
+        WHERE lane IS NOT NULL AND status = 'ready' AND gate <> {{OPEN}}
+        ORDER BY lane LIMIT ?) AS few GROUP BY queue
     UNION ALL SELECT queue, 0, 0, {{untyped}}since FROM snappea_pause""")
 _NAMES = statement("""
     SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
-        WHERE status = 'ready' AND gate = {OPEN} LIMIT ?) AS few GROUP BY task_name""")
+        WHERE {CLAIMABLE} ORDER BY is_async, queue, priority DESC LIMIT ?) AS few GROUP BY task_name""")
 _KINDS_OF_FAILURE = statement(f"""
     {first_of_each("status = 'failed'", "exception", "place", "task_name")}
     SELECT exception, task_name FROM first JOIN snappea_task ON snappea_task.id = first.id LIMIT ?""")

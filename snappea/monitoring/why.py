@@ -47,7 +47,8 @@ _BEFORE = statement("""
         + (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE {CLAIMABLE}
             AND is_async = ? AND queue = ? AND priority = ? AND {PLACE} < ? LIMIT ?) AS older)""")
 _LIMITS = "SELECT task_name, lane_limit, lane_interval, lane_burst FROM snappea_task WHERE id = ?"
-_TO_YIELD = statement("SELECT count(*) FROM snappea_task WHERE {IS_TO_YIELD}")
+_TO_YIELD = statement("""
+    SELECT count(*) FROM (SELECT id FROM snappea_task WHERE {IS_TO_YIELD} {FIRST_IN_LINE}) AS found""")
 _WITH_PLACE = statement("SELECT id FROM snappea_task WHERE {HAS_PLACE} LIMIT ?")
 #: Of the minutes in which tasks have ended.
 _RATE = """

@@ -50,17 +50,17 @@ COUNTS = statement(f"""
 FAMILY_OF = statement("{FAMILY} SELECT id FROM family")
 #: Batches that nothing has finished: their last members were deleted by hand, or by a process that died.
 ENDED = statement("""
-    SELECT id FROM snappea_batch WHERE finished_at IS NULL AND NOT {HAS_ACTIVE} ORDER BY id LIMIT ?""")
+    SELECT id FROM snappea_batch WHERE finished_at IS NULL AND NOT {HAS_ACTIVE} LIMIT ?""")
 OLD = "SELECT 1 FROM snappea_batch WHERE finished_at <= ? LIMIT 1"
-PURGE = """
-    DELETE FROM snappea_batch WHERE id IN (
+#: Without EXISTS, of which PostgreSQL would make a join with all members.
+PURGE = statement("""
+    DELETE FROM snappea_batch WHERE id {among}(
         SELECT id FROM snappea_batch WHERE finished_at <= ?
-            AND NOT EXISTS (SELECT 1 FROM snappea_task
-                WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL)
-            AND NOT EXISTS (SELECT 1 FROM snappea_batch AS outer_batch
-                WHERE outer_batch.id = snappea_batch.parent_id)
-        ORDER BY finished_at LIMIT ?)
-    AND finished_at <= ?"""
+            AND (SELECT id FROM snappea_task
+                WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL LIMIT 1) IS NULL
+            AND (SELECT id FROM snappea_batch AS outer_batch
+                WHERE outer_batch.id = snappea_batch.parent_id) IS NULL
+        ORDER BY finished_at LIMIT ? {skip_locked}){end}""")
 
 
 @dataclass

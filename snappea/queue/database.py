@@ -318,12 +318,11 @@ def transact(connection: BaseDatabaseWrapper) -> Iterator[RawConnection]:
 def delete_old(db: RawConnection, look: str, delete: str, before: str) -> bool:
     """Delete up to MOST_OLD old rows if `look` finds one, and return whether there may be more.
 
-    `look` takes the time. `delete` takes it, the number of rows, and the time again, for rows that change
-    meanwhile.
+    `look` takes the time. `delete` takes it and the number of rows.
     """
     if not db.execute(look, (before,)).fetchone():
         return False
-    return db.execute(delete, (before, MOST_OLD, before)).rowcount >= MOST_OLD
+    return db.execute(delete, (before, MOST_OLD)).rowcount >= MOST_OLD
 
 
 def _hold_connections() -> None:

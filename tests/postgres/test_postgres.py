@@ -4,7 +4,6 @@ import functools
 import itertools
 import json
 import random
-import re
 import signal
 import threading
 import time
@@ -18,10 +17,7 @@ from snappea.errors import EnqueueError
 from snappea.models import Presence, Status, Task
 from snappea.monitoring import inspect
 from snappea.postgres import foremen as sharing
-from snappea.postgres.connection import DIALECT
-from snappea.postgres.foremen import use_indexes
 from snappea.queue import operations, store
-from snappea.queue import statements as sql
 from snappea.queue.clock import now
 from snappea.queue.database import connect, data_version, raw, transact
 from snappea.queue.foremen import foremen_at_work
@@ -496,60 +492,6 @@ def test_a_task_that_closes_all_descriptors_ends_the_foreman(site: PostgresSite)
 
 
 # statements
-
-
-def plan(statement: str, *parameters: object) -> str:
-    """Return PostgreSQL's plan for a statement."""
-    rows = raw(connect()).execute("EXPLAIN " + DIALECT.text_of(statement), parameters).fetchall()
-    return "\n".join(line for (line,) in rows)
-
-
-def plans() -> dict[str, str]:
-    """Return the server's plans for a round's statements."""
-    moment = now()
-    return {
-        "ADMIT": plan(sql.ADMIT, "lane10", None, None, 1),
-        "CLAIM": plan(sql.CLAIM, moment, False, "default", "default", 10),
-        "CLAIM_ADDRESSED": plan(sql.CLAIM_ADDRESSED, moment, False, 10),
-        "CLAIM_THESE": plan(sql.CLAIM_THESE, moment, "[1, 2]"),
-        "PROMOTE": plan(sql.PROMOTE, moment, 10),
-        "EXPIRE": plan(sql.EXPIRE, moment, 10),
-        "PEEK": plan(sql.PEEK),
-        "FIRST": plan(sql.FIRST, False, "default", 10),
-        "BLOCK_NEW": plan(sql.BLOCK_NEW, "", 10),
-        "NEW_KEYS": plan(sql.NEW_KEYS, 10),
-        "TAKEN": plan(sql.TAKEN, "lane10"),
-        "RUNNING": plan(sql.RUNNING),
-        "REVOKED": plan(sql.REVOKED),
-        "SUCCEED": plan(sql.SUCCEED, 1, 1, moment),
-        "SUCCEED_ALL": plan(sql.SUCCEED_ALL, "[1, 2]", 1, moment),
-    }
-
-
-def test_no_round_scans_or_sorts_the_table(site: PostgresSite) -> None:
-    site.sql(
-        """INSERT INTO snappea_task (task_name, enqueued_at, status, run_after, lane, gate)
-        SELECT 'some.task', now(), CASE WHEN n % 2 = 0 THEN 'ready' ELSE 'scheduled' END, now(),
-            CASE WHEN n % 5 = 0 THEN 'lane' || n END, CASE WHEN n % 5 = 0 THEN 2 ELSE 0 END
-        FROM generate_series(1, 20000) AS n"""
-    )
-    site.sql("ANALYZE snappea_task")
-    found = plans()
-    assert not {name: how for name, how in found.items() if "Seq Scan on snappea_task" in how}
-    assert "Sort" not in found["CLAIM"] + found["FIRST"]
-
-
-def test_a_plan_that_was_made_for_an_empty_table_does_for_a_full_one(site: PostgresSite) -> None:
-    """The server keeps the plans of a Foreman's statements until it analyzes the table again."""
-    site.sql("VACUUM ANALYZE snappea_task")
-    use_indexes(raw(connect()))
-    found = plans()
-    assert not {name: how for name, how in found.items() if "Seq Scan on snappea_task" in how}
-    sorting = {name for name, how in found.items() if re.search(r"(?<!Incremental )Sort  \(", how)}
-    assert sorting <= {"CLAIM_ADDRESSED"}, "of which there are few"
-    assert not [name for name, how in found.items() if "JIT" in how]
-    all_rows = r"Aggregate[^\n]*\n[^\n]* (using|on) \S* ?(on )?snappea_task"
-    assert not re.search(all_rows, found["PEEK"] + found["NEW_KEYS"]), found["NEW_KEYS"]
 
 
 def test_moments_are_as_on_sqlite(site: PostgresSite) -> None:

@@ -163,11 +163,11 @@ SELECT exception, task_name FROM first JOIN snappea_task ON snappea_task.id = fi
 
 -- monitoring.inspect._NAMES, SQLite
 SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 LIMIT ?) AS few GROUP BY task_name
+    WHERE status = 'ready' AND gate = 0 ORDER BY is_async, queue, priority DESC LIMIT ?) AS few GROUP BY task_name
 
 -- monitoring.inspect._NAMES, PostgreSQL
 SELECT task_name, count(*) FROM (SELECT task_name FROM snappea_task
-    WHERE status = 'ready' AND gate = 0 LIMIT %s) AS few GROUP BY task_name
+    WHERE status = 'ready' AND gate = 0 ORDER BY is_async, queue, priority DESC LIMIT %s) AS few GROUP BY task_name
 
 -- monitoring.inspect._QUEUES, SQLite
 WITH RECURSIVE first(id) AS (
@@ -182,7 +182,8 @@ SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = '
         WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY coalesce(turn, id) LIMIT ?) AS eldest)
 FROM first JOIN snappea_task AS alike ON alike.id = first.id
 UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
-    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT ?) AS few GROUP BY queue
+    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
+    ORDER BY lane LIMIT ?) AS few GROUP BY queue
 UNION ALL SELECT queue, 0, 0, +since FROM snappea_pause
 
 -- monitoring.inspect._QUEUES, PostgreSQL
@@ -198,7 +199,8 @@ SELECT queue, (SELECT count(*) FROM (SELECT 1 FROM snappea_task WHERE status = '
         WHERE status = 'ready' AND gate = 0 AND is_async = alike.is_async AND queue = alike.queue AND priority = alike.priority ORDER BY coalesce(turn, id) LIMIT %s) AS eldest)
 FROM first JOIN snappea_task AS alike ON alike.id = first.id
 UNION ALL SELECT queue, 0, count(*), NULL FROM (SELECT queue FROM snappea_task
-    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0 LIMIT %s) AS few GROUP BY queue
+    WHERE lane IS NOT NULL AND status = 'ready' AND gate <> 0
+    ORDER BY lane LIMIT %s) AS few GROUP BY queue
 UNION ALL SELECT queue, 0, 0, since FROM snappea_pause
 
 -- monitoring.inspect._READY, both
@@ -290,10 +292,10 @@ SELECT sum(done + failed + retried + cancelled), 60 * count(DISTINCT minute) FRO
 WHERE task_name = '' AND minute >= %s AND done + failed + retried + cancelled > 0
 
 -- monitoring.why._TO_YIELD, SQLite
-SELECT count(*) FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < ? AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
+SELECT count(*) FROM (SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < ? AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?))) ORDER BY priority DESC, coalesce(turn, id), id) AS found
 
 -- monitoring.why._TO_YIELD, PostgreSQL
-SELECT count(*) FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < %s AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
+SELECT count(*) FROM (SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < %s AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json))) ORDER BY priority DESC, coalesce(turn, id), id) AS found
 
 -- monitoring.why._WITH_PLACE, SQLite
 SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status IN ('ready', 'running') AND gate = 0 LIMIT ?
@@ -503,13 +505,13 @@ WITH RECURSIVE family (id) AS (
 SELECT id FROM snappea_batch WHERE finished_at IS NULL AND NOT (EXISTS (SELECT 1 FROM snappea_task WHERE batch_id = snappea_batch.id
         AND batch_id IS NOT NULL AND status IN ('ready', 'scheduled', 'running'))
     OR EXISTS (SELECT 1 FROM snappea_batch AS child WHERE child.parent_id = snappea_batch.id
-        AND child.parent_id IS NOT NULL AND child.finished_at IS NULL)) ORDER BY id LIMIT ?
+        AND child.parent_id IS NOT NULL AND child.finished_at IS NULL)) LIMIT ?
 
 -- queue.batches.ENDED, PostgreSQL
 SELECT id FROM snappea_batch WHERE finished_at IS NULL AND NOT (EXISTS (SELECT 1 FROM snappea_task WHERE batch_id = snappea_batch.id
         AND batch_id IS NOT NULL AND status IN ('ready', 'scheduled', 'running'))
     OR EXISTS (SELECT 1 FROM snappea_batch AS child WHERE child.parent_id = snappea_batch.id
-        AND child.parent_id IS NOT NULL AND child.finished_at IS NULL)) ORDER BY id LIMIT %s
+        AND child.parent_id IS NOT NULL AND child.finished_at IS NULL)) LIMIT %s
 
 -- queue.batches.FAMILY_OF, SQLite
 WITH RECURSIVE family (id) AS (
@@ -532,22 +534,20 @@ SELECT 1 FROM snappea_batch WHERE finished_at <= %s LIMIT 1
 -- queue.batches.PURGE, SQLite
 DELETE FROM snappea_batch WHERE id IN (
     SELECT id FROM snappea_batch WHERE finished_at <= ?
-        AND NOT EXISTS (SELECT 1 FROM snappea_task
-            WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL)
-        AND NOT EXISTS (SELECT 1 FROM snappea_batch AS outer_batch
-            WHERE outer_batch.id = snappea_batch.parent_id)
-    ORDER BY finished_at LIMIT ?)
-AND finished_at <= ?
+        AND (SELECT id FROM snappea_task
+            WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL LIMIT 1) IS NULL
+        AND (SELECT id FROM snappea_batch AS outer_batch
+            WHERE outer_batch.id = snappea_batch.parent_id) IS NULL
+    ORDER BY finished_at LIMIT ? )
 
 -- queue.batches.PURGE, PostgreSQL
-DELETE FROM snappea_batch WHERE id IN (
+DELETE FROM snappea_batch WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_batch WHERE finished_at <= %s
-        AND NOT EXISTS (SELECT 1 FROM snappea_task
-            WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL)
-        AND NOT EXISTS (SELECT 1 FROM snappea_batch AS outer_batch
-            WHERE outer_batch.id = snappea_batch.parent_id)
-    ORDER BY finished_at LIMIT %s)
-AND finished_at <= %s
+        AND (SELECT id FROM snappea_task
+            WHERE batch_id = snappea_batch.id AND batch_id IS NOT NULL LIMIT 1) IS NULL
+        AND (SELECT id FROM snappea_batch AS outer_batch
+            WHERE outer_batch.id = snappea_batch.parent_id) IS NULL
+    ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED))
 
 -- queue.batches.REOPEN, SQLite
 UPDATE snappea_batch SET finished_at = NULL WHERE id = ? RETURNING parent_id
@@ -910,22 +910,18 @@ ORDER BY priority DESC, coalesce(turn, id), id LIMIT %s
 -- queue.statements.FORGET_OPENINGS, SQLite
 DELETE FROM snappea_opening WHERE lane IN (
     SELECT lane FROM snappea_opening WHERE opens_at <= ? ORDER BY opens_at LIMIT ? )
-AND opens_at <= ?
 
 -- queue.statements.FORGET_OPENINGS, PostgreSQL
-DELETE FROM snappea_opening WHERE lane IN (
-    SELECT lane FROM snappea_opening WHERE opens_at <= %s ORDER BY opens_at LIMIT %s FOR UPDATE SKIP LOCKED)
-AND opens_at <= %s
+DELETE FROM snappea_opening WHERE lane = ANY(ARRAY(
+    SELECT lane FROM snappea_opening WHERE opens_at <= %s ORDER BY opens_at LIMIT %s FOR UPDATE SKIP LOCKED))
 
 -- queue.statements.FORGET_UNIQUE, SQLite
 DELETE FROM snappea_uniqueuntil WHERE key IN (
     SELECT key FROM snappea_uniqueuntil WHERE until <= ? ORDER BY until LIMIT ? )
-AND until <= ?
 
 -- queue.statements.FORGET_UNIQUE, PostgreSQL
-DELETE FROM snappea_uniqueuntil WHERE key IN (
-    SELECT key FROM snappea_uniqueuntil WHERE until <= %s ORDER BY until LIMIT %s FOR UPDATE SKIP LOCKED)
-AND until <= %s
+DELETE FROM snappea_uniqueuntil WHERE key = ANY(ARRAY(
+    SELECT key FROM snappea_uniqueuntil WHERE until <= %s ORDER BY until LIMIT %s FOR UPDATE SKIP LOCKED))
 
 -- queue.statements.FRONT, SQLite
 SELECT coalesce(turn, id) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ? AND priority = ?
@@ -1307,12 +1303,12 @@ UPDATE snappea_task SET gate = 1 WHERE lane IS NOT NULL AND status = 'ready' AND
 -- queue.statements.RECALL_GROUP, SQLite
 UPDATE snappea_task SET gate = 1 WHERE id IN (
     SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 0
-    )
+    ORDER BY priority DESC, coalesce(turn, id), id )
 
 -- queue.statements.RECALL_GROUP, PostgreSQL
 UPDATE snappea_task SET gate = 1 WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 0
-    FOR UPDATE SKIP LOCKED))
+    ORDER BY priority DESC, coalesce(turn, id), id FOR UPDATE SKIP LOCKED))
 
 -- queue.statements.RECHECK, SQLite
 UPDATE snappea_task SET gate = 1 WHERE id IN (
@@ -1543,12 +1539,12 @@ WHERE unique_key = %s AND unique_key IS NOT NULL AND status IN ('ready', 'schedu
 -- queue.statements.YIELD, SQLite
 UPDATE snappea_task SET gate = 2 WHERE id IN (
     SELECT id FROM snappea_task WHERE lane = ? AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < ? AND (CAST(? AS text) IS NULL OR queue IN (SELECT value FROM json_each(?)))
-    )
+    ORDER BY priority DESC, coalesce(turn, id), id )
 
 -- queue.statements.YIELD, PostgreSQL
 UPDATE snappea_task SET gate = 2 WHERE id = ANY(ARRAY(
     SELECT id FROM snappea_task WHERE lane = %s AND lane IS NOT NULL AND status = 'ready' AND gate = 0 AND priority < %s AND (CAST(%s AS text) IS NULL OR queue IN (SELECT value FROM json_array_elements_text(%s::json)))
-    FOR UPDATE SKIP LOCKED))
+    ORDER BY priority DESC, coalesce(turn, id), id FOR UPDATE SKIP LOCKED))
 
 -- queue.statements._NOTE_LAST, SQLite
 UPDATE snappea_schedule SET last_outcome = ? WHERE last_task_id = ?
