@@ -132,7 +132,7 @@ class Course:
     def _reconcile(self) -> None:
         self._found += [*self._supervisor.faults, *self._ground.damage()]
         rows = self._site.sql("SELECT id, args, status, attempts, error, task_name FROM snappea_task")
-        history = History(self._site.ledger.path, self._ground.dead_after)
+        history = History(self._site.ledger.path, self._ground.dead_after, self._ground.unwritten)
         rows_left = [Row.of(*row) for row in rows]
         reconciliation = Reconciliation(history, rows_left, time.monotonic(), self._ground)
         self._found += reconciliation.violations()

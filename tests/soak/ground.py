@@ -22,6 +22,8 @@ class Ground(ABC):
     workers = 6
     #: How long a Foreman must be away until others may take it for dead, in seconds.
     dead_after = math.inf
+    #: How long an outcome may wait to be written on a busy machine, in seconds.
+    unwritten = 1.0
     #: How late a call may be acknowledged, and a claimed task may start, in seconds.
     lateness = 10.0
     #: Whether a rate holds across the starts of different Foremen.

@@ -10,9 +10,6 @@ from typing import NamedTuple
 
 from .tasks import KINDS, kind_of
 
-#: How long before its Foreman is away a run's end may be missed on a busy machine, in seconds.
-MOMENT = 1.0
-
 
 class Try(NamedTuple):
     """A call that an enqueuer was about to make; `due` and `expires` by the site's clock."""
@@ -86,10 +83,15 @@ class Clock:
 
 
 class History:
-    """The ledger, as data. `dead_after`: how long a Foreman is away until others may take it for dead."""
+    """The ledger, as data.
 
-    def __init__(self, ledger: Path, dead_after: float = math.inf) -> None:
+    `dead_after`: how long a Foreman is away until others may take it for dead. `unwritten`: how long an
+    outcome may wait to be written, in seconds.
+    """
+
+    def __init__(self, ledger: Path, dead_after: float = math.inf, unwritten: float = 0.0) -> None:
         self._dead_after = dead_after
+        self.unwritten = unwritten
         self.tries: dict[str, Try] = {}
         self.refused: set[str] = set()
         self.acks: list[Ack] = []
@@ -177,11 +179,11 @@ class History:
         """Yield when a run may have been taken for interrupted: its Foreman ended, or was away."""
         end = self.foremen[body.foreman][1]
         absences = self.absences_of(body.foreman)
-        began = (begin for begin, back in absences if begin < end <= back + MOMENT)
+        began = (begin for begin, back in absences if begin < end <= back + self.unwritten)
         yield Loss(min([end, *began]), end)
         for begin, back in self.long_absences_of(body.foreman):
             # what it claimed before it was away starts when it is back
-            if begin - MOMENT < body.end and body.start < back + MOMENT:
+            if begin - self.unwritten < body.end and body.start < back + self.unwritten:
                 yield Loss(begin, max(body.start, begin + self._dead_after))
 
     def lost_at(self, body: Body) -> float:

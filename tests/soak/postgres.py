@@ -40,6 +40,7 @@ class PostgresGround(Ground):
     foremen = 3
     workers = 6
     dead_after = TIMEOUT / 2  # its last heartbeat is older than its absence
+    unwritten = 1.0 + 2.0  # a round may wait for another Foreman's lock
     lateness = 10.0 + 3 * TIMEOUT
     shares_rates = True
     unbegun_per_death = workers  # those that were just claimed
@@ -53,6 +54,7 @@ class PostgresGround(Ground):
         "finished tasks had been changed by another process",
         "cannot start: ",
         "Cannot notify",
+        "The statistics of a minute could not be written",
         "The signal task_finished could not be sent",
     )
 

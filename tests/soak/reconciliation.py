@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from .ground import Ground
-from .history import MOMENT, Ack, Body, History
+from .history import Ack, Body, History
 from .tasks import KINDS, PACE, RETRY_DELAY, TICKS, kind_of
 
 #: The precision of moments, in seconds: a note is written a moment before or after the event.
@@ -120,7 +120,7 @@ class Reconciliation:
 
     def _could_be_missed(self, body: Body) -> bool:
         """Tell whether a run ended just before its Foreman ended or was away, or meanwhile."""
-        return any(body.end > loss.awake_until - MOMENT for loss in self.history.losses(body))
+        return any(body.end > loss.awake_until - self.history.unwritten for loss in self.history.losses(body))
 
     def nothing_starts_twice(self) -> Iterator[str]:
         """I2, I4: a second start is a retry, or follows the end of the Foreman with acks_late."""
