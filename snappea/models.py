@@ -211,6 +211,11 @@ class Task(models.Model):
             models.Index(
                 fields=["foreman_id"], name="snappea_foreman", condition=Q(foreman_id__isnull=False)
             ),
+            models.Index(
+                fields=["foreman_id"],
+                name="snappea_addressed",
+                condition=Q(foreman_id__isnull=False) & Q(status="ready"),
+            ),
         ]
         constraints = [
             models.UniqueConstraint(

@@ -7,7 +7,7 @@ its limit.
 import heapq
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
@@ -74,11 +74,15 @@ class Admission:
     """Claims tasks that may run.
 
     `queues`: the only ones to serve. `strict`: serve them strictly in this order. `shared`: the limits, if
-    other Foremen claim from the same database.
+    other Foremen claim from the same database. `claim`: what claims if no gate was opened.
     """
 
     def __init__(
-        self, queues: Sequence[str] = (), strict: bool = False, shared: SharedLimits | None = None
+        self,
+        queues: Sequence[str] = (),
+        strict: bool = False,
+        shared: SharedLimits | None = None,
+        claim: Callable[..., list[Claim]] = store.claim,
     ) -> None:
         declared = declared_queues()
         for name in queues:
@@ -88,7 +92,7 @@ class Admission:
             raise CannotStart("--strict needs --queues: name the queues to serve, in their order.")
         #: The only queues to serve, and whether strictly in this order.
         self.served, self.is_strict = list(dict.fromkeys(queues)), strict
-        self._shared = shared
+        self._shared, self._take = shared, claim
         self._limits = queue_limits()
         #: When to check the gates again, by time.monotonic().
         self.opening = inf
@@ -100,6 +104,7 @@ class Admission:
         self.left: set[str] = set()
         self._paused: set[str] = set()
         self._changes: dict[str, groups.Limits] = {}  # of limits, at run time
+        self._has_opened = False  # gates, in this round
         self._has_more = False  # more newcomers than one round admits
 
     def note_left(self, tasks: Iterable[Claim | Expired]) -> None:
@@ -192,7 +197,7 @@ class Admission:
         self._has_more = False
         if self._openings.first != inf:
             self.left |= self._openings.take_due(time.monotonic())
-        gates = peek.has_newcomers or self.left
+        gates = self._has_opened = peek.has_newcomers or bool(self.left)
         if self._shared and (gates or self._limits):
             self._shared.hold_gates(db)
         if gates:
@@ -209,7 +214,8 @@ class Admission:
     ) -> list[Claim]:
         if not shares:
             return []
-        claims = store.claim(db, moment, room, shares, self.is_strict, is_async)
+        take = store.claim if self._has_opened else self._take
+        claims = take(db, moment, room, shares, self.is_strict, is_async)
         rated = []
         for claim in claims:
             if claim.extras_json and (claim.extras.lane_interval or self._changes):

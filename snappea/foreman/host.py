@@ -1,14 +1,15 @@
 """The Host: the Foreman's lock, logbook, wakeups and checks. There is a Host for each kind of database."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf import Settings
+from ..queue import store
 from ..queue.database import RawConnection
 from ..queue.logbook import Logbook
-from ..queue.records import Recovered
+from ..queue.records import Claim, Recovered
 from ..queue.wakeup import Bell
 from ..workers.processes.fork_server import ForkServer
 from ..workers.threads import most_at_once
@@ -25,6 +26,8 @@ class Host(ABC):
     logbook: Logbook
     #: The limits that all Foremen share, if there may be several.
     shared: SharedLimits | None = None
+    #: Claims as `store.claim()` does, if no gate was opened in the round.
+    claim: Callable[..., list[Claim]] = staticmethod(store.claim)
     #: How many tasks may be claimed before there is a worker for them.
     most_ahead = MOST_AHEAD
     #: When look() is to be called again, by time.monotonic().

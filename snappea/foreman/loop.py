@@ -76,7 +76,7 @@ class Foreman:
         is_sqlite = self.connection.vendor not in ADAPTERS
         kind: type[Host] = SqliteHost if is_sqlite else adapter(self.connection, "host").PostgresHost
         self.host = kind(self.connection, self.settings, fork_server)
-        self.admission = Admission(queues, strict, self.host.shared)
+        self.admission = Admission(queues, strict, self.host.shared, self.host.claim)
         self.in_flight = InFlight()
         self.stats = Stats(self.settings.STATS_RETENTION_MINUTES)
         self.restart = Restart(self.settings, self.in_flight)

@@ -5,6 +5,8 @@ from ..queue.states import Gate
 
 #: The Foreman that asks; NULL, which finds nothing, on any other connection.
 _ME = "nullif(current_setting('snappea.foreman', true), '')::bigint"
+_READY = f"FROM snappea_task WHERE status = 'ready' AND gate = {Gate.OPEN} AND is_async = false"
+_LAST_QUEUE = f"(SELECT queue {_READY} ORDER BY queue DESC LIMIT 1)"
 _MOMENT = "to_char({}, 'YYYY-MM-DD HH24:MI:SS.US')"
 
 
@@ -28,6 +30,9 @@ class PostgresDialect(Dialect):
         "skip_locked": "FOR UPDATE SKIP LOCKED",
         "for_update": "FOR UPDATE",
         "returning_id": "RETURNING id",
+        # from the last one, since there are dead rows at the beginning of the index
+        "first_queue": f"""coalesce(
+            (SELECT queue {_READY} AND queue < {_LAST_QUEUE} ORDER BY queue LIMIT 1), {_LAST_QUEUE})""",
         "me": _ME,
         "set_foreman": f"foreman_id = {_ME},",
         "keep_addressee": f"foreman_id = CASE WHEN gate = {Gate.ADDRESSED} THEN foreman_id END,",

@@ -27,6 +27,7 @@ from ..queue.wakeup import Bell
 from ..workers.processes.fork_server import ForkServer
 from . import foremen
 from .connection import PostgresConnection
+from .front import Front
 from .vacuum import Vacuum
 
 #: How often to check without a notification, in seconds.
@@ -102,7 +103,7 @@ class PostgresHost(Host):
         info = link.connection.info
         self.name = f"{info.dbname} on {info.host or 'this machine'}"
         self._supervisor = Supervisor()
-        self._vacuum = Vacuum(connection)
+        self._vacuum, self.claim = Vacuum(connection), Front().claim
         self._stuck = self._queues = "[]"
         self._identity: os.stat_result | None = None
         self._next_beat = 0.0  # by time.monotonic()

@@ -38,8 +38,8 @@ _HOLDER = """
     WHERE oldest IS NOT NULL ORDER BY age(oldest) DESC LIMIT 1"""
 
 _HELD = (
-    "%s has %d dead rows, which slow down claims, and VACUUM cannot remove them, because an old transaction "
-    "may still read them: %s. End that transaction or process."
+    "%s has %d dead rows, and VACUUM cannot remove them, because an old transaction may still read them: %s. "
+    "End that transaction or process."
 )
 
 

@@ -60,7 +60,7 @@ class Dialect:
 
 
 #: The indexes that statements name, as the fragments `{by_...}`.
-INDEXES = ("expires", "revoked", "new", "foreman", "next_run")
+INDEXES = ("expires", "revoked", "new", "addressed", "next_run")
 
 
 class SqliteDialect(Dialect):
@@ -86,6 +86,9 @@ class SqliteDialect(Dialect):
         # a table of one column, `value`: the parameter is a JSON list
         "each": "json_each(?)",
         "returning_id": "",
+        # the first queue with a claimable task for a thread
+        "first_queue": f"""(SELECT queue FROM snappea_task
+            WHERE status = 'ready' AND gate = {Gate.OPEN} AND is_async = 0 ORDER BY queue LIMIT 1)""",
         # the Foreman that asks, that runs the task, or that alone may run it
         "me": "0",
         "set_foreman": "",

@@ -102,7 +102,7 @@ FORGET_UNIQUE = statement("""
 PEEK = statement("""
     SELECT (SELECT {untyped}run_after FROM snappea_task WHERE status = 'scheduled' AND run_after IS NOT NULL
             ORDER BY run_after LIMIT 1),
-        (SELECT queue FROM snappea_task WHERE {CLAIMABLE} AND is_async = {false} ORDER BY queue LIMIT 1),
+        {first_queue},
         (SELECT queue FROM snappea_task WHERE {CLAIMABLE} AND is_async = {false} ORDER BY queue DESC LIMIT 1),
         EXISTS (SELECT 1 FROM snappea_task WHERE {CLAIMABLE} AND is_async = {true}),
         (SELECT {untyped}expires_at FROM snappea_task {by_expires}
@@ -114,7 +114,7 @@ PEEK = statement("""
         EXISTS (SELECT 1 FROM snappea_pause),
         EXISTS (SELECT 1 FROM snappea_limit),
         EXISTS (SELECT 1 FROM snappea_pause WHERE replace(heard_by, ' ' || {me} || ' ', '') = heard_by),
-        EXISTS (SELECT 1 FROM snappea_task {by_foreman}
+        EXISTS (SELECT 1 FROM snappea_task {by_addressed}
             WHERE foreman_id IS NOT NULL AND foreman_id = {me} AND status = 'ready'),
         (SELECT min(next_run) FROM snappea_schedule {by_next_run}
             WHERE NOT is_paused AND is_paused = {false})""")

@@ -421,6 +421,75 @@ FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) 
 SELECT set_config(name, 'off', %s)
 FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit']) AS name
 
+-- postgres.front._CLAIM_FROM, SQLite
+UPDATE snappea_task SET status = 'running',
+    started_at = ?, attempts = attempts + 1, claims = claims + 1 WHERE id IN (
+    SELECT id FROM (
+        SELECT id FROM (SELECT id FROM snappea_task
+            WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ? AND priority > ?
+            ORDER BY priority DESC, coalesce(turn, id), id ) AS urgent
+        UNION ALL
+        SELECT id FROM (SELECT id FROM snappea_task
+            WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ? AND priority = ? AND coalesce(turn, id) >= ?
+            ORDER BY priority DESC, coalesce(turn, id), id ) AS others) AS line
+    WHERE NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = ?) LIMIT ?)
+RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
+    +enqueued_at, +is_async, +started_at, CASE WHEN coalesce(result_ttl, lane, parent_id, batch_id, expires_at, run_after,
+        nullif(interruptions, 0), nullif(is_sensitive, 0), -1) <> -1
+    THEN json_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
+        'lane', lane, 'lane_interval', lane_interval,
+        'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
+        'passes_result', CASE WHEN EXISTS (SELECT 1 FROM snappea_batch
+            WHERE snappea_batch.id = snappea_task.batch_id
+                AND substr(on_success, 1, 15) = '{"takes_result"')
+        THEN NOT EXISTS (SELECT 1 FROM snappea_task AS other
+            WHERE other.batch_id = snappea_task.batch_id AND other.batch_id IS NOT NULL
+                AND other.id < snappea_task.id)
+        ELSE false END, 'expires_at', expires_at,
+        'run_after', run_after, 'is_sensitive', is_sensitive, 'origin',
+        json(CASE WHEN coalesce(backend, '') <> '' THEN json_object('backend', backend,
+            'overrides', overrides, 'started_at', started_at, 'first_started_at', first_started_at,
+            'errors', errors) END)) END
+
+-- postgres.front._CLAIM_FROM, PostgreSQL
+UPDATE snappea_task SET status = 'running', foreman_id = nullif(current_setting('snappea.foreman', true), '')::bigint,
+    started_at = %s, attempts = attempts + 1, claims = claims + 1 WHERE id = ANY(ARRAY(
+    SELECT id FROM (
+        SELECT id FROM (SELECT id FROM snappea_task
+            WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s AND priority > %s
+            ORDER BY priority DESC, coalesce(turn, id), id FOR UPDATE SKIP LOCKED) AS urgent
+        UNION ALL
+        SELECT id FROM (SELECT id FROM snappea_task
+            WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s AND priority = %s AND coalesce(turn, id) >= %s
+            ORDER BY priority DESC, coalesce(turn, id), id FOR UPDATE SKIP LOCKED) AS others) AS line
+    WHERE NOT EXISTS (SELECT 1 FROM snappea_pause WHERE snappea_pause.queue = %s) LIMIT %s))
+RETURNING -priority, id, claims, task_name, args, kwargs, queue, attempts,
+    enqueued_at, is_async, started_at, CASE WHEN num_nonnulls(result_ttl, lane, parent_id, batch_id, expires_at,
+        run_after, nullif(interruptions, 0), nullif(is_sensitive, false), backend) > 0
+    THEN json_build_object('result_ttl', result_ttl, 'keeps_result', keeps_result,
+        'lane', lane, 'lane_interval', lane_interval,
+        'interruptions', interruptions, 'parent_id', parent_id, 'batch_id', batch_id,
+        'passes_result', CASE WHEN EXISTS (SELECT 1 FROM snappea_batch
+            WHERE snappea_batch.id = snappea_task.batch_id
+                AND substr(on_success, 1, 15) = '{"takes_result"')
+        THEN NOT EXISTS (SELECT 1 FROM snappea_task AS other
+            WHERE other.batch_id = snappea_task.batch_id AND other.batch_id IS NOT NULL
+                AND other.id < snappea_task.id)
+        ELSE false END,
+        'expires_at', to_char(expires_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'run_after', to_char(run_after, 'YYYY-MM-DD HH24:MI:SS.US'),
+        'is_sensitive', is_sensitive, 'origin',
+        CASE WHEN backend <> '' THEN json_build_object('backend', backend,
+            'overrides', overrides, 'started_at', to_char(started_at, 'YYYY-MM-DD HH24:MI:SS.US'),
+            'first_started_at', to_char(first_started_at, 'YYYY-MM-DD HH24:MI:SS.US'), 'errors', errors) END)::text END
+
+-- postgres.front._FRONT, SQLite
+SELECT priority, coalesce(turn, id) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = ? AND queue = ?
+ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
+
+-- postgres.front._FRONT, PostgreSQL
+SELECT priority, coalesce(turn, id) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
+ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
+
 -- postgres.vacuum._ALONE, both
 SELECT pg_try_advisory_lock(1936613744, 3)
 
@@ -1223,7 +1292,8 @@ SELECT queue, since FROM snappea_pause ORDER BY queue
 -- queue.statements.PEEK, SQLite
 SELECT (SELECT +run_after FROM snappea_task WHERE status = 'scheduled' AND run_after IS NOT NULL
         ORDER BY run_after LIMIT 1),
-    (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 0 ORDER BY queue LIMIT 1),
+    (SELECT queue FROM snappea_task
+        WHERE status = 'ready' AND gate = 0 AND is_async = 0 ORDER BY queue LIMIT 1),
     (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 0 ORDER BY queue DESC LIMIT 1),
     EXISTS (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = 1),
     (SELECT +expires_at FROM snappea_task INDEXED BY snappea_expires
@@ -1235,7 +1305,7 @@ SELECT (SELECT +run_after FROM snappea_task WHERE status = 'scheduled' AND run_a
     EXISTS (SELECT 1 FROM snappea_pause),
     EXISTS (SELECT 1 FROM snappea_limit),
     EXISTS (SELECT 1 FROM snappea_pause WHERE replace(heard_by, ' ' || 0 || ' ', '') = heard_by),
-    EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_foreman
+    EXISTS (SELECT 1 FROM snappea_task INDEXED BY snappea_addressed
         WHERE foreman_id IS NOT NULL AND foreman_id = 0 AND status = 'ready'),
     (SELECT min(next_run) FROM snappea_schedule INDEXED BY snappea_next_run
         WHERE NOT is_paused AND is_paused = 0)
@@ -1243,7 +1313,8 @@ SELECT (SELECT +run_after FROM snappea_task WHERE status = 'scheduled' AND run_a
 -- queue.statements.PEEK, PostgreSQL
 SELECT (SELECT run_after FROM snappea_task WHERE status = 'scheduled' AND run_after IS NOT NULL
         ORDER BY run_after LIMIT 1),
-    (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = false ORDER BY queue LIMIT 1),
+    coalesce(
+        (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = false AND queue < (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = false ORDER BY queue DESC LIMIT 1) ORDER BY queue LIMIT 1), (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = false ORDER BY queue DESC LIMIT 1)),
     (SELECT queue FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = false ORDER BY queue DESC LIMIT 1),
     EXISTS (SELECT 1 FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = true),
     (SELECT expires_at FROM snappea_task

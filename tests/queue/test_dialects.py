@@ -75,14 +75,14 @@ LANE = "lane10"
 FENCE = (10, 1, None)
 HOT: dict[str, tuple[tuple[Any, ...], str]] = {
     "IDENTICAL": (("key", "key"), "unique_waiting unique_running"),
-    "PEEK": ((), "scheduled ready expires revoked new foreman"),
+    "PEEK": ((), "scheduled ready expires revoked new addressed"),
     "PROMOTE": (("now", 10), "scheduled"),
     "EXPIRE": (("now", 10), "expires"),
     "QUEUES": ((False, False), "ready"),
     "FIRST": ((False, "default", 10), "ready"),
     "CLAIM": (("now", False, "default", "default", 10), "ready"),
     "CLAIM_THESE": (("now", "[1, 2]"), ""),
-    "CLAIM_ADDRESSED": (("now", False, 10), "foreman"),
+    "CLAIM_ADDRESSED": (("now", False, 10), "addressed"),
     "GIVE_BACK": (FENCE, ""),
     "SUCCEED": (FENCE, ""),
     "SUCCEED_ALL": (("[1, 2]", 1, None), ""),
