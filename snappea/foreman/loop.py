@@ -19,7 +19,7 @@ from ..errors import CannotStart
 from ..log import foreman, say, say_seldom
 from ..queue import batches, groups, store, unique
 from ..queue.clock import now
-from ..queue.database import ADAPTERS, FAULTS, adapter, connect, raw, transact, writing
+from ..queue.database import ADAPTERS, FAULTS, adapter, connect, raw, ring_on_commit, transact, writing
 from ..queue.quarantine import Quarantine, quarantined
 from ..queue.records import Claim, Expired, Outcome
 from ..tasks import frameworks
@@ -145,8 +145,14 @@ class Foreman:
             turn = planner.plan(rang)
             if not turn.has_work:
                 return self._sleep(turn)
-            if not self._work(turn) and rang:
-                self.bell.wait(FALSE_ALARM, for_rings=False)
+            if self._work(turn):
+                if self.bell.is_deaf:  # it found work that no ring told it of: more Foremen must listen
+                    self.bell.listen()
+            elif rang:
+                self.bell.rest(FALSE_ALARM)
+            if self.admission.has_opened:
+                ring_on_commit(self.connection)
+                self.admission.has_opened = False
             self._failures = 0
             return False
         except Exception as error:  # from the database, the system, or a row that was edited by hand

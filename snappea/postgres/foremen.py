@@ -23,9 +23,13 @@ _REGISTER = """
     INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)
     VALUES (?, ?, clock_timestamp(), clock_timestamp(), ?, '[]') RETURNING id"""
 _BE_KNOWN = "SELECT set_config('snappea.foreman', ?, false)"
-_RENEW = """
+#: Up to this many Foremen, all listen. A NOTIFY wakes each one that listens, and costs a transaction there.
+FEW = 3
+#: Of more, one of those that serve the same queues listens: the one that has the lock, until it disconnects.
+_RENEW = f"""
     UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ?, queues = ? WHERE id = ?
-    RETURNING extract(epoch FROM seen_at)::float"""
+    RETURNING extract(epoch FROM seen_at)::float, (SELECT count(*) FROM snappea_presence) <= {FEW}
+        OR pg_try_advisory_lock('snappea_presence'::regclass::oid::int, hashtext(queues))"""
 _LEAVE = "DELETE FROM snappea_presence WHERE id = ?"
 #: While the server was down, no Foreman could send a heartbeat.
 _IS_SILENT = "greatest(seen_at, pg_postmaster_start_time()) <= clock_timestamp() - make_interval(secs => ?)"
@@ -96,10 +100,15 @@ def be_known(db: RawConnection, foreman_id: int) -> None:
     db.execute(_BE_KNOWN, (str(foreman_id),))
 
 
-def renew(db: RawConnection, foreman_id: int, workers: int, stuck: str, queues: str) -> float | None:
-    """Send a heartbeat. Return its time, by the server's clock; None if the Foreman was considered dead."""
-    found = db.execute(_RENEW, (workers, stuck, queues, foreman_id)).fetchone()
-    return found[0] if found else None
+def renew(
+    db: RawConnection, foreman_id: int, workers: int, stuck: str, queues: str
+) -> tuple[float, bool] | None:
+    """Send a heartbeat. Return its time, by the server's clock, and whether this Foreman must listen.
+
+    Returns None if the Foreman was considered dead.
+    """
+    found: tuple[float, bool] | None = db.execute(_RENEW, (workers, stuck, queues, foreman_id)).fetchone()
+    return found
 
 
 def adopt(db: RawConnection, foreman_id: int, before: int) -> None:

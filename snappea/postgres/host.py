@@ -39,6 +39,8 @@ BEATS = 4
 #: How long the server keeps a transaction, with its locks, of a Foreman that is frozen, in seconds. At most
 #: half of FOREMAN_TIMEOUT, which is how long a Foreman waits for an answer.
 LONGEST_REST = 5.0
+#: After how many rings in a row that brought no work a Foreman leaves them to the one that must listen.
+IN_VAIN = 3
 
 
 class ListenBell(Bell):
@@ -52,22 +54,38 @@ class ListenBell(Bell):
         self._link: PostgresConnection | None = None
         self._socket = -1
         self._rang = False
+        #: Whether it must listen. Otherwise, it stops once it has rung IN_VAIN times in a row without work.
+        self.is_needed = True
+        self._in_vain = 0
 
-    def listen(self, link: PostgresConnection) -> None:
-        """Listen on a new connection."""
+    def attach(self, link: PostgresConnection) -> None:
+        """Wait for rings on a new connection, once it listens."""
         if self._socket >= 0:
             self._all.unregister(self._socket)
         self._link, self._socket = link, link.connection.fileno()
         self._all.register(self._socket, select.POLLIN)
         link.connection.add_notify_handler(self._note)  # for those that arrive with a query's result
-        link.execute("LISTEN snappea")
+        self.is_deaf = self._rang = True
+
+    def listen(self) -> None:
+        assert self._link
+        self._link.execute("LISTEN snappea")
+        self.is_deaf, self._in_vain = False, 0
         self._rang = True  # earlier notifications were not received
+
+    def rest(self, seconds: float) -> None:
+        super().wait(seconds, for_rings=False)
+        self._in_vain += 1
+        if self._link and self._in_vain >= IN_VAIN and not (self.is_needed or self.is_deaf):
+            self._link.execute("UNLISTEN snappea")
+            self.is_deaf = True
 
     def _note(self, _notify: object) -> None:
         self._rang = True
 
     def wait(self, timeout: float, for_rings: bool = True) -> bool:
         rang = super().wait(0 if for_rings and self._rang else timeout, for_rings)
+        self._in_vain *= for_rings  # without, all its workers are busy
         if for_rings:
             rang, self._rang = rang or self._rang, False
         return rang
@@ -145,7 +163,7 @@ class PostgresHost(Host):
 
     def equip(self) -> None:
         self.bell = self._bell = ListenBell()
-        self._bell.listen(self._link)
+        self._bell.attach(self._link)
         self.logbook = Logbook(None, self._cells())
 
     def facts(self) -> str:
@@ -172,7 +190,7 @@ class PostgresHost(Host):
         self.connection.close()
         self.connection.ensure_connection()
         self._set_up_connection()
-        self._bell.listen(self._link)
+        self._bell.attach(self._link)
         say(INFO, "Reconnected to %s.", self.name)
         self._next_beat = 0.0
 
@@ -206,6 +224,7 @@ class PostgresHost(Host):
             foremen.adopt(db, foreman_id, self._foreman_id)
         self._foreman_id = foreman_id
         foremen.be_known(self._link, foreman_id)
+        self._renew()
         self._beaten_at = 0.0
         said = (
             "No heartbeat for FOREMAN_TIMEOUT (%g s): another Foreman considers this one dead. It has "
@@ -219,7 +238,13 @@ class PostgresHost(Host):
 
     def _renew(self) -> float | None:
         workers = self.settings.NUM_WORKERS
-        return foremen.renew(self._link, self._foreman_id, workers, self._stuck, self._queues)
+        found = foremen.renew(self._link, self._foreman_id, workers, self._stuck, self._queues)
+        if found is None:
+            return None
+        beaten_at, self._bell.is_needed = found
+        if self._bell.is_needed and self._bell.is_deaf:
+            self._bell.listen()
+        return beaten_at
 
     def leave_to_parent(self) -> None:
         pass  # psycopg knows that the connection is its parent's

@@ -71,6 +71,16 @@ class Bell:
                 rang = self._hear()
         return rang
 
+    #: Whether it has stopped listening, because another Foreman does.
+    is_deaf = False
+
+    def listen(self) -> None:
+        """Listen again."""
+
+    def rest(self, seconds: float) -> None:
+        """Pause after a ring that brought no work."""
+        self.wait(seconds, for_rings=False)
+
     def _hear(self) -> bool:
         """Read the event, and tell whether it was a ring."""
         raise NotImplementedError

@@ -1,5 +1,6 @@
 """What several Foremen and many callers cost the server, by counts: locks, notifications, transactions."""
 
+import itertools
 import re
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from snappea.queue import store
 from snappea.queue.clock import now
 from snappea.queue.database import connect, raw, transact
 from snappea.queue.records import Call
-from tests.playground.tasks import nothing
+from tests.playground.tasks import nothing, record
 from tests.site import DEADLINE, PostgresSite, wait_until
 
 pytestmark = [pytest.mark.on_postgres, pytest.mark.long]
@@ -109,3 +110,31 @@ else:
     assert program.wait() == 0, program.output()
     wait_until(lambda: site.counts() == {"ready": 200})
     wait_for_ring(listener, 200)
+
+
+def test_of_many_foremen_one_listens(site: PostgresSite) -> None:
+    """The others find by polling what it does not take, and listen from then on."""
+    site.settings |= {"FOREMAN_TIMEOUT": 4}
+    site.sql(f"ALTER DATABASE {site.name} SET log_statement = 'all'")
+    log = site.server.directory / "log"
+    before = log.stat().st_size
+
+    def count(word: str) -> int:
+        return log.read_text()[before:].count(f": {word} snappea")
+
+    foremen = [site.foreman() for _ in range(5)]
+    wait_until(lambda: 3 <= count("LISTEN") <= 4)
+    numbers = itertools.count()
+
+    def run_one() -> None:
+        record.delay(number := next(numbers))
+        wait_until(lambda: site.ledger.count("end", number))
+
+    def is_one_left() -> bool:
+        run_one()
+        return count("LISTEN") - count("UNLISTEN") == 1
+
+    wait_until(is_one_left)
+    for foreman in foremen[:-1]:
+        foreman.kill()
+    run_one()

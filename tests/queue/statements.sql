@@ -379,11 +379,13 @@ VALUES (%s, %s, clock_timestamp(), clock_timestamp(), %s, '[]') RETURNING id
 
 -- postgres.foremen._RENEW, SQLite
 UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = ?, stuck = ?, queues = ? WHERE id = ?
-RETURNING extract(epoch FROM seen_at)::float
+RETURNING extract(epoch FROM seen_at)::float, (SELECT count(*) FROM snappea_presence) <= 3
+    OR pg_try_advisory_lock('snappea_presence'::regclass::oid::int, hashtext(queues))
 
 -- postgres.foremen._RENEW, PostgreSQL
 UPDATE snappea_presence SET seen_at = clock_timestamp(), workers = %s, stuck = %s, queues = %s WHERE id = %s
-RETURNING extract(epoch FROM seen_at)::float
+RETURNING extract(epoch FROM seen_at)::float, (SELECT count(*) FROM snappea_presence) <= 3
+    OR pg_try_advisory_lock('snappea_presence'::regclass::oid::int, hashtext(queues))
 
 -- postgres.foremen._RUNNING_IN, both
 SELECT queue, count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'running'
