@@ -26,7 +26,7 @@ sys.exit(main())
 
 def run(*arguments: str, program: tuple[str, str] = ("-m", "tests.crashpoints")) -> tuple[int, str]:
     """Run the command, and return its exit code and its output."""
-    command = [sys.executable, *program, "--jobs", "2", "--synchronous", "FULL", *arguments]
+    command = [sys.executable, *program, *arguments, "--jobs", "2", "--synchronous", "FULL"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
@@ -38,6 +38,16 @@ def test_a_fault_at_some_points(kinds: str, every: str) -> None:
     assert code == 0, output
     reached = re.match(r"(\d+) of (\d+) points", output)
     assert reached and int(reached[1]) >= 5, output
+
+
+def test_errors_that_were_mistaken_for_others() -> None:
+    """A deleted database that was there, and tracebacks."""
+    foreman = ("socketpair=EMFILE/1", "newfstatat=EIO/21", "newfstatat=EIO/31", "newfstatat=EACCES/33")
+    enqueuer = ("openat=EIO/1", "pwrite64=EIO/10")
+    code, output = run(
+        *(f"FULL/foreman/{fault}" for fault in foreman), *(f"FULL/enqueuer/{fault}" for fault in enqueuer)
+    )
+    assert code == 0, output
 
 
 def test_a_broken_promise_is_noticed() -> None:

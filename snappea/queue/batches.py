@@ -170,5 +170,5 @@ def family(batch_id: int) -> list[int]:
 
 def drop_success(batch_id: int) -> None:
     """Let a batch and those in it have no on_success."""
-    with transact(connect()) as db:
+    with connect().wrap_database_errors, transact(connect()) as db:
         db.execute(DROP_SUCCESS, (batch_id,))

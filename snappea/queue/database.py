@@ -177,7 +177,10 @@ def checkpoint_after_migrate(*, using: str, **kwargs: Any) -> None:
 
 def _identify(raw: sqlite3.Connection, path: str) -> QueueFile:
     raw.execute("PRAGMA schema_version").fetchone()  # opens -wal and -shm
-    found = os.stat(path)
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise sqlite3.OperationalError(f"unable to open database file: {error}") from error
     return QueueFile(path, found.st_dev, found.st_ino, identity_of(f"{path}-wal"), identity_of(f"{path}-shm"))
 
 

@@ -78,9 +78,9 @@ class QueueFile:
         state = self.state()
         if state and state == self._seen:
             return False
-        if not state or self.lost():
+        if self.lost():
             return True
-        if time.time_ns() - state[1] > SETTLED:
+        if state and time.time_ns() - state[1] > SETTLED:
             self._seen = state
         return False
 
@@ -97,13 +97,13 @@ class QueueFile:
         if self.is_replaced():
             return self.path
         for suffix, identity in (("-wal", self.wal), ("-shm", self.shm)):
-            if identity and identity_of(path := self.path + suffix) != identity:
+            if identity and is_lost(path := self.path + suffix, identity):
                 return path
         return ""
 
     def is_replaced(self) -> bool:
         """Tell whether the database itself was deleted or replaced."""
-        return identity_of(self.path) != (self.device, self.inode)
+        return is_lost(self.path, (self.device, self.inode))
 
     def wal_size(self) -> int:
         """Return the size of the write-ahead log in bytes."""
@@ -120,6 +120,15 @@ def identity_of(path: str | int) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def is_lost(path: str, identity: Identity) -> bool:
+    """Tell whether a path does not lead to this file any more. False while the system cannot tell."""
+    try:
+        found = os.stat(path)
+    except OSError as error:  # for a disk that fails, or a directory that is closed to us, nothing is deleted
+        return isinstance(error, (FileNotFoundError, NotADirectoryError))
+    return (found.st_dev, found.st_ino) != identity
 
 
 def give_to_owner_of_directory(raw: sqlite3.Connection, path: str) -> None:

@@ -22,7 +22,7 @@ except ImportError:  # without Unix there is no Foreman, and no lock
 from ..errors import CannotStart
 from ..log import say
 from .clock import steady_clock
-from .files import QueueFile, open_beside, open_regular
+from .files import QueueFile, is_lost, open_beside, open_regular
 from .records import ForemanInfo
 
 #: How long to wait for the fork server and children of a dead Foreman to release the lock, in seconds.
@@ -117,10 +117,7 @@ class Lock:
 
     def is_lost(self) -> bool:
         """Tell whether the file was removed, so that another Foreman could lock a new one."""
-        try:
-            return not os.path.samestat(os.stat(self._path), os.fstat(self.descriptor))
-        except OSError:
-            return True
+        return is_lost(self._path, (self.identity.st_dev, self.identity.st_ino))
 
     def close(self) -> None:
         """Release the lock. In a child that a task forked, close its copy, which would keep the lock held."""

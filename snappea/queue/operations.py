@@ -56,7 +56,7 @@ def requeue_in_batches(tasks: QuerySet[Task], countdown: float | timedelta | Non
     due = None if seconds is None else later(now(), seconds)
     for page in _chosen(tasks, "requeue", "pk", "claims", "batch_id"):
         if members := {batch_id for *_fence, batch_id in page if batch_id is not None}:
-            with transact(connect()) as db:
+            with connect().wrap_database_errors, transact(connect()) as db:
                 batches.reopen(db, members)
         yield from _in_batches([sql.REQUEUE], [(due, due, *fence) for *fence, _batch_id in page])
 
@@ -148,7 +148,7 @@ def pause(queue: str) -> bool:
     """
     refuse_event_loop("queue")
     connection = connect()
-    with transact(connection) as db:
+    with connection.wrap_database_errors, transact(connection) as db:
         is_new = db.execute(sql.PAUSE, (queue, now())).rowcount == 1
         db.execute(sql.RECALL, (queue,))
     ring_on_commit(connection)
@@ -165,14 +165,15 @@ def _is_confirmed(queue: str) -> bool:
     connection = connect()
     if connection.vendor in ADAPTERS:
         return bool(adapter(connection, "foremen").has_confirmed(raw(connection), queue))
-    file, found = file_of(connection), raw(connection).execute(sql.HEARD_BY, (queue,)).fetchone()
+    with connection.wrap_database_errors:
+        file, found = file_of(connection), raw(connection).execute(sql.HEARD_BY, (queue,)).fetchone()
     return found is None or found[0] != "" or file is None or holder(file) is None
 
 
 def resume(queue: str) -> bool:
     """Serve a paused queue again. Return False if it was not paused."""
     refuse_event_loop("queue")
-    with transact(connect()) as db:
+    with connect().wrap_database_errors, transact(connect()) as db:
         was_paused = db.execute(sql.RESUME, (queue,)).rowcount == 1
         if was_paused:
             groups.recheck(db, sorted(lane for (lane,) in db.execute(sql.BLOCKED_GROUPS).fetchall()))

@@ -54,7 +54,7 @@ def resume(name: str) -> bool:
     """Resume a schedule with its next run. Runs during the pause are skipped. Return whether it exists."""
     refuse_event_loop("schedules")
     db = connect()
-    with transact(db) as below:
+    with db.wrap_database_errors, transact(db) as below:
         planned, moment = _find(below, name), now(db)
         if planned:
             is_missed = planned.next_run is None or planned.next_run <= moment
@@ -93,7 +93,7 @@ def change(name: str, **changes: Unpack[Options]) -> None:
     >>> change("mail.tasks.send_digest", cron="0 7 * * *", queue="slow")
     """
     db = _editable()
-    with transact(db) as below:
+    with db.wrap_database_errors, transact(db) as below:
         planned = _one(below, name)
         plan = _revised(planned, changes)
         _write(db, below, planned, planned.changed(plan))
@@ -103,7 +103,7 @@ def change(name: str, **changes: Unpack[Options]) -> None:
 def reset(name: str) -> bool:
     """Undo the changes to a schedule in the code. Return whether there were any."""
     db = _editable()
-    with transact(db) as below:
+    with db.wrap_database_errors, transact(db) as below:
         planned = _find(below, name)
         is_changed = planned is not None and bool(planned.declared)
         if planned and is_changed:
@@ -124,7 +124,7 @@ def add(name: str, task: str | TaskFunction[..., Any], **options: Unpack[Options
     db = _editable()
     task_name = resolve(task).name if isinstance(task, str) else task.name
     plan = checked({**options, "task": task_name, "name": name}, is_added=True)
-    with transact(db) as below:
+    with db.wrap_database_errors, transact(db) as below:
         planned = Planned(plan, next_run(plan, None, now(db)), is_added=True)
         if not planned.write(below, rows.ADD):
             raise ConfigurationError(f"There already is a schedule {name!r}.")
@@ -134,7 +134,7 @@ def add(name: str, task: str | TaskFunction[..., Any], **options: Unpack[Options
 def remove(name: str) -> bool:
     """Remove a schedule that was added. Return whether there was one. Those in the code stay."""
     refuse_event_loop("schedules")
-    with transact(connect()) as below:
+    with connect().wrap_database_errors, transact(connect()) as below:
         planned = _find(below, name)
         if is_added := bool(planned and planned.is_added):
             rows.remove(below, name)

@@ -63,7 +63,7 @@ def _run(place: Path, options: argparse.Namespace) -> int:
     began, reached, broken = time.monotonic(), 0, 0
     Life(place / "first", Point("NORMAL", "", "kill", 0)).prepare()
     gc.freeze()
-    points = list(_points(place, options))
+    points = options.points or list(_points(place, options))
     chosen = options.points or points[options.first :: options.every]
     with get_context("fork").Pool(options.jobs) as pool:
         for point, hit, found in pool.imap_unordered(partial(_try, place), chosen):

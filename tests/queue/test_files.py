@@ -12,6 +12,7 @@ import pytest
 from snappea.errors import EnqueueError
 from snappea.queue import rescue
 from snappea.queue.database import connect, file_of, leave_lost_files, raw
+from snappea.queue.files import is_lost
 from tests.playground.tasks import nothing, open_database, record, wait_for
 from tests.site import Process, Site, wait_until
 
@@ -181,6 +182,14 @@ def test_a_directory_that_changes_is_looked_into(site: Site) -> None:
     os.utime(site.directory, (0, 0))
     lose(site, "wal replaced by a copy")
     assert file.is_gone() and file.lost() == f"{site.database}-wal"
+
+
+def test_a_file_is_not_lost_because_the_system_cannot_tell(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    assert not is_lost(str(tmp_path / "loop"), (1, 1))
+    assert is_lost(str(tmp_path / "missing"), (1, 1)) and is_lost(str(tmp_path / "file" / "x"), (1, 1))
+    assert is_lost(str(tmp_path / "file"), (1, 1))
 
 
 def test_a_foreman_that_does_not_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

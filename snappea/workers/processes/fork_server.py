@@ -61,14 +61,14 @@ class ForkServer:
         """Fork if `is_needed`. Call this before the process has threads. Raises CannotStart."""
         self._numbers = count(1)
         self._starts = threading.Lock()
-        self._control, other = socket.socketpair()
-        other.close()  # until there is a fork server, it leads nowhere
         self._lock: int | None = None
         self._is_closed = False
         self.pid = 0
-        # a copy in a process that a task forks would hide the Foreman's end from the fork server
-        os.register_at_fork(after_in_child=lambda: self._control.close())
         try:
+            self._control, other = socket.socketpair()
+            other.close()  # until there is a fork server, it leads nowhere
+            # a copy in a process that a task forks would hide the Foreman's end from the fork server
+            os.register_at_fork(after_in_child=lambda: self._control.close())
             if is_needed:
                 self._fork()
         except OSError as error:
