@@ -68,6 +68,8 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 if "SNAPPEA_TEST_QUEUE" in os.environ:  # the queue's database is PostgreSQL
     DATABASES["snappea"] = json.loads(os.environ["SNAPPEA_TEST_QUEUE"])
+if "SNAPPEA_TEST_OTHER" in os.environ:  # where the queue can move to
+    DATABASES["other"] = json.loads(os.environ["SNAPPEA_TEST_OTHER"])
 DATABASE_ROUTERS = ["snappea.router.SnappeaRouter"]
 TASKS = {
     "default": {"BACKEND": "snappea.backend.SnappeaBackend", "QUEUES": []},

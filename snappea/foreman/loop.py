@@ -20,6 +20,7 @@ from ..log import foreman, say, say_seldom
 from ..queue import batches, groups, store, unique
 from ..queue.clock import now
 from ..queue.database import ADAPTERS, FAULTS, adapter, connect, raw, ring_on_commit, transact, writing
+from ..queue.foremen import require_home
 from ..queue.quarantine import Quarantine, quarantined
 from ..queue.records import Claim, Expired, Outcome
 from ..tasks import frameworks
@@ -112,6 +113,7 @@ class Foreman:
         host, settings = self.host, self.settings
         try:
             host.enter(waits)
+            self._require_home()
             quarantined(self._recover)
             self.stats.write_start(self.connection)
             host.equip()
@@ -122,6 +124,13 @@ class Foreman:
             return store.depth_by(raw(self.connection)), host.facts()
         except (OSError, *FAULTS) as error:
             raise CannotStart(f"The Foreman of {host.name} cannot start: {error}.") from error
+
+    def _require_home(self) -> None:
+        try:
+            require_home(raw(self.connection))
+        except CannotStart:
+            self.host.leave()
+            raise
 
     def _recover(self) -> None:
         """Settle the tasks that a dead Foreman left running, before anything is claimed."""

@@ -62,11 +62,11 @@ class PostgresConnection:
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), /) -> _Rows:
         """Run a statement."""
         with self._wrapper.wrap_database_errors:
-            return self._rows().execute(DIALECT.text_of(sql), parameters or None)
+            return self.rows().execute(DIALECT.text_of(sql), parameters or None)
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> _Rows:
         """Run a statement for each row of parameters."""
-        rows, parameters = self._rows(), list(parameters)
+        rows, parameters = self.rows(), list(parameters)
         if parameters:  # without any, psycopg would still ask the server
             with self._wrapper.wrap_database_errors:
                 rows.executemany(DIALECT.text_of(sql), parameters)
@@ -101,7 +101,8 @@ class PostgresConnection:
             if not is_ready and time.monotonic() >= give_up:
                 raise _NoAnswer(f"the server has not answered within {seconds:g} s")
 
-    def _rows(self) -> _Rows:
+    def rows(self) -> _Rows:
+        """Return a new cursor, for COPY."""
         rows = _Rows(self.connection)
         rows.adapters.register_loader("timestamptz", _Moment)
         rows.adapters.register_dumper(str, _Text)

@@ -20,6 +20,7 @@ from ..foreman.systemd import Supervisor
 from ..log import say
 from ..queue.clock import now
 from ..queue.database import RawConnection, raw, transact
+from ..queue.foremen import require_home
 from ..queue.lock import require_same
 from ..queue.logbook import Logbook
 from ..queue.records import Recovered
@@ -219,6 +220,7 @@ class PostgresHost(Host):
 
     def _return(self) -> None:
         """Work on under a new id: another Foreman considers this one dead."""
+        require_home(self._link)
         with transact(self.connection) as db:
             foreman_id = foremen.register(db, self.settings.NUM_WORKERS)
             foremen.adopt(db, foreman_id, self._foreman_id)

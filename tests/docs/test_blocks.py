@@ -222,18 +222,22 @@ def test_back_up_and_restore(newcomer: Project) -> None:
 @pytest.mark.needs("initdb")
 def test_postgres_as_the_queue(newcomer: Project, postgres: Postgres) -> None:
     """With what waited in the old queue taken along."""
-    dump, settings, load = of("Use PostgreSQL for the queue")
+    settings, switch = of("Use PostgreSQL for the queue")
+    (move,) = of("Move the queue without losing a call")
     _install, _settings, _tasks, _start, call = of("Installation")
-    newcomer.shell(f"{call}{dump}")
+    newcomer.shell(call)
     postgres.create("newcomer")
     for key, value in postgres.settings("newcomer").items():
         settings = re.sub(rf'("{key}": )".*"', rf'\1"{value}"', settings)
-    newcomer.append("proj/settings.py", f'{settings}DATABASES["snappea"]["PORT"] = {postgres.port}\n')
-    newcomer.shell(load)
+    settings += f'DATABASES["snappea_postgres"]["PORT"] = {postgres.port}\n'
+    newcomer.append("proj/settings.py", settings)
+    newcomer.shell(move)
+    newcomer.append("proj/settings.py", switch)
+    newcomer.shell(move)
     with foreman(newcomer) as running:
-        running.wait_for_output("Finished mail.tasks.send_mail #1")
+        running.wait_for_output("Finished mail.tasks.send_mail #1 ")
         newcomer.shell(call)
-        running.wait_for_output("Finished mail.tasks.send_mail #2")
+        running.wait_for_output("Finished mail.tasks.send_mail #10000002 ")
     postgres.drop("newcomer")
 
 

@@ -492,6 +492,9 @@ ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
 SELECT priority, coalesce(turn, id) FROM snappea_task WHERE status = 'ready' AND gate = 0 AND is_async = %s AND queue = %s
 ORDER BY priority DESC, coalesce(turn, id), id LIMIT 1
 
+-- postgres.side._LOCK, both
+SELECT pg_try_advisory_lock(1936613744, 10)
+
 -- postgres.vacuum._ALONE, both
 SELECT pg_try_advisory_lock(1936613744, 3)
 
@@ -729,6 +732,40 @@ SELECT (EXISTS (SELECT 1 FROM snappea_task WHERE batch_id = snappea_batch.id
     CASE WHEN success_id IS NULL THEN on_success END, CASE WHEN failure_id IS NULL THEN on_failure END,
     CASE WHEN complete_id IS NULL THEN on_complete END
 FROM snappea_batch WHERE id = %s
+
+-- queue.foremen._MARKS, both
+SELECT key, task_name FROM snappea_handover WHERE key IN ('moved', 'moving')
+
+-- queue.move._KEYS, both
+SELECT call FROM snappea_handover WHERE key = 'moving' AND call <> ''
+
+-- queue.move._MARK, SQLite
+INSERT INTO snappea_handover (key, task_name, call, taken_by) VALUES (?, ?, ?, '')
+ON CONFLICT (key) DO UPDATE SET task_name = excluded.task_name, call = excluded.call
+
+-- queue.move._MARK, PostgreSQL
+INSERT INTO snappea_handover (key, task_name, call, taken_by) VALUES (%s, %s, %s, '')
+ON CONFLICT (key) DO UPDATE SET task_name = excluded.task_name, call = excluded.call
+
+-- queue.move._TAKEN, SQLite
+SELECT unique_key FROM snappea_task WHERE unique_key IN (SELECT value FROM json_each(?)) AND status IN ('ready', 'scheduled')
+
+-- queue.move._TAKEN, PostgreSQL
+SELECT unique_key FROM snappea_task WHERE unique_key IN (SELECT value FROM json_array_elements_text(%s::json)) AND status IN ('ready', 'scheduled')
+
+-- queue.move._UNIQUE, SQLite
+SELECT id, unique_key FROM snappea_task
+WHERE id IN (SELECT value FROM json_each(?)) AND unique_key IS NOT NULL AND status IN ('ready', 'scheduled')
+
+-- queue.move._UNIQUE, PostgreSQL
+SELECT id, unique_key FROM snappea_task
+WHERE id = ANY(ARRAY(SELECT value::bigint FROM json_array_elements_text(%s::json))) AND unique_key IS NOT NULL AND status IN ('ready', 'scheduled')
+
+-- queue.move._UNMARK, SQLite
+DELETE FROM snappea_handover WHERE key = ? AND task_name = ?
+
+-- queue.move._UNMARK, PostgreSQL
+DELETE FROM snappea_handover WHERE key = %s AND task_name = %s
 
 -- queue.statements.ADMIT, SQLite
 UPDATE snappea_task SET gate = 0 WHERE id IN (

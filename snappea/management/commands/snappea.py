@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser, no_translations
 
 from snappea.errors import SnappeaError
-from snappea.management import beat, call, check, decide, handover, preflight, replay, show
+from snappea.management import beat, call, check, decide, handover, move, preflight, replay, show
 from snappea.management.subcommands import Subcommands
 from snappea.queue.availability import usable
 from snappea.queue.quarantine import quarantined
@@ -24,7 +24,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         subcommands = Subcommands(parser)
-        for module in (show, call, replay, decide, handover, beat, preflight, check):
+        for module in (show, call, replay, decide, handover, move, beat, preflight, check):
             module.add(subcommands)
 
     def get_check_kwargs(self, options: Any) -> Any:
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             return
         runs_elsewhere = command == "enqueue" and not isinstance(engine.choose(), engine.TableEngine)
         try:
-            with usable(looks_first=command not in ("check", "preflight") and not runs_elsewhere):
+            with usable(looks_first=command not in ("check", "preflight", "move") and not runs_elsewhere):
                 quarantined(act) if command in _LOOKS else act()
         except SnappeaError as error:
             raise CommandError(str(error)) from error
