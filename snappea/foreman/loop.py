@@ -310,6 +310,7 @@ class Foreman:
     def _say_last_words(self) -> None:
         why = "The Foreman was stopped while this task ran."
         self._planner.take_back()
+        self.in_flight.take_back(self.pool.loop.take_back())
         with transact(self.connection) as db:
             # not earlier: tasks may have ended while the transaction waited for its lock
             self.in_flight.collect(drain(self.pool.outcomes))

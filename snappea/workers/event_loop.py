@@ -97,9 +97,10 @@ class EventLoop:
                 self._withdraw(claim)
             raise
 
-    def take_back(self, queue: str) -> list[tuple[int, Claim]]:
-        """Return the claims of a queue that have not begun. They will not run here."""
-        waiting = [fence for fence, (_cell, claim) in list(self._waiting.items()) if claim.queue == queue]
+    def take_back(self, queue: str | None = None) -> list[tuple[int, Claim]]:
+        """Return the claims that have not begun, of a `queue` or of all. They will not run here."""
+        here = list(self._waiting.items())
+        waiting = [fence for fence, (_cell, claim) in here if queue in (None, claim.queue)]
         return [entered for fence in waiting if (entered := self._waiting.pop(fence, None))]
 
     def revoke(self, claim: Claim) -> None:

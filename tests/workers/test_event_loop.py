@@ -179,6 +179,18 @@ def test_stopping_waits_and_then_interrupts(site: Site) -> None:
     assert [result.status for result in results] == ["successful", "interrupted", "ready"]
 
 
+def test_stopping_gives_back_what_the_blocked_loop_has_not_begun(site: Site) -> None:
+    foreman = site.foreman(GRACEFUL_TIMEOUT=0)
+    block.delay(60)
+    wait_until(lambda: site.counts() == {"running": 1})
+    result = sleep.delay(0)
+    wait_until(lambda: site.counts() == {"running": 2})
+    assert foreman.stop() == 0
+    assert not site.ledger.count("start", result.id)
+    task = Task.objects.get(pk=result.id)
+    assert (task.status, task.attempts, task.interruptions) == ("ready", 0, 0)
+
+
 def test_a_kill_interrupts(site: Site) -> None:
     foreman = site.foreman()
     results = [wait_for.delay("x", "never"), wait_late.delay("y", str(site.directory / "go"))]
