@@ -132,7 +132,7 @@ class Admission:
             claims = [claim for _cell, claim in unbegun]
             store.give_back(db, claims)
             self.note_left(claims)
-            if not pool.is_starting(name):
+            if not (pool.is_starting(name) or in_flight.is_about_to_begin(name)):
                 store.confirm_pause(db, name, since)
         return store.peek(db)
 

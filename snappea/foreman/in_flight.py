@@ -96,6 +96,12 @@ class InFlight:
         """Return how many claims have not ended."""
         return len(self.claims) - len(self.outcomes) - len(self.unbegun)
 
+    def is_about_to_begin(self, queue: str) -> bool:
+        """Return whether a worker has just taken a claim of a queue."""
+        unbegun = {cell for cell, _claim in self.unbegun}
+        claims = ((cell, claim) for cell, claim in self.claims.items() if cell not in unbegun)
+        return any(claim.queue == queue and not self.logbook.is_begun(cell) for cell, claim in claims)
+
     def is_to_be_written(self, here: float) -> bool:
         """Return whether there is something to write. `here`: time.monotonic()."""
         is_due = (unwritten_progress or unwritten_logs) and here >= self.next_notes

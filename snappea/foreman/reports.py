@@ -72,7 +72,7 @@ def report_recovered(recovered: Collection[Recovered], owner: str = "The last Fo
     for task in recovered:
         if task.status:
             report_interrupted(task, task.status)
-        elif task.outcome in ("succeeded", "failed"):
+        elif task.outcome in ("succeeded", "failed", "cancelled"):
             _notify_of_row(task.id)
 
 

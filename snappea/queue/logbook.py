@@ -37,6 +37,7 @@ class Note(IntEnum):
     SUCCEEDED = 2
     FAILED = 3
     TO_RETRY = 4
+    REVOKED = 5
 
 
 _CLAIMED = int(Note.CLAIMED)  # faster than the enumeration's member
@@ -103,6 +104,10 @@ class Logbook:
     def note(self, cell: int, note: int) -> None:
         """Note how far the claim in a cell has come."""
         self._words[cell * _WORDS + _NOTE] = note
+
+    def is_begun(self, cell: int) -> bool:
+        """Return whether a worker has begun the claim in a cell."""
+        return self._words[cell * _WORDS + _NOTE] != _CLAIMED
 
     def close(self) -> None:
         """Unmap the file; it stays for the next Foreman."""

@@ -43,5 +43,9 @@ def _recover(db: RawConnection, moment: str, fence: Fence, note: Note) -> tuple[
     if note is Note.TO_RETRY:
         db.execute(sql.RETRY, (moment, why, error_line(moment, why), *fence))
         return "to be retried", None
+    if note is Note.REVOKED:
+        why = f"It was terminated; {lost.format('traceback')}"
+        db.execute(sql.TERMINATE, (moment, why, error_line(moment, why), *fence))
+        return "cancelled", None
     status = interrupt(db, moment, fence, "The Foreman died while this task ran.")
     return ("interrupted, to run again" if status == Status.READY else "interrupted"), status

@@ -180,6 +180,8 @@ def note_of(outcome: Outcome) -> Note:
         return Note.BEGUN  # if the Foreman dies now, the result is lost, and nothing can follow
     if not outcome.error:
         return Note.SUCCEEDED
+    if outcome.is_revoked:
+        return Note.REVOKED
     return Note.FAILED if outcome.retry_after is None else Note.TO_RETRY
 
 

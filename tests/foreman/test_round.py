@@ -19,8 +19,10 @@ from snappea.foreman.restart import Restart
 from snappea.foreman.round import Planner
 from snappea.foreman.shutdown import Shutdown
 from snappea.foreman.statistics import Stats
+from snappea.models import Pause
+from snappea.queue import store
 from snappea.queue.database import connect, file_of, raw
-from snappea.queue.logbook import Logbook
+from snappea.queue.logbook import Logbook, Note
 from snappea.queue.records import Claim
 from snappea.tasks.function import registry
 from snappea.workers import threads
@@ -72,6 +74,18 @@ def test_a_signal_while_a_restart_waits_claims_nothing(parts: Parts) -> None:
     parts.shutdown.signals = 1
     turn = parts.planner.plan(rang=True)
     assert not turn.has_room and parts.shutdown.stop_by is not None and not parts.shutdown.is_to_restart
+
+
+def test_a_pause_waits_for_a_task_that_a_worker_has_just_taken(parts: Parts) -> None:
+    Pause.objects.create(queue="default", since="2026-01-01T00:00Z")
+    parts.hand_over(2)
+    cell, _claim = parts.pool.backlog.popleft()  # as a worker does, before it notes that it begins
+    admission, db = Admission(), raw(connect())
+    admission.heed_pauses(db, parts.pool, parts.in_flight)
+    assert not parts.pool.backlog and store.unconfirmed_pauses(db)
+    parts.in_flight.logbook.note(cell, Note.BEGUN)
+    admission.heed_pauses(db, parts.pool, parts.in_flight)
+    assert not store.unconfirmed_pauses(db)
 
 
 def test_a_minute_of_statistics_that_is_over_is_work_by_itself(parts: Parts) -> None:

@@ -120,8 +120,9 @@ def test_recovery_by_the_notes(site: Site) -> None:
         Entry.of(6, 9, MOMENT): Note.CLAIMED,
         Entry.of(7, 1, MOMENT): Note.BEGUN,
         Entry.of(8, 1, "2026-01-01 12:00:00.000001"): Note.SUCCEEDED,
+        Entry.of(9, 1, MOMENT): Note.REVOKED,
     }
-    for number in range(1, 9):
+    for number in range(1, 10):
         columns = {"claims": 1, "attempts": 1, "started_at": f"{MOMENT}Z", "acks_late": number == 7}
         Task.objects.create(task_name="x", status="running", **columns)
     recovered = recovery.recover(raw(connect()), MOMENT, notes)
@@ -130,6 +131,7 @@ def test_recovery_by_the_notes(site: Site) -> None:
         "interrupted": 4,
         "succeeded": 1,
         "failed": 1,
+        "cancelled": 1,
         "interrupted, to run again": 1,
     }
     assert dict(Task.objects.values_list("id", "status")) == {
@@ -140,6 +142,7 @@ def test_recovery_by_the_notes(site: Site) -> None:
         6: "interrupted",
         7: "ready",
         8: "interrupted",
+        9: "cancelled",
     }
 
 

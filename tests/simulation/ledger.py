@@ -232,10 +232,7 @@ class Ledger:
             "gone": ending == "success" or is_over,
             "successful": ending == "success",
             "scheduled": ending == "retry",
-            # the logbook does not tell a revoked task from one that failed
-            "failed": ending == "failure"
-            or (ending == "retry" and old.expires_at is not None)
-            or (ending == "revoked" and self.is_recovering),
+            "failed": ending == "failure" or (ending == "retry" and old.expires_at is not None),
             "cancelled": is_revoked or ending == "revoked",
             "interrupted": run is not None and not (self.is_recovering and is_known and ending == "success"),
             "ready": run is None or ending == "retry" or bool(old.acks_late),
