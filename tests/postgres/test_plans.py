@@ -70,7 +70,9 @@ ELSEWHERE = {
 }
 #: Only a Foreman asks these; no Foreman asks those. It keeps plans and avoids sorts, and a site does neither.
 OF_FOREMAN = {"queue.batches.PURGE", "queue.statements.PEEK"}
-OF_SITE = re.compile(r"monitoring|management|stats|testing|SELECT|queue.batches.(DROP_SUCCESS|FAMILY_OF)")
+OF_SITE = re.compile(
+    r"monitoring|management|stats|testing|SELECT|queue.move|queue.batches.(DROP_SUCCESS|FAMILY_OF)"
+)
 #: Rare, and allowed to read many rows.
 RARE = {
     "postgres.foremen._RECHECK",  # a Foreman died: each group is looked at
