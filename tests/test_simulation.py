@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.clients import Event, script
+from tests.simulation.events import Event
 from tests.simulation.shrinking import shrink
 from tests.site import ROOT
 
@@ -40,7 +40,7 @@ def test_the_same_seed_makes_the_same_history(migrated: Path) -> None:
 
 
 def test_a_history_is_shrunk_to_what_is_needed() -> None:
-    events = script("1", 4)
+    events = [Event(float(at), "client", "enqueue", at) for at in range(60)]
     needed = {events[3], events[40]}
 
     def run(some: Sequence[Event]) -> str:

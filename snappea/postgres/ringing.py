@@ -12,7 +12,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..log import say_once
-from ..queue.database import UNUSABLE, connect, raw
+from ..queue.database import UNUSABLE, raw
 from ..queue.files import at_fork
 
 #: How often a process may notify, in seconds, after MOST_AT_ONCE notifications without a pause.
@@ -28,11 +28,13 @@ class Ringer:
         self._free_at = 0.0  # when a pause would have made up for all notifications
         self._sent = 0
         self._is_owed = self._is_watched = False
+        self._alias = ""
 
     def ring(self, connection: BaseDatabaseWrapper) -> None:
         """Notify the Foremen now, or within a few milliseconds if this process has just done so."""
         here = time.monotonic()
         with self._lock:
+            self._alias = connection.alias
             is_due = self._free_at <= here + MOST_AT_ONCE * EVERY or raw(connection).in_transaction
             self._is_owed = not is_due
             if is_due:
@@ -54,7 +56,7 @@ class Ringer:
                     is_owed, self._is_owed, self._is_watched = self._is_owed, False, False
                     break
         if is_owed:
-            _notify()
+            _notify(connections[self._alias])
             connections.close_all()  # only those of this thread
 
 
@@ -66,9 +68,10 @@ def _is_started(target: Callable[[], None]) -> bool:
     return True
 
 
-def _notify(connection: BaseDatabaseWrapper | None = None) -> None:
+def _notify(connection: BaseDatabaseWrapper) -> None:
     try:
-        raw(connection or connect()).execute("NOTIFY snappea")
+        with connection.cursor() as cursor:
+            cursor.execute("NOTIFY snappea")
     except UNUSABLE as error:
         message = "Cannot notify (%s); the Foremen still check every few seconds."
         say_once(logging.WARNING, message, error, logger=logging.getLogger("snappea.wakeup"))

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from snappea import batch, limits
@@ -10,6 +9,7 @@ from snappea.models import Task
 from snappea.queue import operations
 
 from . import tasks
+from .events import Event
 
 KEYS = ("a", "b", "c")
 #: How often each verb is chosen.
@@ -30,19 +30,6 @@ WEIGHTS = {
 }
 #: Those that happen to the Foreman itself.
 BLOWS = ("kill", "stop", "hurry")
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a process does, and when. The seed chooses the rest."""
-
-    at: float
-    who: str
-    verb: str
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.at:9.4f} {self.who}: {self.verb} ({self.seed})"
 
 
 def script(seed: str, bursts: int) -> list[Event]:

@@ -19,7 +19,7 @@ from snappea.queue import operations
 from snappea.queue.records import Claim, Outcome
 
 from . import clients, database, tasks, timeline
-from .clients import Event
+from .events import Event
 from .host import SimulatedHost
 from .ledger import Actor, Ledger
 from .pool import SimulatedPool

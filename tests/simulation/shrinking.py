@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 
-from .clients import Event
+from .events import Event
 
 #: How long to look for a shorter one, in seconds.
 PATIENCE = 60.0
