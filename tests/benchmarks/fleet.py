@@ -23,7 +23,7 @@ ROWS, FOREMEN, LISTENERS, TASKS = 24_000, 20, 100, 100
 SECONDS, UNTIL_COUNTED = 4.0, 11.0
 FILL = """
     INSERT INTO snappea_task (task_name, queue, enqueued_at)
-    SELECT 'tests.playground.tasks.nothing', 'queue-' || n % 3, clock_timestamp()
+    SELECT 'tests.playground.tasks.nothing', 'queue-' || mod(n, 3), clock_timestamp()
     FROM generate_series(1, ?) AS n"""
 TRANSACTIONS = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
 LISTEN = """
@@ -73,7 +73,8 @@ def drain(site: PostgresSite, foremen: int) -> Iterator[tuple[str, float]]:
     site.sql(FILL, ROWS)
     began = time.monotonic()
     site.sql("NOTIFY snappea")
-    site.wait_until_empty()
+    while site.sql("SELECT 1 FROM snappea_task LIMIT 1"):
+        time.sleep(0.1)  # the server has other work
     yield f"drain, tasks/s, Foremen: {foremen}", ROWS / (time.monotonic() - began)
 
 
