@@ -29,9 +29,6 @@ PURGE_EVERY = 0.01
 class SharedLimits(Protocol):
     """The limits that all Foremen of a database share."""
 
-    def hold_gates(self, db: RawConnection) -> None:
-        """Let no other Foreman open gates or count running tasks until the transaction ends."""
-
     def running_in(self, db: RawConnection) -> dict[str, int]:
         """Return how many tasks run in each queue."""
 
@@ -201,7 +198,7 @@ class Admission:
             self.left |= self._openings.take_due(time.monotonic())
         gates = self._has_opened = peek.has_newcomers or bool(self.left)
         if self._shared and (gates or self._limits):
-            self._shared.hold_gates(db)
+            groups.hold_gates(db)
         if gates:
             self._open_gates(db, moment, groups.block_new(db) if peek.has_newcomers else [])
         elif peek.first is None:
@@ -224,7 +221,7 @@ class Admission:
                 rated.append(claim)  # a comprehension is another call in each round
         if rated:
             if self._shared:
-                self._shared.hold_gates(db)
+                groups.hold_gates(db)
                 moment = self._shared.clock(db)
             for lane in groups.note_starts(db, rated, moment, self._changes):
                 self._openings.add(lane, 0.0)  # the next round checks it

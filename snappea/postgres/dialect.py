@@ -34,6 +34,7 @@ class PostgresDialect(Dialect):
         "first_queue": f"""coalesce(
             (SELECT queue {_READY} AND queue < {_LAST_QUEUE} ORDER BY queue LIMIT 1), {_LAST_QUEUE})""",
         "me": _ME,
+        "hold_gates": "pg_advisory_xact_lock(1936613744, 1)",
         "set_foreman": f"foreman_id = {_ME},",
         "keep_addressee": f"foreman_id = CASE WHEN gate = {Gate.ADDRESSED} THEN foreman_id END,",
         "no_foreman": "foreman_id = NULL,",

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from django.db.transaction import atomic, set_rollback
 
 from ..conf import alias, current
-from ..queue import store
+from ..queue import groups, store
 from ..queue.clock import as_datetime, now
 from ..queue.database import RawConnection, connect, raw, ring_on_commit, transact
 from ..queue.dialects import statement
@@ -38,8 +38,7 @@ _PRESENT = f"""
     SELECT id, pid, host, since, workers, stuck, queues FROM snappea_presence
     WHERE NOT ({_IS_SILENT}) ORDER BY id"""
 
-#: Locks until the end of the transaction. The second one: only this Foreman writes the declared schedules.
-_HOLD_GATES = "SELECT pg_advisory_xact_lock(1936613744, 1)"
+#: A lock until the end of the transaction: only this Foreman writes the declared schedules.
 HOLD_SCHEDULES = "SELECT pg_advisory_xact_lock(1936613744, 2)"
 _RUNNING_IN = """
     SELECT queue, count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'running'
@@ -153,6 +152,7 @@ def reap(db: RawConnection, moment: str, timeout: float) -> dict[str, list[Recov
     if orphans := _interrupt(db, moment, _ORPHANS, timeout):
         found["A Foreman that was considered dead"] = orphans
     if found:
+        groups.hold_gates(db)
         db.execute(_RECHECK)
     return found
 
@@ -166,11 +166,6 @@ def _interrupt(db: RawConnection, moment: str, chosen: str, parameter: float) ->
 
 
 # limits shared by all Foremen
-
-
-def hold_gates(db: RawConnection) -> None:
-    """Keep other Foremen from admitting tasks, and from counting running ones, until the transaction ends."""
-    db.execute(_HOLD_GATES)
 
 
 def running_in(db: RawConnection) -> dict[str, int]:

@@ -91,6 +91,8 @@ class SqliteDialect(Dialect):
             WHERE status = 'ready' AND gate = {Gate.OPEN} AND is_async = 0 ORDER BY queue LIMIT 1)""",
         # the Foreman that asks, that runs the task, or that alone may run it
         "me": "0",
+        # lets no other transaction admit tasks; here only one writes anyway
+        "hold_gates": "1",
         "set_foreman": "",
         "keep_addressee": "",
         "no_foreman": "",

@@ -150,9 +150,16 @@ def _full_at(db: RawConnection, lane: str, moment: str) -> str:
     return max(found[0], moment) if found else moment
 
 
+def hold_gates(db: RawConnection) -> None:
+    """Keep Foremen from admitting tasks, and from counting running ones, until the transaction ends."""
+    db.execute(sql.HOLD_GATES)
+
+
 def recheck(db: RawConnection, lanes: Iterable[str]) -> None:
     """Make a Foreman check these groups."""
-    db.executemany(sql.RECHECK, [(lane,) for lane in lanes])
+    if rows := [(lane,) for lane in lanes]:
+        hold_gates(db)  # or a task that a Foreman is just blocking would not be found
+        db.executemany(sql.RECHECK, rows)
 
 
 def forget(db: RawConnection, moment: str) -> bool:

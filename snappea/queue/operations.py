@@ -77,8 +77,8 @@ def cancel_in_batches(tasks: QuerySet[Task]) -> Iterator[int]:
 
         def let_go(db: RawConnection, done: slice, held: Any = (lanes, batch_ids)) -> None:
             in_lanes, in_batches = ({*column[done]} - {None} for column in held)
-            groups.recheck(db, sorted(in_lanes))
             store.end_members(db, in_batches)
+            groups.recheck(db, sorted(in_lanes))  # last, as in a Foreman's round
 
         yield from _in_batches([sql.RELEASE, sql.CANCEL], [(pk,) for pk in ids], let_go)
         _note_gone(ids, "cancelled")
@@ -207,9 +207,12 @@ def reset_limits(task_name: str, lane: str) -> bool:
 
 
 def _recheck_task(name: str) -> None:
-    lanes = {lane for (lane,) in raw(connect()).execute(sql.GROUPS, (name,)).fetchall()}
-    _apply(sql.RECALL_GROUP, [(lane,) for lane in sorted(lanes)])
-    _recheck(lanes)
+    rows = sorted(raw(connect()).execute(sql.GROUPS, (name,)).fetchall())
+
+    def let_go(db: RawConnection, done: slice) -> None:
+        groups.recheck(db, [lane for (lane,) in rows[done]])
+
+    sum(_in_batches([sql.RECALL_GROUP], rows, let_go))
 
 
 def paused_by(db: RawConnection) -> dict[str, str]:
@@ -228,11 +231,6 @@ def _chosen(tasks: QuerySet[Task], verb: str, *columns: str) -> Iterator[list[An
         yield page
         is_last = len(page) < PAGE
         page = [] if is_last else list(tasks.filter(pk__gt=page[-1][0]).values_list(*columns)[:PAGE])
-
-
-def _recheck(lanes: set[str]) -> None:
-    """Make the Foreman check these concurrency groups, which may have room now."""
-    _apply(sql.RECHECK, [(lane,) for lane in sorted(lanes)])
 
 
 def _note_gone(ids: Iterable[int], what: str) -> None:

@@ -338,6 +338,7 @@ OLD_OPENING = "SELECT 1 FROM snappea_opening WHERE opens_at <= ? LIMIT 1"
 FORGET_OPENINGS = statement("""
     DELETE FROM snappea_opening WHERE lane {among}(
         SELECT lane FROM snappea_opening WHERE opens_at <= ? ORDER BY opens_at LIMIT ? {skip_locked}){end}""")
+HOLD_GATES = statement("SELECT {hold_gates}")
 #: Make the first blocked task of a group new again, so that the Foreman checks the group.
 RECHECK = statement("""
     UPDATE snappea_task SET gate = {NEW} WHERE id {among}(

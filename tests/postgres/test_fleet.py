@@ -4,6 +4,7 @@ import itertools
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -11,11 +12,13 @@ import psycopg
 import pytest
 from django.db import connections, transaction
 
+from snappea.models import Gate, Task
 from snappea.postgres import ringing
-from snappea.queue import store
+from snappea.queue import groups, store
 from snappea.queue.clock import now
 from snappea.queue.database import connect, raw, transact
 from snappea.queue.records import Call
+from tests.playground.gated import alone
 from tests.playground.tasks import nothing, record
 from tests.site import DEADLINE, PostgresSite, wait_until
 
@@ -67,6 +70,28 @@ def test_claims_neither_wait_for_each_other_nor_lock_what_they_leave(site: Postg
         third = store.claim(mine, now(), 6, QUEUES)
         assert [len(first), len(second), len(third)] == [5, 6, 1]
     assert len({claim.id for claim in first + second + third}) == 12
+
+
+def test_a_group_is_checked_again_after_a_foreman_has_blocked_its_task(site: PostgresSite) -> None:
+    """As when a Foreman stops, or a task of the group is cancelled."""
+    alone.delay("second")
+    other = connections["snappea"].copy()
+    other.ensure_connection()
+    with closing(other), ThreadPoolExecutor(1) as threads:
+        with transact(other) as theirs:
+            groups.hold_gates(theirs)
+            (newcomer,) = groups.block_new(theirs)
+            raised = threads.submit(recheck, newcomer.lane)
+            wait_until(lambda: site.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+        raised.result(DEADLINE)
+    assert Task.objects.get().gate == Gate.NEW
+
+
+def recheck(lane: str | None) -> None:
+    """Check a group again, in a thread."""
+    with transact(connect()) as db:
+        groups.recheck(db, [lane or ""])
+    connections.close_all()
 
 
 def test_a_transaction_of_the_caller_does_not_notify(

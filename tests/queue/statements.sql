@@ -330,9 +330,6 @@ DELETE FROM snappea_task WHERE foreman_id = ? AND status IN ('ready', 'scheduled
 -- postgres.foremen._DISMISS, PostgreSQL
 DELETE FROM snappea_task WHERE foreman_id = %s AND status IN ('ready', 'scheduled')
 
--- postgres.foremen._HOLD_GATES, both
-SELECT pg_advisory_xact_lock(1936613744, 1)
-
 -- postgres.foremen._LEAVE, SQLite
 DELETE FROM snappea_presence WHERE id = ?
 
@@ -1122,6 +1119,12 @@ WHERE snappea_uniqueuntil.until <= ?
 INSERT INTO snappea_uniqueuntil (key, task_id, until) VALUES (%s, %s, %s)
 ON CONFLICT (key) DO UPDATE SET task_id = excluded.task_id, until = excluded.until
 WHERE snappea_uniqueuntil.until <= %s
+
+-- queue.statements.HOLD_GATES, SQLite
+SELECT 1
+
+-- queue.statements.HOLD_GATES, PostgreSQL
+SELECT pg_advisory_xact_lock(1936613744, 1)
 
 -- queue.statements.IDENTICAL, SQLite
 SELECT id FROM snappea_task WHERE unique_key = ?

@@ -25,7 +25,8 @@ def file(site: Site) -> QueueFile:
 
 def test_notes_are_read_by_task_claim_and_moment(file: QueueFile) -> None:
     book = Logbook(file, 10)
-    moments = "2026-01-01 12:00:00", "2026-01-01 12:00:00.000001", "1950-01-01", "9999-12-31", "nonsense"
+    moments = ["2026-01-01 12:00:00", "2026-01-01 12:00:00.000001", "1950-01-01", "9999-12-31"]
+    moments += ["nonsense", "2026-01-02"]
     claims = [CLAIM._replace(id=5, claims=7, started_at=moment) for moment in moments]
     for claim, note in zip(claims, Note, strict=True):
         book.note(book.enter(claim), note)
@@ -35,6 +36,7 @@ def test_notes_are_read_by_task_claim_and_moment(file: QueueFile) -> None:
         Entry.of(5, 7, "1950-01-01"): Note.SUCCEEDED,
         Entry.of(5, 7, "9999-12-31 00:00:00"): Note.FAILED,
         Entry.of(5, 7, None): Note.TO_RETRY,
+        Entry.of(5, 7, "2026-01-02"): Note.REVOKED,
     }
     book.close()
 

@@ -305,6 +305,7 @@ def test_recovery_counts(site: Site, note: Note) -> None:
         Note.TO_RETRY: [],
         Note.SUCCEEDED: ["success", "complete"],
         Note.FAILED: ["failure", "complete"],
+        Note.REVOKED: ["failure", "complete"],
         Note.BEGUN: ["failure", "complete"],
     }
     assert called() == expected[note]
