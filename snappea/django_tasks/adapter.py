@@ -39,12 +39,17 @@ def find(name: str) -> DjangoTask | None:
     return backend.function_of(task) if task and isinstance(backend, SnappeaBackend) else None
 
 
+def _load(name: str, overrides: str | None) -> None:
+    """Import the module of a row's task, unless the task is known."""
+    if declared(name) is None:
+        discovery.import_module_of(name, is_sealed(name, overrides))
+
+
 def find_claimed(claim: Claim, origin: Origin) -> DjangoTask:
     """Return the task of a claim, as it was enqueued. Raises UnknownTask."""
     name = claim.task_name
     discovery.wait_for_import(name.rpartition(".")[0])
-    if declared(name) is None:
-        discovery.import_module_of(name, is_sealed(name, origin.overrides))
+    _load(name, origin.overrides)
     backend = task_backends[origin.backend] if origin.backend in task_backends.settings else None
     if not isinstance(backend, SnappeaBackend):
         raise UnknownTask(f"Unknown task {name!r}: TASKS no longer has a Snappea backend {origin.backend!r}.")
@@ -110,8 +115,7 @@ def _send_for_outcome(outcome: Outcome) -> None:
 def _send_for_row(task_id: int) -> None:
     row = _ended(task_id)
     if row and row.backend:
-        if declared(row.task_name) is None:
-            discovery.import_module_of(row.task_name, is_sealed(row.task_name, row.overrides))
+        _load(row.task_name, row.overrides)
         result = result_of_row(row)
         has_failed = row.status != Status.SUCCESSFUL
         failure = TaskFailed(f"{row} is {row.status}.", row.error) if has_failed else None

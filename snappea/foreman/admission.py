@@ -100,7 +100,7 @@ class Admission:
         #: Groups that tasks have left since the last committed claim.
         self.left: set[str] = set()
         #: Whether tasks may have been opened that other Foremen serve.
-        self.has_opened = False
+        self.opens_for_others = False
         self._paused: set[str] = set()
         self._changes: dict[str, groups.Limits] = {}  # of limits, at run time
         self._has_opened = False  # gates, in this round
@@ -233,7 +233,7 @@ class Admission:
         if self._shared:
             moment = self._shared.clock(db)
             served = self._shared.served() if served else served
-            self.has_opened = bool(self.served)
+            self.opens_for_others = bool(self.served)
         for lane in self.left.union(task.lane for task in newcomers if task.lane):
             wait = groups.admit(db, lane, moment, self._changes, served)
             if wait is not None:

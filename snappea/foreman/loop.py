@@ -159,9 +159,9 @@ class Foreman:
                     self.bell.listen()
             elif rang:
                 self.bell.rest(FALSE_ALARM)
-            if self.admission.has_opened:
+            if self.admission.opens_for_others:
                 ring_on_commit(self.connection)
-                self.admission.has_opened = False
+                self.admission.opens_for_others = False
             self._failures = 0
             return False
         except Exception as error:  # from the database, the system, or a row that was edited by hand

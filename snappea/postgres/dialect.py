@@ -3,6 +3,8 @@
 from ..queue.dialects import INDEXES, PASSES_RESULT, TEMPLATES, Dialect
 from ..queue.states import Gate
 
+#: The first number of our advisory locks. The second one: 1 gates, 2 schedules, 3 vacuum, 10 a move.
+LOCKS = 1936613744
 #: The Foreman that asks; NULL, which finds nothing, on any other connection.
 _ME = "nullif(current_setting('snappea.foreman', true), '')::bigint"
 _READY = f"FROM snappea_task WHERE status = 'ready' AND gate = {Gate.OPEN} AND is_async = false"
@@ -34,7 +36,7 @@ class PostgresDialect(Dialect):
         "first_queue": f"""coalesce(
             (SELECT queue {_READY} AND queue < {_LAST_QUEUE} ORDER BY queue LIMIT 1), {_LAST_QUEUE})""",
         "me": _ME,
-        "hold_gates": "pg_advisory_xact_lock(1936613744, 1)",
+        "hold_gates": f"pg_advisory_xact_lock({LOCKS}, 1)",
         "set_foreman": f"foreman_id = {_ME},",
         "keep_addressee": f"foreman_id = CASE WHEN gate = {Gate.ADDRESSED} THEN foreman_id END,",
         "no_foreman": "foreman_id = NULL,",

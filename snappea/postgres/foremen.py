@@ -18,6 +18,7 @@ from ..queue.clock import as_datetime, now
 from ..queue.database import RawConnection, connect, raw, ring_on_commit, transact
 from ..queue.dialects import statement
 from ..queue.records import Call, ForemanInfo, Recovered
+from .dialect import LOCKS
 
 _REGISTER = """
     INSERT INTO snappea_presence (host, pid, since, seen_at, workers, stuck)
@@ -39,7 +40,7 @@ _PRESENT = f"""
     WHERE NOT ({_IS_SILENT}) ORDER BY id"""
 
 #: A lock until the end of the transaction: only this Foreman writes the declared schedules.
-HOLD_SCHEDULES = "SELECT pg_advisory_xact_lock(1936613744, 2)"
+HOLD_SCHEDULES = f"SELECT pg_advisory_xact_lock({LOCKS}, 2)"
 _RUNNING_IN = """
     SELECT queue, count(*) FROM snappea_task WHERE foreman_id IS NOT NULL AND status = 'running'
     GROUP BY queue"""

@@ -12,9 +12,10 @@ from ..queue.database import RawConnection
 from ..queue.move import Side, Table
 from . import foremen
 from .connection import DIALECT, PostgresConnection
+from .dialect import LOCKS
 
 #: Held until the connection closes.
-_LOCK = "SELECT pg_try_advisory_lock(1936613744, 10)"
+_LOCK = f"SELECT pg_try_advisory_lock({LOCKS}, 10)"
 
 
 class PostgresSide(Side):

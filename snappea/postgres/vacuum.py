@@ -8,6 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..log import say, say_seldom
 from ..queue.database import FAULTS, RawConnection, raw
+from .dialect import LOCKS
 
 #: How many dead rows a table must have: a vacuum reads all indexes, so it takes longer where many rows live.
 DEAD_ROWS, DEAD_PART = 20_000, 0.05
@@ -21,7 +22,7 @@ _DEAD = f"""
 _LEFT = f"""{_DEAD}
     AND last_vacuum >= (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())"""
 #: Until the connection closes.
-_ALONE = "SELECT pg_try_advisory_lock(1936613744, 3)"
+_ALONE = f"SELECT pg_try_advisory_lock({LOCKS}, 3)"
 #: All index entries, or claims would still read them. Nothing that waits for claims, or makes them wait.
 _VACUUM = "VACUUM (SKIP_LOCKED, INDEX_CLEANUP ON, TRUNCATE OFF)"
 #: Another user's transaction shows its age only to a member of pg_read_all_stats.

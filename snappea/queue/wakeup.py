@@ -27,6 +27,9 @@ _warn_once = partial(say_once, logging.WARNING, logger=logging.getLogger("snappe
 class Bell:
     """Waits for a ring, or for a nudge from a thread or a signal handler."""
 
+    #: Whether it has stopped listening, because another Foreman does.
+    is_deaf = False
+
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -70,9 +73,6 @@ class Bell:
             else:
                 rang = self._hear()
         return rang
-
-    #: Whether it has stopped listening, because another Foreman does.
-    is_deaf = False
 
     def listen(self) -> None:
         """Listen again."""

@@ -304,6 +304,7 @@ class _Wrap(Protocol[Bind]):
 class _Decorator(Protocol[Opt]):
     """@task for type checkers: bare, or with the arguments of `Options`, of which none is positional."""
 
+    # mypy does not know that no function is True
     @overload
     def __call__(self, function: Callable[P, R], /) -> TaskFunction[P, R]: ...  # type: ignore[overload-overlap]
     @overload

@@ -351,6 +351,7 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 #: Rules for options that depend on each other, checked last. Only the first broken rule is reported.
 _COMBINATIONS: dict[str, Callable[[Options], bool]] = {
     **{
+        # mypy infers no lambda with a default
         f"{name} must not be `async def`: delay() calls it": lambda o, name=name: (  # type: ignore[misc]
             not iscoroutinefunction(getattr(o, name))
         )

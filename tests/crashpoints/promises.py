@@ -88,7 +88,7 @@ class Left:
         words = {"try-ack", *(f"try-{word}" for word in ACCEPTED)}
         tried = {key for word, one in self.lines if word in words for key in ACCEPTED.get(word[4:], [one])}
         there = self.starts.keys() | self.kept.keys()
-        yield from (f"I10: nobody enqueued {key}" for key in there - tried - {"tick", "again"})
+        yield from (f"I10: {key} was never enqueued" for key in there - tried - {"tick", "again"})
         accepted = {key for word, key in self.lines if word in ("ack", "doubtful")}
         refused = {key for word, key in self.lines if word == "refused"} - accepted - {"again", "cancelled"}
         yield from (f"I10: refused, and there: {key}" for key in refused & there)
